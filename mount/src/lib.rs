@@ -1,0 +1,1 @@
+//! Mounts a read-only tree through FUSE.

@@ -1,0 +1,7 @@
+//! Every backup that duplicity ever made, to be read like a folder.
+
+#![warn(missing_docs)]
+
+pub mod model;
+pub mod monitor;
+pub mod storage;

@@ -1,0 +1,9 @@
+//! Nouns without input or output: what every room talks about.
+
+mod entry;
+mod path;
+mod time;
+
+pub use entry::{Entry, EntryKind, Owner};
+pub use path::{EntryPath, InvalidPath};
+pub use time::BackupTime;

@@ -1,0 +1,132 @@
+//! Where stored files lie: a flat set of named files behind a URL.
+//!
+//! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL asks for. Names are flat:
+//! no storage descends into folders. A listing is a picture of one moment: a file may be gone, or be longer, when it is read.
+
+use std::sync::Arc;
+
+mod local;
+mod recording;
+mod retry;
+mod url;
+
+pub use local::LocalStorage;
+pub use recording::{Call, RecordingStorage};
+pub use retry::RetryingStorage;
+pub use url::{Url, open};
+
+/// One file in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its flat name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Something that changes when the file is written anew (a time stamp in nanoseconds); 0 where the storage knows nothing.
+    pub stamp: u64,
+}
+
+/// A flat set of named files. All methods may be called from many threads at once.
+pub trait Storage: Send + Sync {
+    /// Returns the URL for messages, without password.
+    fn location(&self) -> String;
+
+    /// Returns every file in no particular order; names that are not UTF-8 and folders are left out.
+    ///
+    /// # Errors
+    /// [`Error`] when the storage cannot be reached or does not exist.
+    fn list(&self) -> Result<Vec<Listed>, Error>;
+
+    /// Fills as much of `buffer` as the file has from byte `offset` on, and returns how much that is: less than asked for only
+    /// at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it cannot be read.
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+}
+
+/// What can go wrong with a storage: deed, place, cause.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot {deed} '{place}': {cause}")]
+pub struct Error {
+    /// What was tried, as an infinitive: "read", "list".
+    pub deed: &'static str,
+    /// Stored file or URL.
+    pub place: String,
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+    /// What the system or the service said.
+    pub cause: String,
+}
+
+/// What callers tell apart about failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The URL makes no sense, or names a scheme that is not served.
+    BadUrl,
+    /// There is no such file or storage.
+    NotFound,
+    /// The storage refuses access.
+    Permission,
+    /// Anything else; trying again may help.
+    Other,
+}
+
+impl Error {
+    pub(crate) fn io(deed: &'static str, place: impl Into<String>, error: &std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            _ => ErrorKind::Other,
+        };
+        Self { deed, place: place.into(), kind, cause: error.to_string() }
+    }
+}
+
+/// Bytes that can be read from any offset: a stored file, or one whose bytes are checked on the way.
+pub trait ReadAt: Send + Sync {
+    /// Returns the name for messages.
+    fn name(&self) -> &str;
+
+    /// Returns the size in bytes as listed.
+    fn size(&self) -> u64;
+
+    /// Fills as much of `buffer` as there is from byte `offset` on, and returns how much: less than asked for only at the end.
+    ///
+    /// # Errors
+    /// [`Error`] when the bytes cannot be read, or are not the ones that they should be.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+}
+
+/// One stored file, to be read.
+#[derive(Clone)]
+pub struct StoredFile {
+    storage: Arc<dyn Storage>,
+    listed: Listed,
+}
+
+impl StoredFile {
+    /// Names a file that a listing of `storage` held.
+    pub fn new(storage: Arc<dyn Storage>, listed: Listed) -> Self {
+        Self { storage, listed }
+    }
+
+    /// Returns what the listing said.
+    pub fn listed(&self) -> &Listed {
+        &self.listed
+    }
+}
+
+impl ReadAt for StoredFile {
+    fn name(&self) -> &str {
+        &self.listed.name
+    }
+
+    fn size(&self) -> u64 {
+        self.listed.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.storage.read_at(&self.listed.name, offset, buffer)
+    }
+}

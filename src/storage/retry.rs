@@ -1,0 +1,48 @@
+//! [`RetryingStorage`]: a storage around another that tries again when that can help.
+
+use super::{Error, ErrorKind, Listed, Storage};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Repeats failed calls, as `--num-retries` and `--backend-retry-delay` ask. What is not there, or not allowed, is not tried again.
+pub struct RetryingStorage {
+    inner: Arc<dyn Storage>,
+    tries: u32,
+    delay: Duration,
+}
+
+impl RetryingStorage {
+    /// Tries each call of `inner` up to `tries` times (at least once), with `delay` in between.
+    pub fn new(inner: Arc<dyn Storage>, tries: u32, delay: Duration) -> Self {
+        Self { inner, tries: tries.max(1), delay }
+    }
+
+    fn retry<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        let mut attempt = 1;
+        loop {
+            match call() {
+                Err(error) if error.kind == ErrorKind::Other && attempt < self.tries => {
+                    attempt += 1;
+                    std::thread::sleep(self.delay);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Storage for RetryingStorage {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn list(&self) -> Result<Vec<Listed>, Error> {
+        self.retry(|| self.inner.list())
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        // Borrowed mutably once per try, never by two at a time.
+        let buffer = std::cell::RefCell::new(buffer);
+        self.retry(|| self.inner.read_at(name, offset, &mut buffer.borrow_mut()))
+    }
+}
