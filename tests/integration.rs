@@ -1,1 +1,25 @@
+//! The one test binary of the program: a line on each of its rooms. Unit tests stand below the code they test.
 
+/// The floors of the house, held against the imports in `src/`.
+mod layers;
+
+/// Test environment, the original duplicity, trees, histories, the truth recorder, mounts.
+mod support;
+
+/// What the user types and sees: listings and states equal duplicity's own, errors say what is wrong.
+mod cli;
+
+/// What the README promises of the mount, sentence by sentence.
+mod semantics;
+
+/// The program mounted for real: background, signals, ordinary users, mount(8).
+mod mount;
+
+/// Random histories that the real duplicity wrote, mounted and restored at every backup time.
+mod compat;
+
+/// Random histories against a reference model of plain maps.
+mod reference;
+
+/// Broken collections: what still works, what is said.
+mod damage;

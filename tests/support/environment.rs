@@ -1,0 +1,112 @@
+//! [`Env`]: a world of its own for one test.
+
+use super::Keys;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A temporary directory with a home, caches, a source tree, a collection and a mountpoint; gone when dropped.
+pub struct Env {
+    root: TempDir,
+    zone: &'static str,
+}
+
+impl Env {
+    /// Makes a world without keys whose local time is UTC.
+    pub fn new() -> Self {
+        // Short, since gpg-agent's socket below it must fit into 108 bytes.
+        let root = tempfile::Builder::new().prefix("dupfs-").tempdir().unwrap();
+        let env = Self { root, zone: "UTC" };
+        for directory in [env.home(), env.cache(), env.source(), env.store(), env.mountpoint()] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        env
+    }
+
+    /// Sets the local time zone of everything started here.
+    pub fn zone(mut self, zone: &'static str) -> Self {
+        self.zone = zone;
+        self
+    }
+
+    /// Gives this world GnuPG keys of its own.
+    pub fn with_keys(self) -> Self {
+        Keys::get().copy_to(&self.gnupg());
+        self
+    }
+
+    /// Returns the directory that holds all the others.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root().join("home")
+    }
+
+    pub fn gnupg(&self) -> PathBuf {
+        self.root().join("home/.gnupg")
+    }
+
+    /// `XDG_CACHE_HOME`: for the original its archive directories, for `dupfs` its catalogs.
+    pub fn cache(&self) -> PathBuf {
+        self.root().join("cache")
+    }
+
+    /// The live directory that is backed up.
+    pub fn source(&self) -> PathBuf {
+        self.root().join("source")
+    }
+
+    /// The collection's directory.
+    pub fn store(&self) -> PathBuf {
+        self.root().join("store")
+    }
+
+    /// The collection's URL.
+    pub fn url(&self) -> String {
+        format!("file://{}", self.store().display())
+    }
+
+    /// An empty directory to mount on.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.root().join("mount")
+    }
+
+    /// A place that does not exist yet.
+    pub fn fresh(&self, name: &str) -> PathBuf {
+        let path = self.root().join(name);
+        assert!(!path.exists(), "{path:?} is used already");
+        path
+    }
+
+    /// Forgets all caches, the original's archive directory included.
+    pub fn clear_caches(&self) {
+        std::fs::remove_dir_all(self.cache()).unwrap();
+        std::fs::create_dir(self.cache()).unwrap();
+    }
+
+    /// Prepares a program that sees this world alone.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin".into()))
+            .env("HOME", self.home())
+            .env("GNUPGHOME", self.gnupg())
+            .env("XDG_CACHE_HOME", self.cache())
+            .env("LC_ALL", "C.UTF-8")
+            .env("TZ", self.zone)
+            .current_dir(self.root())
+            .stdin(std::process::Stdio::null());
+        command
+    }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        if self.gnupg().exists() {
+            let _ = self.command("gpgconf").args(["--kill", "all"]).output();
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests stand on.
+//!
+//! A test makes an [`Env`] (a world of its own: home, keys, caches, source tree, collection), edits the source tree through a
+//! [`Tree`] or a [`History`], lets the original [`Duplicity`] save it, and compares what `dupfs` shows with a [`Truth`]:
+//!
+//! ```text
+//! History ─► Tree ─► source directory ─► duplicity ─► collection ─► dupfs mount, dupfs restore
+//!                          │                                                   │
+//!                     Truth::record ─► Truth::kept_after (what the format keeps) ══ Truth::record
+//! ```
+//!
+//! Nothing here sleeps to make times differ: duplicity gets its clock by `--current-time`, files their times by `utimensat`.
+
+mod dupfs;
+mod duplicity;
+mod environment;
+mod forge;
+mod history;
+mod keys;
+mod mounted;
+mod random;
+mod tree;
+mod truth;
+
+pub use dupfs::Outcome;
+pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
+pub use environment::Env;
+pub use forge::{Forge, Member};
+pub use history::{Flavour, History};
+pub use keys::Keys;
+pub use mounted::{Mounted, is_mounted};
+pub use random::Random;
+pub use tree::{Kind, Node, Tree};
+pub use truth::{Content, Path, Truth, assert_same, differences};
