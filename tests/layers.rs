@@ -1,1 +1,224 @@
+//! Holds the imports in `src/` against the floors of the house: a room imports rooms of lower floors only, and through their
+//! doors; the library knows neither the program nor FUSE; the mount crate does not know the library.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The floors from the bottom, and the rooms on each. The page of `src/lib.rs` states the same table.
+const FLOORS: &[&[&str]] = &[
+    &["model"],
+    &["monitor"],
+    &["storage", "format", "rsync"],
+    &["codec"],
+    &["collection"],
+    &["volume"],
+    &["catalog"],
+    &["contents"],
+    &["history", "restore"],
+    &["cli"],
+];
+
+/// The room that belongs to the program, not to the library.
+const PROGRAM: &str = "cli";
+
+/// Source files by their path below the repository.
+type Sources = BTreeMap<String, String>;
+
+#[test]
+fn arrows_point_down() {
+    let complaints = complaints(&sources(&["src", "mount/src"]));
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_states_the_same_floors() {
+    let page = std::fs::read_to_string(repository().join("src/lib.rs")).unwrap();
+    let stated = table(&page);
+    let expected: BTreeMap<usize, BTreeSet<String>> =
+        FLOORS.iter().enumerate().map(|(floor, rooms)| (floor, rooms.iter().map(|room| room.to_string()).collect())).collect();
+    assert_eq!(stated, expected, "the table in src/lib.rs has a row '| floor | `room` `room` | … |' for each floor");
+}
+
+#[test]
+fn the_mount_crate_does_not_depend_on_the_library() {
+    let manifest = std::fs::read_to_string(repository().join("mount/Cargo.toml")).unwrap();
+    let names = manifest.lines().filter_map(|line| line.split(['=', '.', ' ']).next());
+    assert!(!names.into_iter().any(|name| name.trim() == "dupfs"), "mount/Cargo.toml names the library");
+}
+
+/// Each line of this table is code that must be complained about, and a word of the complaint.
+#[test]
+fn bad_examples_are_found() {
+    let door = ("src/collection/mod.rs", "mod set;");
+    let cases: &[(&str, &str, &str)] = &[
+        ("src/storage/mod.rs", "use crate::codec::open;", "floor"),
+        ("src/storage/mod.rs", "use crate::format::FileName;", "floor"),
+        ("src/storage/local.rs", "fn f() { crate::catalog::open() }", "floor"),
+        ("src/storage/local.rs", "use crate::{model::Entry, volume::{Reader, Cache}};", "volume"),
+        ("src/storage/local.rs", "use super::super::codec;", "floor"),
+        ("src/restore.rs", "use crate::collection::set::BackupSet;", "door"),
+        ("src/restore.rs", "use crate::collection::{BackupChain, set::BackupSet};", "door"),
+        ("src/restore.rs", "use crate::cli::Args;", "floor"),
+        ("src/restore.rs", "use dupfs_mount::Tree;", "FUSE"),
+        ("src/lib.rs", "mod cli;", "program"),
+        ("src/cli/list.rs", "use dupfs::collection::set::BackupSet;", "door"),
+        ("src/attic/mod.rs", "", "no floor"),
+        ("mount/src/lib.rs", "use dupfs::model::Entry;", "library"),
+    ];
+    for (path, code, word) in cases {
+        let sources = Sources::from([door, (*path, *code)].map(|(path, code)| (path.into(), code.into())));
+        let complaints = complaints(&sources);
+        assert!(complaints.iter().any(|line| line.contains(word)), "'{code}' in {path}: {complaints:?}");
+    }
+}
+
+#[test]
+fn good_examples_are_not() {
+    let cases: &[(&str, &str)] = &[
+        (
+            "src/collection/mod.rs",
+            "mod set;\n// crate::catalog is above\n/// See [`crate::catalog::Catalog`].\nuse crate::codec::{Keys, open};",
+        ),
+        (
+            "src/collection/set.rs",
+            "use super::chain::Chain; use crate::collection::chain::Link; mod tests { use super::super::Chain; }",
+        ),
+        ("src/lib.rs", "pub mod collection;"),
+        ("src/main.rs", "mod cli; fn main() { cli::run(dupfs::model::BackupTime::from_seconds(0)) }"),
+        ("src/cli/mount.rs", "use dupfs::history::HistoryTree; use dupfs_mount::Tree; use crate::cli::exit::Exit;"),
+    ];
+    let sources: Sources = cases.iter().map(|(path, code)| (path.to_string(), code.to_string())).collect();
+    assert_eq!(complaints(&sources), Vec::<String>::new());
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(roots: &[&str]) -> Sources {
+    let mut found = Sources::new();
+    let mut open: Vec<_> = roots.iter().map(|root| repository().join(root)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(repository()).unwrap().to_str().unwrap().to_string();
+            found.insert(name, std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// Returns a line for each arrow that points the wrong way.
+fn complaints(sources: &Sources) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (path, text) in sources {
+        let code = without_comments(text);
+        match path.strip_prefix("src/") {
+            None if !paths_after(&code, "dupfs").is_empty() => {
+                complaints.push(format!("{path}: the mount crate names the library"))
+            }
+            None => {}
+            Some("lib.rs") if code.contains(&format!("mod {PROGRAM};")) => {
+                complaints.push(format!("{path}: the library holds the program's room {PROGRAM}"));
+            }
+            Some("lib.rs") => {}
+            Some(inside) => complaints.extend(arrows(sources, path, inside, &code)),
+        }
+    }
+    complaints
+}
+
+/// Returns the wrong arrows of one file in `src/`.
+fn arrows(sources: &Sources, path: &str, inside: &str, code: &str) -> Vec<String> {
+    let room = inside.split('/').next().unwrap().trim_end_matches(".rs");
+    let is_program = room == PROGRAM || room == "main";
+    let Some(floor) = floor_of(room).or(is_program.then_some(FLOORS.len())) else {
+        return vec![format!("{path}: the room '{room}' has no floor")];
+    };
+    let mut complaints = Vec::new();
+    if !is_program && !paths_after(code, "dupfs_mount").is_empty() {
+        complaints.push(format!("{path}: the library knows FUSE"));
+    }
+    for arrow in ["crate", "dupfs", "super"].iter().flat_map(|start| paths_after(code, start)) {
+        let target = arrow.iter().position(|name| name != "super").unwrap_or(0);
+        let Some(name) = arrow.get(target).filter(|name| *name != room) else { continue };
+        let Some(other) = floor_of(name) else { continue };
+        if other >= floor {
+            complaints.push(format!("{path}: {} is no lower floor than {room}", arrow.join("::")));
+        }
+        let behind = arrow.get(target + 1).filter(|file| is_file_of(sources, name, file));
+        if let Some(file) = behind {
+            complaints.push(format!("{path}: {} goes past the door of {name} into {file}", arrow.join("::")));
+        }
+    }
+    complaints
+}
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// Tells whether a room keeps a file of this name behind its door.
+fn is_file_of(sources: &Sources, room: &str, file: &str) -> bool {
+    let declared = |door: &String| without_comments(door).lines().any(|line| line.trim_end() == format!("mod {file};"));
+    let exists = |path: String| sources.contains_key(&path);
+    sources.get(&format!("src/{room}/mod.rs")).is_some_and(declared)
+        || exists(format!("src/{room}/{file}.rs"))
+        || exists(format!("src/{room}/{file}/mod.rs"))
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns what follows `start::` wherever it stands as a word, groups in braces taken apart.
+fn paths_after(code: &str, start: &str) -> Vec<Vec<String>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let start = format!("{start}::");
+    let starts = code.match_indices(&start).filter(|(at, _)| !code[..*at].ends_with(is_word));
+    starts.flat_map(|(at, found)| branches(&code[at + found.len()..]).0).collect()
+}
+
+/// Reads one branch of a `use` tree: names joined by `::`, at its end perhaps a group; returns its paths and the rest.
+fn branches(text: &str) -> (Vec<Vec<String>>, &str) {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        let mut paths = Vec::new();
+        loop {
+            let (inner, after) = branches(rest);
+            paths.extend(inner);
+            let after = after.trim_start();
+            match after.strip_prefix(',') {
+                Some(next) if !next.trim_start().starts_with('}') => rest = next,
+                other => {
+                    let end = other.unwrap_or(after).trim_start();
+                    return (paths, end.strip_prefix('}').unwrap_or(end));
+                }
+            }
+        }
+    }
+    let length = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(length);
+    match rest.strip_prefix("::") {
+        Some(below) => {
+            let (paths, rest) = branches(below);
+            (paths.into_iter().map(|path| [vec![name.to_string()], path].concat()).collect(), rest)
+        }
+        None => {
+            let rest = rest
+                .trim_start()
+                .strip_prefix("as ")
+                .map_or(rest, |alias| alias.trim_start_matches(|c: char| c != ',' && c != '}'));
+            (vec![vec![name.to_string()]], rest)
+        }
+    }
+}
+
+/// Reads the rows `| floor | rooms |` of a page, rooms in backticks.
+fn table(page: &str) -> BTreeMap<usize, BTreeSet<String>> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("//! |"));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let rooms = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect();
+    cells.filter_map(|cells| Some((cells.first()?.parse().ok()?, rooms(cells.get(1)?)))).collect()
+}
