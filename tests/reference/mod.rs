@@ -31,7 +31,11 @@ fn save(env: &Env, seed: u64, model: &Model) {
         tree.write(before, &env.source());
         let version = if (seed as usize + number) % 3 == 0 { Version::New } else { Version::Old };
         let duplicity = Duplicity::new(env, version, Encoding::Gzip);
-        if *full { duplicity.full(*time) } else { duplicity.incremental(*time) };
+        if *full {
+            duplicity.full(*time)
+        } else {
+            duplicity.incremental(*time)
+        };
         before = Some(tree);
     }
 }

@@ -1,8 +1,14 @@
 //! Running the program under test, and [`Outcome`]: what a program that ended left behind.
 
 use super::{Encoding, Env};
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long a program may run: generous, for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Exit code and words of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +21,32 @@ pub struct Outcome {
 
 impl Outcome {
     /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// When it has not ended after two minutes, or something that it left behind keeps its stdout or stderr open.
     pub fn of(command: &mut Command) -> Self {
         use std::os::unix::process::ExitStatusExt;
-        let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
-        let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > end {
+                let _ = child.kill();
+                panic!("{command:?} runs longer than {PATIENCE:?}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let text = |pipe: Receiver<String>| {
+            let left = Duration::from_secs(10);
+            pipe.recv_timeout(left).unwrap_or_else(|_| panic!("{command:?} ended and left its output open to another process"))
+        };
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        Self { code, stdout: text(stdout), stderr: text(stderr) }
     }
 
     /// Fails unless the program ended well.
@@ -40,6 +66,17 @@ impl Outcome {
         assert!(!self.stderr.contains("panicked"), "{self}");
         self
     }
+}
+
+/// Reads a pipe to its end in a thread of its own.
+fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
 }
 
 impl std::fmt::Display for Outcome {

@@ -21,6 +21,7 @@ mod mounted;
 mod random;
 mod tree;
 mod truth;
+mod user;
 
 pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
@@ -32,3 +33,4 @@ pub use mounted::{Mounted, is_mounted};
 pub use random::Random;
 pub use tree::{Kind, Node, Tree};
 pub use truth::{Content, Path, Truth, assert_same, differences};
+pub use user::NOBODY;

@@ -86,12 +86,17 @@ impl Mounted {
     pub fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+        self.wait()
+    }
+
+    /// Waits until the program has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "still running {PATIENCE:?} after {signal:?}: {}", self.log());
+            assert!(start.elapsed() < PATIENCE, "still running after {PATIENCE:?}: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,0 +1,170 @@
+//! Mounting, new backups, unmounting, slow storage.
+
+use super::{T1, T2, T3, content, errno, world};
+use crate::support::{Duplicity, Encoding, Env, Mounted, Outcome, Version, is_mounted};
+use rustix::process::Signal;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Waits for something that must happen soon.
+#[track_caller]
+fn soon(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < Duration::from_secs(30), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// > `dupfs mount` returns when the mount answers, or fails and says why.
+#[test]
+fn the_command_returns_when_the_mount_answers() {
+    let (env, _) = world();
+    // `private_script` captures what is printed to its end, so this would hang if the program left behind held on to stdout.
+    let script = "dupfs mount --no-encryption \"$url\" \"$mount\"; cat \"$mount/latest/dir/inner\"; fusermount3 -u \"$mount\"";
+    let outcome = Outcome::of(&mut env.private_script(Encoding::Gzip, script)).success();
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("inner", ""));
+
+    let nowhere = env.root().join("nowhere");
+    let mount = |url: &Path| Outcome::of(env.dupfs(Encoding::Gzip).arg("mount").arg(url).arg(env.mountpoint()));
+    let outcome = mount(&nowhere);
+    assert!(outcome.code != 0 && outcome.stderr.contains("nowhere"), "{outcome}");
+    assert!(!is_mounted(&env.mountpoint()));
+}
+
+/// > It refuses a mountpoint that is missing, not empty, or inside the collection.
+#[test]
+fn unfit_mountpoints_are_refused() {
+    let (env, _) = world();
+    let inside = env.store().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    let file = env.root().join("a file");
+    std::fs::write(&file, "").unwrap();
+    for point in [env.root().join("missing"), env.source(), file, inside, env.store()] {
+        for background in [true, false] {
+            let mut command = env.dupfs(Encoding::Gzip);
+            command.args(if background { &["mount"][..] } else { &["mount", "--foreground"] }).arg(env.url()).arg(&point);
+            let outcome = Outcome::of(&mut command);
+            assert!(outcome.code != 0 && outcome.stderr.contains(point.to_str().unwrap()), "{point:?}: {outcome}");
+            assert!(!outcome.stderr.contains("panicked") && !is_mounted(&point), "{point:?}: {outcome}");
+        }
+    }
+}
+
+/// > New backups appear and removed ones go within the `--refresh` interval.
+#[test]
+fn backups_come_and_go() {
+    let (env, _) = world();
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1s"]);
+    let links = |time| std::fs::metadata(mounted.at(time).join("same")).unwrap().nlink();
+    assert_eq!(links(T1), 3);
+    let time = T3 + 86_400;
+    Duplicity::new(&env, Version::Old, Encoding::Gzip).incremental(time);
+    soon("the new backup appears", || mounted.snapshots().len() == 4);
+    assert_eq!(mounted.record(time), mounted.record(T3));
+    soon("latest moves", || mounted.point().join("latest").canonicalize().unwrap() == mounted.at(time));
+    soon("there is one more link", || links(T1) == 4 && links(time) == 4);
+
+    for file in std::fs::read_dir(env.store()).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.to_str().unwrap().contains(".to.20260804T") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    soon("the removed backup goes", || mounted.snapshots().len() == 3);
+    soon("latest moves back", || mounted.point().join("latest").canonicalize().unwrap() == mounted.at(T3));
+}
+
+/// > An open file stays readable as long as the volumes that hold it exist.
+#[test]
+fn open_files_outlive_their_backup() {
+    let (env, _) = world();
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1s"]);
+    let file = std::fs::File::open(mounted.at(T3).join("changed")).unwrap();
+    std::fs::remove_file(env.store().join("duplicity-inc.20260802T120000Z.to.20260803T120000Z.manifest")).unwrap();
+    soon("the backup goes", || mounted.snapshots().len() == 2);
+    let expected = content(2, "changed");
+    let mut bytes = vec![0; expected.len()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes == **expected);
+}
+
+/// > `fusermount3 -u`, SIGINT and SIGTERM unmount.
+#[test]
+fn three_ways_to_unmount() {
+    let (env, _) = world();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut mounted = Mounted::new(&env, Encoding::Gzip);
+        let status = mounted.end(signal);
+        assert!(status.success() && !is_mounted(&env.mountpoint()), "{signal:?}: {status}: {}", mounted.log());
+    }
+    let mut mounted = Mounted::new(&env, Encoding::Gzip);
+    Outcome::of(env.command("fusermount3").arg("-u").arg(env.mountpoint())).success();
+    assert!(mounted.wait().success() && !is_mounted(&env.mountpoint()));
+}
+
+/// > A mount that is in use is detached at once, and the program ends.
+#[test]
+fn a_busy_mount_is_detached() {
+    let (env, _) = world();
+    let mut mounted = Mounted::new(&env, Encoding::Gzip);
+    let directory = std::fs::File::open(mounted.at(T1).join("dir")).unwrap();
+    let file = std::fs::File::open(mounted.at(T1).join("same")).unwrap();
+    let status = mounted.end(Signal::TERM);
+    assert!(status.success() && !is_mounted(&env.mountpoint()), "{status}: {}", mounted.log());
+    assert_eq!(std::fs::read_dir(env.mountpoint()).unwrap().count(), 0);
+    drop((directory, file));
+}
+
+/// > When the program is killed, its readers get an error and do not hang.
+#[test]
+fn a_killed_program_hangs_nobody() {
+    let (env, _) = world();
+    let mut mounted = Mounted::new(&env, Encoding::Gzip);
+    let file = mounted.at(T1).join("same");
+    let open = std::fs::File::open(&file).unwrap();
+    mounted.end(Signal::KILL);
+    let tried = std::thread::spawn(move || (errno(open.read_at(&mut [0; 9000], 200_000)), std::fs::metadata(file).is_err()));
+    soon("the reads end", || tried.is_finished());
+    let (read, is_gone) = tried.join().unwrap();
+    assert!([0, libc::EIO, libc::ENOTCONN, libc::ECONNABORTED].contains(&read), "errno {read}");
+    assert!(is_gone);
+}
+
+/// Replaces the volume of the second backup by a fifo that nobody writes to, so that whoever opens it waits for ever.
+fn block_second_volume(env: &Env) {
+    let volume = env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.vol1.difftar.gz");
+    std::fs::remove_file(&volume).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &volume, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+}
+
+fn reader(env: &Env, file: &Path) -> Child {
+    env.command("cat").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// > A slow read holds up nobody else, can be killed, and ends with an error after `--timeout`.
+#[test]
+fn a_slow_read_is_contained() {
+    let (env, _) = world();
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1h", "--timeout", "6s"]);
+    block_second_volume(&env);
+    let start = Instant::now();
+    let slow = mounted.at(T2).join("changed");
+    let mut waiting: Vec<_> = (0..12).map(|_| reader(&env, &slow)).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let quick = Instant::now();
+    assert!(std::fs::read(mounted.at(T1).join("same")).unwrap() == **content(0, "same"));
+    assert!(quick.elapsed() < Duration::from_secs(4), "the others waited {:?}", quick.elapsed());
+    assert!(waiting[0].try_wait().unwrap().is_none(), "the slow read was not slow: {}", mounted.log());
+
+    let mut killed = waiting.pop().unwrap();
+    killed.kill().unwrap();
+    let gone = Instant::now();
+    killed.wait().unwrap();
+    assert!(gone.elapsed() < Duration::from_secs(3), "the killed reader took {:?}", gone.elapsed());
+
+    soon("the slow reads end", || waiting.iter_mut().all(|child| child.try_wait().unwrap().is_some()));
+    assert!(waiting.iter_mut().all(|child| !child.wait().unwrap().success()));
+    assert!(start.elapsed() >= Duration::from_secs(5), "ended before the deadline: {}", mounted.log());
+}
