@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod format;
 pub mod model;
 pub mod monitor;
 pub mod storage;
