@@ -17,10 +17,14 @@
 use std::io;
 
 mod difftar;
+mod filename;
+mod manifest;
 mod sigtar;
 mod tar;
 
 pub use difftar::{Member, MemberKind};
+pub use filename::{Content, Encoding, Prefixes, Session, StoredName};
+pub use manifest::{Manifest, ManifestVolume, VolumeHash};
 pub use sigtar::{SignatureKind, SignatureMember};
 pub use tar::{TarHeader, TarReader};
 
@@ -49,6 +53,14 @@ pub enum Error {
         /// Name of the tar entry as stored.
         name: Vec<u8>,
         /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// Text is no manifest.
+    #[error("cannot parse manifest at line {line}: {cause}")]
+    Manifest {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong there.
         cause: &'static str,
     },
 }
