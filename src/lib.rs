@@ -5,4 +5,5 @@
 pub mod format;
 pub mod model;
 pub mod monitor;
+pub mod rsync;
 pub mod storage;
