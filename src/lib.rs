@@ -2,6 +2,8 @@
 
 #![warn(missing_docs)]
 
+pub mod format;
 pub mod model;
 pub mod monitor;
+pub mod rsync;
 pub mod storage;
