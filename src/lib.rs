@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod collection;
 pub mod format;
 pub mod model;
 pub mod monitor;
