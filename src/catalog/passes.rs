@@ -67,7 +67,7 @@ impl Catalog {
     /// As [`Catalog::fill_volume`]; a volume that failed within the last minute fails at once.
     pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        let set = set_at(chain, position)?.end;
+        let set = set_at(chain, position)?.end();
         if let Some((since, cause)) = self.lock_bad().get(&key)
             && since.elapsed() < TRY_AGAIN
         {
@@ -92,11 +92,11 @@ impl Catalog {
         key: VolumeKey,
         listener: &mut dyn PassListener,
     ) -> Result<(), Error> {
-        let set = set_at(chain, position)?.end;
+        let set = set_at(chain, position)?.end();
         let mut source = self.volume(chain, position, number)?;
         let manifest = self.manifest(chain, position)?;
         let described = manifest.volume(number).ok_or(Error::MissingVolume { set, number })?;
-        source.hash = described.hash.clone();
+        source.hash = described.hash;
         let mut run = VolumeRun::new(self, chain, position, number);
         let outcome = first_pass(&source, &self.codec, |event| match event {
             Event::Member(member) => {
@@ -109,7 +109,7 @@ impl Catalog {
             }
         });
         let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
-        let (parts, complaints) = run.finish(described.last.1.is_none())?;
+        let (parts, complaints) = run.finish(described.last_piece.is_none())?;
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
@@ -283,11 +283,20 @@ pub fn append_commands(
                 Extent::Stored { volume, offset, length: bytes.len() as u64 }.append(content);
             }
             Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => Extent::Copied { offset, length }.append(content),
-            Command::Copy { .. } => return Err("a copy lies beyond any file".to_string()),
+            Command::Copy { .. } => return Err(Stop("a copy lies beyond any file".to_string())),
         }
         Ok(())
     };
-    parser.feed(bytes, &mut sink)
+    parser.feed(bytes, &mut sink).map_err(|Stop(cause)| cause)
+}
+
+/// Why telling commands apart was stopped.
+struct Stop(String);
+
+impl From<crate::rsync::Error> for Stop {
+    fn from(error: crate::rsync::Error) -> Self {
+        Self(error.to_string())
+    }
 }
 
 /// Finds the versions of a set in path order, mostly by just taking the next row.

@@ -169,7 +169,7 @@ const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, 
 fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Version, Error> {
     let kind: i64 = row.get(4)?;
     let mut directory = None;
-    let mut device = || -> Result<(u32, u32), rusqlite::Error> {
+    let device = || -> Result<(u32, u32), rusqlite::Error> {
         let numbers = row.get::<_, i64>(8)? as u64;
         Ok(((numbers >> 32) as u32, numbers as u32))
     };

@@ -3,10 +3,10 @@
 use super::database::Database;
 use super::fill::{Line, SetWriter};
 use super::query::{self, MAX_CHAIN, MAX_POSITION, Owners};
-use super::{Error, Snapshot, Version, VersionId, seeks};
+use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::Codec;
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::{Encoding, Manifest, SignatureMember, TarReader};
+use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
@@ -168,7 +168,7 @@ impl Catalog {
             Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
                 filled.trouble = Some((Instant::now(), error.to_string()));
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
-                let times: Vec<String> = lost.iter().map(|set| set.end.to_string()).collect();
+                let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
                 self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
             }
             Err(error) => return Err(error),
@@ -197,7 +197,7 @@ impl Catalog {
             Some((_, cause)) => cause.clone(),
             None => "there is no such set".into(),
         };
-        let time = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end.to_string());
+        let time = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
         Err(Error::Set { what: format!("the backup of {time}"), cause })
     }
 
@@ -271,14 +271,14 @@ impl Catalog {
             return Ok(manifest.clone());
         }
         let set = set_at(chain, position)?;
-        let failed = |cause: String| Error::Set { what: format!("the manifest of set {}", set.end), cause };
+        let failed = |cause: String| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         let parse = |file: Arc<dyn ReadAt>, encoding| {
             let decoder = self.codec.decode(file, encoding).map_err(|error| error.to_string())?;
             Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(|error| error.to_string())
         };
-        let local = self.local_copy.as_ref().and_then(|copy| copy.manifest(set));
-        let manifest = match local.and_then(|(file, encoding)| parse(Arc::new(file), encoding).ok()) {
+        let local = self.local_copy.as_ref().and_then(|copy| copy.manifest(set.session));
+        let manifest = match local.and_then(|local| parse(Arc::new(local.file.clone()), local.encoding).ok()) {
             Some(manifest) => manifest,
             None => parse(Arc::new(self.stored(stored)), stored.encoding).map_err(failed)?,
         };
@@ -293,7 +293,7 @@ impl Catalog {
     /// [`Error::MissingVolume`] when it is not in storage.
     pub fn volume(&self, chain: &Chain, position: u32, number: u32) -> Result<VolumeSource, Error> {
         let set = set_at(chain, position)?;
-        let stored = set.volumes.get(&number).ok_or(Error::MissingVolume { set: set.end, number })?;
+        let stored = set.volumes.get(&number).ok_or(Error::MissingVolume { set: set.end(), number })?;
         Ok(VolumeSource { key: chain.volume_key(position, number), file: self.stored(stored), encoding: stored.encoding, hash: None })
     }
 
@@ -361,7 +361,7 @@ impl Catalog {
     fn tell_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) {
         let result = match self.signature_lines(chain, position, sender) {
             Err(error @ Error::Set { .. }) => {
-                let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end.to_string());
+                let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
                 self.say_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
                 // What came so far is void.
                 let _ = sender.send(Message::Again);
@@ -374,20 +374,20 @@ impl Catalog {
 
     fn signature_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
         let set = set_at(chain, position)?;
-        let local = self.local_copy.as_ref().and_then(|copy| copy.signatures(set));
-        if let Some((file, encoding)) = local
-            && self.decode_lines(set, Arc::new(file), encoding, sender).is_ok()
+        let local = self.local_copy.as_ref().and_then(|copy| copy.signatures(set.session));
+        if let Some(local) = local
+            && self.decode_lines(set, Arc::new(local.file.clone()), local.encoding, sender).is_ok()
         {
             return Ok(());
         }
-        let failed = |cause: String| Error::Set { what: format!("the signature file of set {}", set.end), cause };
+        let failed = |cause: String| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
         let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         let _ = sender.send(Message::Again);
         let last = self.decode_lines(set, Arc::new(self.stored(stored)), stored.encoding, sender)?;
         if stored.encoding == Encoding::Plain {
             // Nothing else would tell that a plain file was cut: duplicity accepts one without trailer.
             let manifest = self.manifest(chain, position)?;
-            let expected = manifest.volumes.last().map(|volume| &volume.last.0);
+            let expected = manifest.volumes().last().map(|volume| &volume.last);
             if expected.is_some_and(|expected| last.as_ref() < Some(expected) && !expected.is_root()) {
                 return Err(failed("it ends before the last path of the set".into()));
             }
@@ -403,7 +403,7 @@ impl Catalog {
         encoding: Encoding,
         sender: &Sender<Message>,
     ) -> Result<Option<EntryPath>, Error> {
-        let failed = |cause: String| Error::Set { what: format!("signature file of set {}", set.end), cause };
+        let failed = |cause: String| Error::Set { what: format!("signature file of set {}", set.end()), cause };
         let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
         let mut tar = TarReader::new(decoder);
         let mut batch = Batch::new(sender);
@@ -411,7 +411,11 @@ impl Catalog {
         while let Some(header) = tar.next().map_err(|error| failed(error.to_string()))? {
             let member = SignatureMember::parse(&header).map_err(|error| failed(error.to_string()))?;
             last = Some(member.path.clone());
-            batch.push(Line { path: member.path, entry: member.entry });
+            let entry = match member.kind {
+                SignatureKind::Present(entry) => Some(entry),
+                SignatureKind::Deleted => None,
+            };
+            batch.push(Line { path: member.path, entry });
         }
         // The end of the stream proves what came before it.
         std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(|error| failed(error.to_string()))?;
@@ -425,9 +429,9 @@ impl Catalog {
         let manifest = self.manifest(chain, position)?;
         let mut batch = Batch::new(sender);
         let mut last: Option<EntryPath> = None;
-        for volume in &manifest.volumes {
+        for volume in manifest.volumes() {
             let mut source = self.volume(chain, position, volume.number)?;
-            source.hash = volume.hash.clone();
+            source.hash = volume.hash;
             let listener = |event: Event<'_>| {
                 if let Event::Member(member) = event
                     && last.as_ref() != Some(&member.path)
@@ -437,7 +441,7 @@ impl Catalog {
                 }
                 ControlFlow::Continue(())
             };
-            crate::volume::first_pass(&source, &self.codec, listener).map_err(|cause| Error::Volume { set: set.end, cause })?;
+            crate::volume::first_pass(&source, &self.codec, listener).map_err(|cause| Error::Volume { set: set.end(), cause })?;
         }
         batch.flush();
         Ok(())
@@ -534,7 +538,7 @@ fn assign(connection: &Connection, collection: &Collection) -> Result<Vec<Arc<Ch
     let mut statement = connection.prepare("SELECT id, full_time FROM chains ORDER BY id")?;
     let rows: Vec<(i64, i64)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (id, full_time) in rows {
-        let same = collection.chains.iter().find(|chain| chain.sets.first().is_some_and(|full| full.end.seconds() == full_time));
+        let same = collection.chains.iter().find(|chain| chain.sets().first().is_some_and(|full| full.end().seconds() == full_time));
         match same.map(|chain| still_holds(connection, id, chain)).transpose()? {
             Some(true) => {
                 kept.insert(full_time, id);
@@ -544,15 +548,15 @@ fn assign(connection: &Connection, collection: &Collection) -> Result<Vec<Arc<Ch
     }
     let mut chains = Vec::new();
     for chain in &collection.chains {
-        let Some(full) = chain.sets.first() else { continue };
-        if chain.sets.len() as i64 > MAX_POSITION {
+        let Some(full) = chain.sets().first() else { continue };
+        if chain.sets().len() as i64 > MAX_POSITION {
             return Err(Error::TooMany("sets in one chain"));
         }
-        let id = match kept.get(&full.end.seconds()) {
+        let id = match kept.get(&full.end().seconds()) {
             Some(&id) => id,
-            None => new_chain(connection, full.end.seconds())?,
+            None => new_chain(connection, full.end().seconds())?,
         };
-        let mut chain = Chain { id, sets: chain.sets.clone(), filled: Mutex::default() };
+        let mut chain = Chain { id, sets: chain.sets().to_vec(), filled: Mutex::default() };
         let filled = Filled { sets: filled_sets(connection, &chain)?, trouble: None };
         chain.filled = Mutex::new(filled);
         chains.push(Arc::new(chain));
@@ -582,7 +586,7 @@ fn still_holds(connection: &Connection, id: i64, chain: &BackupChain) -> Result<
     let mut statement = connection.prepare("SELECT identity FROM sets WHERE chain = ?1 ORDER BY position")?;
     let identities: Vec<Vec<u8>> = statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
     // More of them only mean that another process has seen a newer set.
-    Ok(identities.iter().zip(&chain.sets).all(|(known, set)| *known == identity(set))
+    Ok(identities.iter().zip(chain.sets()).all(|(known, set)| *known == identity(set)))
 }
 
 fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! [`BackupSet`]: the files that one session left.
 
 use crate::format::{Content, Encoding, Session};
+use crate::model::BackupTime;
 use crate::storage::Listed;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -78,6 +79,11 @@ impl BackupSet {
             }
         }
         set
+    }
+
+    /// Returns the time that the set shows.
+    pub fn end(&self) -> BackupTime {
+        self.session.end()
     }
 
     /// Tells whether the session came to its end: the manifest is there.

@@ -33,6 +33,10 @@
 use super::{Error, tar::decimal};
 use crate::model::EntryPath;
 use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+
+/// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then some.
+const MOST_LINE: u64 = 1024 * 1024;
 use std::ops::Range;
 
 /// A set's volumes.
@@ -95,6 +99,30 @@ impl Manifest {
             parser.take_line(line).map_err(|cause| Error::Manifest { line: count, cause })?;
         }
         parser.finish().map_err(|cause| Error::Manifest { line: count, cause })
+    }
+
+    /// Reads and parses a manifest; its list of files is never held in memory.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] when the stream fails, otherwise as [`Manifest::parse`].
+    pub fn read(mut stream: impl BufRead) -> Result<Self, Error> {
+        let mut parser = Parser::default();
+        let (mut line, mut count) = (Vec::new(), 0);
+        loop {
+            line.clear();
+            count += 1;
+            // Whoever writes longer lines than any path can be wants to exhaust memory.
+            let length = Read::by_ref(&mut stream).take(MOST_LINE).read_until(b'\n', &mut line).map_err(Error::Stream)?;
+            let cause = |cause| Error::Manifest { line: count, cause };
+            match line.strip_suffix(b"\n") {
+                Some(line) => parser.take_line(line).map_err(cause)?,
+                None if length as u64 == MOST_LINE => return Err(cause("line is too long")),
+                None => {
+                    parser.take_line(&line).map_err(cause)?;
+                    return parser.finish().map_err(cause);
+                }
+            }
+        }
     }
 
     /// Prints the manifest, without a list of files.

@@ -55,6 +55,9 @@ pub enum Error {
         /// What is wrong with it.
         cause: &'static str,
     },
+    /// The stream below a text failed.
+    #[error("cannot read: {0}")]
+    Stream(io::Error),
     /// Text is no manifest.
     #[error("cannot parse manifest at line {line}: {cause}")]
     Manifest {

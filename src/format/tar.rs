@@ -126,6 +126,11 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Returns the stream below, read at least up to the end of the tar.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
     /// Returns the next part of the current entry's data, at most 128 KiB; `None` when all of it has been returned.
     ///
     /// # Errors

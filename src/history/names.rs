@@ -72,10 +72,10 @@ impl Names {
         let mut sorted: Vec<SnapshotName> = Vec::new();
         for (chain, usable) in chains {
             sorted.extend(chain.sets.iter().take(*usable).enumerate().map(|(position, set)| SnapshotName {
-                name: template.name(set.end).into_bytes(),
+                name: template.name(set.end()).into_bytes(),
                 chain: chain.clone(),
                 position: position as u32,
-                time: set.end,
+                time: set.end(),
             }));
         }
         sorted.sort_by_key(|snapshot| snapshot.time);

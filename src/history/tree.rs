@@ -354,13 +354,13 @@ impl HistoryTree {
     }
 
     fn unreadable(&self, snapshot: &Snapshot, error: catalog::Error) -> Error {
-        let time = snapshot.chain.sets.get(snapshot.position as usize).map_or_else(String::new, |set| set.end.to_string());
+        let time = snapshot.chain.sets.get(snapshot.position as usize).map_or_else(String::new, |set| set.end().to_string());
         Error::Unreadable { what: format!("cannot read the backup of {time}"), cause: error.to_string() }
     }
 
     /// Tells the monitor, once, that a file cannot be read, and why.
     fn damaged(&self, snapshot: &Snapshot, version: &Version, error: &contents::Error) -> Error {
-        let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end.to_string());
+        let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end().to_string());
         let path = self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
         let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
         self.catalog().say_once(Level::Error, error.to_string());

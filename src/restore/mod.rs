@@ -113,7 +113,7 @@ fn plant(
     summary: &mut Summary,
 ) -> Result<Bits, Error> {
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
-    let mut expected = Bits::new(last);
+    let expected = Bits::new(last);
     let mut place = target.place();
     for item in snapshot.walk(catalog, target.base())? {
         let (path, version) = item?;

@@ -87,7 +87,7 @@ impl Task {
         let Self { wanted, temporary, delta, .. } = self;
         let result = match delta {
             None => write(wanted, temporary, bytes),
-            Some(Delta { parser, below }) => parser.feed(bytes, &mut |command: Command<'_>| match command {
+            Some(Delta { parser, below }) => parser.feed(bytes, |command: Command<'_>| match command {
                 Command::Literal { bytes, .. } => write(wanted, temporary, bytes),
                 Command::Copy { offset, length } => wanted.advance(length, |at, length, target| {
                     if below.len() >= MOST_RANGES {
@@ -109,10 +109,12 @@ impl Task {
     /// # Errors
     /// The task, which has failed.
     pub fn end(mut self) -> Result<Outcome, Self> {
-        if let Some(Delta { parser, .. }) = &self.delta
-            && let Err(cause) = parser.finish()
-        {
-            self.fail(format!("its delta is damaged: {cause}"));
+        let mut below = Vec::new();
+        if let Some(delta) = self.delta.take() {
+            below = delta.below;
+            if let Err(cause) = delta.parser.finish() {
+                self.fail(format!("its delta is damaged: {cause}"));
+            }
         }
         if !self.wanted.is_satisfied() {
             self.fail(format!("a delta copies beyond the {} bytes of the file below", self.wanted.position()));
@@ -120,7 +122,6 @@ impl Task {
         if self.failure.is_some() {
             return Err(self);
         }
-        let below = self.delta.take().map(|delta| delta.below).unwrap_or_default();
         self.wanted = Wanted::ranges(below);
         Ok(if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) })
     }

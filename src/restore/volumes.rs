@@ -104,7 +104,7 @@ impl<'a> VolumeRound<'a> {
         let concerned = bad.iter().filter(|(position, number, _)| {
             let manifest = self.catalog.manifest(&self.snapshot.chain, *position).ok();
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
-            *number == 0 || volume.is_none_or(|volume| volume.first.0 <= path && path <= volume.last.0)
+            *number == 0 || volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
         let causes: Vec<&str> = concerned.map(|(_, _, cause)| cause.as_str()).take(1).collect();
         Some(causes.first().map_or_else(|| "no volume of the backup holds it".into(), |cause| cause.to_string()))
@@ -225,7 +225,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
         let current = self.current.take().and_then(|(_, task)| task);
         match result {
             Ok(()) => {
-                let continues = manifest.volume(number).is_some_and(|volume| volume.last.1.is_some());
+                let continues = manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
                 match current {
                     Some(task) if continues => return Some(task),
                     Some(task) => self.end(task),

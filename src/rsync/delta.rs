@@ -72,11 +72,21 @@ struct Numbers {
     copy: bool,
 }
 
+impl Default for DeltaParser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl DeltaParser {
     /// Starts before the first byte of a delta.
-    #[expect(clippy::new_without_default, reason = "a parser is begun, there is none by default")]
     pub fn new() -> Self {
         Self { state: State::Magic(0), offset: 0, length: 0 }
+    }
+
+    /// Returns how much of the delta has been taken, in bytes.
+    pub fn position(&self) -> u64 {
+        self.offset
     }
 
     /// Takes the next bytes of the delta and tells `sink` the commands in them, in order.

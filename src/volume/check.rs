@@ -1,7 +1,7 @@
 //! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every read after.
 
 use super::{CHUNK, Error, VolumeSource};
-use crate::format::ManifestHash;
+use crate::format::VolumeHash;
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
 use sha1::Digest;
 use std::sync::{Arc, Mutex};
@@ -11,12 +11,12 @@ pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error>
     let name = source.file.name().to_string();
     let Some(expected) = &source.hash else { return Err(Error::NoHash(name)) };
     let found = match expected {
-        ManifestHash::Sha1(_) => hash_chunks::<sha1::Sha1>(&source.file)?,
-        ManifestHash::Md5(_) => hash_chunks::<md5::Md5>(&source.file)?,
+        VolumeHash::Sha1(_) => hash_chunks::<sha1::Sha1>(&source.file)?,
+        VolumeHash::Md5(_) => hash_chunks::<md5::Md5>(&source.file)?,
     };
     let expected: &[u8] = match expected {
-        ManifestHash::Sha1(hash) => hash,
-        ManifestHash::Md5(hash) => hash,
+        VolumeHash::Sha1(hash) => hash,
+        VolumeHash::Md5(hash) => hash,
     };
     if found.digest != expected {
         return Err(Error::Hash { name, found: hex(&found.digest), expected: hex(expected) });

@@ -62,7 +62,7 @@ fn tell_members(
     listener: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let failed = |cause: format::Error| match cause {
-        format::Error::Read(error) => io_error(name, error),
+        format::Error::Read { source, .. } => io_error(name, source),
         cause => Error::Members { name: name.into(), cause: cause.to_string() },
     };
     let mut tar = TarReader::new(stream);

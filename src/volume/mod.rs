@@ -28,8 +28,7 @@ pub use check::Checked;
 pub use members::{Event, first_pass};
 pub use reader::{OutlineStore, VolumeReader};
 
-use crate::codec::Encoding;
-use crate::format::ManifestHash;
+use crate::format::{Encoding, VolumeHash};
 use crate::storage::StoredFile;
 
 /// Bytes of a stored file that one hash stands for.
@@ -56,7 +55,7 @@ pub struct VolumeSource {
     /// How it is encoded.
     pub encoding: Encoding,
     /// The hash that the manifest gives for the stored file.
-    pub hash: Option<ManifestHash>,
+    pub hash: Option<VolumeHash>,
 }
 
 /// What the first pass leaves of a volume: enough to check and to decode any part of it.
