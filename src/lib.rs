@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+pub mod codec;
 pub mod model;
 pub mod monitor;
 pub mod storage;
