@@ -63,8 +63,12 @@ pub enum Error {
         /// Which file of which set.
         what: String,
         /// Why.
-        cause: String,
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What kept a set from being read a moment ago.
+    #[error(transparent)]
+    Again(std::sync::Arc<Error>),
     /// A volume cannot be read.
     #[error("set {set}: {cause}")]
     Volume {

@@ -67,21 +67,20 @@ impl Catalog {
     /// As [`Catalog::fill_volume`]; a volume that failed within the last minute fails at once.
     pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        let set = set_at(chain, position)?.end();
         if let Some((since, cause)) = self.lock_bad().get(&key)
             && since.elapsed() < TRY_AGAIN
         {
-            let cause = crate::volume::Error::Decode { name: format!("number {number}"), cause: cause.clone() };
-            return Err(Error::Volume { set, cause });
+            return Err(Error::Again(cause.clone()));
         }
-        let result = self.pass_now(chain, position, number, key, listener);
-        if let Err(error) = &result
-            && !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. })
-        {
-            self.say_once(Level::Error, error.to_string());
-            self.lock_bad().insert(key, (Instant::now(), error.to_string()));
+        match self.pass_now(chain, position, number, key, listener) {
+            Err(error) if !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) => {
+                let error = Arc::new(error);
+                self.say_once(Level::Error, error.to_string());
+                self.lock_bad().insert(key, (Instant::now(), error.clone()));
+                Err(Error::Again(error))
+            }
+            result => result,
         }
-        result
     }
 
     fn pass_now(
@@ -136,7 +135,7 @@ impl Catalog {
         self.busy_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, (Instant, String)>> {
+    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, (Instant, Arc<Error>)>> {
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

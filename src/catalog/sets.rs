@@ -4,9 +4,9 @@ use super::database::Database;
 use super::fill::{Line, SetWriter};
 use super::query::{self, MAX_CHAIN, MAX_POSITION, Owners};
 use super::{Error, Snapshot, Version, VersionId};
-use crate::codec::Codec;
+use crate::codec::{self, Codec};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
+use crate::format::{self, Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
@@ -56,7 +56,7 @@ pub struct Catalog {
     chains: RwLock<Vec<Arc<Chain>>>,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
-    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, String)>>,
+    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, Arc<Error>)>>,
     said: Mutex<HashSet<String>>,
 }
 
@@ -72,7 +72,7 @@ pub struct Chain {
 #[derive(Default)]
 struct Filled {
     sets: u32,
-    trouble: Option<(Instant, String)>,
+    trouble: Option<(Instant, Arc<Error>)>,
 }
 
 impl Chain {
@@ -166,10 +166,10 @@ impl Catalog {
         match result {
             Ok(()) => filled.trouble = None,
             Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
-                filled.trouble = Some((Instant::now(), error.to_string()));
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
                 let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
                 self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+                filled.trouble = Some((Instant::now(), Arc::new(error)));
             }
             Err(error) => return Err(error),
         }
@@ -193,12 +193,10 @@ impl Catalog {
         if position < filled {
             return Ok(Snapshot { chain: chain.clone(), position });
         }
-        let cause = match &chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).trouble {
-            Some((_, cause)) => cause.clone(),
-            None => "there is no such set".into(),
-        };
-        let time = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
-        Err(Error::Set { what: format!("the backup of {time}"), cause })
+        match &chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).trouble {
+            Some((_, error)) => Err(Error::Again(error.clone())),
+            None => Err(Error::Gone(format!("set {position} of a chain"))),
+        }
     }
 
     /// Returns one version by its id.
@@ -271,11 +269,11 @@ impl Catalog {
             return Ok(manifest.clone());
         }
         let set = set_at(chain, position)?;
-        let failed = |cause: String| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
+        let failed = |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
-        let parse = |file: Arc<dyn ReadAt>, encoding| {
-            let decoder = self.codec.decode(file, encoding).map_err(|error| error.to_string())?;
-            Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(|error| error.to_string())
+        let parse = |file: Arc<dyn ReadAt>, encoding| -> Result<Manifest, Cause> {
+            let decoder = self.codec.decode(file, encoding)?;
+            Ok(Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(typed)?)
         };
         let local = self.local_copy.as_ref().and_then(|copy| copy.manifest(set.session));
         let manifest = match local.and_then(|local| parse(Arc::new(local.file.clone()), local.encoding).ok()) {
@@ -360,7 +358,7 @@ impl Catalog {
     /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong.
     fn tell_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) {
         let result = match self.signature_lines(chain, position, sender) {
-            Err(error @ Error::Set { .. }) => {
+            Err(error @ Error::Set { .. }) if !is_locked(&error) => {
                 let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
                 self.say_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
                 // What came so far is void.
@@ -380,7 +378,7 @@ impl Catalog {
         {
             return Ok(());
         }
-        let failed = |cause: String| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
         let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         let _ = sender.send(Message::Again);
         let last = self.decode_lines(set, Arc::new(self.stored(stored)), stored.encoding, sender)?;
@@ -403,13 +401,13 @@ impl Catalog {
         encoding: Encoding,
         sender: &Sender<Message>,
     ) -> Result<Option<EntryPath>, Error> {
-        let failed = |cause: String| Error::Set { what: format!("signature file of set {}", set.end()), cause };
-        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
+        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut tar = TarReader::new(decoder);
         let mut batch = Batch::new(sender);
         let mut last = None;
-        while let Some(header) = tar.next().map_err(|error| failed(error.to_string()))? {
-            let member = SignatureMember::parse(&header).map_err(|error| failed(error.to_string()))?;
+        while let Some(header) = tar.next().map_err(|error| failed(typed(error)))? {
+            let member = SignatureMember::parse(&header).map_err(|error| failed(error.into()))?;
             last = Some(member.path.clone());
             let entry = match member.kind {
                 SignatureKind::Present(entry) => Some(entry),
@@ -418,7 +416,7 @@ impl Catalog {
             batch.push(Line { path: member.path, entry });
         }
         // The end of the stream proves what came before it.
-        std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(|error| failed(error.to_string()))?;
+        std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(|error| failed(codec::Error::from(error).into()))?;
         batch.flush();
         Ok(last)
     }
@@ -446,6 +444,26 @@ impl Catalog {
         batch.flush();
         Ok(())
     }
+}
+
+/// Why a stored file of a set cannot be read.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes the decoder's error out of a parser's.
+fn typed(error: format::Error) -> Cause {
+    match error {
+        format::Error::Read { source, .. } | format::Error::Stream(source) => codec::Error::from(source).into(),
+        error => error.into(),
+    }
+}
+
+/// Tells whether a set could be read if only there were the right key, so that nothing else of it can be read either.
+fn is_locked(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
+    cause.is_some_and(|error| {
+        use codec::Cause::{NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
+        matches!(error.cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_))
+    })
 }
 
 /// What comes from the thread that decodes.
@@ -499,7 +517,7 @@ fn write_set(connection: &Connection, chain: &Chain, position: u32, receiver: &R
                 result?;
                 break;
             }
-            Err(_) => return Err(Error::Set { what: "a set".into(), cause: "its reader ended early".into() }),
+            Err(_) => return Err(Error::Gone("the lines of a set".into())),
         }
     }
     let range = writer.finish();

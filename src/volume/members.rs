@@ -2,7 +2,7 @@
 
 use super::check::{Checked, hash_stored};
 use super::{Error, FRAME, MAX_FRAME, Outline, VolumeSource};
-use crate::codec::{Codec, Decoder, SeekPoint};
+use crate::codec::{self, Codec, Decoder, SeekPoint};
 use crate::format::{self, Member, TarReader};
 use crate::storage::ReadAt;
 use std::io::Read;
@@ -33,12 +33,12 @@ pub fn first_pass(
     let chunks = Arc::new(chunks);
     let file = Arc::new(Checked::new(source.file.clone(), stored_length, chunks.clone()));
     let name = source.file.name();
-    let mut decoder = codec.decode(file, source.encoding).map_err(|cause| decode_error(name, cause))?;
+    let mut decoder = codec.decode(file, source.encoding)?;
     decoder.collect_seek_points(FRAME);
     let mut stream = Collecting { decoder, points: Vec::new(), plain: 0 };
     tell_members(name, &mut stream, &mut listener)?;
     let mut rest = vec![0; 64 * 1024];
-    while stream.read(&mut rest).map_err(|error| io_error(name, error))? > 0 {}
+    while stream.read(&mut rest).map_err(codec::Error::from)? > 0 {}
     let mut frames: Vec<u64> = stream.points.iter().map(|point| point.plain).collect();
     if frames.first() != Some(&0) || !frames.is_sorted_by(|a, b| a < b) {
         return Err(Error::Outline { name: name.into(), cause: "the seek points are not in order".into() });
@@ -62,7 +62,7 @@ fn tell_members(
     listener: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let failed = |cause: format::Error| match cause {
-        format::Error::Read { source, .. } => io_error(name, source),
+        format::Error::Read { source, .. } => codec::Error::from(source).into(),
         cause => Error::Members { name: name.into(), cause: cause.to_string() },
     };
     let mut tar = TarReader::new(stream);
@@ -94,12 +94,4 @@ impl Read for Collecting {
         self.plain += count as u64;
         Ok(count)
     }
-}
-
-fn io_error(name: &str, error: std::io::Error) -> Error {
-    Error::Decode { name: name.into(), cause: error.to_string() }
-}
-
-fn decode_error(name: &str, cause: crate::codec::Error) -> Error {
-    Error::Decode { name: name.into(), cause: cause.to_string() }
 }

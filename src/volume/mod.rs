@@ -91,13 +91,8 @@ pub enum Error {
     #[error("cannot trust volume '{0}': its manifest gives no hash")]
     NoHash(String),
     /// Decoding failed.
-    #[error("cannot decode volume '{name}': {cause}")]
-    Decode {
-        /// Stored file.
-        name: String,
-        /// What the decoder said.
-        cause: String,
-    },
+    #[error(transparent)]
+    Decode(#[from] crate::codec::Error),
     /// The decoded bytes are no tar stream as duplicity writes it.
     #[error("cannot read the members of volume '{name}': {cause}")]
     Members {

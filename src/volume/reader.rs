@@ -99,8 +99,7 @@ impl VolumeReader {
         let point = self.store.seek_point(source.key, number).map_err(|cause| self.seek_error(source, cause))?;
         let point = point.ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
         let mut bytes = vec![0; (end - start) as usize];
-        let decode = |cause: crate::codec::Error| Error::Decode { name: source.file.name().into(), cause: cause.to_string() };
-        self.reopened(source, &volume)?.read(&point, &mut bytes).map_err(decode)?;
+        self.reopened(source, &volume)?.read(&point, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
         let frame = Arc::new(bytes);
         self.frames.put(source.key, number, frame.clone());
@@ -137,10 +136,7 @@ impl VolumeReader {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }
-        let reopened = self
-            .codec
-            .reopen(volume.file.clone(), source.encoding)
-            .map_err(|cause| Error::Decode { name: source.file.name().into(), cause: cause.to_string() })?;
+        let reopened = self.codec.reopen(volume.file.clone(), source.encoding)?;
         Ok(volume.reopened.get_or_init(|| reopened))
     }
 
