@@ -187,7 +187,9 @@ impl<T: Tree> Adapter<T> {
                 (Some(Ok(Err(errno))), Some(reply)) => reply.refuse(errno),
                 (Some(Err(_)), reply) => {
                     (shared.log)(&format!("{what} of inode {} broke off: a defect of this program", inode.0));
-                    reply.map(|reply| reply.refuse(libc::EIO));
+                    if let Some(reply) = reply {
+                        reply.refuse(libc::EIO);
+                    }
                 }
                 (_, None) | (None, _) => (),
             }

@@ -201,7 +201,7 @@ fn device_at(table: &[u8], listed: &[u8]) -> Option<String> {
         let (device, mountpoint) = (fields.nth(2)?, fields.nth(1)?);
         (mountpoint == listed).then(|| String::from_utf8_lossy(device).into_owned())
     };
-    table.split(|byte| *byte == b'\n').filter_map(device).last()
+    table.split(|byte| *byte == b'\n').filter_map(device).next_back()
 }
 
 /// Writes a path as mountinfo does. Source: Linux fs/proc_namespace.c, show_mountinfo.
