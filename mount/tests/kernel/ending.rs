@@ -2,15 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::memory::BIG;
-use crate::support::{Mounted, Served, listed, open_device, within};
+use crate::support::{Mounted, Process, Served, listed, open_device, within};
 
 #[test]
 fn an_unused_mount_goes_at_once() {
@@ -69,6 +70,37 @@ fn anybody_may_unmount() {
     mounted.mount.unmount().unwrap();
     assert!(listed(mounted.root()).unwrap().contains(" tmpfs "));
     rustix::mount::unmount(mounted.root(), rustix::mount::UnmountFlags::empty()).unwrap();
+}
+
+#[test]
+fn an_aborted_mount_is_cleaned_up() {
+    let mounted = Mounted::sample();
+    let device = fs::metadata(mounted.root()).unwrap().dev();
+    // The control file system of FUSE, where the administrator can cut a connection.
+    let control = tempfile::tempdir().unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", control.path(), "fusectl", flags, c"").unwrap();
+    let abort = fs::write(control.path().join(device.to_string()).join("abort"), "1");
+    rustix::mount::unmount(control.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    abort.unwrap();
+    mounted.mount.wait().unwrap();
+    within(2, "the mount is gone", || listed(mounted.root()).is_none());
+}
+
+#[test]
+fn a_stuck_tree_does_not_hold_up_the_end() {
+    let mounted = Mounted::sample();
+    let mut readers: Vec<Process> =
+        (0..6).map(|_| Process::start(Command::new("cat").arg(mounted.path("stuck")).stderr(Stdio::null()))).collect();
+    within(10, "six readers wait", || mounted.memory.seen("open") == 6);
+    for reader in &mut readers {
+        reader.send(Signal::KILL);
+        reader.end_within(2);
+    }
+    rustix::mount::unmount(mounted.root(), rustix::mount::UnmountFlags::empty()).unwrap();
+    let start = Instant::now();
+    mounted.mount.wait().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[test]

@@ -172,6 +172,16 @@ fn a_large_directory_is_walked_in_windows() {
 }
 
 #[test]
+fn a_large_directory_brings_its_attributes_along() {
+    let mounted = Mounted::sample();
+    for entry in fs::read_dir(mounted.path("many")).unwrap() {
+        entry.unwrap().metadata().unwrap();
+    }
+    let calls = mounted.memory.calls();
+    assert!(calls["lookup"] <= 1000, "{calls:?}");
+}
+
+#[test]
 fn a_directory_can_be_sought_in_both_directions() {
     let mounted = Mounted::sample();
     // Not for ever, so that the kernel does not keep the listing.
