@@ -1,15 +1,16 @@
 //! [`Adapter`]: one short method for each kernel request. It unpacks, asks, and answers.
 //!
-//! What needs the tree goes to a pool; what does not is answered from the loop.
+//! The loop's threads work on a few requests at once themselves and hand all others to a pool.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -19,12 +20,19 @@ use fuser::{
 };
 
 use crate::Errno;
-use crate::handles::{Handles, Listing, Stretch, is_valid_name};
+use crate::handles::Listing;
 use crate::pool::Pool;
-use crate::requests::{Origin, Refuse, Requests, lock};
-use crate::session::Log;
-use crate::tree::{FOREVER, Item, Kind, Lookup, Tree};
-use crate::wire::{Row, bare_attr, encode_row, file_attr, file_type, send_directory_plus};
+use crate::requests::{Origin, Refuse};
+use crate::shared::Shared;
+use crate::tree::{Kind, Lookup, Tree};
+use crate::wire::{bare_attr, file_attr};
+
+/// Threads that read requests from the kernel.
+pub(crate) const LOOPS: usize = 8;
+
+/// How many of them may work on a request themselves, which saves waking a thread of a pool: half the time of a quick answer.
+/// The others hand everything over, and so are never stuck.
+const AT_HAND: usize = 4;
 
 /// Threads for questions about names.
 const METADATA_THREADS: usize = 32;
@@ -42,121 +50,13 @@ const BACKGROUND: u16 = 256;
 /// The longest link target the kernel takes, in bytes.
 const LONGEST_TARGET: usize = 4095;
 
-/// Position of the first item in a listing; `.` and `..` stand before it.
-const FIRST_ITEM: u64 = 2;
-
-/// The tree and what is open of it.
-pub(crate) struct Shared<T: Tree> {
-    tree: T,
-    files: Handles<T::File>,
-    directories: Handles<Mutex<Listing>>,
-    requests: Arc<Requests>,
-    /// The device, as long as the session serves it.
-    device: Weak<OwnedFd>,
-    log: Log,
-}
-
-impl<T: Tree> Shared<T> {
-    pub(crate) fn new(tree: T, requests: Arc<Requests>, device: &Arc<OwnedFd>, log: Log) -> Shared<T> {
-        let device = Arc::downgrade(device);
-        Shared { tree, files: Handles::new(), directories: Handles::new(), requests, device, log }
-    }
-
-    /// Tells whether somebody has something open or waits for an answer.
-    pub(crate) fn is_busy(&self) -> bool {
-        !(self.requests.is_empty() && self.files.is_empty() && self.directories.is_empty())
-    }
-
-    /// Fills the buffer as far as the file goes: the kernel would take a short answer for the end of the file.
-    fn read(&self, handle: FileHandle, offset: u64, size: u32) -> Result<Vec<u8>, i32> {
-        let file = self.files.get(handle.0).ok_or(libc::EBADF)?;
-        let mut buffer = vec![0; size as usize];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            let position = offset.checked_add(filled as u64).ok_or(libc::EINVAL)?;
-            match self.tree.read(&file, position, rest).map_err(|error| error.errno())? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        buffer.truncate(filled);
-        Ok(buffer)
-    }
-
-    /// Opens a directory; its listing stays in the kernel if it never changes.
-    fn open_directory(&self, inode: u64) -> Result<FopenFlags, i32> {
-        let node = self.tree.attributes(inode).map_err(|error| error.errno())?;
-        let lasting = node.ttl >= FOREVER;
-        Ok(if lasting { FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() })
-    }
-
-    /// Returns the items from an offset of a listing on, and the directory's number.
-    fn items(&self, handle: FileHandle, offset: u64) -> Result<(u64, Stretch), i32> {
-        let listing = self.directories.get(handle.0).ok_or(libc::EBADF)?;
-        let mut listing = lock(&listing);
-        if offset == 0 {
-            listing.rewind();
-        }
-        let stretch = listing.from(&self.tree, offset.saturating_sub(FIRST_ITEM)).map_err(|error| error.errno())?;
-        Ok((listing.directory(), stretch))
-    }
-
-    /// Hands rows from an offset on to `add` until it says that there is no room for one.
-    fn rows(&self, offset: u64, (directory, items): &(u64, Stretch), mut add: impl FnMut(&Row<'_>) -> bool) {
-        // The directory above is not known here; nobody asks a listing for its number.
-        for (position, name) in [(0, &b"."[..]), (1, b"..")] {
-            let row = Row { name, inode: *directory, kind: Kind::Directory, next: position + 1, node: None };
-            if position >= offset && add(&row) {
-                return;
-            }
-        }
-        for (Item { name, inode, kind, node }, next) in items.items().iter().zip(items.position + FIRST_ITEM + 1..) {
-            if !is_valid_name(name) {
-                (self.log)(&format!("cannot show {:?} in inode {directory}: not a file name", OsStr::from_bytes(name)));
-            } else if add(&Row { name, inode: *inode, kind: *kind, next, node: node.as_ref() }) {
-                return;
-            }
-        }
-    }
-
-    /// Answers READDIR.
-    fn list(&self, offset: u64, items: &(u64, Stretch), mut reply: ReplyDirectory) {
-        self.rows(offset, items, |row| reply.add(INodeNo(row.inode), row.next, file_type(row.kind), OsStr::from_bytes(row.name)));
-        reply.ok();
-    }
-
-    /// Answers READDIRPLUS. The library's reply counts how many rows there is room for; if one of them has no attributes, it is
-    /// sent around the library, whose reply is then refused by the kernel as the second one.
-    fn list_plus(&self, unique: u64, offset: u64, items: &(u64, Stretch), mut reply: ReplyDirectoryPlus) {
-        let (mut body, mut complete) = (Vec::new(), true);
-        self.rows(offset, items, |row| {
-            let attr = row.node.map_or_else(|| bare_attr(row.inode, row.kind), |node| file_attr(&node.attributes));
-            let ttl = row.node.map_or(Duration::ZERO, |node| node.ttl);
-            let name = OsStr::from_bytes(row.name);
-            let full = reply.add(INodeNo(row.inode), row.next, name, &ttl, &attr, Generation(0));
-            if !full {
-                encode_row(&mut body, row);
-                // The kernel looks at no attributes of `.` and `..`.
-                complete &= row.node.is_some() || row.next <= FIRST_ITEM;
-            }
-            full
-        });
-        if complete {
-            return reply.ok();
-        }
-        let sent = self.device.upgrade().is_some_and(|device| send_directory_plus(device.as_fd(), unique, &body).is_ok());
-        if !sent {
-            (self.log)(&format!("cannot answer the listing of inode {}", items.0));
-        }
-        reply.error(fuser::Errno::EIO);
-    }
-}
-
 /// What fuser calls.
 pub(crate) struct Adapter<T: Tree> {
     shared: Arc<Shared<T>>,
     metadata: Pool,
     data: Pool,
+    /// Count of requests that loop threads work on themselves.
+    at_hand: AtomicUsize,
     /// Keeps the device open for [`Shared`].
     _device: Arc<OwnedFd>,
 }
@@ -164,10 +64,10 @@ pub(crate) struct Adapter<T: Tree> {
 impl<T: Tree> Adapter<T> {
     pub(crate) fn new(shared: Arc<Shared<T>>, device: Arc<OwnedFd>) -> Adapter<T> {
         let (metadata, data) = (Pool::new("fuse-names", METADATA_THREADS), Pool::new("fuse-data", DATA_THREADS));
-        Adapter { shared, metadata, data, _device: device }
+        Adapter { shared, metadata, data, at_hand: AtomicUsize::new(0), _device: device }
     }
 
-    /// Lets a pool work on a request, and answers, unless the watchdog was faster. `answer` must not block.
+    /// Works on a request, here or in a pool, and answers, unless the watchdog was faster. `answer` must not block.
     fn ask<R: Refuse, A>(
         &self,
         pool: &Pool,
@@ -179,7 +79,7 @@ impl<T: Tree> Adapter<T> {
         let origin = Origin { unique: request.unique().0, thread: request.pid(), inode: inode.0, what };
         let slot = self.shared.requests.enter(origin, reply);
         let shared = Arc::clone(&self.shared);
-        pool.submit(move || {
+        let job = move || {
             let outcome = slot.is_open().then(|| catch_unwind(AssertUnwindSafe(|| work(&shared))));
             shared.requests.leave(origin.unique);
             match (outcome, slot.take()) {
@@ -187,11 +87,20 @@ impl<T: Tree> Adapter<T> {
                 (Some(Ok(Err(errno))), Some(reply)) => reply.refuse(errno),
                 (Some(Err(_)), reply) => {
                     (shared.log)(&format!("{what} of inode {} broke off: a defect of this program", inode.0));
-                    reply.map(|reply| reply.refuse(libc::EIO));
+                    if let Some(reply) = reply {
+                        reply.refuse(libc::EIO);
+                    }
                 }
                 (_, None) | (None, _) => (),
             }
-        });
+        };
+        if self.at_hand.fetch_add(1, Ordering::Relaxed) < AT_HAND {
+            job();
+            self.at_hand.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.at_hand.fetch_sub(1, Ordering::Relaxed);
+            pool.submit(job);
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use crate::mountpoint::Place;
 
 /// Arguments: the mount point, the same as in mountinfo, the device as there. A line on standard input means that all is well;
-/// its end without one, that we are dead. The mount may be gone then, or another may stand in its place.
+/// its end without one, that we are dead. The mount may be gone then, or another may stand in its place, perhaps with the same
+/// device number; but that one answers.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 read -r line && exit
@@ -20,6 +21,7 @@ while read -r id parent device root point rest; do
     [ "$point" = "$2" ] && top=$device
 done </proc/self/mountinfo
 [ "$top" = "$3" ] || exit
+stat -f -- "$1" && exit
 umount -l -- "$1" || fusermount3 -u -z -- "$1" || fusermount -u -z -- "$1"
 "#;
 

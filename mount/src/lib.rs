@@ -4,18 +4,18 @@
 //! crate knows nothing of backups, and nothing of the FUSE library shows in its doors.
 //!
 //! ```text
-//! kernel ─► fuser's loop ─► fuse (one method a request) ─► pool (threads) ─► Tree
+//! kernel ─► fuser's loops ─► fuse (one method a request) ─► pool (threads) ─► Tree
 //!                             │                               │
-//!                          handles (open files,            requests (what is in flight,
-//!                          open directories)               watchdog)
+//!                          shared, handles (what is        requests (what is in flight,
+//!                          open)                           watchdog)
 //! session: mounts, waits, unmounts      mountpoint: mount(2) or fusermount3      guard: cleans up after a crash
 //! ```
 //!
 //! # What holds
 //! - Nothing can be changed: the mount is `ro,nosuid,nodev`, and where somebody remounts it writable, each modifying request
 //!   still ends in `EROFS`.
-//! - The loop never waits for the tree. Questions about names and reads of data have separate pools of threads, so that stuck
-//!   reads leave `ls` alone.
+//! - There is always a loop that does not wait for the tree. Questions about names and reads of data have separate pools of
+//!   threads, so that stuck reads leave `ls` alone.
 //! - Each request ends: with the tree's answer, with `EIO` after [`Options::timeout`], or with `EINTR` soon after its process
 //!   was killed. fuser 0.18 refuses FUSE_INTERRUPT, and the kernel waits uninterruptibly for a request that a server has read
 //!   already, so the watchdog looks itself which processes have a fatal signal pending.
@@ -36,6 +36,7 @@ mod mountpoint;
 mod pool;
 mod requests;
 mod session;
+mod shared;
 mod tree;
 mod wire;
 

@@ -134,7 +134,8 @@ pub(crate) struct Place {
     pub(crate) mountpoint: PathBuf,
     /// The same as mountinfo writes it.
     pub(crate) listed: Vec<u8>,
-    /// Number of the mounted device, as mountinfo writes it. The kernel gives it to nobody else while the mount lives.
+    /// Number of the mounted device, as mountinfo writes it. The kernel gives it to nobody else while the mount lives, but to
+    /// the next one soon after.
     pub(crate) device: String,
 }
 
@@ -151,12 +152,18 @@ impl Place {
         fs::read("/proc/self/mountinfo").is_ok_and(|table| device_at(&table, &self.listed).is_some_and(|top| top == self.device))
     }
 
-    /// Removes the mount, unless that has been done, and returns whether it was in use and so was only detached.
+    /// Tells whether nobody answers for what is mounted here.
+    fn is_dead(&self) -> bool {
+        rustix::fs::statfs(&self.mountpoint).is_err_and(|error| error == Errno::NOTCONN)
+    }
+
+    /// Removes the mount, unless that has been done, and returns whether it was in use and so was only detached. When our
+    /// session is `over`, only a dead mount can be ours: a living one has come after it.
     ///
     /// # Errors
     /// Where it cannot be detached either.
-    pub(crate) fn detach(&self) -> io::Result<bool> {
-        if !self.is_mounted() {
+    pub(crate) fn detach(&self, over: bool) -> io::Result<bool> {
+        if !self.is_mounted() || over && !self.is_dead() {
             return Ok(false);
         }
         match rustix::mount::unmount(&self.mountpoint, UnmountFlags::NOFOLLOW) {
@@ -201,7 +208,7 @@ fn device_at(table: &[u8], listed: &[u8]) -> Option<String> {
         let (device, mountpoint) = (fields.nth(2)?, fields.nth(1)?);
         (mountpoint == listed).then(|| String::from_utf8_lossy(device).into_owned())
     };
-    table.split(|byte| *byte == b'\n').filter_map(device).last()
+    table.split(|byte| *byte == b'\n').filter_map(device).next_back()
 }
 
 /// Writes a path as mountinfo does. Source: Linux fs/proc_namespace.c, show_mountinfo.

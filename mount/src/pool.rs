@@ -100,7 +100,7 @@ mod tests {
         let held = Arc::new(Mutex::new(held));
         for _ in 0..3 {
             let held = Arc::clone(&held);
-            pool.submit(move || drop(lock(&held).recv()));
+            pool.submit(move || lock(&held).recv().unwrap_or_default());
         }
         let (done, results) = mpsc::channel();
         for number in 0..100 {

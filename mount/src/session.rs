@@ -12,18 +12,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::Error;
-use crate::fuse::{Adapter, LARGEST_READ, Shared};
+use crate::fuse::{Adapter, LARGEST_READ, LOOPS};
 use crate::guard::Guard;
 use crate::mountpoint::{self, Place};
 use crate::requests::{Requests, lock};
+use crate::shared::{Shared, Usage};
 use crate::tree::{ROOT, Tree};
-
-/// Threads that read requests and hand them to the pools. They share one device: with a clone for each, an answer would have to
-/// go to the clone its request came from, which is not to be learnt (see `wire`).
-const LOOPS: usize = 2;
 
 /// How often a detached mount is asked whether it is still used.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How often any other is asked whether it still is one. The session tells so itself, unless a loop is stuck in the tree.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Takes what this crate has to say: one line, lower case, without full stop.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -64,9 +64,11 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Tells whether somebody has something open or waits for an answer; none until the mount is served.
-    is_busy: Option<Box<dyn Fn() -> bool + Send>>,
-    /// How the session ended, once it has.
+    /// Tells who needs the mount; none until it is served.
+    usage: Option<Box<dyn Fn() -> Usage + Send>>,
+    /// Nobody answers the kernel any more.
+    over: bool,
+    /// How the session ended, once it has and all is tidied up.
     ended: Option<io::Result<()>>,
     /// The mount point is free again.
     detached: bool,
@@ -103,14 +105,17 @@ impl Mount {
         let shared = Arc::new(Shared::new(tree, requests, &own_device, Arc::clone(&options.log)));
         let adapter = Adapter::new(Arc::clone(&shared), own_device);
         let mut config = Config::default();
+        // They share one device: with a clone for each, an answer would have to go to the clone its request came from, which is
+        // not to be learnt (see `wire`).
         config.n_threads = Some(LOOPS);
         // The kernel lets nobody else in; fuser's own check would trip over setfsuid(2).
         let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(Error::Session)?;
-        self.0.change(|state| state.is_busy = Some(Box::new(move || shared.is_busy())));
+        self.0.change(|state| state.usage = Some(Box::new(move || shared.usage())));
         let inner = Arc::clone(&self.0);
         let serve = move || {
             let ended = session.run();
-            // After an error the mount is still there; and the guard must hear of the end.
+            // The mount may still be there, dead; and the guard must hear of the end.
+            inner.change(|state| state.over = true);
             inner.unmount_and_log();
             inner.change(|state| state.ended = Some(ended));
         };
@@ -131,15 +136,12 @@ impl Mount {
                 state.ended = Some(Ok(()));
                 return ended.map_err(Error::Session);
             }
-            let is_busy = state.is_busy.as_ref().is_some_and(|is_busy| is_busy());
-            if state.detached && (state.hurried || !is_busy) {
+            let usage = state.usage.as_ref().map_or(Usage::Idle, |usage| usage());
+            if usage == Usage::Gone || state.detached && (state.hurried || usage == Usage::Idle) {
                 return Ok(());
             }
-            state = if state.detached {
-                self.0.changed.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0
-            } else {
-                self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-            };
+            let pause = if state.detached { GLANCE } else { LOOK };
+            state = self.0.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -165,6 +167,11 @@ impl Inner {
         self.changed.notify_all();
     }
 
+    fn is_over(&self) -> bool {
+        let state = lock(&self.state);
+        state.over || state.usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
+    }
+
     fn unmount(&self) -> Result<(), Error> {
         let mut guard = lock(&self.guard);
         if lock(&self.state).detached {
@@ -172,7 +179,7 @@ impl Inner {
             return Ok(());
         }
         let mountpoint = &self.place.mountpoint;
-        if self.place.detach().map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
+        if self.place.detach(self.is_over()).map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
             (self.log)(&format!("\"{}\" is in use: detached, serving what is open", mountpoint.display()));
         }
         if let Some(guard) = guard.take() {

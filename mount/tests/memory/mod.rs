@@ -41,6 +41,8 @@ pub enum Manner {
     Sparing,
     /// Does not return before [`Memory::release`].
     Blocked,
+    /// Likewise, when it is opened.
+    Stuck,
     /// Fails.
     Broken,
     /// Panics.
@@ -88,9 +90,8 @@ impl Memory {
         let file = |name: &str, size| memory.add(ROOT, name.as_bytes(), Kind::File, |attributes| attributes.size = size);
         file("file", 1000);
         file("big", BIG);
-        for (name, manner) in
-            [("blocked", Manner::Blocked), ("sparing", Manner::Sparing), ("broken", Manner::Broken), ("mad", Manner::Mad)]
-        {
+        let manners = [Manner::Blocked, Manner::Stuck, Manner::Sparing, Manner::Broken, Manner::Mad];
+        for (name, manner) in ["blocked", "stuck", "sparing", "broken", "mad"].into_iter().zip(manners) {
             let inode = file(name, BIG);
             memory.edit(inode, |inode| inode.manner = manner);
         }
@@ -153,15 +154,36 @@ impl Memory {
         self.0.inodes.lock().unwrap()[&ROOT].children[name.as_bytes()]
     }
 
+    fn is_many(&self, inode: u64) -> bool {
+        self.0.inodes.lock().unwrap()[&ROOT].children.get(&b"many"[..]) == Some(&inode)
+    }
+
     /// Lets the blocked reads go on.
     pub fn release(&self) {
         *self.0.released.lock().unwrap() = true;
         self.0.release.notify_all();
     }
 
+    fn wait(&self) {
+        let mut released = self.0.released.lock().unwrap();
+        while !*released {
+            released = self.0.release.wait(released).unwrap();
+        }
+    }
+
     /// Returns how often each method was called since the last time.
     pub fn calls(&self) -> BTreeMap<&'static str, usize> {
         std::mem::take(&mut self.0.calls.lock().unwrap())
+    }
+
+    /// Returns how often a method was called, and goes on counting.
+    pub fn seen(&self, method: &str) -> usize {
+        self.0.calls.lock().unwrap().get(method).copied().unwrap_or(0)
+    }
+
+    /// Takes the top directory away.
+    pub fn forget_root(&self) {
+        self.0.inodes.lock().unwrap().remove(&ROOT);
     }
 
     fn count(&self, method: &'static str) {
@@ -201,7 +223,7 @@ impl Tree for Memory {
 
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<Lookup, Failure> {
         self.count("lookup");
-        if parent == self.number("many") {
+        if self.is_many(parent) {
             let number = str::from_utf8(name).ok().and_then(|name| name.strip_prefix("entry-")?.parse::<u64>().ok());
             return Ok(match number.filter(|number| *number < MANY) {
                 Some(number) => Lookup::Found(inode(FIRST_OF_MANY + number, Kind::File).node),
@@ -219,7 +241,7 @@ impl Tree for Memory {
 
     fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Failure> {
         self.count("list");
-        if self.0.inodes.lock().unwrap()[&ROOT].children.get(&b"many"[..]) == Some(&directory) {
+        if self.is_many(directory) {
             let after =
                 after.map(|name| str::from_utf8(name).unwrap().strip_prefix("entry-").unwrap().parse::<u64>().unwrap() + 1);
             let item = |number| {
@@ -249,6 +271,9 @@ impl Tree for Memory {
 
     fn open(&self, inode: u64) -> Result<(Manner, u64), Failure> {
         self.count("open");
+        if self.with(inode, |inode| inode.manner == Manner::Stuck)? {
+            self.wait();
+        }
         self.with(inode, |inode| (inode.manner, inode.node.attributes.size))
     }
 
@@ -256,19 +281,14 @@ impl Tree for Memory {
         self.count("read");
         let mut length = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
         match manner {
-            Manner::Prompt => (),
+            Manner::Prompt | Manner::Stuck => (),
             Manner::Sparing => length = length.min(7000),
             Manner::Broken => return Err(Failure(libc::EIO)),
             Manner::Mad => panic!("this file is read by a defect"),
-            Manner::Blocked => {
-                let mut released = self.0.released.lock().unwrap();
-                while !*released {
-                    released = self.0.release.wait(released).unwrap();
-                }
-            }
+            Manner::Blocked => self.wait(),
         }
-        for (byte_here, offset) in buffer[..length].iter_mut().zip(offset..) {
-            *byte_here = byte(offset);
+        for (place, offset) in buffer[..length].iter_mut().zip(offset..) {
+            *place = byte(offset);
         }
         Ok(length)
     }
