@@ -6,4 +6,4 @@ mod time;
 
 pub use entry::{Entry, EntryKind, Owner};
 pub use path::{EntryPath, InvalidPath};
-pub use time::BackupTime;
+pub use time::{BackupTime, InvalidTime};

@@ -55,7 +55,9 @@ impl Url {
 
 /// Opens the storage behind a URL; nothing is read yet.
 pub fn open(url: &Url) -> Arc<dyn Storage> {
-    Arc::new(LocalStorage::new(&url.directory))
+    // Absolute from now on: a mount in the background leaves the current directory.
+    let directory = std::path::absolute(&url.directory).unwrap_or_else(|_| url.directory.clone());
+    Arc::new(LocalStorage::new(directory))
 }
 
 /// Replaces the password of a URL by `***`, for messages.

@@ -1,0 +1,129 @@
+//! [`Pool`]: threads that work on requests, as many as there is work for, up to a bound.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::requests::lock;
+
+/// An idle thread ends after this time.
+const IDLE: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A queue of jobs and the threads that take from it. Dropping it lets the queue run empty; nobody waits for that.
+pub(crate) struct Pool {
+    name: &'static str,
+    limit: usize,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl Pool {
+    /// Creates a pool of at most `limit` threads, and none yet.
+    pub(crate) fn new(name: &'static str, limit: usize) -> Pool {
+        Pool { name, limit, shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under way.
+    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        let mut state = lock(&self.shared.state);
+        state.queue.push_back(Box::new(job));
+        // An idle thread that was notified still counts as idle until it wakes, and its job as queued: the two balance.
+        if state.queue.len() > state.idle && state.threads < self.limit {
+            let shared = Arc::clone(&self.shared);
+            // Without a new thread the job waits for an old one, or for the watchdog.
+            if thread::Builder::new().name(self.name.into()).spawn(move || shared.work()).is_ok() {
+                state.threads += 1;
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.shared.state).closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job();
+                state = lock(&self.state);
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let (woken, timeout) = self.changed.wait_timeout(state, IDLE).unwrap_or_else(|poisoned| poisoned.into_inner());
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn stuck_jobs_leave_the_others_alone_up_to_the_limit() {
+        let pool = Pool::new("test", 4);
+        let (hold, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..3 {
+            let held = Arc::clone(&held);
+            pool.submit(move || lock(&held).recv().unwrap_or_default());
+        }
+        let (done, results) = mpsc::channel();
+        for number in 0..100 {
+            let done = done.clone();
+            pool.submit(move || done.send(number).unwrap());
+        }
+        for _ in 0..100 {
+            results.recv_timeout(Duration::from_secs(10)).unwrap();
+        }
+        assert!(lock(&pool.shared.state).threads <= 4);
+        drop(hold);
+    }
+
+    #[test]
+    fn a_dropped_pool_finishes_its_queue() {
+        let pool = Pool::new("test", 1);
+        let (done, results) = mpsc::channel();
+        for number in 0..10 {
+            let done = done.clone();
+            pool.submit(move || done.send(number).unwrap());
+        }
+        drop(pool);
+        drop(done);
+        assert_eq!(results.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    }
+}

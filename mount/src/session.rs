@@ -1,0 +1,222 @@
+//! [`mount()`], and what can be done with a [`Mount`]: wait, unmount, unmount on signals.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use fuser::{Config, Session, SessionACL};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::Error;
+use crate::fuse::{Adapter, LARGEST_READ, LOOPS};
+use crate::guard::Guard;
+use crate::mountpoint::{self, Place};
+use crate::requests::{Requests, lock};
+use crate::shared::{Shared, Usage};
+use crate::tree::{ROOT, Tree};
+
+/// How often a detached mount is asked whether it is still used.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// How often any other is asked whether it still is one. The session tells so itself, unless a loop is stuck in the tree.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes what this crate has to say: one line, lower case, without full stop.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How to mount.
+#[derive(Clone)]
+pub struct Options {
+    /// Shown as the device in `df` and /proc/mounts.
+    pub name: String,
+    /// Lets all users in; the modes in the tree are then enforced. Otherwise only the mounting user gets in, and may read all.
+    pub allow_other: bool,
+    /// Forbids to run programs from the mount.
+    pub no_exec: bool,
+    /// Longest time from reading a request to its answer; then it ends in an input/output error.
+    pub timeout: Duration,
+    /// Where to tell about answers that did not come and the like.
+    pub log: Log,
+}
+
+impl Default for Options {
+    /// For the mounting user only, with a timeout of five minutes and without log.
+    fn default() -> Options {
+        let timeout = Duration::from_secs(300);
+        Options { name: "dupfs".into(), allow_other: false, no_exec: false, timeout, log: Arc::new(|_| ()) }
+    }
+}
+
+/// A mounted tree. Dropping it unmounts, without waiting for users of open files.
+pub struct Mount(Arc<Inner>);
+
+struct Inner {
+    place: Place,
+    log: Log,
+    state: Mutex<State>,
+    changed: Condvar,
+    guard: Mutex<Option<Guard>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Tells who needs the mount; none until it is served.
+    usage: Option<Box<dyn Fn() -> Usage + Send>>,
+    /// Nobody answers the kernel any more.
+    over: bool,
+    /// How the session ended, once it has and all is tidied up.
+    ended: Option<io::Result<()>>,
+    /// The mount point is free again.
+    detached: bool,
+    /// Nobody shall wait for open files.
+    hurried: bool,
+}
+
+/// Mounts a tree on an empty directory, and returns once the mount answers.
+///
+/// # Errors
+/// Each variant of [`Error`] but the last three: the directory or FUSE does not allow it, or the tree cannot show its top.
+pub fn mount<T: Tree>(tree: T, mountpoint: &Path, options: &Options) -> Result<Mount, Error> {
+    tree.attributes(ROOT).map_err(|error| Error::Root(error.to_string()))?;
+    mountpoint::check(mountpoint)?;
+    let (place, device) = mountpoint::attach(mountpoint, options)?;
+    let guard = Guard::post(&place).inspect_err(|error| {
+        (options.log)(&format!("cannot start sh: after a crash this mount would have to be removed by hand: {error}"));
+    });
+    let (log, guard) = (Arc::clone(&options.log), Mutex::new(guard.ok()));
+    let mount = Mount(Arc::new(Inner { place, log, guard, state: Mutex::default(), changed: Condvar::new() }));
+    // Where this fails, the mount is dropped, and so unmounted.
+    mount.serve(tree, device, options)?;
+    let place = &mount.0.place;
+    std::fs::symlink_metadata(&place.mountpoint).map_err(|error| Error::Unanswered(place.mountpoint.clone(), error))?;
+    place.widen_read_ahead(LARGEST_READ);
+    Ok(mount)
+}
+
+impl Mount {
+    /// Starts to answer the kernel.
+    fn serve<T: Tree>(&self, tree: T, device: OwnedFd, options: &Options) -> Result<(), Error> {
+        let own_device = Arc::new(device.try_clone().map_err(Error::Session)?);
+        let requests = Requests::start(options.timeout, Arc::clone(&options.log)).map_err(Error::Session)?;
+        let shared = Arc::new(Shared::new(tree, requests, &own_device, Arc::clone(&options.log)));
+        let adapter = Adapter::new(Arc::clone(&shared), own_device);
+        let mut config = Config::default();
+        // They share one device: with a clone for each, an answer would have to go to the clone its request came from, which is
+        // not to be learnt (see `wire`).
+        config.n_threads = Some(LOOPS);
+        // The kernel lets nobody else in; fuser's own check would trip over setfsuid(2).
+        let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(Error::Session)?;
+        self.0.change(|state| state.usage = Some(Box::new(move || shared.usage())));
+        let inner = Arc::clone(&self.0);
+        let serve = move || {
+            let ended = session.run();
+            // The mount may still be there, dead; and the guard must hear of the end.
+            inner.change(|state| state.over = true);
+            inner.unmount_and_log();
+            inner.change(|state| state.ended = Some(ended));
+        };
+        thread::Builder::new().name("fuse-session".into()).spawn(serve).map_err(Error::Session)?;
+        Ok(())
+    }
+
+    /// Blocks until the mount is gone: unmounted by anybody and closed by its last user; or, after our own [`Mount::unmount`],
+    /// until no file is open and nothing is asked any more (a working directory inside does not count); or until a second
+    /// [`Mount::unmount`].
+    ///
+    /// # Errors
+    /// [`Error::Session`] where the mount ended otherwise.
+    pub fn wait(&self) -> Result<(), Error> {
+        let mut state = lock(&self.0.state);
+        loop {
+            if let Some(ended) = state.ended.take() {
+                state.ended = Some(Ok(()));
+                return ended.map_err(Error::Session);
+            }
+            let usage = state.usage.as_ref().map_or(Usage::Idle, |usage| usage());
+            if usage == Usage::Gone || state.detached && (state.hurried || usage == Usage::Idle) {
+                return Ok(());
+            }
+            let pause = if state.detached { GLANCE } else { LOOK };
+            state = self.0.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Unmounts. A mount that is in use is detached: no path leads there any more, open files can be read on as long as this
+    /// process lives, see [`Mount::wait`]. Calling it again ends that waiting.
+    ///
+    /// # Errors
+    /// [`Error::Unmount`].
+    pub fn unmount(&self) -> Result<(), Error> {
+        self.0.unmount()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.0.unmount_and_log();
+    }
+}
+
+impl Inner {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut lock(&self.state));
+        self.changed.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        let state = lock(&self.state);
+        state.over || state.usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
+    }
+
+    fn unmount(&self) -> Result<(), Error> {
+        let mut guard = lock(&self.guard);
+        if lock(&self.state).detached {
+            self.change(|state| state.hurried = true);
+            return Ok(());
+        }
+        let mountpoint = &self.place.mountpoint;
+        if self.place.detach(self.is_over()).map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
+            (self.log)(&format!("\"{}\" is in use: detached, serving what is open", mountpoint.display()));
+        }
+        if let Some(guard) = guard.take() {
+            guard.dismiss();
+        }
+        self.change(|state| state.detached = true);
+        Ok(())
+    }
+
+    fn unmount_and_log(&self) {
+        if let Err(error) = self.unmount() {
+            (self.log)(&describe(&error));
+        }
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Unmounts on SIGINT, SIGTERM and SIGHUP, from now on and until the mount is gone; the second signal no longer waits for open
+/// files. Afterwards these signals end the process again.
+///
+/// # Errors
+/// [`Error::Signals`].
+pub fn unmount_on_signals(mount: &Mount) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+    let inner = Arc::downgrade(&mount.0);
+    let listen = move || {
+        for signal in signals.forever() {
+            match inner.upgrade() {
+                Some(inner) => inner.unmount_and_log(),
+                None => drop(signal_hook::low_level::emulate_default_handler(signal)),
+            }
+        }
+    };
+    thread::Builder::new().name("fuse-signals".into()).spawn(listen).map_err(Error::Signals)?;
+    Ok(())
+}

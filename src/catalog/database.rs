@@ -1,0 +1,186 @@
+//! The database file: opening it, throwing it away when it is no good, and doing without it when it cannot be written.
+
+use super::{Error, schema};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, RwLock};
+use std::time::Duration;
+
+/// Connections that are kept open for readers.
+const READERS: usize = 8;
+
+/// A pool of connections to one database, in a file or, when that cannot be had, in memory.
+pub struct Database {
+    /// Replaced once, when the file turns out to be unusable.
+    place: RwLock<Place>,
+    idle: Mutex<Vec<Connection>>,
+    returned: Condvar,
+    /// Held while writing, so that threads of one process queue here instead of in SQLite's busy handler.
+    writing: Mutex<()>,
+}
+
+#[derive(Clone)]
+enum Place {
+    File(PathBuf),
+    /// One connection, handed round: a second one would open another database.
+    Memory,
+}
+
+impl Database {
+    /// Opens or creates `catalog.sqlite` in `directory`, which is made with mode 0700. A file that is no good is replaced.
+    ///
+    /// # Errors
+    /// [`Error`] when the file can be neither used nor replaced.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|cause| Error::directory(directory, cause))?;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+            .map_err(|cause| Error::directory(directory, cause))?;
+        let path = directory.join("catalog.sqlite");
+        let connection = match Self::connect(&path) {
+            Ok(connection) => connection,
+            Err(_) => {
+                for suffix in ["", "-wal", "-shm"] {
+                    let mut name = path.clone().into_os_string();
+                    name.push(suffix);
+                    match std::fs::remove_file(&name) {
+                        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Error::directory(directory, cause)),
+                        _ => {}
+                    }
+                }
+                Self::connect(&path)?
+            }
+        };
+        Ok(Self::new(Place::File(path), connection))
+    }
+
+    /// Makes an empty database in memory.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no memory for it.
+    pub fn in_memory() -> Result<Self, Error> {
+        Ok(Self::new(Place::Memory, Self::memory()?))
+    }
+
+    fn new(place: Place, connection: Connection) -> Self {
+        let idle = Mutex::new(vec![connection]);
+        Self { place: RwLock::new(place), idle, returned: Condvar::new(), writing: Mutex::default() }
+    }
+
+    /// Opens a file as ours: an error means that it is none, or broken.
+    fn connect(path: &Path) -> Result<Connection, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(60))?;
+        // Derived data: a power cut may cost it, so nothing waits for the disk. WAL keeps it sound when a process is killed.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA mmap_size = 1073741824;",
+        )?;
+        connection.set_prepared_statement_cache_capacity(64);
+        match schema::prepare(&connection)? {
+            true => Ok(connection),
+            false => Err(Error::Schema),
+        }
+    }
+
+    fn memory() -> Result<Connection, Error> {
+        let connection = Connection::open_in_memory()?;
+        schema::prepare(&connection)?;
+        Ok(connection)
+    }
+
+    /// Goes on in memory with nothing in it. Does nothing when that is so already.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no memory for it.
+    pub fn give_up_file(&self) -> Result<(), Error> {
+        let mut place = self.place.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if matches!(*place, Place::Memory) {
+            return Ok(());
+        }
+        *self.lock_idle() = vec![Self::memory()?];
+        *place = Place::Memory;
+        Ok(())
+    }
+
+    /// Tells whether the catalog lives in memory only.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(*self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner()), Place::Memory)
+    }
+
+    /// Runs `query` on a connection of its own.
+    ///
+    /// # Errors
+    /// What `query` says, or [`Error`] when no connection can be opened.
+    pub fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        self.with(|connection| query(connection))
+    }
+
+    /// Runs `change` as one transaction, alone among the writers; nothing of it stays when it fails.
+    ///
+    /// # Errors
+    /// What `change` says, or [`Error`] when the transaction cannot be made.
+    pub fn write<T>(&self, change: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let _queue = self.writing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = change(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let place = self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut connection = match &*place {
+            Place::File(path) => match self.lock_idle().pop() {
+                Some(connection) => connection,
+                None => Self::connect(path)?,
+            },
+            Place::Memory => {
+                let mut idle = self.lock_idle();
+                loop {
+                    match idle.pop() {
+                        Some(connection) => break connection,
+                        None => idle = self.returned.wait(idle).unwrap_or_else(|poisoned| poisoned.into_inner()),
+                    }
+                }
+            }
+        };
+        // Given back even when `work` panics: in memory there is only this one.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut connection)));
+        let mut idle = self.lock_idle();
+        if idle.len() < READERS {
+            idle.push(connection);
+        }
+        drop(idle);
+        self.returned.notify_one();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Error {
+    fn directory(directory: &Path, cause: std::io::Error) -> Self {
+        Self::Directory { path: directory.to_path_buf(), cause: cause.to_string() }
+    }
+
+    /// Tells whether the database file itself is the trouble: full disk, no rights, broken file.
+    pub(super) fn is_trouble_with_file(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(failure, _)) = self else { return matches!(self, Self::Schema) };
+        matches!(
+            failure.code,
+            ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::PermissionDenied
+                | ErrorCode::FileLockingProtocolFailed
+        )
+    }
+}

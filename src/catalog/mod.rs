@@ -1,0 +1,95 @@
+//! What is where: which set holds each version of each path, and where its bytes lie.
+//!
+//! A backup set never changes once it is complete, and lists the paths that it touched in path order. So a chain is a stack of
+//! sorted runs, newest on top, and the tree at one time is the newest version of each path at or before it:
+//!
+//! ```text
+//! position 2   ·     b deleted      ·          d' delta          the set's rows of `versions`, ids in path order
+//! position 1   a'       ·        c/x new       d' whole
+//! position 0   a        b           ·          d
+//!              └ one row per (directory, name, position): look-ups are one search of one index
+//! ```
+//!
+//! The catalog is an SQLite database with those rows. It fills in two levels. Level 1 ([`Catalog::fill`]) comes from signature
+//! files, or from volumes where a signature file is missing: names, types, metadata. Level 2 ([`Catalog::fill_volume`]) comes from
+//! the first pass over each volume, whatever that was made for: sizes, extents, seek points.
+//!
+//! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes and time stamps of its stored
+//! files; a chain that lost or changed a set gets new ids, so that an id never means another thing.
+//!
+//! # Invariants
+//! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
+//! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well.
+//! - Where the database cannot be written, everything goes on in memory.
+
+mod database;
+mod fill;
+mod parts;
+mod passes;
+mod query;
+mod schema;
+mod seeks;
+mod sets;
+mod snapshot;
+
+pub use parts::{Extent, Part};
+pub use passes::{PassListener, append_commands};
+pub use query::{DirectoryId, Version, VersionId, VersionKind};
+pub use sets::{Catalog, CatalogOptions, Chain};
+pub use snapshot::{Snapshot, Walk};
+
+use std::path::PathBuf;
+
+/// Why the catalog has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory for the database cannot be used.
+    #[error("cannot use the cache directory '{}': {cause}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// SQLite failed.
+    #[error("the catalog failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file holds other tables than ours.
+    #[error("the catalog file is of another version")]
+    Schema,
+    /// A stored file of a set cannot be read; `what` names file and set.
+    #[error("cannot read {what}: {cause}")]
+    Set {
+        /// Which file of which set.
+        what: String,
+        /// Why.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What kept a set from being read a moment ago.
+    #[error(transparent)]
+    Again(std::sync::Arc<Error>),
+    /// A volume cannot be read.
+    #[error("set {set}: {cause}")]
+    Volume {
+        /// End time of the set.
+        set: crate::model::BackupTime,
+        /// Why.
+        #[source]
+        cause: crate::volume::Error,
+    },
+    /// A volume that the manifest names is not in storage.
+    #[error("set {set}: volume {number} is missing")]
+    MissingVolume {
+        /// End time of the set.
+        set: crate::model::BackupTime,
+        /// Number of the volume.
+        number: u32,
+    },
+    /// Something asked for is not in the catalog (any more).
+    #[error("the catalog no longer has {0}")]
+    Gone(String),
+    /// More chains, sets or versions than ids have room for.
+    #[error("too many {0} for the catalog")]
+    TooMany(&'static str),
+}

@@ -1,0 +1,207 @@
+//! [`Part`]: what one volume holds of one version, as stored in the catalog.
+
+use std::ops::Range;
+
+/// A stretch of a version's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Bytes that lie in a volume of the version's own set.
+    Stored {
+        /// Number of the volume.
+        volume: u32,
+        /// Offset in its plain tar.
+        offset: u64,
+        /// Number of bytes, at least 1.
+        length: u64,
+    },
+    /// Bytes of the version before.
+    Copied {
+        /// Offset in its content.
+        offset: u64,
+        /// Number of bytes, at least 1.
+        length: u64,
+    },
+}
+
+/// What one volume holds of one version, or all volumes together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Part {
+    /// Numbers of the pieces, half-open; 0..1 for a member that is not split.
+    pub pieces: Range<u64>,
+    /// The members are a delta.
+    pub is_delta: bool,
+    /// The extents are the content of the version. Otherwise they are a stretch of its delta, in stored bytes: the delta
+    /// began in a volume before, so its commands could not be told apart.
+    pub is_content: bool,
+    /// Nothing is known to follow in a later volume.
+    pub is_last: bool,
+    /// In order; empty for an empty file or piece.
+    pub extents: Vec<Extent>,
+}
+
+const DELTA: u8 = 1;
+const CONTENT: u8 = 2;
+const LAST: u8 = 4;
+const COPIED: u64 = 1;
+
+impl Part {
+    /// Tells whether this is all of the version, so that its extents are its whole content.
+    pub fn is_whole_version(&self) -> bool {
+        self.is_content && self.is_last && self.pieces.start <= 1
+    }
+
+    /// Returns the number of bytes in the extents.
+    pub fn length(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.length()).sum()
+    }
+
+    /// Prints bytes for the database: flags, pieces, then per extent its length and kind, and where it starts as the distance
+    /// from the end of the last one of its kind. Numbers are LEB128, distances zigzag.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![DELTA * self.is_delta as u8 | CONTENT * self.is_content as u8 | LAST * self.is_last as u8];
+        put(&mut bytes, self.pieces.start);
+        put(&mut bytes, self.pieces.end - self.pieces.start);
+        let (mut volume_end, mut copied_end, mut last_volume) = (0u64, 0u64, 0u32);
+        for extent in &self.extents {
+            match *extent {
+                Extent::Stored { volume, offset, length } => {
+                    put(&mut bytes, length << 1);
+                    put_signed(&mut bytes, i64::from(volume) - i64::from(last_volume));
+                    put_signed(&mut bytes, offset.wrapping_sub(volume_end) as i64);
+                    (volume_end, last_volume) = (offset.wrapping_add(length), volume);
+                }
+                Extent::Copied { offset, length } => {
+                    put(&mut bytes, length << 1 | COPIED);
+                    put_signed(&mut bytes, offset.wrapping_sub(copied_end) as i64);
+                    copied_end = offset.wrapping_add(length);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Parses what [`Part::encode`] printed; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&flags, mut rest) = bytes.split_first()?;
+        let start = take(&mut rest)?;
+        let end = start.checked_add(take(&mut rest)?)?;
+        let mut part = Self {
+            pieces: start..end,
+            is_delta: flags & DELTA != 0,
+            is_content: flags & CONTENT != 0,
+            is_last: flags & LAST != 0,
+            extents: Vec::new(),
+        };
+        let (mut volume_end, mut copied_end, mut last_volume) = (0u64, 0u64, 0i64);
+        while !rest.is_empty() {
+            let head = take(&mut rest)?;
+            let length = head >> 1;
+            part.extents.push(if head & COPIED == 0 {
+                last_volume = last_volume.checked_add(take_signed(&mut rest)?)?;
+                let offset = volume_end.wrapping_add(take_signed(&mut rest)? as u64);
+                volume_end = offset.checked_add(length)?;
+                Extent::Stored { volume: u32::try_from(last_volume).ok()?, offset, length }
+            } else {
+                let offset = copied_end.wrapping_add(take_signed(&mut rest)? as u64);
+                copied_end = offset.checked_add(length)?;
+                Extent::Copied { offset, length }
+            });
+        }
+        Some(part)
+    }
+}
+
+impl Extent {
+    /// Returns the number of bytes.
+    pub fn length(&self) -> u64 {
+        match *self {
+            Self::Stored { length, .. } | Self::Copied { length, .. } => length,
+        }
+    }
+
+    /// Appends an extent to a list, as part of the last one where it goes on right behind it. An empty one is left out.
+    pub fn append(self, list: &mut Vec<Self>) {
+        if self.length() == 0 {
+            return;
+        }
+        match (list.last_mut(), self) {
+            (Some(Self::Stored { volume, offset, length }), Self::Stored { volume: v, offset: o, length: l })
+                if *volume == v && *offset + *length == o =>
+            {
+                *length += l;
+            }
+            (Some(Self::Copied { offset, length }), Self::Copied { offset: o, length: l }) if *offset + *length == o => *length += l,
+            _ => list.push(self),
+        }
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+    put(bytes, (number << 1 ^ number >> 63) as u64);
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
+    let number = take(bytes)?;
+    Some((number >> 1) as i64 ^ -((number & 1) as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn extent() -> impl Strategy<Value = Extent> {
+        let numbers = || (0u64..1 << 50, 1u64..1 << 50);
+        prop_oneof![
+            (any::<u32>(), numbers()).prop_map(|(volume, (offset, length))| Extent::Stored { volume, offset, length }),
+            numbers().prop_map(|(offset, length)| Extent::Copied { offset, length }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn parts_round_trip(start in 0u64..1 << 40, count in 0u64..1 << 40, flags in 0u8..8, extents in prop::collection::vec(extent(), 0..20)) {
+            let part = Part {
+                pieces: start..start + count,
+                is_delta: flags & 1 != 0, is_content: flags & 2 != 0, is_last: flags & 4 != 0,
+                extents,
+            };
+            prop_assert_eq!(Part::decode(&part.encode()), Some(part));
+        }
+
+        #[test]
+        fn any_bytes_are_a_part_or_none(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Part::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn neighbours_become_one() {
+        let mut list = Vec::new();
+        for (offset, length) in [(0, 5), (5, 3), (8, 0), (9, 1)] {
+            Extent::Copied { offset, length }.append(&mut list);
+        }
+        assert_eq!(list, [Extent::Copied { offset: 0, length: 8 }, Extent::Copied { offset: 9, length: 1 }]);
+    }
+}

@@ -1,0 +1,376 @@
+//! Level 2: what the first pass over a volume tells, kept as [`Part`]s.
+
+use super::query::{self, DirectoryId, VersionId};
+use super::sets::{Catalog, Chain, TRY_AGAIN, set_at};
+use super::{Error, Extent, Part, seeks};
+use crate::format::{Member, MemberKind};
+use crate::model::EntryPath;
+use crate::monitor::Level;
+use crate::rsync::{Command, DeltaParser};
+use crate::volume::{Event, VolumeKey, first_pass};
+use rusqlite::Connection;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows that are fetched at once while members and versions are read side by side.
+const WINDOW: u32 = 1024;
+/// Offsets and lengths from here on are taken for forged.
+const LIMIT: u64 = 1 << 62;
+
+/// Hears the members of a volume while it is decoded, each with its version. What it heard counts only once the pass has ended well.
+pub trait PassListener {
+    /// A member begins. `version` is `None` if the signature file does not know it.
+    fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()>;
+
+    /// The next bytes of its data.
+    fn data(&mut self, bytes: &[u8]) -> ControlFlow<()>;
+}
+
+/// Hears nothing: for passes that only fill the catalog.
+struct Nobody;
+
+impl PassListener for Nobody {
+    fn member(&mut self, _: &Member, _: Option<VersionId>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn data(&mut self, _: &[u8]) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Catalog {
+    /// Makes sure that a volume has had its first pass. Several callers at once make one pass.
+    ///
+    /// # Errors
+    /// [`Error`] when the volume is missing, damaged, or cannot be read; the monitor has heard of it then.
+    pub fn fill_volume(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
+        let key = chain.volume_key(position, number);
+        if self.query(|connection, _| seeks::is_passed(connection, key))? {
+            return Ok(());
+        }
+        let turn = self.lock_busy().entry(key).or_default().clone();
+        let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = match self.query(|connection, _| seeks::is_passed(connection, key)) {
+            Ok(false) => self.pass(chain, position, number, &mut Nobody),
+            other => other.map(|_| ()),
+        };
+        self.lock_busy().remove(&key);
+        result
+    }
+
+    /// Decodes a volume from its start, tells its members, and keeps what they tell.
+    ///
+    /// # Errors
+    /// As [`Catalog::fill_volume`]; a volume that failed within the last minute fails at once.
+    pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
+        let key = chain.volume_key(position, number);
+        if let Some((since, cause)) = self.lock_bad().get(&key)
+            && since.elapsed() < TRY_AGAIN
+        {
+            return Err(Error::Again(cause.clone()));
+        }
+        match self.pass_now(chain, position, number, key, listener) {
+            Err(error) if !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) => {
+                let error = Arc::new(error);
+                self.say_once(Level::Error, error.to_string());
+                self.lock_bad().insert(key, (Instant::now(), error.clone()));
+                Err(Error::Again(error))
+            }
+            result => result,
+        }
+    }
+
+    fn pass_now(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+        key: VolumeKey,
+        listener: &mut dyn PassListener,
+    ) -> Result<(), Error> {
+        let set = set_at(chain, position)?.end();
+        let mut source = self.volume(chain, position, number)?;
+        let manifest = self.manifest(chain, position)?;
+        let described = manifest.volume(number).ok_or(Error::MissingVolume { set, number })?;
+        source.hash = described.hash;
+        let mut run = VolumeRun::new(self, chain, position, number);
+        let outcome = first_pass(&source, &self.codec, |event| match event {
+            Event::Member(member) => {
+                let version = run.member(member);
+                listener.member(member, version)
+            }
+            Event::Data(bytes) => {
+                run.data(bytes);
+                listener.data(bytes)
+            }
+        });
+        let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
+        let (parts, complaints) = run.finish(described.last_piece.is_none())?;
+        for complaint in complaints {
+            self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
+        }
+        self.sturdy(|| self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts)))
+    }
+
+    /// Returns what is known of the content of a version: parts by volume, the one put together from all of them first as 0.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn parts(&self, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
+        self.query(|connection, _| seeks::parts(connection, version))
+    }
+
+    /// Keeps what was put together from all volumes of a version, and its size.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn save_joined(&self, version: VersionId, part: &Part) -> Result<(), Error> {
+        self.sturdy(|| self.database.write(|connection| seeks::save_part(connection, version, 0, part)))
+    }
+
+    fn lock_busy(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>> {
+        self.busy_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, (Instant, Arc<Error>)>> {
+        self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Turns the members of one volume into parts, reading the set's rows alongside: both are in path order.
+struct VolumeRun<'a> {
+    cursor: Cursor<'a>,
+    number: u32,
+    parts: Vec<(VersionId, Part)>,
+    complaints: Vec<String>,
+    current: Option<Current>,
+    trouble: Option<Error>,
+}
+
+/// The version whose members are coming in.
+struct Current {
+    path: EntryPath,
+    version: Option<VersionId>,
+    part: Part,
+    /// Reads the commands of a delta that began in this volume, with the content they have told so far.
+    delta: Option<(DeltaParser, Vec<Extent>)>,
+    /// Where the data of the current member goes on in the plain tar.
+    offset: u64,
+    broken: Option<String>,
+    /// The current member is one too many for this path.
+    ignored: bool,
+}
+
+impl<'a> VolumeRun<'a> {
+    fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32, number: u32) -> Self {
+        let cursor = Cursor { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None };
+        Self { cursor, number, parts: Vec::new(), complaints: Vec::new(), current: None, trouble: None }
+    }
+
+    fn member(&mut self, member: &Member) -> Option<VersionId> {
+        if let Some(current) = self.current.as_mut().filter(|current| current.path == member.path) {
+            current.ignored = true;
+            match member.piece {
+                Some(piece) if current.part.pieces.start > 0 && member.kind != MemberKind::Deleted => {
+                    current.ignored = false;
+                    if piece != current.part.pieces.end {
+                        current.broken = Some(format!("piece {} of '{}' is missing", current.part.pieces.end, current.path));
+                    }
+                    current.part.pieces.end = piece.saturating_add(1);
+                    current.take_in(member, self.number);
+                }
+                // Of several members for one path, the first counts.
+                _ => {}
+            }
+            return current.version.filter(|_| !current.ignored);
+        }
+        self.flush(true);
+        let version = match self.cursor.find(&member.path) {
+            Ok(version) => version,
+            Err(error) => {
+                self.trouble.get_or_insert(error);
+                None
+            }
+        };
+        if version.is_none() {
+            self.complaints.push(format!("'{}' is not in the set's signature file, so it is not shown", member.path));
+        }
+        if member.kind == MemberKind::Deleted {
+            return version;
+        }
+        let start = member.piece.unwrap_or(0);
+        let is_delta = member.kind == MemberKind::Delta;
+        let mut current = Current {
+            path: member.path.clone(),
+            version,
+            part: Part { pieces: start..start.saturating_add(1), is_delta, ..Part::default() },
+            delta: (is_delta && start <= 1).then(Default::default),
+            offset: 0,
+            broken: None,
+            ignored: false,
+        };
+        current.take_in(member, self.number);
+        self.current = Some(current);
+        version
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        let number = self.number;
+        let Some(current) = self.current.as_mut().filter(|current| !current.ignored) else { return };
+        let start = current.offset;
+        current.offset += bytes.len() as u64;
+        let Some((parser, content)) = &mut current.delta else { return };
+        if let Err(cause) = append_commands(parser, content, bytes, |at| (number, start + at)) {
+            current.broken.get_or_insert(format!("the delta of '{}' is damaged: {cause}", current.path));
+        }
+    }
+
+    /// Ends the version whose members came in; `is_last` tells that none follow in another volume.
+    fn flush(&mut self, is_last: bool) {
+        let Some(Current { path, version: Some(version), mut part, delta, broken, .. }) = self.current.take() else { return };
+        if let Some(cause) = broken {
+            self.complaints.push(cause);
+            return;
+        }
+        part.is_last = is_last;
+        part.is_content = !part.is_delta;
+        if let Some((parser, content)) = delta.filter(|_| is_last) {
+            if let Err(cause) = parser.finish() {
+                self.complaints.push(format!("the delta of '{path}' is damaged: {cause}"));
+                return;
+            }
+            (part.extents, part.is_content) = (content, true);
+        }
+        self.parts.push((version, part));
+    }
+
+    fn finish(mut self, is_last: bool) -> Result<(Vec<(VersionId, Part)>, Vec<String>), Error> {
+        self.flush(is_last);
+        match self.trouble {
+            Some(error) => Err(error),
+            None => Ok((self.parts, self.complaints)),
+        }
+    }
+}
+
+impl Current {
+    fn take_in(&mut self, member: &Member, volume: u32) {
+        self.offset = member.offset;
+        Extent::Stored { volume, offset: member.offset, length: member.length }.append(&mut self.part.extents);
+    }
+}
+
+/// Feeds bytes of a delta to its parser and appends the content that they tell. `place` gives volume and offset in its plain tar
+/// for an offset within `bytes`; a literal does not cross a gap there.
+///
+/// # Errors
+/// What is wrong with the delta.
+pub fn append_commands(
+    parser: &mut DeltaParser,
+    content: &mut Vec<Extent>,
+    bytes: &[u8],
+    place: impl Fn(u64) -> (u32, u64),
+) -> Result<(), String> {
+    let base = parser.position();
+    let mut sink = |command: Command<'_>| {
+        match command {
+            Command::Literal { offset, bytes } => {
+                let (volume, offset) = place(offset - base);
+                Extent::Stored { volume, offset, length: bytes.len() as u64 }.append(content);
+            }
+            Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => Extent::Copied { offset, length }.append(content),
+            Command::Copy { .. } => return Err(Stop("a copy lies beyond any file".to_string())),
+        }
+        Ok(())
+    };
+    parser.feed(bytes, &mut sink).map_err(|Stop(cause)| cause)
+}
+
+/// Why telling commands apart was stopped.
+struct Stop(String);
+
+impl From<crate::rsync::Error> for Stop {
+    fn from(error: crate::rsync::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Finds the versions of a set in path order, mostly by just taking the next row.
+struct Cursor<'a> {
+    catalog: &'a Catalog,
+    chain: &'a Chain,
+    position: u32,
+    rows: VecDeque<(VersionId, DirectoryId, Vec<u8>)>,
+    /// The first row that is not in `rows`; `None` before the first look-up.
+    next: Option<VersionId>,
+    /// Behind the last row of the set.
+    end: Option<VersionId>,
+    /// The directory of the last path.
+    parent: Option<(Vec<u8>, Option<DirectoryId>)>,
+}
+
+impl Cursor<'_> {
+    fn find(&mut self, path: &EntryPath) -> Result<Option<VersionId>, Error> {
+        let (directory, name) = match path.split_last() {
+            None => (Some(DirectoryId::above_root(self.chain.id)), &[][..]),
+            Some((parent, name)) => (self.directory(parent)?, name),
+        };
+        let Some(directory) = directory else { return Ok(None) };
+        if self.rows.is_empty()
+            && let Some(next) = self.next
+        {
+            self.fetch(next)?;
+        }
+        let is_next = self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
+        if is_next {
+            return Ok(self.rows.pop_front().map(|(id, _, _)| id));
+        }
+        let (chain, position) = (self.chain, self.position);
+        let found: Option<VersionId> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
+        if let Some(id) = found {
+            self.rows.clear();
+            self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));
+        }
+        Ok(found)
+    }
+
+    fn fetch(&mut self, from: VersionId) -> Result<(), Error> {
+        let end = match self.end {
+            Some(end) => end,
+            None => {
+                let end = self.catalog.versions_of(self.chain, self.position)?.end;
+                *self.end.insert(VersionId::new(self.chain.id, end as i64))
+            }
+        };
+        self.rows = self.catalog.query(|connection, _| {
+            let mut statement = connection
+                .prepare_cached("SELECT id, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+            let rows = statement.query_map((from, end, WINDOW), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })?;
+        self.next = self.rows.back().map(|(id, _, _)| VersionId::new(self.chain.id, id.number() as i64 + 1));
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
+        if let Some((known, id)) = &self.parent
+            && known == path
+        {
+            return Ok(*id);
+        }
+        let id = self.catalog.query(|connection, _| query::directory_at(connection, self.chain.id, path))?;
+        self.parent = Some((path.to_vec(), id));
+        Ok(id)
+    }
+}
+
+fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<VersionId>, Error> {
+    use rusqlite::OptionalExtension;
+    Ok(connection
+        .prepare_cached("SELECT id FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3")?
+        .query_row((directory, name, position), |row| row.get(0))
+        .optional()?)
+}

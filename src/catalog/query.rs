@@ -1,0 +1,361 @@
+//! Look up, list, versions of a path, by id: one indexed search each.
+
+use super::Error;
+use crate::model::{Entry, EntryKind, EntryPath, Owner};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, types::ToSqlOutput, types::Value};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Bits of an id below the chain's number: versions in one chain.
+pub(super) const VERSION_BITS: u32 = 40;
+/// The same for directories.
+pub(super) const DIRECTORY_BITS: u32 = 36;
+/// Highest number of a chain.
+pub(super) const MAX_CHAIN: i64 = 1023;
+/// Highest position of a set in its chain.
+pub(super) const MAX_POSITION: i64 = 0xffff;
+
+/// Names one version for ever: chain number and running number within the chain. Ids of a set ascend in path order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VersionId(i64);
+
+/// Names one directory path of a chain for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(i64);
+
+macro_rules! id {
+    ($name:ident, $bits:expr) => {
+        impl $name {
+            pub(super) fn new(chain: i64, number: i64) -> Self {
+                Self(chain << $bits | number)
+            }
+
+            /// Takes chain number and number within the chain, from an inode number; whether there is such a row is another question.
+            pub fn from_parts(chain: u64, number: u64) -> Self {
+                Self::new(chain as i64 & MAX_CHAIN, number as i64 & ((1 << $bits) - 1))
+            }
+
+            /// Returns the number of its chain, from 1 to 1023.
+            pub fn chain(self) -> u64 {
+                (self.0 >> $bits) as u64
+            }
+
+            /// Returns the number within its chain.
+            pub fn number(self) -> u64 {
+                (self.0 & ((1 << $bits) - 1)) as u64
+            }
+        }
+
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+
+        impl rusqlite::types::FromSql for $name {
+            fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+                value.as_i64().map(Self)
+            }
+        }
+    };
+}
+id!(VersionId, VERSION_BITS);
+id!(DirectoryId, DIRECTORY_BITS);
+
+impl DirectoryId {
+    /// Returns the source directory itself in a chain.
+    pub(super) fn root(chain: i64) -> Self {
+        Self::new(chain, 1)
+    }
+
+    /// Returns the source directory itself in the chain with a number.
+    pub fn root_of(chain: u64) -> Self {
+        Self::from_parts(chain, 1)
+    }
+
+    /// Returns what stands for the directory above the source directory.
+    pub(super) fn above_root(chain: i64) -> Self {
+        Self(-chain)
+    }
+
+    /// Tells whether this is the source directory itself.
+    pub fn is_root(self) -> bool {
+        self.number() == 1
+    }
+}
+
+/// One state of one path: what a set says of it.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Its id.
+    pub id: VersionId,
+    /// The directory that holds it.
+    pub directory: DirectoryId,
+    /// Its name there; empty for the source directory.
+    pub name: Vec<u8>,
+    /// Position of the set that brought it.
+    pub position: u32,
+    /// Position of the set that brought the next state; `None` while it is the newest.
+    pub until: Option<u32>,
+    /// What it is.
+    pub kind: VersionKind,
+}
+
+/// What a version says of its path.
+#[derive(Debug, Clone)]
+pub enum VersionKind {
+    /// The path is gone.
+    Deleted,
+    /// The path is there.
+    Present {
+        /// Its metadata.
+        entry: Entry,
+        /// Its id, if it is a directory.
+        directory: Option<DirectoryId>,
+        /// Its exact size in bytes, if it is a file and a volume has told it.
+        size: Option<u64>,
+    },
+}
+
+impl Version {
+    /// Returns the metadata, if the path is there.
+    pub fn entry(&self) -> Option<&Entry> {
+        match &self.kind {
+            VersionKind::Present { entry, .. } => Some(entry),
+            VersionKind::Deleted => None,
+        }
+    }
+
+    /// Tells whether this is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.entry().is_some_and(|entry| entry.kind == EntryKind::File)
+    }
+
+    /// Returns the id of this directory, if it is one.
+    pub fn child(&self) -> Option<DirectoryId> {
+        match &self.kind {
+            VersionKind::Present { directory, .. } => *directory,
+            VersionKind::Deleted => None,
+        }
+    }
+}
+
+/// Numbers in column `kind`.
+const DELETED: i64 = 0;
+const DIRECTORY: i64 = 1;
+const FILE: i64 = 2;
+const SYMLINK: i64 = 3;
+const FIFO: i64 = 4;
+const CHAR_DEVICE: i64 = 5;
+const BLOCK_DEVICE: i64 = 6;
+
+/// Returns the columns `kind` and `extra` of an entry; of a directory, `extra` is its id.
+pub(super) fn kind_columns(entry: Option<&Entry>, directory: Option<DirectoryId>) -> (i64, Value) {
+    let device = |major: u32, minor: u32| Value::Integer(((major as u64) << 32 | minor as u64) as i64);
+    match entry.map(|entry| &entry.kind) {
+        None => (DELETED, Value::Null),
+        Some(EntryKind::Directory) => (DIRECTORY, directory.map_or(Value::Null, |id| Value::Integer(id.0))),
+        Some(EntryKind::File) => (FILE, Value::Null),
+        Some(EntryKind::Symlink { target }) => (SYMLINK, Value::Blob(target.clone())),
+        Some(EntryKind::Fifo) => (FIFO, Value::Null),
+        Some(EntryKind::CharDevice { major, minor }) => (CHAR_DEVICE, device(*major, *minor)),
+        Some(EntryKind::BlockDevice { major, minor }) => (BLOCK_DEVICE, device(*major, *minor)),
+    }
+}
+
+/// The columns that [`version`] reads, in its order.
+const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, extra, size";
+
+fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Version, Error> {
+    let kind: i64 = row.get(4)?;
+    let mut directory = None;
+    let device = || -> Result<(u32, u32), rusqlite::Error> {
+        let numbers = row.get::<_, i64>(8)? as u64;
+        Ok(((numbers >> 32) as u32, numbers as u32))
+    };
+    let entry_kind = match kind {
+        DIRECTORY => {
+            directory = row.get(8)?;
+            Some(EntryKind::Directory)
+        }
+        FILE => Some(EntryKind::File),
+        SYMLINK => Some(EntryKind::Symlink { target: row.get(8)? }),
+        FIFO => Some(EntryKind::Fifo),
+        CHAR_DEVICE => device().map(|(major, minor)| Some(EntryKind::CharDevice { major, minor }))?,
+        BLOCK_DEVICE => device().map(|(major, minor)| Some(EntryKind::BlockDevice { major, minor }))?,
+        _ => None,
+    };
+    let kind = match entry_kind {
+        None => VersionKind::Deleted,
+        Some(kind) => VersionKind::Present {
+            entry: Entry {
+                kind,
+                mode: row.get(5)?,
+                owner: (*owners.get(connection, row.get(6)?)?).clone(),
+                mtime: row.get(7)?,
+            },
+            directory,
+            size: row.get::<_, Option<i64>>(9)?.map(|size| size as u64),
+        },
+    };
+    Ok(Version { id: row.get(0)?, directory: row.get(1)?, name: row.get(2)?, position: row.get(3)?, until: None, kind })
+}
+
+/// The owners that have been met, by their id in the database: there are few.
+#[derive(Default)]
+pub(super) struct Owners {
+    known: Mutex<HashMap<i64, Arc<Owner>>>,
+}
+
+impl Owners {
+    fn get(&self, connection: &Connection, id: i64) -> Result<Arc<Owner>, Error> {
+        let lock = || self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(owner) = lock().get(&id) {
+            return Ok(owner.clone());
+        }
+        let owner = connection
+            .prepare_cached("SELECT uid, gid, user, grp FROM owners WHERE id = ?1")?
+            .query_row([id], |row| Ok(Owner { uid: row.get(0)?, gid: row.get(1)?, user: row.get(2)?, group: row.get(3)? }))?;
+        let owner = Arc::new(owner);
+        lock().insert(id, owner.clone());
+        Ok(owner)
+    }
+
+    /// Forgets them: the database was replaced.
+    pub(super) fn clear(&self) {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+}
+
+fn sql(text: &str) -> String {
+    text.replace("COLUMNS", COLUMNS)
+}
+
+macro_rules! statement {
+    ($connection:expr, $text:expr) => {{
+        static TEXT: OnceLock<String> = OnceLock::new();
+        $connection.prepare_cached(TEXT.get_or_init(|| sql($text)))?
+    }};
+}
+
+/// Returns what `position` shows under a name, deleted or not.
+pub(super) fn look_up(
+    connection: &Connection,
+    owners: &Owners,
+    directory: DirectoryId,
+    name: &[u8],
+    position: u32,
+) -> Result<Option<Version>, Error> {
+    let mut found = statement!(
+        connection,
+        "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name = ?2 AND position <= ?3 ORDER BY position DESC LIMIT 1"
+    );
+    let mut rows = found.query((directory, name, position))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let mut found = version(connection, owners, row)?;
+    found.until = next_position(connection, directory, name, found.position)?;
+    Ok(Some(found))
+}
+
+/// Returns the version of one id.
+pub(super) fn by_id(connection: &Connection, owners: &Owners, id: VersionId) -> Result<Version, Error> {
+    let mut statement = statement!(connection, "SELECT COLUMNS FROM versions WHERE id = ?1");
+    let mut rows = statement.query([id])?;
+    let row = rows.next()?.ok_or_else(|| Error::Gone(format!("version {}", id.0)))?;
+    let mut found = version(connection, owners, row)?;
+    found.until = next_position(connection, found.directory, &found.name, found.position)?;
+    Ok(found)
+}
+
+fn next_position(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<u32>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT position FROM versions WHERE directory = ?1 AND name = ?2 AND position > ?3 ORDER BY position LIMIT 1")?
+        .query_row((directory, name, position), |row| row.get(0))
+        .optional()?)
+}
+
+/// Returns what `position` shows in a directory behind the name `after`: at most `limit` versions by name, none of them deleted.
+/// Fewer than `limit` means that there are no more.
+pub(super) fn list(
+    connection: &Connection,
+    owners: &Owners,
+    directory: DirectoryId,
+    position: u32,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Version>, Error> {
+    // No name is empty but that of the source directory, which has no siblings.
+    let mut statement = statement!(
+        connection,
+        "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name > ?2 ORDER BY name, position"
+    );
+    let mut rows = statement.query((directory, after.unwrap_or_default()))?;
+    let mut found: Vec<Version> = Vec::new();
+    let mut candidate: Option<Version> = None;
+    while let Some(row) = rows.next()? {
+        let brought: u32 = row.get(3)?;
+        let same_name = candidate.as_ref().is_some_and(|last| row.get_ref(2).is_ok_and(|name| name.as_blob() == Ok(&last.name)));
+        if !same_name {
+            found.extend(candidate.take().filter(|last| last.entry().is_some()));
+            if found.len() == limit {
+                return Ok(found);
+            }
+        }
+        if brought <= position {
+            candidate = Some(version(connection, owners, row)?);
+        } else if let Some(last) = candidate.as_mut().filter(|last| same_name && last.until.is_none()) {
+            last.until = Some(brought);
+        }
+    }
+    found.extend(candidate.take().filter(|last| last.entry().is_some()));
+    Ok(found)
+}
+
+/// Returns the state that a path had before a version: what a delta of that version applies to.
+pub(super) fn before(connection: &Connection, owners: &Owners, of: &Version) -> Result<Option<Version>, Error> {
+    match of.position.checked_sub(1) {
+        Some(position) => look_up(connection, owners, of.directory, &of.name, position),
+        None => Ok(None),
+    }
+}
+
+/// Returns the id of a name that ever was a directory there.
+pub(super) fn directory(connection: &Connection, parent: DirectoryId, name: &[u8]) -> Result<Option<DirectoryId>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM directories WHERE parent = ?1 AND name = ?2")?
+        .query_row((parent, name), |row| row.get(0))
+        .optional()?)
+}
+
+/// Returns parent and name of a directory.
+pub(super) fn directory_name(connection: &Connection, id: DirectoryId) -> Result<(DirectoryId, Vec<u8>), Error> {
+    connection
+        .prepare_cached("SELECT parent, name FROM directories WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?
+        .ok_or_else(|| Error::Gone(format!("directory {}", id.0)))
+}
+
+/// Returns the path of a directory.
+pub(super) fn directory_path(connection: &Connection, mut id: DirectoryId) -> Result<EntryPath, Error> {
+    let mut names = Vec::new();
+    while !id.is_root() {
+        let (parent, name) = directory_name(connection, id)?;
+        names.push(name);
+        id = parent;
+    }
+    names.reverse();
+    EntryPath::parse(&names.join(&b'/')).map_err(|invalid| Error::Gone(invalid.to_string()))
+}
+
+/// Returns the id of a directory path, if it ever was one.
+pub(super) fn directory_at(connection: &Connection, chain: i64, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
+    let mut id = DirectoryId::root(chain);
+    for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+        match directory(connection, id, name)? {
+            Some(child) => id = child,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(id))
+}

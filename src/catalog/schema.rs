@@ -1,0 +1,72 @@
+//! The tables and their version; thrown away and filled anew when in doubt.
+
+use rusqlite::Connection;
+
+/// Changes with every change of the tables or of the meaning of what they hold.
+const VERSION: i64 = 1;
+
+/// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
+/// `directories` gives each path that ever was a directory of a chain one id.
+const TABLES: &str = "
+CREATE TABLE chains(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- 1 to 1023, part of every id below
+    full_time INTEGER NOT NULL);    -- seconds since 1970 of its full set
+CREATE TABLE sets(
+    id INTEGER PRIMARY KEY,
+    chain INTEGER NOT NULL,
+    position INTEGER NOT NULL,      -- 0 is the full set
+    identity BLOB NOT NULL,         -- of the listed manifest and signature file
+    first_version INTEGER NOT NULL, -- its rows of `versions`, half-open
+    end_version INTEGER NOT NULL,
+    UNIQUE(chain, position));
+CREATE TABLE owners(
+    id INTEGER PRIMARY KEY,
+    uid INTEGER NOT NULL, gid INTEGER NOT NULL, user BLOB NOT NULL, grp BLOB NOT NULL,
+    UNIQUE(uid, gid, user, grp));
+CREATE TABLE directories(
+    id INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,        -- a negative chain id above the root
+    name BLOB NOT NULL);
+CREATE UNIQUE INDEX directories_by_name ON directories(parent, name);
+CREATE TABLE versions(
+    id INTEGER PRIMARY KEY,
+    directory INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    position INTEGER NOT NULL,      -- the set that brought it
+    kind INTEGER NOT NULL,
+    mode INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    mtime INTEGER NOT NULL,
+    extra,                          -- a directory's id, a link's target, a device's numbers
+    size INTEGER);                  -- of a file, when a volume has told it
+CREATE UNIQUE INDEX versions_by_name ON versions(directory, name, position);
+CREATE TABLE volumes(
+    id INTEGER PRIMARY KEY,
+    set_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    plain_length INTEGER, stored_length INTEGER, chunks BLOB, -- NULL before the first pass
+    UNIQUE(set_id, number));
+CREATE TABLE frames(
+    volume INTEGER NOT NULL, number INTEGER NOT NULL,
+    plain INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY(volume, number)) WITHOUT ROWID;
+CREATE TABLE parts(
+    version INTEGER NOT NULL,
+    number INTEGER NOT NULL,        -- the volume; 0 for what was put together from all volumes
+    extents BLOB NOT NULL,
+    PRIMARY KEY(version, number)) WITHOUT ROWID;
+";
+
+/// Gets a database ready, new or not; tells whether its tables are ours and of this version.
+pub fn prepare(connection: &Connection) -> rusqlite::Result<bool> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == VERSION {
+        return Ok(true);
+    }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if version != 0 || tables != 0 {
+        return Ok(false);
+    }
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    Ok(true)
+}

@@ -1,0 +1,103 @@
+//! Outlines of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
+
+use super::database::Database;
+use super::{Error, Part, VersionId};
+use crate::codec::SeekPoint;
+use crate::volume::{Outline, OutlineStore, VolumeKey};
+use rusqlite::{Connection, OptionalExtension};
+
+/// Length of a BLAKE3.
+const HASH: usize = 32;
+
+impl OutlineStore for Database {
+    fn outline(&self, volume: VolumeKey) -> Result<Option<Outline>, String> {
+        self.read(|connection| outline(connection, volume)).map_err(|error| error.to_string())
+    }
+
+    fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String> {
+        let query = |connection: &Connection| {
+            Ok(connection
+                .prepare_cached("SELECT plain, state FROM frames WHERE volume = ?1 AND number = ?2")?
+                .query_row((volume as i64, frame as i64), |row| {
+                    Ok(SeekPoint { plain: row.get::<_, i64>(0)? as u64, state: row.get(1)? })
+                })
+                .optional()?)
+        };
+        self.read(query).map_err(|error| error.to_string())
+    }
+}
+
+fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>, Error> {
+    let found: Option<(i64, i64, Vec<u8>)> = connection
+        .prepare_cached("SELECT plain_length, stored_length, chunks FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?
+        .query_row([volume as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((plain_length, stored_length, chunks)) = found else { return Ok(None) };
+    let mut statement = connection.prepare_cached("SELECT plain FROM frames WHERE volume = ?1 ORDER BY number")?;
+    let frames = statement.query_map([volume as i64], |row| row.get::<_, i64>(0).map(|plain| plain as u64))?;
+    Ok(Some(Outline {
+        frames: frames.collect::<Result<_, _>>()?,
+        plain_length: plain_length as u64,
+        stored_length: stored_length as u64,
+        chunks: chunks.chunks_exact(HASH).filter_map(|hash| hash.try_into().ok()).collect(),
+    }))
+}
+
+/// Tells whether a volume has had its first pass.
+pub fn is_passed(connection: &Connection, volume: VolumeKey) -> Result<bool, Error> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?
+        .query_row([volume as i64], |_| Ok(()))
+        .optional()?
+        .is_some())
+}
+
+/// Keeps all that a first pass has found.
+pub fn save(
+    connection: &Connection,
+    volume: VolumeKey,
+    (outline, points): (&Outline, &[SeekPoint]),
+    parts: &[(VersionId, Part)],
+) -> Result<(), Error> {
+    let (set, number) = ((volume >> 32) as i64, (volume & 0xffff_ffff) as i64);
+    if is_passed(connection, volume)? {
+        return Ok(());
+    }
+    let mut frame = connection.prepare_cached("INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)")?;
+    for (number, point) in points.iter().enumerate() {
+        frame.execute((volume as i64, number as i64, point.plain as i64, &point.state))?;
+    }
+    for (version, part) in parts {
+        save_part(connection, *version, number, part)?;
+    }
+    connection.execute(
+        "INSERT OR REPLACE INTO volumes(id, set_id, number, plain_length, stored_length, chunks) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        (volume as i64, set, number, outline.plain_length as i64, outline.stored_length as i64, outline.chunks.concat()),
+    )?;
+    Ok(())
+}
+
+/// Keeps one part, and the size of its version where the part tells it.
+pub fn save_part(connection: &Connection, version: VersionId, number: i64, part: &Part) -> Result<(), Error> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?
+        .execute((version, number, part.encode()))?;
+    if part.is_whole_version() {
+        connection
+            .prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?
+            .execute((version, part.length() as i64))?;
+    }
+    Ok(())
+}
+
+/// Returns the parts of a version by volume; the one put together from all volumes, if there is one, comes first with number 0.
+pub fn parts(connection: &Connection, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
+    let mut statement = connection.prepare_cached("SELECT number, extents FROM parts WHERE version = ?1 ORDER BY number")?;
+    let mut rows = statement.query([version])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let part = Part::decode(row.get_ref(1)?.as_blob().unwrap_or_default());
+        found.push((row.get(0)?, part.ok_or_else(|| Error::Gone("a readable part".into()))?));
+    }
+    Ok(found)
+}

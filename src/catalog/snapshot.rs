@@ -1,0 +1,130 @@
+//! [`Snapshot`]: the tree as it stood at one time.
+
+use super::query::{self, DirectoryId, Version};
+use super::sets::{Catalog, Chain};
+use super::Error;
+use crate::model::EntryPath;
+use std::sync::Arc;
+
+/// Rows that a walk holds of each directory on its way.
+const WINDOW: usize = 1024;
+
+/// The tree at the end of one set. It is a view: nothing is loaded until it is asked for.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Its chain.
+    pub chain: Arc<Chain>,
+    /// Position of its set in the chain.
+    pub position: u32,
+}
+
+impl Snapshot {
+    /// Returns the source directory itself, which may also be a file; `None` if the backup holds nothing at all.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn root(&self, catalog: &Catalog) -> Result<Option<Version>, Error> {
+        self.look_up(catalog, DirectoryId::above_root(self.chain.id), &[])
+    }
+
+    /// Returns what stands under a name in a directory.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn look_up(&self, catalog: &Catalog, directory: DirectoryId, name: &[u8]) -> Result<Option<Version>, Error> {
+        let found = catalog.query(|connection, owners| query::look_up(connection, owners, directory, name, self.position))?;
+        Ok(found.filter(|version| version.entry().is_some()))
+    }
+
+    /// Returns what stands at a path; `None` also when something on the way is no directory.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn find(&self, catalog: &Catalog, path: &EntryPath) -> Result<Option<Version>, Error> {
+        let mut found = self.root(catalog)?;
+        for name in path.components() {
+            let Some(directory) = found.as_ref().and_then(Version::child) else { return Ok(None) };
+            found = self.look_up(catalog, directory, name)?;
+        }
+        Ok(found)
+    }
+
+    /// Returns at most `limit` entries of a directory by name, from behind `after` on; fewer mean that there are no more.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn list(&self, catalog: &Catalog, directory: DirectoryId, after: Option<&[u8]>, limit: usize) -> Result<Vec<Version>, Error> {
+        catalog.query(|connection, owners| query::list(connection, owners, directory, self.position, after, limit))
+    }
+
+    /// Walks what stands at a path and everything below it, in path order. Paths whose parent is no directory are not met.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn walk<'c>(&self, catalog: &'c Catalog, path: &EntryPath) -> Result<Walk<'c>, Error> {
+        let start = self.find(catalog, path)?.map(|version| (path.clone(), version));
+        Ok(Walk { catalog, snapshot: self.clone(), start, open: Vec::new() })
+    }
+}
+
+/// Walks a snapshot in path order; holds a window of each directory between the start and the current path.
+pub struct Walk<'c> {
+    catalog: &'c Catalog,
+    snapshot: Snapshot,
+    start: Option<(EntryPath, Version)>,
+    open: Vec<OpenDirectory>,
+}
+
+struct OpenDirectory {
+    path: EntryPath,
+    id: DirectoryId,
+    window: std::vec::IntoIter<Version>,
+    /// The last name of the window, if more may follow behind it.
+    more_after: Option<Vec<u8>>,
+}
+
+impl Walk<'_> {
+    fn open(&mut self, path: &EntryPath, version: &Version) -> Result<(), Error> {
+        if let Some(id) = version.child() {
+            let mut directory = OpenDirectory { path: path.clone(), id, window: Vec::new().into_iter(), more_after: None };
+            self.fill(&mut directory, None)?;
+            self.open.push(directory);
+        }
+        Ok(())
+    }
+
+    fn fill(&self, directory: &mut OpenDirectory, after: Option<&[u8]>) -> Result<(), Error> {
+        let window = self.snapshot.list(self.catalog, directory.id, after, WINDOW)?;
+        directory.more_after = window.last().filter(|_| window.len() == WINDOW).map(|last| last.name.clone());
+        directory.window = window.into_iter();
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<(EntryPath, Version)>, Error> {
+        if let Some((path, version)) = self.start.take() {
+            self.open(&path, &version)?;
+            return Ok(Some((path, version)));
+        }
+        while let Some(mut directory) = self.open.pop() {
+            if let Some(version) = directory.window.next() {
+                let path = directory.path.join(&version.name).map_err(|invalid| Error::Gone(invalid.to_string()))?;
+                self.open.push(directory);
+                self.open(&path, &version)?;
+                return Ok(Some((path, version)));
+            }
+            if let Some(after) = directory.more_after.take() {
+                self.fill(&mut directory, Some(&after))?;
+                self.open.push(directory);
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<(EntryPath, Version), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}

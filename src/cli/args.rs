@@ -1,0 +1,334 @@
+//! duplicity's commands and flags, and `mount`, with their help, as plain text values.
+//!
+//! Options may stand anywhere on the line, in the spelling of either family of duplicity (0.8 and 3.x), cut to any unique prefix;
+//! of an option given twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Shows every backup that duplicity ever made as a folder, and restores from it
+#[derive(Debug, Parser)]
+#[command(name = "dupfs", version, infer_long_args = true, infer_subcommands = true, args_override_self = true)]
+#[command(after_help = crate::exit::HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount all backups as read-only folders, one for each backup time
+    ///
+    /// Goes to the background once the mount answers. `fusermount3 -u DIR` or `umount DIR` ends it.
+    #[cfg(feature = "mount")]
+    Mount(MountArgs),
+    /// Restore a backup, or one file or folder of it, into a folder
+    ///
+    /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
+    Restore(RestoreArgs),
+    /// List the files of a backup, each with its modification time
+    ListCurrentFiles(ListArgs),
+    /// Show which backups the collection holds
+    CollectionStatus(StatusArgs),
+}
+
+/// Arguments of `mount`.
+#[cfg(feature = "mount")]
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: String,
+    /// An empty folder
+    pub directory: PathBuf,
+    /// Stay in the foreground and log to the terminal
+    #[arg(long)]
+    pub foreground: bool,
+    /// Let other users in, with the permissions that the backup gives them
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Show everything as owned by this user and group number
+    #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Name the folders by strftime fields, in local time; RFC 3339 by default
+    #[arg(long, value_name = "FIELDS")]
+    pub time_template: Option<String>,
+    /// Look for new backups this often, such as 60s or 5m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub refresh: std::time::Duration,
+    /// Memory for decoded blocks, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    pub cache_size: usize,
+    /// Options as mount(8) passes them, separated by commas; each of the above too
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: String,
+    /// The folder to restore into, or the file to restore as
+    pub target: PathBuf,
+}
+
+/// Arguments of `list-current-files`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: String,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `collection-status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What every command takes. Those that mean nothing to a command are accepted by it all the same, since wrappers pass one list of
+/// options to all.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub struct Common {
+    /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m)
+    #[arg(short = 't', long, global = true, alias = "restore-time", value_name = "TIME")]
+    pub time: Option<String>,
+    /// Restore only this file or folder, relative to the source folder
+    #[arg(short = 'r', long, global = true, alias = "file-to-restore", value_name = "PATH")]
+    pub path_to_restore: Option<std::ffi::OsString>,
+    /// Restore into a folder that is not empty, over files there
+    #[arg(long, global = true)]
+    pub force: bool,
+    /// Take owners by number, not by name
+    #[arg(long, global = true)]
+    pub numeric_owner: bool,
+    /// Leave owners as they come when restoring
+    #[arg(long, global = true, alias = "do-not-restore-ownership")]
+    pub no_restore_ownership: bool,
+    /// Set owners when restoring (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_restore_ownership")]
+    pub restore_ownership: bool,
+    /// Parent of duplicity's local metadata; it is read if it is there, never written
+    #[arg(long, global = true, value_name = "DIR")]
+    pub archive_dir: Option<PathBuf>,
+    /// Name of the backup, which is its folder in the archive directory
+    #[arg(long, global = true, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Ask for no passphrase
+    #[arg(long, global = true)]
+    pub no_encryption: bool,
+    /// Expect files encrypted to this key: gpg-agent has the secret key, nothing is asked
+    #[arg(long, global = true, value_name = "KEY")]
+    pub encrypt_key: Vec<String>,
+    /// As --encrypt-key, for a hidden recipient
+    #[arg(long, global = true, value_name = "KEY")]
+    pub hidden_encrypt_key: Vec<String>,
+    /// Accept only files that are signed by this key
+    #[arg(long, global = true, value_name = "KEY")]
+    pub sign_key: Option<String>,
+    /// As --encrypt-key and --sign-key with the same key
+    #[arg(long, global = true, value_name = "KEY")]
+    pub encrypt_sign_key: Option<String>,
+    /// File with secret keys to decrypt with
+    #[arg(long, global = true, value_name = "FILE")]
+    pub encrypt_secret_keyring: Option<PathBuf>,
+    /// The gpg to run where it is needed
+    #[arg(long, global = true, value_name = "PATH", default_value = "gpg")]
+    pub gpg_binary: PathBuf,
+    /// Further options for gpg, separated by blanks
+    #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub gpg_options: Vec<String>,
+    /// Let gpg-agent ask for passphrases
+    #[arg(long, global = true)]
+    pub use_agent: bool,
+    /// Prefix of all file names in the collection
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix: String,
+    /// Prefix of manifests, behind --file-prefix
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_manifest: String,
+    /// Prefix of volumes, behind --file-prefix
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_archive: String,
+    /// Prefix of signature files, behind --file-prefix
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_signature: String,
+    /// Prefix of statistics, behind --file-prefix
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_jsonstat: String,
+    /// Try each call of the storage so often
+    #[arg(long, global = true, value_name = "COUNT", default_value_t = 5)]
+    pub num_retries: u32,
+    /// Wait so many seconds between tries
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    pub backend_retry_delay: u64,
+    /// End each request of the mount with an error after so many seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+    /// Folder for temporary files
+    #[arg(long, global = true, value_name = "DIR")]
+    pub tempdir: Option<PathBuf>,
+    /// How much to say: 0 to 9, or error, warning, notice, info, debug
+    #[arg(short = 'v', long, global = true, value_name = "LEVEL", default_value = "notice", value_parser = parse_verbosity)]
+    pub verbosity: u8,
+    /// Accepted, without meaning here
+    #[command(flatten)]
+    pub ignored: Ignored,
+}
+
+/// Options of duplicity that change nothing about reading.
+#[derive(Debug, Args)]
+pub struct Ignored {
+    #[arg(long, global = true, hide = true)]
+    no_compression: bool,
+    #[arg(long, global = true, hide = true, value_name = "CHAR")]
+    time_separator: Option<String>,
+    #[arg(long, global = true, hide = true, value_name = "MODE")]
+    metadata_sync_mode: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    old_filenames: bool,
+    #[arg(long, global = true, hide = true)]
+    short_filenames: bool,
+    #[arg(long, global = true, hide = true, value_name = "MB")]
+    volsize: Option<u64>,
+    #[arg(long, global = true, hide = true)]
+    progress: bool,
+    #[arg(long, global = true, hide = true)]
+    allow_source_mismatch: bool,
+}
+
+fn parse_owner(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| "write two numbers, as in 1000:1000".into())
+}
+
+/// Parses `90`, `90s`, `5m`, `1h`.
+#[cfg(feature = "mount")]
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    let parsed = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(seconds)).filter(|&seconds| seconds > 0);
+    parsed.map(std::time::Duration::from_secs).ok_or_else(|| "write a time such as 60s, 5m or 1h".into())
+}
+
+/// Parses duplicity's levels: a digit, a letter or a word, in any case.
+fn parse_verbosity(text: &str) -> Result<u8, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "e" | "error" => Ok(0),
+        "w" | "warning" => Ok(2),
+        "n" | "notice" => Ok(3),
+        "i" | "info" => Ok(5),
+        "d" | "debug" => Ok(9),
+        digit => digit.parse().ok().filter(|level| *level <= 9).ok_or_else(|| {
+            "Verbosity must be one of: digit [0-9], character [ewnid], or word ['error', 'warning', 'notice', 'info', 'debug']".into()
+        }),
+    }
+}
+
+/// Puts a command line into the form that [`Cli`] parses: as mount(8) and mount.fuse3 call us, too.
+///
+/// mount.fuse3 runs `dupfs URL DIR -o OPTIONS` for a line of type `fuse.dupfs` in /etc/fstab; mount(8) itself runs
+/// `mount.dupfs URL DIR [-sfnv] [-o OPTIONS]` for type `dupfs`. Options behind `-o` that mount(8) means for everybody are dropped, the
+/// others are ours, with `_` for `-` if one likes.
+pub fn prepare(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let text = |argument: &std::ffi::OsString| argument.to_string_lossy().into_owned();
+    let called = arguments.first().map(|name| text(name).rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
+    let by_mount = called.starts_with("mount.");
+    let by_fuse = arguments.len() > 4 && !text(&arguments[1]).starts_with('-') && arguments[3] == "-o";
+    let mut prepared = Vec::new();
+    let mut rest = arguments.into_iter();
+    prepared.extend(rest.next());
+    if by_mount || by_fuse && !rest.as_slice().first().is_some_and(|first| first == "mount") {
+        prepared.push("mount".into());
+    }
+    let is_mount = prepared.len() > 1 || rest.as_slice().first().is_some_and(|first| first == "mount");
+    while let Some(argument) = rest.next() {
+        let name = text(&argument);
+        match name.as_str() {
+            "--" => {
+                prepared.push(argument);
+                prepared.extend(rest.by_ref());
+            }
+            "-n" | "-s" | "-v" if by_mount => {}
+            "-t" | "-N" if by_mount => drop(rest.next()),
+            "-o" if is_mount => prepared.extend(rest.next().iter().flat_map(|options| mount_options(&text(options)))),
+            _ if is_mount && name.starts_with("-o") && name.len() > 2 => prepared.extend(mount_options(&name[2..])),
+            _ => prepared.push(argument),
+        }
+    }
+    prepared
+}
+
+/// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.
+const FOR_EVERYBODY: &[&str] = &[
+    "rw", "ro", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "auto", "noauto", "user", "nouser", "users", "owner", "group",
+    "_netdev", "nofail", "defaults", "atime", "noatime", "relatime", "norelatime", "strictatime", "nodiratime", "sync", "async",
+    "default_permissions",
+];
+
+fn mount_options(list: &str) -> Vec<std::ffi::OsString> {
+    let ours = |option: &&str| {
+        let name = option.split('=').next().unwrap_or_default();
+        !name.is_empty() && !name.starts_with("x-") && name != "comment" && name != "user" && !FOR_EVERYBODY.contains(option)
+    };
+    let long = |option: &str| match option.split_once('=') {
+        Some((name, value)) => format!("--{}={value}", name.replace('_', "-")).into(),
+        None => format!("--{}", option.replace('_', "-")).into(),
+    };
+    list.split(',').filter(ours).map(long).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(line: &str) -> String {
+        let words: Vec<_> = prepare(line.split(' ').map(Into::into).collect()).into_iter().map(|w| w.into_string().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn mount_8_and_fstab_lines_become_ours() {
+        for (typed, expected) in [
+            ("mount.dupfs /b /m -v -n -t dupfs -o rw,allow_other,owner=1:2", "mount.dupfs mount /b /m --allow-other --owner=1:2"),
+            ("dupfs file:///b /m -o rw,noauto,user=me,x-systemd.automount", "dupfs mount file:///b /m"),
+            ("dupfs mount -oforeground,time_template=%F /b /m", "dupfs mount --foreground --time-template=%F /b /m"),
+            ("dupfs list-current-files /b", "dupfs list-current-files /b"),
+        ] {
+            assert_eq!(prepared(typed), expected);
+        }
+    }
+
+    #[test]
+    fn the_table_of_options_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_anywhere_in_any_spelling() {
+        let cli = Cli::parse_from("dupfs --restore-time 3D restore --gpg-options --x -v9 /b --file-to-restore a /t --arch d".split(' '));
+        assert_eq!(cli.common.time.as_deref(), Some("3D"));
+        assert_eq!(cli.common.gpg_options, ["--x"]);
+        assert_eq!(cli.common.verbosity, 9);
+        assert_eq!(cli.common.path_to_restore.unwrap(), "a");
+        assert_eq!(cli.common.archive_dir.unwrap(), PathBuf::from("d"));
+    }
+}

@@ -1,0 +1,310 @@
+//! `mount`: the history as the mount crate's tree, the library's errors as errnos.
+
+use crate::args::{Common, MountArgs};
+use crate::exit::Failure;
+use crate::open::{self, Opened};
+use crate::report::Report;
+use anyhow::Context;
+use dupfs::collection::scan;
+use dupfs::contents::{Contents, File};
+use dupfs::format::Encoding;
+use dupfs::history::{self, Attributes, Found, HistoryTree, TimeTemplate};
+use dupfs::model::EntryKind;
+use dupfs::monitor::{Level, Monitor};
+use dupfs::storage::{Listed, StoredFile};
+use dupfs_mount::{FOREVER, Kind, Lookup, Node, Options, Totals, Tree};
+use rustix::process;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Volumes whose session keys are derived before somebody needs them: what the reader keeps open.
+const PREPARED_VOLUMES: usize = 32;
+
+/// Mounts, and serves until it is unmounted.
+pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
+    let template = match &arguments.time_template {
+        Some(text) => TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?,
+        None => TimeTemplate::default(),
+    };
+    // Before the first thread is started: a fork keeps only the thread that calls it.
+    let ready = match arguments.foreground {
+        true => None,
+        false => Some(Ready::fork()?),
+    };
+    let report = Arc::new(Report::new(common.verbosity, false));
+    let opened = open::open(&arguments.url, common, report.clone())?;
+    refuse_inside(&opened, &arguments.directory)?;
+    opened.report_unusable();
+    if opened.collection.chains.is_empty() {
+        return Err(Failure::NoBackups(arguments.url.clone()).into());
+    }
+    check_passphrase(&opened)?;
+    let contents = Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), arguments.cache_size << 20));
+    let tree = Arc::new(HistoryTree::new(contents.clone(), open::accounts(common), arguments.owner, template));
+    let log = report.clone();
+    let options = Options {
+        name: arguments.url.clone(),
+        allow_other: arguments.allow_other,
+        timeout: Duration::from_secs(common.timeout.max(1)),
+        log: Arc::new(move |text| log.message(Level::Warning, text)),
+        ..Options::default()
+    };
+    let served = Served { tree: tree.clone(), refresh: arguments.refresh, catalog_bytes: stored_bytes(&opened) };
+    let mount = dupfs_mount::mount(served, &arguments.directory, &options)?;
+    dupfs_mount::unmount_on_signals(&mount)?;
+    if let Some(ready) = ready {
+        report.go_to_background();
+        ready.tell()?;
+    }
+    let refresh = arguments.refresh;
+    std::thread::Builder::new().name("refresh".into()).spawn(move || {
+        prepare(&opened, &tree, &contents);
+        watch(&opened, &tree, refresh)
+    })?;
+    Ok(mount.wait()?)
+}
+
+fn stored_bytes(opened: &Opened) -> u64 {
+    let sets = opened.collection.chains.iter().flat_map(|chain| chain.sets());
+    sets.flat_map(|set| set.files()).map(|file| file.listed.size).sum()
+}
+
+/// Refuses a mountpoint within the collection's own directory: the next look at the collection would be one at ourselves.
+fn refuse_inside(opened: &Opened, mountpoint: &Path) -> anyhow::Result<()> {
+    let Some(collection) = opened.url.local_directory() else { return Ok(()) };
+    let (Ok(collection), Ok(mountpoint)) = (collection.canonicalize(), mountpoint.canonicalize()) else { return Ok(()) };
+    match mountpoint.starts_with(&collection) {
+        true => Err(Failure::CommandLine(format!(
+            "cannot mount on '{}': it lies in the collection's own folder '{}'; choose an empty folder elsewhere",
+            mountpoint.display(),
+            collection.display()
+        ))
+        .into()),
+        false => Ok(()),
+    }
+}
+
+/// Opens the newest manifest if it is encrypted, so that a passphrase is asked for while there is a terminal, and a wrong one
+/// is noticed before the mount stands.
+fn check_passphrase(opened: &Opened) -> anyhow::Result<()> {
+    let newest = opened.collection.chains.last().and_then(|chain| chain.last().manifest.as_ref());
+    if let Some(manifest) = newest.filter(|manifest| manifest.encoding == Encoding::OpenPgp) {
+        let file = StoredFile::new(opened.storage.clone(), manifest.listed.clone());
+        let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
+        decoder.read(&mut [0]).map_err(dupfs::codec::Error::from)?;
+    }
+    Ok(())
+}
+
+/// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads need not.
+fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
+    if let Err(error) = tree.fill() {
+        opened.report.message(Level::Error, &format!("cannot fill the catalog: {error}"));
+    }
+    let Some(chain) = opened.catalog.chains().pop() else { return };
+    let sets = chain.sets.iter().enumerate().rev();
+    let volumes = sets.flat_map(|(position, set)| {
+        let encrypted = set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
+        encrypted.map(move |(number, _)| (position as u32, *number))
+    });
+    for (position, number) in volumes.take(PREPARED_VOLUMES) {
+        // A volume without first pass, or a bad one, is for whoever reads it to hear of.
+        if let Ok(source) = opened.catalog.volume(&chain, position, number) {
+            let _ = contents.volumes().prepare(&source);
+        }
+    }
+}
+
+/// Looks for new and removed backups for as long as the process lives.
+fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
+    let sorted = |mut listing: Vec<Listed>| {
+        listing.sort_by(|a, b| a.name.cmp(&b.name));
+        listing
+    };
+    let mut known = opened.storage.list().map(sorted).unwrap_or_default();
+    let mut is_first = true;
+    loop {
+        if !is_first {
+            std::thread::sleep(refresh);
+        }
+        match opened.storage.list().map(sorted) {
+            Ok(listing) if is_first || listing != known => {
+                let collection = scan(&listing, &opened.prefixes);
+                match tree.refresh(&collection) {
+                    Ok(()) => known = listing,
+                    Err(error) => opened.report.message(Level::Warning, &format!("cannot show new backups: {error}")),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => opened.catalog.say_once(Level::Warning, format!("cannot look for new backups: {error}")),
+        }
+        is_first = false;
+    }
+}
+
+/// The history, with what the mount crate wants to know beyond it.
+struct Served {
+    tree: Arc<HistoryTree>,
+    refresh: Duration,
+    catalog_bytes: u64,
+}
+
+/// An open file, with its inode for messages.
+struct Open {
+    file: File,
+    inode: u64,
+}
+
+/// Names the errno of each error of the history.
+struct TreeError(history::Error);
+
+impl std::fmt::Display for TreeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl dupfs_mount::Errno for TreeError {
+    fn errno(&self) -> i32 {
+        match self.0 {
+            history::Error::NotFound => libc::ENOENT,
+            // What NFS says of a file that was removed while somebody knew it.
+            history::Error::Stale => libc::ESTALE,
+            history::Error::NotDirectory => libc::ENOTDIR,
+            history::Error::NotFile => libc::EINVAL,
+            // Never "no such file": it is there, but cannot be had.
+            history::Error::Unreadable { .. } => libc::EIO,
+        }
+    }
+}
+
+impl From<history::Error> for TreeError {
+    fn from(error: history::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl Served {
+    fn node(&self, found: &Found) -> Node {
+        Node { attributes: attributes(&found.attributes), ttl: if found.may_change { self.refresh } else { FOREVER } }
+    }
+}
+
+fn kind(kind: &EntryKind) -> Kind {
+    match kind {
+        EntryKind::Directory => Kind::Directory,
+        EntryKind::File => Kind::File,
+        EntryKind::Symlink { .. } => Kind::Symlink,
+        EntryKind::Fifo => Kind::Fifo,
+        EntryKind::CharDevice { .. } => Kind::CharDevice,
+        EntryKind::BlockDevice { .. } => Kind::BlockDevice,
+    }
+}
+
+fn attributes(found: &Attributes) -> dupfs_mount::Attributes {
+    let rdev = match found.kind {
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => (major, minor),
+        _ => (0, 0),
+    };
+    dupfs_mount::Attributes {
+        inode: found.inode,
+        kind: kind(&found.kind),
+        mode: found.mode,
+        nlink: found.links,
+        uid: found.uid,
+        gid: found.gid,
+        size: found.size,
+        blocks: if found.kind == EntryKind::File { found.size.div_ceil(512) } else { 0 },
+        mtime: found.mtime,
+        rdev,
+    }
+}
+
+impl Tree for Served {
+    type Error = TreeError;
+    type File = Open;
+
+    fn lookup(&self, parent: u64, name: &[u8]) -> Result<Lookup, TreeError> {
+        Ok(match self.tree.look_up(parent, name)? {
+            Some(found) => Lookup::Found(self.node(&found)),
+            // A name may appear in the root with the next backup, nowhere else.
+            None if parent == dupfs_mount::ROOT => Lookup::Missing { ttl: Duration::ZERO },
+            None => Lookup::Missing { ttl: FOREVER },
+        })
+    }
+
+    fn attributes(&self, inode: u64) -> Result<Node, TreeError> {
+        Ok(self.node(&self.tree.attributes(inode)?))
+    }
+
+    fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<dupfs_mount::Item>, TreeError> {
+        let items = self.tree.list(directory, after, limit)?;
+        let item = |item: history::Item| dupfs_mount::Item {
+            node: item.found.as_ref().map(|found| self.node(found)),
+            kind: kind(&item.kind),
+            inode: item.inode,
+            name: item.name,
+        };
+        Ok(items.into_iter().map(item).collect())
+    }
+
+    fn link_target(&self, inode: u64) -> Result<Vec<u8>, TreeError> {
+        Ok(self.tree.link_target(inode)?)
+    }
+
+    fn open(&self, inode: u64) -> Result<Open, TreeError> {
+        Ok(Open { file: self.tree.open(inode)?, inode })
+    }
+
+    fn read(&self, open: &Open, offset: u64, buffer: &mut [u8]) -> Result<usize, TreeError> {
+        Ok(self.tree.read(&open.file, open.inode, offset, buffer)?)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { bytes: self.catalog_bytes, files: self.tree.snapshot_count() as u64 }
+    }
+}
+
+/// The way to tell the process on the terminal that the mount answers.
+struct Ready(OwnedFd);
+
+impl Ready {
+    /// Splits the process: the child goes on, the parent waits until it is ready, or has failed and said why, and ends.
+    fn fork() -> anyhow::Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+        // SAFETY: no other thread has been started, so the child is a whole process.
+        match unsafe { libc::fork() } {
+            -1 => Err(std::io::Error::last_os_error()).context("cannot go to the background"),
+            0 => Ok(Self(writer)),
+            child => {
+                drop(writer);
+                let mut answer = [0];
+                let code = match std::fs::File::from(reader).read(&mut answer) {
+                    Ok(1) => 0,
+                    // It has failed, and its exit code tells how.
+                    _ => {
+                        let mut status = 0;
+                        // SAFETY: waits for our own child, into a variable of ours.
+                        unsafe { libc::waitpid(child, &mut status, 0) };
+                        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { i32::from(crate::exit::EXCEPTION) }
+                    }
+                };
+                std::process::exit(code)
+            }
+        }
+    }
+
+    /// Leaves the terminal and lets the parent end.
+    fn tell(self) -> anyhow::Result<()> {
+        process::setsid().context("cannot leave the terminal")?;
+        process::chdir("/").context("cannot change to '/'")?;
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").context("cannot open '/dev/null'")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        std::fs::File::from(self.0).write_all(&[0]).context("cannot tell that the mount stands")
+    }
+}

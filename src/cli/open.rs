@@ -1,0 +1,196 @@
+//! From what was typed to an open collection.
+
+use crate::args::Common;
+use crate::exit::Failure;
+use crate::report::Report;
+use anyhow::Context;
+use dupfs::accounts::Accounts;
+use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
+use dupfs::codec::{Codec, Options, PassphraseSource};
+use dupfs::collection::{ArchiveOptions, Collection, LocalCopy, scan};
+use dupfs::format::Prefixes;
+use dupfs::model::BackupTime;
+use dupfs::monitor::{Level, Monitor};
+use dupfs::storage::{self, RetryingStorage, Storage, Url};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// A collection, with all that is needed to read it.
+pub struct Opened {
+    /// What was typed.
+    pub url: Url,
+    /// Its stored files.
+    pub storage: Arc<dyn Storage>,
+    /// Decodes them.
+    pub codec: Arc<Codec>,
+    /// Its sets and chains.
+    pub collection: Collection,
+    /// How its names begin.
+    pub prefixes: Prefixes,
+    /// duplicity's archive directory, whether it is there or not.
+    pub archive: Option<PathBuf>,
+    /// What is where; it knows the collection's chains, in the same order.
+    pub catalog: Arc<Catalog>,
+    /// Hears everything.
+    pub report: Arc<Report>,
+}
+
+/// Opens storage and catalog, lists the collection, and tells which sets cannot be used.
+pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+    let url = Url::parse(typed)?;
+    let delay = Duration::from_secs(common.backend_retry_delay);
+    let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay));
+    let prefixes = Prefixes {
+        global: common.file_prefix.clone(),
+        archive: common.file_prefix_archive.clone(),
+        manifest: common.file_prefix_manifest.clone(),
+        signature: common.file_prefix_signature.clone(),
+        jsonstat: common.file_prefix_jsonstat.clone(),
+    };
+    let collection = scan(&storage.list()?, &prefixes);
+    let codec = Arc::new(Codec::new(codec_options(common)?));
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
+    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let archive = ArchiveOptions {
+        archive_dir: common.archive_dir.as_deref(),
+        name: common.name.as_deref(),
+        url: typed,
+        xdg_cache_home: xdg.as_deref(),
+        home: home.as_deref(),
+    }
+    .directory();
+    // Signatures are checked on the stored files only.
+    let readable = archive.as_deref().filter(|_| sign_key(common).is_none());
+    let local_copy = readable.and_then(|directory| match LocalCopy::open(directory, &prefixes) {
+        Ok(copy) => Some(copy),
+        Err(error) => {
+            report.message(Level::Warning, &format!("{error}; going on without duplicity's archive directory"));
+            None
+        }
+    });
+    let directory = cache_directory(&url, &prefixes, xdg.as_deref(), home.as_deref());
+    let options =
+        CatalogOptions { directory, storage: storage.clone(), codec: codec.clone(), local_copy, monitor: report.clone() };
+    let catalog = Arc::new(Catalog::open(options)?);
+    catalog.set_collection(&collection)?;
+    Ok(Opened { url, storage, codec, collection, prefixes, archive, catalog, report })
+}
+
+impl Opened {
+    /// Tells which sets and files cannot be used, each once.
+    pub fn report_unusable(&self) {
+        for set in &self.collection.incomplete {
+            let text = format!("cannot use the backup of {}: it has no manifest, so it was not completed", set.end());
+            self.catalog.say_once(Level::Warning, text);
+        }
+        for set in &self.collection.orphaned {
+            let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
+            self.catalog.say_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
+        }
+        for set in self.collection.chains.iter().flat_map(|chain| chain.sets()) {
+            for problem in &set.problems {
+                self.catalog.say_once(Level::Warning, format!("the backup of {}: {problem}", set.end()));
+            }
+        }
+        for leftover in &self.collection.leftovers {
+            self.catalog.say_once(Level::Info, format!("'{}' belongs to no backup: {}", leftover.listed.name, leftover.reason));
+        }
+    }
+
+    /// Prints what duplicity prints before every action that reads metadata.
+    pub fn print_head(&self) {
+        self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
+        self.print_last_full();
+    }
+
+    /// Prints when the newest chain began.
+    pub fn print_last_full(&self) {
+        let last = self.collection.chains.last().map_or_else(|| "none".into(), |chain| chain.start().print_asctime());
+        self.report.notice(&format!("Last full backup date: {last}"));
+    }
+
+    /// Returns the tree at the time that was asked for, or at the newest.
+    pub fn snapshot(&self, common: &Common) -> anyhow::Result<Snapshot> {
+        let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
+        let time = match common.time.as_deref() {
+            // `--time 0` means now, as duplicity has it.
+            None | Some("now" | "0") => now,
+            Some(text) => BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()))?,
+        };
+        // Without a time the newest backup counts, even if a clock was wrong when it was made.
+        let newest = self.collection.chains.last().map(|chain| chain.end());
+        let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
+        let Some(at) = self.collection.at_time(time) else {
+            return Err(Failure::NoBackups(self.url.typed().to_string()).into());
+        };
+        if at.before_first {
+            let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());
+            let text = format!(
+                "No signature chain for the requested time. Using oldest available chain, starting at time {oldest}."
+            );
+            self.report.message(Level::Warning, &text);
+        }
+        let chains = self.catalog.chains();
+        let chain = chains.get(at.chain).context("the catalog does not know the chain")?;
+        Ok(self.catalog.snapshot(chain, at.set as u32)?)
+    }
+}
+
+/// Returns the accounts that owners are looked up in.
+pub fn accounts(common: &Common) -> Accounts {
+    Accounts::new(common.numeric_owner)
+}
+
+fn sign_key(common: &Common) -> Option<&String> {
+    common.encrypt_sign_key.as_ref().or(common.sign_key.as_ref())
+}
+
+fn codec_options(common: &Common) -> anyhow::Result<Options> {
+    let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
+    let passphrase = match std::env::var("PASSPHRASE") {
+        Ok(passphrase) => PassphraseSource::Fixed(Zeroizing::new(passphrase)),
+        // gpg-agent knows or asks.
+        Err(_) if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
+        Err(_) => PassphraseSource::Ask(Arc::new(ask)),
+    };
+    let tempdir = match &common.tempdir {
+        Some(tempdir) if !tempdir.is_dir() => {
+            return Err(anyhow::anyhow!("cannot use '{}' for temporary files: it is not a folder", tempdir.display()));
+        }
+        Some(tempdir) => std::path::absolute(tempdir)?,
+        None => std::env::temp_dir(),
+    };
+    Ok(Options {
+        passphrase,
+        sign_key: sign_key(common).cloned(),
+        gpg_binary: common.gpg_binary.clone(),
+        gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
+        secret_keyring: common.encrypt_secret_keyring.clone(),
+        use_agent: common.use_agent,
+        tempdir,
+    })
+}
+
+/// Asks for the passphrase on the terminal; `None` if there is no terminal.
+fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    rpassword::prompt_password("GnuPG passphrase for decryption: ").map(|answer| Some(Zeroizing::new(answer)))
+}
+
+/// Returns our own cache directory of a collection: `dupfs/NAME` in the user's cache, NAME derived from where the collection is.
+fn cache_directory(url: &Url, prefixes: &Prefixes, xdg: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {
+    let xdg = xdg.filter(|path| path.is_absolute()).map(Path::to_path_buf);
+    let cache = xdg.or_else(|| home.map(|home| home.join(".cache")))?;
+    let place = match url.local_directory() {
+        Some(directory) => format!("{:?}", std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf())),
+        None => url.typed().to_string(),
+    };
+    let Prefixes { global, archive, manifest, signature, jsonstat: _ } = prefixes;
+    let name = blake3::hash(format!("{place}\0{global}\0{archive}\0{manifest}\0{signature}").as_bytes());
+    Some(cache.join("dupfs").join(&name.to_hex()[..32]))
+}

@@ -1,0 +1,91 @@
+//! Monitors: for a terminal, and for a mount in the background.
+
+use dupfs::monitor::{Level, Monitor};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Prints messages as duplicity does: errors to stderr, all others to stdout; or, in the background, to the system's log.
+pub struct Report {
+    verbosity: u8,
+    in_background: AtomicBool,
+    progress: ProgressBar,
+}
+
+impl Report {
+    /// Prints what matters enough at a verbosity from 0 to 9. With `progress`, shows a bar if stderr is a terminal.
+    pub fn new(verbosity: u8, progress: bool) -> Self {
+        let bar = match progress && verbosity >= 3 && std::io::stderr().is_terminal() {
+            true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+            false => ProgressBar::hidden(),
+        };
+        let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        let progress = match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar, // The template is a constant, which the tests show.
+        };
+        Self { verbosity, in_background: AtomicBool::new(false), progress }
+    }
+
+    /// Sends everything to the system's log from now on.
+    pub fn go_to_background(&self) {
+        self.in_background.store(true, Ordering::Relaxed);
+    }
+
+    /// Prints a line that belongs to the output of a command, if the verbosity asks for notices.
+    pub fn notice(&self, text: &str) {
+        self.message(Level::Notice, text);
+    }
+
+    /// Takes the progress bar away.
+    pub fn finish(&self) {
+        self.progress.finish_and_clear();
+    }
+}
+
+impl Monitor for Report {
+    fn message(&self, level: Level, text: &str) {
+        let threshold = match level {
+            Level::Error => 0,
+            Level::Warning => 1,
+            Level::Notice => 3,
+            Level::Info => 5,
+            Level::Debug => 9,
+        };
+        if self.verbosity < threshold {
+            return;
+        }
+        if self.in_background.load(Ordering::Relaxed) {
+            return to_system_log(level, text);
+        }
+        // Whoever closed the output does not want it; nothing can be said about that either.
+        self.progress.suspend(|| match level {
+            Level::Error => drop(writeln!(std::io::stderr(), "{text}")),
+            _ => drop(writeln!(std::io::stdout(), "{text}")),
+        });
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        self.progress.set_length(total);
+        self.progress.set_position(done);
+    }
+}
+
+fn to_system_log(level: Level, text: &str) {
+    let priority = match level {
+        Level::Error => libc::LOG_ERR,
+        Level::Warning => libc::LOG_WARNING,
+        Level::Notice => libc::LOG_NOTICE,
+        Level::Info => libc::LOG_INFO,
+        Level::Debug => libc::LOG_DEBUG,
+    };
+    let Ok(text) = std::ffi::CString::new(text.replace('\0', "\\0")) else { return };
+    // SAFETY: both strings end in NUL, and the format takes just one string.
+    unsafe { libc::syslog(libc::LOG_DAEMON | priority, c"dupfs: %s".as_ptr(), text.as_ptr()) };
+}
+
+/// Tells whether an error only says that nobody reads our output any more.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,113 @@
+//! [`Error`]: why a stored file cannot be decoded.
+
+use crate::storage;
+use std::fmt;
+use std::io;
+
+/// A stored file that cannot be decoded: its name and the cause.
+#[derive(Debug, Clone)]
+pub struct Error {
+    /// Name of the stored file.
+    pub file: String,
+    /// What stands in the way.
+    pub cause: Cause,
+}
+
+/// What stands in the way of decoding.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Cause {
+    /// The stored bytes cannot be read.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// The message is encrypted, and there is no passphrase to try.
+    #[error("it is encrypted and no passphrase is known: set PASSPHRASE")]
+    NoPassphrase,
+    /// The passphrase opens nothing; a damaged head of the message looks the same.
+    #[error("wrong passphrase (or its first bytes are damaged)")]
+    WrongPassphrase,
+    /// Asking for the passphrase failed.
+    #[error("cannot ask for the passphrase: {0}")]
+    Passphrase(String),
+    /// None of the recipients' secret keys can be used.
+    #[error("no secret key for it: {0}")]
+    NoSecretKey(String),
+    /// The bytes are not what they should be.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// The bytes end too early.
+    #[error("it is truncated")]
+    Truncated,
+    /// The encrypted bytes have no valid integrity protection: they may have been changed by somebody.
+    #[error("it is not authentic: {0}")]
+    NotAuthentic(String),
+    /// The signature that was demanded is missing, bad or somebody else's.
+    #[error("its signature is not accepted: {0}")]
+    Signature(String),
+    /// Neither dupfs nor gpg reads this kind of message.
+    #[error("its kind is not supported: {0}")]
+    Unsupported(String),
+    /// The gpg program failed; its last words.
+    #[error("gpg failed: {0}")]
+    Gpg(String),
+    /// A seek point does not belong to this file, or has been changed.
+    #[error("a seek point does not fit: {0}")]
+    SeekPoint(&'static str),
+    /// A file of this machine (secret keyring, temporary file) cannot be used.
+    #[error("{0}")]
+    Local(String),
+    /// Any other failure of a reader between this room and its caller.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Cause {
+    /// Names the stored file that the cause concerns.
+    pub(super) fn of(self, file: &str) -> Error {
+        Error { file: file.to_owned(), cause: self }
+    }
+
+    pub(super) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Storage(error) => error.fmt(f), // names the file itself
+            cause => write!(f, "cannot decode '{}': {cause}", self.file),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.cause {
+            Cause::Truncated => io::ErrorKind::UnexpectedEof,
+            Cause::Storage(_) => io::ErrorKind::Other,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Takes the [`Error`] out again that [`Decoder`](super::Decoder) has put in; anything else becomes [`Cause::Other`].
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|other| Cause::Other(other.to_string()).of(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_a_reader_in_between() {
+        let error = Error::from(io::Error::from(Cause::NoPassphrase.of("v1.gpg")));
+        assert_eq!(error.to_string(), "cannot decode 'v1.gpg': it is encrypted and no passphrase is known: set PASSPHRASE");
+        assert!(matches!(Error::from(io::Error::other("x")).cause, Cause::Other(_)));
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Keys`]: passphrase and session keys of one run.
+//!
+//! A session key is found once for each set of key packets, by one thread while others that need the same one wait, and others that
+//! need another one do not. It is kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
+//! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg.
+
+use super::gpg::{Gpg, first_line};
+use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
+use super::{Cause, PassphraseSource};
+use openpgp::crypto::{Password, SessionKey};
+use openpgp::packet::{PKESK, SKESK, key};
+use openpgp::types::SymmetricAlgorithm;
+use openpgp::{Cert, Packet};
+use sequoia_openpgp as openpgp;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+/// A symmetric algorithm, by OpenPGP's number, and a key for it.
+pub(super) struct Session {
+    pub algorithm: u8,
+    pub key: SessionKey,
+}
+
+impl Session {
+    /// Whether the key is as long as the algorithm demands: if not, it has been opened with a wrong key.
+    fn is_sound(&self) -> bool {
+        SymmetricAlgorithm::from(self.algorithm).key_size().is_ok_and(|size| size == self.key.len())
+    }
+}
+
+/// A value that is made at most once, and made anew only after a failure.
+type Once<T> = Arc<Mutex<Option<T>>>;
+
+pub(super) struct Keys {
+    pub gpg: Gpg,
+    source: PassphraseSource,
+    passphrase: Once<Option<Arc<Zeroizing<String>>>>,
+    sessions: Mutex<HashMap<blake3::Hash, Once<Arc<Session>>>>,
+    secret_keyring: Option<PathBuf>,
+    secret_keys: Once<Arc<Vec<SecretKey>>>,
+    sign_key: Option<String>,
+    signer: Once<Signer>,
+}
+
+type SecretKey = openpgp::packet::Key<key::SecretParts, key::UnspecifiedRole>;
+
+/// Whether a session key opens the message; true when that can't be told.
+pub(super) type Try<'a> = &'a mut dyn FnMut(&Session) -> bool;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner) // what it guards is whole at any time
+}
+
+/// Returns a copy of what is there, or makes it.
+fn once<T: Clone>(cell: &Once<T>, make: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
+    let mut value = lock(cell);
+    match &*value {
+        Some(value) => Ok(value.clone()),
+        None => Ok(value.insert(make()?).clone()),
+    }
+}
+
+impl Keys {
+    pub fn new(gpg: Gpg, source: PassphraseSource, secret_keyring: Option<PathBuf>, sign_key: Option<String>) -> Self {
+        let (passphrase, sessions, secret_keys, signer) = Default::default();
+        Self { gpg, source, passphrase, sessions, secret_keyring, secret_keys, sign_key, signer }
+    }
+
+    /// Returns the passphrase, asking for it when nobody has yet.
+    pub fn passphrase(&self) -> Result<Option<Arc<Zeroizing<String>>>, Cause> {
+        once(&self.passphrase, || match &self.source {
+            PassphraseSource::None => Ok(None),
+            PassphraseSource::Ask(_) if self.gpg.use_agent => Ok(None),
+            PassphraseSource::Fixed(passphrase) => Ok(Some(Arc::new(passphrase.clone()))),
+            PassphraseSource::Ask(ask) => ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string())),
+        })
+    }
+
+    /// Returns the key that has to have signed, if any has to.
+    pub fn signer(&self) -> Result<Option<Signer>, Cause> {
+        let Some(id) = &self.sign_key else { return Ok(None) };
+        once(&self.signer, || Signer::new(id, |id| Ok(parse_certs(&self.gpg.export(id)?)))).map(Some)
+    }
+
+    /// Returns the session key in `packets` (tags 1 and 3). `opens` tells whether a candidate is the right one.
+    pub fn session(&self, packets: &[u8], opens: Try) -> Result<Arc<Session>, Cause> {
+        let cell = lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone();
+        once(&cell, || self.find(packets, opens).map(Arc::new))
+    }
+
+    fn find(&self, packets: &[u8], opens: Try) -> Result<Session, Cause> {
+        let (mut public, mut symmetric) = (Vec::new(), Vec::new());
+        for packet in packet_list(packets) {
+            match packet {
+                Packet::PKESK(packet) => public.push(packet),
+                Packet::SKESK(packet) => symmetric.push(packet),
+                _ => {} // of an unknown version
+            }
+        }
+        let mut refusal = Cause::Unsupported("its session key is missing or of an unknown version".to_owned());
+        if !symmetric.is_empty() {
+            match self.by_passphrase(&symmetric, opens) {
+                Err(cause) => refusal = cause,
+                found => return found,
+            }
+        }
+        // gpg-agent may know the passphrase of a symmetric message, or ask for it.
+        if public.is_empty() && !(self.gpg.use_agent && matches!(refusal, Cause::NoPassphrase)) {
+            return Err(refusal);
+        }
+        if let Some(session) = self.by_keyring(&public, opens)? {
+            return Ok(session);
+        }
+        let passphrase = self.passphrase()?;
+        let (algorithm, key) = self.gpg.session_key(packets, passphrase.as_ref().map(|p| p.as_str()))?;
+        Ok(Session { algorithm, key: key.to_vec().into() })
+    }
+
+    fn by_passphrase(&self, packets: &[SKESK], opens: Try) -> Result<Session, Cause> {
+        let passphrase = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
+        let passphrase = Password::from(first_line(&passphrase));
+        let mut refusal = Cause::WrongPassphrase;
+        for packet in packets {
+            match symmetric_session(packet, &passphrase) {
+                Ok(session) if session.is_sound() && opens(&session) => return Ok(session),
+                Ok(_) => {}
+                Err(error) => refusal = Cause::Unsupported(error.to_string()),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Tries the keys in the file of secret keys, the named ones and for hidden recipients all.
+    fn by_keyring(&self, packets: &[PKESK], opens: Try) -> Result<Option<Session>, Cause> {
+        let Some(path) = &self.secret_keyring else { return Ok(None) };
+        let keys = once(&self.secret_keys, || {
+            let bytes = std::fs::read(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
+            let bytes = Zeroizing::new(bytes);
+            let keys: Vec<_> = parse_certs(&bytes).iter().flat_map(secret_keys).collect();
+            if keys.is_empty() {
+                return Err(Cause::Local(format!("'{}' holds no secret key", path.display())));
+            }
+            Ok(Arc::new(keys))
+        })?;
+        for packet in packets {
+            let meant = |key: &&SecretKey| packet.recipient().is_none_or(|r| r.aliases(key.key_handle()));
+            for key in keys.iter().filter(meant) {
+                if let Some(session) = self.public_session(packet, key)?
+                    && opens(&session)
+                {
+                    return Ok(Some(session));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn public_session(&self, packet: &PKESK, key: &SecretKey) -> Result<Option<Session>, Cause> {
+        let mut key = key.clone();
+        if !key.has_unencrypted_secret() {
+            let passphrase = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
+            match key.decrypt_secret(&Password::from(first_line(&passphrase))) {
+                Ok(open) => key = open,
+                Err(_) => return Err(Cause::WrongPassphrase),
+            }
+        }
+        let Ok(mut pair) = key.into_keypair() else { return Ok(None) };
+        let found = packet.decrypt(&mut pair, None);
+        Ok(found.and_then(|(algorithm, key)| Some(Session { algorithm: algorithm?.into(), key })))
+    }
+}
+
+fn secret_keys(cert: &Cert) -> Vec<SecretKey> {
+    cert.keys().secret().map(|k| k.key().clone().role_into_unspecified()).collect()
+}
+
+/// Makes the key from a passphrase, and opens with it the session key, if there is one.
+fn symmetric_session(packet: &SKESK, passphrase: &Password) -> openpgp::Result<Session> {
+    let SKESK::V4(packet) = packet else {
+        return Err(openpgp::Error::InvalidOperation("session key packet of another version than 4".to_owned()).into());
+    };
+    let algorithm = u8::from(packet.symmetric_algo());
+    let key = s2k::derive(packet.s2k(), passphrase, packet.symmetric_algo().key_size()?)?;
+    match (packet.esk()?, Aes::new(algorithm, &key)) {
+        (None, _) => Ok(Session { algorithm, key }),
+        (Some([]), _) => Err(openpgp::Error::MalformedPacket("empty session key".to_owned()).into()),
+        (Some(encrypted), Some(aes)) => {
+            let mut plain = Zeroizing::new(Vec::with_capacity(encrypted.len() + BLOCK));
+            aes.decrypt(&[&[0; BLOCK], encrypted].concat(), &mut plain);
+            Ok(Session { algorithm: plain[0], key: plain[1..encrypted.len()].into() })
+        }
+        (Some(_), None) => {
+            let (algorithm, key) = packet.decrypt(passphrase)?;
+            Ok(Session { algorithm: algorithm.into(), key })
+        }
+    }
+}

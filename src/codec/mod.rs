@@ -1,0 +1,169 @@
+//! Stored bytes to plain bytes: gzip, OpenPGP, or nothing to do; from the start, or from the middle.
+//!
+//! A volume, a signature file or a manifest is stored as it is, deflated, or encrypted (and then deflated inside the encryption).
+//! All of these are made to be read from their start. [`Codec::decode`] does that, checks all that there is to check, and leaves
+//! [`SeekPoint`]s on its way. With these, [`Codec::reopen`] later reads any range without what stands before it.
+//!
+//! ```text
+//! ReadAt ─► Stored ─┬──────────────────────────────────────────────────────────────────► Decoder: Read
+//!                   ├─► Inflate ───────────────────────────────────────────── Gzip ────►
+//!                   ├─► Body (chunks) ─► Decrypt (AES, MDC) ─► Body ─► Inflate ─► Body ─ Message ►
+//!                   └─► sequoia or gpg: rare kinds ────────────────────────────────────►
+//! ```
+//! Each step lends its bytes to the next one without copying, and can tell its state; the states of all steps at one moment are a
+//! seek point. Plain files and messages without compression can be entered at any byte, deflated ones at the borders of deflate
+//! blocks. What sequoia or gpg read can't be entered at all: the first use of such a point decodes the whole message into an
+//! unlinked temporary file.
+//!
+//! | kind | points | what a point holds |
+//! |---|---|---|
+//! | plain | any byte | nothing |
+//! | gzip | block border, member | offset, bits of a byte, 32 KiB window (deflated) |
+//! | OpenPGP | any byte, or block border | the same, the cipher block before, what the packets have left; sealed |
+//! | other OpenPGP | any byte | "spooled" |
+//!
+//! Invariants:
+//! - A [`Decoder`] gives its last byte only after CRC, MDC and a demanded signature were found right.
+//! - Reading from a point checks none of these: the caller checks the stored bytes against hashes of the first pass.
+//! - No key or passphrase is in an argument list, in the environment of a child, or on a disk; window bytes of an encrypted file
+//!   leave this room sealed only.
+//! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of session key packets, 64 KiB a
+//!   signature packet, no compression inside compression but by sequoia (at most 16 deep).
+//!
+//! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes (`volume` does), and writing.
+
+mod decoder;
+mod error;
+mod gpg;
+mod gzip;
+mod inflate;
+mod keys;
+mod openpgp;
+mod reopened;
+mod source;
+mod state;
+mod zlib;
+
+pub use decoder::{Decoder, SeekPoint};
+pub use error::{Cause, Error};
+pub use crate::format::Encoding;
+pub use reopened::Reopened;
+
+use self::gpg::Gpg;
+use self::gzip::Gzip;
+use self::keys::Keys;
+use self::source::{LONG, Stage, Stored};
+use crate::storage::ReadAt;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// Where the passphrase comes from. It serves symmetric messages and secret keys; gpg's rule that it ends at the first line end
+/// holds everywhere.
+#[derive(Clone, Default)]
+pub enum PassphraseSource {
+    /// There is none: gpg-agent may have one for a secret key.
+    #[default]
+    None,
+    /// This one (`PASSPHRASE`).
+    Fixed(Zeroizing<String>),
+    /// Asked for when the first message needs it; the answer, also `None`, holds for the whole run. Not asked with
+    /// [`Options::use_agent`].
+    Ask(Arc<dyn Fn() -> std::io::Result<Option<Zeroizing<String>>> + Send + Sync>),
+}
+
+impl fmt::Debug for PassphraseSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Fixed(_) => "Fixed(..)",
+            Self::Ask(_) => "Ask(..)",
+        })
+    }
+}
+
+/// How to decode.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Passphrase for symmetric messages and secret keys (environment `PASSPHRASE`).
+    pub passphrase: PassphraseSource,
+    /// Who has to have signed each message (`--sign-key`): the last 8, 16 or 40 hexadecimal digits of the fingerprint of the
+    /// signing key, or of its primary key. Messages without a good signature of that key are errors. `None` accepts all, and looks
+    /// at no signature.
+    pub sign_key: Option<String>,
+    /// The gpg program (`--gpg-binary`), looked up in `PATH` when it has no slash; GnuPG 2.1 or newer.
+    pub gpg_binary: PathBuf,
+    /// Further arguments for gpg (the words of `--gpg-options`).
+    pub gpg_options: Vec<String>,
+    /// A file with secret keys, armored or not (`--encrypt-secret-keyring`), tried before gpg.
+    pub secret_keyring: Option<PathBuf>,
+    /// Lets gpg-agent and pinentry ask for passphrases (`--use-agent`); gpg is given none.
+    pub use_agent: bool,
+    /// Where temporary files lie (`--tempdir`), whole plain messages among them: unlinked, readable by nobody else.
+    pub tempdir: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            passphrase: PassphraseSource::None,
+            sign_key: None,
+            gpg_binary: "gpg".into(),
+            gpg_options: Vec::new(),
+            secret_keyring: None,
+            use_agent: false,
+            tempdir: std::env::temp_dir(),
+        }
+    }
+}
+
+/// Decodes stored files. Cheap to clone: clones share passphrase and session keys. May be used from many threads at once.
+#[derive(Clone)]
+pub struct Codec {
+    keys: Arc<Keys>,
+    tempdir: Arc<PathBuf>,
+}
+
+impl Codec {
+    /// Takes the options; asks for nothing and runs nothing yet.
+    pub fn new(options: Options) -> Self {
+        let gpg = Gpg { binary: options.gpg_binary, options: options.gpg_options, use_agent: options.use_agent };
+        let keys = Keys::new(gpg, options.passphrase, options.secret_keyring, options.sign_key);
+        Self { keys: Arc::new(keys), tempdir: Arc::new(options.tempdir) }
+    }
+
+    /// Starts to decode a file from its start. Derives the session key, if there is one, which may take 50 to 500 ms, or as long
+    /// as a user takes to type.
+    ///
+    /// # Errors
+    /// [`Error`] with any [`Cause`]. Most damage shows itself only while reading.
+    pub fn decode(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Decoder, Error> {
+        let name = file.name().to_owned();
+        let stage = self.stage(file, encoding).map_err(|cause| cause.of(&name))?;
+        Ok(Decoder::new(&name, stage))
+    }
+
+    fn stage(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Box<dyn Stage>, Cause> {
+        Ok(match encoding {
+            Encoding::Plain => Box::new(Stored::new(file, 0, LONG)),
+            Encoding::Gzip => Box::new(Gzip::open(file)?),
+            Encoding::OpenPgp => openpgp::open(&self.keys, file)?,
+        })
+    }
+
+    /// Prepares to read a file from seek points that a [`Decoder`] of the same file has left, in this run or in another one.
+    /// Derives the session key, if there is one.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no way to the session key, or the head of the message is damaged.
+    pub fn reopen(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Reopened, Error> {
+        let name = file.name().to_owned();
+        Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

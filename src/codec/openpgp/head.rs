@@ -1,0 +1,81 @@
+//! [`Head`]: what stands before the encrypted bytes of a message.
+
+use super::cfb::PREFIX;
+use super::packets::{Body, Extent, Header, tag};
+use crate::codec::Cause;
+use crate::codec::source::{SHORT, Source, Stored};
+use crate::storage::ReadAt;
+use std::sync::Arc;
+
+/// Most bytes that the packets with the session key may have in all: some 400 recipients with RSA-4096 keys.
+const KEYS_LIMIT: usize = 256 << 10;
+
+/// The packets that hold the session key, and where the encrypted bytes begin.
+#[derive(Clone)]
+pub struct Head {
+    /// The packets with the session key (tags 1 and 3), headers in the new format.
+    pub keys: Vec<u8>,
+    /// First encrypted bytes: 16 random ones and a repetition of the last two.
+    pub prefix: [u8; PREFIX],
+    /// Offset of `prefix` in the file, and what the packet has left from there on.
+    start: (u64, Extent),
+}
+
+impl Head {
+    /// Reads the head of a message with a packet of tag 18, version 1.
+    ///
+    /// [`Cause::Unsupported`] means that another reader may be able to read it.
+    pub fn read(file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
+        let mut stored = Stored::new(file.clone(), 0, SHORT);
+        match stored.fill()? {
+            [] => return Err(Cause::Truncated),
+            [b'-' | b'\n' | b'\r' | b' ', ..] => return Err(Cause::Unsupported("ASCII armor".to_owned())),
+            _ => {}
+        }
+        let mut keys = Vec::new();
+        while let Some(Header { tag, extent }) = Header::read(&mut stored)? {
+            let mut body = Body::new(stored, extent);
+            match tag {
+                tag::PUBLIC_KEY_ENCRYPTED_SESSION_KEY | tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY => {
+                    let packet = body.read_all(KEYS_LIMIT)?;
+                    keys.extend_from_slice(&[0xc0 | tag, 0xff]);
+                    keys.extend_from_slice(&(packet.len() as u32).to_be_bytes());
+                    keys.extend_from_slice(&packet);
+                    if keys.len() > KEYS_LIMIT {
+                        return Err(Cause::damaged(format!("its session keys take more than {KEYS_LIMIT} bytes")));
+                    }
+                }
+                tag::MARKER | tag::PADDING => {}
+                tag::ENCRYPTED_AND_PROTECTED => return Self::encrypted(keys, body),
+                tag::ENCRYPTED => return Err(Cause::NotAuthentic(UNPROTECTED.to_owned())),
+                tag::COMPRESSED | tag::LITERAL | tag::ONE_PASS_SIGNATURE | tag::SIGNATURE => {
+                    return Err(Cause::NotAuthentic("it is an OpenPGP message, but not encrypted".to_owned()));
+                }
+                _ => return Err(Cause::Unsupported(format!("OpenPGP packet with tag {tag}"))),
+            }
+            body.drain()?;
+            stored = body.into_source();
+        }
+        Err(Cause::Truncated)
+    }
+
+    fn encrypted(keys: Vec<u8>, mut body: Body<Stored>) -> Result<Self, Cause> {
+        match body.needed()? {
+            1 => {}
+            version => return Err(Cause::Unsupported(format!("OpenPGP packet with tag 18, version {version}"))),
+        }
+        body.fill()?; // gets over the length of a chunk
+        let start = (body.source().offset(), body.extent());
+        let mut prefix = [0; PREFIX];
+        body.fill_exactly(&mut prefix)?;
+        Ok(Self { keys, prefix, start })
+    }
+
+    /// Opens the encrypted bytes.
+    pub fn body(&self, file: Arc<dyn ReadAt>, stride: usize) -> Body<Stored> {
+        Body::new(Stored::new(file, self.start.0, stride), self.start.1)
+    }
+}
+
+const UNPROTECTED: &str = "it is encrypted without integrity protection (packet tag 9, as by gpg 1.x or --rfc2440), so anybody could \
+    have changed it; to trust it all the same, decrypt it with 'gpg --ignore-mdc-error --decrypt'";

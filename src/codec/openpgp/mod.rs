@@ -1,0 +1,145 @@
+//! OpenPGP messages: which of three readers takes one.
+//!
+//! 1. Ours, for AES in a packet of tag 18, version 1, with zip, zlib or no compression: what gpg up to 2.2 writes, and any gpg for a
+//!    passphrase. Two to three times as fast as the others, and the only one with real seek points.
+//! 2. sequoia's, with a policy that lets old algorithms pass: other ciphers, bzip2, ASCII armor, odd signatures.
+//! 3. The user's gpg: whatever else it reads, such as LibrePGP's packets of tag 20.
+//!
+//! A reader gives up with [`Cause::Unsupported`] before its first plain byte. None of them accepts a message without integrity
+//! protection (tag 9, or not encrypted at all), and none reports the end before the protection was checked.
+
+mod aes;
+mod cfb;
+mod head;
+mod message;
+mod packets;
+pub(super) mod s2k;
+mod seal;
+mod sequoia;
+mod signature;
+
+pub(super) use aes::{Aes, BLOCK};
+pub(super) use signature::{Signer, parse_certs};
+
+use self::cfb::{Decrypt, PREFIX};
+use self::head::Head;
+use self::message::Message;
+use self::seal::Seal;
+use self::signature::Verifier;
+use super::Cause;
+use super::keys::{Keys, Session};
+use super::source::{LONG, Stage};
+use crate::storage::ReadAt;
+use ::sequoia_openpgp as openpgp;
+use openpgp::parse::Parse;
+use openpgp::policy::StandardPolicy;
+use openpgp::types::{HashAlgorithm, SymmetricAlgorithm};
+use openpgp::{Packet, PacketPile};
+use std::sync::{Arc, LazyLock};
+
+/// sequoia's idea of what is secure, but for reading what has been written long ago.
+static POLICY: LazyLock<StandardPolicy> = LazyLock::new(|| {
+    let mut policy = StandardPolicy::new();
+    for algorithm in SymmetricAlgorithm::variants() {
+        policy.accept_symmetric_algo(algorithm);
+    }
+    for algorithm in openpgp::policy::AsymmetricAlgorithm::variants() {
+        policy.accept_asymmetric_algo(algorithm);
+    }
+    policy.accept_hash(HashAlgorithm::SHA1);
+    policy.accept_hash(HashAlgorithm::RipeMD);
+    policy
+});
+
+/// Parses a row of packets; what is no packet is left out.
+pub(super) fn packet_list(bytes: &[u8]) -> Vec<Packet> {
+    PacketPile::from_bytes(bytes).map(|pile| pile.into_children().collect()).unwrap_or_default()
+}
+
+/// Parses one packet with the given tag and body.
+fn packet(tag: u8, body: &[u8]) -> Option<Packet> {
+    let length = u32::try_from(body.len()).ok()?.to_be_bytes();
+    packet_list(&[&[0xc0 | tag, 0xff], &length[..], body].concat()).into_iter().next()
+}
+
+/// Decodes a message from its start.
+pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, Cause> {
+    let ours = Access::new(keys, &file).and_then(|access| access.start(file.clone(), keys.signer()?));
+    match ours {
+        Err(Cause::Unsupported(_)) => {}
+        Err(cause) => return Err(cause),
+        Ok(message) => return Ok(Box::new(message)),
+    }
+    match sequoia::open(keys, file.clone()) {
+        Err(Cause::Unsupported(why)) => by_gpg(keys, file, &why),
+        result => result,
+    }
+}
+
+fn by_gpg(keys: &Keys, file: Arc<dyn ReadAt>, why: &str) -> Result<Box<dyn Stage>, Cause> {
+    let accept = keys.signer()?.map(|signer| {
+        let accept: super::gpg::Accept = Box::new(move |key, primary| signer.is(key, primary));
+        accept
+    });
+    let passphrase = keys.passphrase()?;
+    let mut gpg = keys.gpg.decrypt(file, passphrase.as_ref().map(|p| p.as_str()), accept)?;
+    // The first bytes, or gpg's refusal, which is worth more together with the reason why it was called.
+    match super::source::Source::fill(&mut gpg) {
+        Ok(_) => Ok(Box::new(gpg)),
+        Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; and gpg, tried in the end, says: {said}"))),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// All that random access to a message of our own kind needs.
+pub(super) struct Access {
+    head: Head,
+    session: Arc<Session>,
+    seal: Arc<Seal>,
+}
+
+impl Access {
+    /// Finds the session key.
+    ///
+    /// [`Cause::Unsupported`] if the message is for other readers.
+    pub fn new(keys: &Keys, file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
+        let head = Head::read(file)?;
+        let mut other_cipher = false;
+        let found = keys.session(&head.keys, &mut |session| match Aes::new(session.algorithm, &session.key) {
+            Some(aes) => opens(&aes, &head),
+            None => {
+                other_cipher = true;
+                false
+            }
+        });
+        let foreign = || Cause::Unsupported("another cipher than AES".to_owned());
+        let session = found.map_err(|cause| if other_cipher { foreign() } else { cause })?;
+        if Aes::new(session.algorithm, &session.key).is_none() {
+            return Err(foreign());
+        }
+        let seal = Arc::new(Seal::new(&session.key, &head));
+        Ok(Self { head, session, seal })
+    }
+
+    fn aes(&self) -> Result<Aes, Cause> {
+        Aes::new(self.session.algorithm, &self.session.key).ok_or(Cause::damaged("its session key is invalid"))
+    }
+
+    /// Reads from the start; the signature is checked if a signer is demanded.
+    pub fn start(&self, file: Arc<dyn ReadAt>, signer: Option<Signer>) -> Result<Message, Cause> {
+        let decrypt = Decrypt::open(self.head.body(file, LONG), self.aes()?)?;
+        Message::open(decrypt, self.seal.clone(), signer.map(Verifier::new))
+    }
+
+    /// Reads from a seek point on.
+    pub fn enter(&self, file: Arc<dyn ReadAt>, sealed: &[u8]) -> Result<Message, Cause> {
+        Message::enter(file, self.aes()?, self.seal.clone(), sealed)
+    }
+}
+
+/// Whether a key opens the first bytes: one wrong key in 65536 seems to.
+fn opens(aes: &Aes, head: &Head) -> bool {
+    let mut plain = Vec::with_capacity(2 * BLOCK);
+    aes.decrypt(&[&[0; BLOCK], &head.prefix[..]].concat(), &mut plain);
+    plain[BLOCK - 2..BLOCK] == plain[BLOCK..PREFIX]
+}

@@ -1,0 +1,123 @@
+//! From a delta chain to one extent map, with pieces joined; nothing in between is written out.
+
+use super::{Contents, Error, ExtentMap, Piece};
+use crate::catalog::{Chain, Extent, Part, Version};
+use crate::rsync::DeltaParser;
+
+/// Bytes of a delta that are read at once while its commands are told apart.
+const STEP: u64 = 256 * 1024;
+
+impl Contents {
+    /// Returns all that a version's own set holds of it, with pieces joined and the commands of a delta told apart.
+    pub(super) fn own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
+        let known = self.catalog().parts(version.id)?;
+        if let Some((_, part)) = known.into_iter().find(|(_, part)| part.is_whole_version()) {
+            return Ok(part);
+        }
+        let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
+        let path = self.catalog().path(version)?;
+        let manifest = self.catalog().manifest(chain, version.position)?;
+        let volumes = manifest.volumes_with(&path);
+        for volume in volumes {
+            self.catalog().fill_volume(chain, version.position, volume.number)?;
+        }
+        let mut parts = self.catalog().parts(version.id)?;
+        if let Some(whole) = parts.iter().position(|(_, part)| part.is_whole_version()) {
+            return Ok(parts.swap_remove(whole).1);
+        }
+        let mut joined = join(parts).map_err(failed)?;
+        if !joined.is_content {
+            joined.extents = self.commands(chain, version, &joined.extents)?;
+            joined.is_content = true;
+        }
+        self.catalog().save_joined(version.id, &joined)?;
+        Ok(joined)
+    }
+
+    /// Tells the commands of a delta apart whose bytes lie in `stored`, across volumes.
+    fn commands(&self, chain: &Chain, version: &Version, stored: &[Extent]) -> Result<Vec<Extent>, Error> {
+        let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
+        let mut parser = DeltaParser::default();
+        let mut content = Vec::new();
+        let mut buffer = Vec::new();
+        for extent in stored {
+            let Extent::Stored { volume, mut offset, mut length } = *extent else { continue };
+            while length > 0 {
+                let step = length.min(STEP);
+                buffer.resize(step as usize, 0);
+                let piece = Piece { position: version.position, volume, offset, length: step };
+                self.read_piece(chain, &piece, &mut buffer)?;
+                crate::catalog::append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at)).map_err(failed)?;
+                (offset, length) = (offset + step, length - step);
+            }
+        }
+        parser.finish().map_err(|error| failed(error.to_string()))?;
+        Ok(content)
+    }
+
+    /// Compiles the map of a version, going up from the whole member below it.
+    pub(super) fn compile(&self, chain: &Chain, version: &Version) -> Result<ExtentMap, Error> {
+        let mut layers = Vec::new();
+        let mut below = version.clone();
+        loop {
+            let part = self.own_part(chain, &below)?;
+            let is_delta = part.is_delta;
+            layers.push((below.position, part));
+            if !is_delta {
+                break;
+            }
+            let failed = |cause: &str| Error::Content { path: self.path_for_message(version), cause: cause.into() };
+            let before = self.catalog().version_before(&below)?;
+            below = before.filter(Version::is_file).ok_or_else(|| failed("there is no file that its delta applies to"))?;
+        }
+        let mut map = ExtentMap::default();
+        for (position, part) in layers.into_iter().rev() {
+            map = apply(&map, position, &part)
+                .ok_or_else(|| Error::Content { path: self.path_for_message(version), cause: "its delta copies beyond the file below".into() })?;
+        }
+        Ok(map)
+    }
+}
+
+/// Joins the parts of one version, by volume.
+fn join(parts: Vec<(u32, Part)>) -> Result<Part, String> {
+    let mut joined: Option<Part> = None;
+    for (_, part) in parts {
+        match &mut joined {
+            None if part.pieces.start > 1 => return Err(format!("piece 1 to {} of it are missing", part.pieces.start - 1)),
+            None => joined = Some(part),
+            // A second copy of what is there already: the first counts.
+            Some(joined) if joined.is_last || part.pieces.end <= joined.pieces.end => {}
+            Some(joined) if part.pieces.start != joined.pieces.end => {
+                return Err(format!("piece {} of it is missing", joined.pieces.end));
+            }
+            Some(joined) => {
+                joined.pieces.end = part.pieces.end;
+                joined.is_last = part.is_last;
+                part.extents.into_iter().for_each(|extent| extent.append(&mut joined.extents));
+            }
+        }
+    }
+    match joined {
+        None => Err("no volume of its set holds it".into()),
+        Some(part) if !part.is_last => Err(format!("its pieces from {} on are missing", part.pieces.end)),
+        Some(part) => Ok(part),
+    }
+}
+
+/// Lays one part over the map of the version below; `None` if it copies what is not there.
+fn apply(below: &ExtentMap, position: u32, part: &Part) -> Option<ExtentMap> {
+    let mut map = ExtentMap::default();
+    for extent in &part.extents {
+        match *extent {
+            Extent::Stored { volume, offset, length } => map.push(Piece { position, volume, offset, length })?,
+            Extent::Copied { offset, length } => {
+                if offset.checked_add(length)? > below.size() {
+                    return None;
+                }
+                below.slice(offset, length).try_for_each(|piece| map.push(piece))?;
+            }
+        }
+    }
+    Some(map)
+}

@@ -1,0 +1,56 @@
+//! The bytes of one version of a file.
+//!
+//! The content of a version is a list of extents, `(length, volume, offset in the volume's plain tar)`. A whole member is one
+//! extent per piece. A delta is a list of commands: a literal is an extent in the delta's own volume, a copy is a slice of the
+//! extent map of the version below. So a chain of any depth compiles to one flat map, and nothing in between is written out:
+//!
+//! ```text
+//! version 2   delta   |copy 40..90|lit|            map 2   |  v1@812 len 50  | v9@300 len 3 |
+//! version 1   delta   |lit|copy 10..100|           map 1   | v7@60 len 4 | v1@786 len 90 |
+//! version 0   whole   |--------- 100 bytes -----|  map 0   | v1@776 len 100 |
+//! ```
+//!
+//! Two ways lead through a delta chain. [`Contents`] goes upwards, from the whole member to the version asked for, and compiles the
+//! map that serves any range: that needs the catalog's level 2 of all volumes concerned. [`Wanted`] goes downwards, from
+//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a restore
+//! meets each volume once, with nothing known before.
+//!
+//! # Invariants
+//! - A map is made only of parts whose pieces are complete and in order, and of copies that lie within the version below.
+//! - The size of a version is the length of its map, or of what its own set tells; it is never estimated.
+
+mod compile;
+mod extents;
+mod reader;
+mod wanted;
+
+pub use extents::{ExtentMap, Piece};
+pub use reader::{Contents, File};
+pub use wanted::Wanted;
+
+use std::sync::Arc;
+
+/// Why content cannot be told.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The catalog, or a volume that it had to read, failed.
+    #[error(transparent)]
+    Catalog(Arc<crate::catalog::Error>),
+    /// A volume cannot be read.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::Error),
+    /// What the volumes hold of the version does not add up to a file.
+    #[error("cannot put '{path}' together: {cause}")]
+    Content {
+        /// The file.
+        path: String,
+        /// What is missing or wrong.
+        cause: String,
+    },
+}
+
+impl From<crate::catalog::Error> for Error {
+    fn from(error: crate::catalog::Error) -> Self {
+        Self::Catalog(Arc::new(error))
+    }
+}

@@ -1,0 +1,561 @@
+//! The text of a manifest: which paths each volume of a set holds, and the hash of the volume as stored.
+//!
+//! ```text
+//! Hostname vm
+//! Localdir mes
+//! Volume 1:
+//!     StartingPath   .  
+//!     EndingPath     bigrand 15
+//!     Hash SHA1 aa16b65acc26afaf2fd8166c7279669c1f26c641
+//! Volume 2:
+//!     StartingPath   bigrand 16
+//!     EndingPath     "with\x20space"  
+//!     Hash SHA1 021d354e3eb35b94de6f5285e8b9ec0dcdfa7585
+//! Filelist 1
+//!     new      "with\x20space"
+//! ```
+//!
+//! The number behind a path is that of a piece. `EndingPath` with number k: the file goes on in the next volume after piece k.
+//! `StartingPath` with number k: the volume begins with piece k and that is not the last. No number: the member is not split, *or*
+//! it is the last piece of a file; absent does not mean unsplit.
+//!
+//! Three things make manifests harder than they look:
+//! - A session that was interrupted and went on appends to what it had written, so a volume may be described twice; the last block
+//!   wins, and the volumes that were forgotten are those above the number of the very last block (1, 2, 3, 2 means 1 and 2).
+//! - duplicity 0.8's `replicate` writes blocks in any order, each once. The rule about the last block would drop volumes then (and
+//!   duplicity does drop them), so it counts only when some volume is described twice.
+//! - A `Filelist` may stand between blocks, after a restart. It belongs to no block and ends with the next one.
+//!
+//! Nothing protects a manifest against damage; a set's volumes in the listing are a second witness of how many there are.
+//!
+//! Source: manifests of duplicity 0.8.22 and 3.2.1, of sessions killed at many points, and of `replicate`.
+
+use super::{Error, tar::decimal};
+use crate::model::EntryPath;
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+
+/// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then some.
+const MOST_LINE: u64 = 1024 * 1024;
+use std::ops::Range;
+
+/// A set's volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Manifest {
+    /// Name of the machine that was backed up.
+    pub hostname: Option<Vec<u8>>,
+    /// The source directory as it was typed.
+    pub local_directory: Option<Vec<u8>>,
+    /// The volumes by number; at least one. Private so that it stays sorted.
+    volumes: Vec<ManifestVolume>,
+    /// Whether each volume starts where the one before ends, or after it, so that paths can be searched in halves.
+    ordered: bool,
+}
+
+/// One volume of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestVolume {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Path of its first member.
+    pub first: EntryPath,
+    /// The first member's piece, unless it is a file's last piece or not split.
+    pub first_piece: Option<u64>,
+    /// Path of its last member.
+    pub last: EntryPath,
+    /// The last member's piece, unless it is a file's last piece or not split.
+    pub last_piece: Option<u64>,
+    /// Hash of the stored file. duplicity always writes one, and cannot restore without it.
+    pub hash: Option<VolumeHash>,
+}
+
+/// Hash of a volume's stored bytes, after compression and encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeHash {
+    /// The only one that current versions write.
+    Sha1([u8; 20]),
+    /// Read where there is no other.
+    Md5([u8; 16]),
+}
+
+impl Manifest {
+    /// Takes volumes in any order; of two with one number the later one stays.
+    pub fn new(hostname: Option<Vec<u8>>, local_directory: Option<Vec<u8>>, volumes: Vec<ManifestVolume>) -> Self {
+        let by_number: BTreeMap<_, _> = volumes.into_iter().map(|volume| (volume.number, volume)).collect();
+        let volumes: Vec<_> = by_number.into_values().collect();
+        let ordered = volumes.iter().all(|v| v.first <= v.last) && volumes.windows(2).all(|pair| pair[0].last <= pair[1].first);
+        Self { hostname, local_directory, volumes, ordered }
+    }
+
+    /// Parses the decoded bytes of a manifest.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] when a volume lacks its number or a path, a line of a volume is malformed, or there is no volume at all.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut parser = Parser::default();
+        let mut count = 0;
+        for line in bytes.split(|&b| b == b'\n') {
+            count += 1;
+            parser.take_line(line).map_err(|cause| Error::Manifest { line: count, cause })?;
+        }
+        parser.finish().map_err(|cause| Error::Manifest { line: count, cause })
+    }
+
+    /// Reads and parses a manifest; its list of files is never held in memory.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] when the stream fails, otherwise as [`Manifest::parse`].
+    pub fn read(mut stream: impl BufRead) -> Result<Self, Error> {
+        let mut parser = Parser::default();
+        let (mut line, mut count) = (Vec::new(), 0);
+        loop {
+            line.clear();
+            count += 1;
+            // Whoever writes longer lines than any path can be wants to exhaust memory.
+            let length = Read::by_ref(&mut stream).take(MOST_LINE).read_until(b'\n', &mut line).map_err(Error::Stream)?;
+            let cause = |cause| Error::Manifest { line: count, cause };
+            match line.strip_suffix(b"\n") {
+                Some(line) => parser.take_line(line).map_err(cause)?,
+                None if length as u64 == MOST_LINE => return Err(cause("line is too long")),
+                None => {
+                    parser.take_line(&line).map_err(cause)?;
+                    return parser.finish().map_err(cause);
+                }
+            }
+        }
+    }
+
+    /// Prints the manifest, without a list of files.
+    pub fn print(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Some(hostname) = &self.hostname {
+            text.extend([b"Hostname ", &hostname[..], b"\n"].concat());
+        }
+        if let Some(directory) = &self.local_directory {
+            text.extend([b"Localdir ", &quote(directory)[..], b"\n"].concat());
+        }
+        for volume in &self.volumes {
+            text.extend(format!("Volume {}:\n", volume.number).into_bytes());
+            let bounds =
+                [("StartingPath   ", &volume.first, volume.first_piece), ("EndingPath     ", &volume.last, volume.last_piece)];
+            for (word, path, piece) in bounds {
+                let path = if path.is_root() { b".".to_vec() } else { quote(path.as_bytes()) };
+                let piece = piece.map_or(" ".into(), |piece| piece.to_string());
+                text.extend([b"    ", word.as_bytes(), &path, b" ", piece.as_bytes(), b"\n"].concat());
+            }
+            if let Some(hash) = volume.hash {
+                let (word, digits) = match &hash {
+                    VolumeHash::Sha1(digest) => ("SHA1", hex(digest)),
+                    VolumeHash::Md5(digest) => ("MD5", hex(digest)),
+                };
+                text.extend(format!("    Hash {word} {digits}\n").into_bytes());
+            }
+        }
+        text
+    }
+
+    /// Returns the volumes by number; never empty in a parsed manifest.
+    pub fn volumes(&self) -> &[ManifestVolume] {
+        &self.volumes
+    }
+
+    /// Returns the volume of this number.
+    pub fn volume(&self, number: u32) -> Option<&ManifestVolume> {
+        let index = self.volumes.binary_search_by_key(&number, |volume| volume.number).ok()?;
+        self.volumes.get(index)
+    }
+
+    /// Returns the volumes that may hold members of exactly this path.
+    pub fn volumes_with(&self, path: &EntryPath) -> &[ManifestVolume] {
+        self.stretch(|volume| volume.last < *path, |volume| volume.first > *path)
+    }
+
+    /// Returns the volumes that may hold members of this path or of any path below it.
+    pub fn volumes_below(&self, path: &EntryPath) -> &[ManifestVolume] {
+        self.stretch(|volume| volume.last < *path, |volume| volume.first > *path && !volume.first.starts_with(path))
+    }
+
+    /// Returns the volumes that lie neither before nor after what is sought. Where volumes overlap, as only damage or another
+    /// program can make them, it is the shortest stretch that holds all of these.
+    fn stretch(&self, before: impl Fn(&ManifestVolume) -> bool, after: impl Fn(&ManifestVolume) -> bool) -> &[ManifestVolume] {
+        let range = if self.ordered {
+            let start = self.volumes.partition_point(before);
+            start..self.volumes.partition_point(|volume| !after(volume))
+        } else {
+            let meets = |volume: &ManifestVolume| !before(volume) && !after(volume);
+            let start = self.volumes.iter().position(meets).unwrap_or(0);
+            start..self.volumes.iter().rposition(meets).map_or(start, |last| last + 1)
+        };
+        self.volumes.get::<Range<usize>>(range).unwrap_or_default()
+    }
+}
+
+/// What has been read of a manifest.
+#[derive(Default)]
+struct Parser {
+    hostname: Option<Vec<u8>>,
+    local_directory: Option<Vec<u8>>,
+    volumes: Vec<ManifestVolume>,
+    block: Option<Block>,
+    /// Whether the lines belong to a list of files.
+    in_list: bool,
+}
+
+/// A volume's block as far as it has been read.
+#[derive(Default)]
+struct Block {
+    number: u32,
+    first: Option<(EntryPath, Option<u64>)>,
+    last: Option<(EntryPath, Option<u64>)>,
+    hash: Option<VolumeHash>,
+}
+
+impl Parser {
+    fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        if let Some(rest) = after_word(line, b"Volume") {
+            self.end_block()?;
+            let number = rest.strip_suffix(b":").and_then(decimal).and_then(|number| u32::try_from(number).ok());
+            let number = number.filter(|&number| number > 0).ok_or("malformed volume number")?;
+            self.block = Some(Block { number, ..Block::default() });
+            self.in_list = false;
+        } else if after_word(line, b"Filelist").is_some() {
+            self.in_list = true;
+        } else if self.in_list {
+        } else if let Some(block) = &mut self.block {
+            block.take_line(line)?;
+        } else if let Some(rest) = after_word(line, b"Hostname") {
+            self.hostname.get_or_insert_with(|| rest.to_vec());
+        } else if let Some(rest) = after_word(line, b"Localdir") {
+            let directory = unquote(rest).ok_or("malformed quoting")?;
+            self.local_directory.get_or_insert(directory);
+        }
+        Ok(())
+    }
+
+    fn end_block(&mut self) -> Result<(), &'static str> {
+        if let Some(block) = self.block.take() {
+            let (first, first_piece) = block.first.ok_or("the volume before has no starting path")?;
+            let (last, last_piece) = block.last.ok_or("the volume before has no ending path")?;
+            self.volumes.push(ManifestVolume { number: block.number, first, first_piece, last, last_piece, hash: block.hash });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Manifest, &'static str> {
+        self.end_block()?;
+        let last = self.volumes.last().ok_or("no volumes")?.number;
+        let count = self.volumes.len();
+        let mut manifest = Manifest::new(self.hostname, self.local_directory, self.volumes);
+        if manifest.volumes.len() < count {
+            manifest.volumes.retain(|volume| volume.number <= last);
+            return Ok(Manifest::new(manifest.hostname, manifest.local_directory, manifest.volumes));
+        }
+        Ok(manifest)
+    }
+}
+
+impl Block {
+    /// Takes an indented line; unknown ones say nothing to us.
+    fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let line = line.trim_ascii_start();
+        if let Some(rest) = after_word(line, b"StartingPath") {
+            self.first = Some(bound(rest).ok_or("malformed starting path")?);
+        } else if let Some(rest) = after_word(line, b"EndingPath") {
+            self.last = Some(bound(rest).ok_or("malformed ending path")?);
+        } else if let Some(rest) = after_word(line, b"Hash") {
+            let found = if let Some(digits) = after_word(rest, b"SHA1") {
+                Some(VolumeHash::Sha1(unhex(digits).ok_or("malformed SHA-1")?))
+            } else if let Some(digits) = after_word(rest, b"MD5") {
+                Some(VolumeHash::Md5(unhex(digits).ok_or("malformed MD5")?))
+            } else {
+                None
+            };
+            if !matches!((self.hash, found), (Some(VolumeHash::Sha1(_)), Some(VolumeHash::Md5(_))) | (_, None)) {
+                self.hash = found;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a keyword, in any case, and the blanks behind it from the front of a line.
+fn after_word<'a>(line: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = line.split_at_checked(word.len())?;
+    let blank = rest.first().is_some_and(|&b| b == b' ' || b == b'\t');
+    (start.eq_ignore_ascii_case(word) && blank).then(|| rest.trim_ascii_start())
+}
+
+/// Parses a path and perhaps the number of a piece behind it.
+fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
+    // Blanks inside a path are quoted, so the first one ends it.
+    let end = text.iter().position(|&b| b == b' ').unwrap_or(text.len());
+    let (path, piece) = (unquote(&text[..end])?, text[end..].trim_ascii());
+    let piece = if piece.is_empty() { None } else { Some(decimal(piece)?) };
+    Some((EntryPath::parse(&path).ok().filter(|_| !path.is_empty())?, piece))
+}
+
+/// Tells whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
+fn needs_quoting(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'\\' | b'"' | b'\'')
+}
+
+/// Quotes a path if it has to be.
+fn quote(path: &[u8]) -> Vec<u8> {
+    if !path.iter().any(|&b| needs_quoting(b)) {
+        return path.to_vec();
+    }
+    let mut quoted = vec![b'"'];
+    for &byte in path {
+        match needs_quoting(byte) {
+            true => quoted.extend(format!("\\x{byte:02x}").into_bytes()),
+            false => quoted.push(byte),
+        }
+    }
+    quoted.push(b'"');
+    quoted
+}
+
+/// Undoes [`quote`]; `None` when the second quote is missing or a backslash starts something else.
+fn unquote(text: &[u8]) -> Option<Vec<u8>> {
+    let Some(rest) = text.strip_prefix(b"\"") else {
+        return Some(text.to_vec());
+    };
+    let mut parts = rest.strip_suffix(b"\"")?.split(|&b| b == b'\\');
+    let mut path = parts.next()?.to_vec();
+    for part in parts {
+        let (digits, rest) = part.strip_prefix(b"x")?.split_at_checked(2)?;
+        path.extend(unhex::<1>(digits)?);
+        path.extend_from_slice(rest);
+    }
+    Some(path)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Parses exactly `N` bytes of hexadecimal digits, with blanks behind them perhaps.
+fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let (pairs, rest) = digits.trim_ascii_end().as_chunks::<2>();
+    let mut bytes = [0; N];
+    if !rest.is_empty() || pairs.len() != N {
+        return None;
+    }
+    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+        let digit = |b: u8| char::from(b).to_digit(16);
+        *byte = (digit(high)? << 4 | digit(low)?) as u8;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::parse(text.as_bytes()).unwrap()
+    }
+
+    /// As duplicity 0.8.22 and 3.2.1 both write it.
+    const EXAMPLE: &str = r#"Hostname vm
+Localdir mes
+Volume 1:
+    StartingPath   .  
+    EndingPath     bigrand 15
+    Hash SHA1 aa16b65acc26afaf2fd8166c7279669c1f26c641
+Volume 2:
+    StartingPath   bigrand 16
+    EndingPath     "with\x20space\x20\x22q\x27\x5c\x0a\x09tab"  
+    Hash SHA1 021d354e3eb35b94de6f5285e8b9ec0dcdfa7585
+"#;
+
+    const FILELIST: &str = r#"Filelist 3
+    changed  bigrand
+    deleted  "gone\x20away"
+    new      StartingPath
+"#;
+
+    #[test]
+    fn a_manifest_of_duplicity() {
+        let manifest = Manifest::parse(format!("{EXAMPLE}{FILELIST}").as_bytes()).unwrap();
+        assert_eq!(manifest.hostname.as_deref(), Some(&b"vm"[..]));
+        assert_eq!(manifest.local_directory.as_deref(), Some(&b"mes"[..]));
+        let [one, two] = manifest.volumes() else { panic!() };
+        assert_eq!((one.number, &one.first, one.first_piece), (1, &path("."), None));
+        assert_eq!((&one.last, one.last_piece), (&path("bigrand"), Some(15)));
+        assert_eq!((two.number, &two.first, two.first_piece), (2, &path("bigrand"), Some(16)));
+        assert_eq!((&two.last, two.last_piece), (&path("with space \"q'\\\n\ttab"), None));
+        let Some(VolumeHash::Sha1(hash)) = two.hash else { panic!() };
+        assert_eq!(hex(&hash), "021d354e3eb35b94de6f5285e8b9ec0dcdfa7585");
+        assert_eq!(manifest.volume(2), Some(two));
+        assert_eq!(manifest.volume(3), None);
+        assert_eq!(manifest.print(), EXAMPLE.as_bytes());
+    }
+
+    fn block(number: u32, first: &str, last: &str) -> String {
+        format!("Volume {number}:\n    StartingPath   {first}  \n    EndingPath     {last}  \n")
+    }
+
+    fn numbers(text: &str) -> Vec<u32> {
+        Manifest::parse(text.as_bytes()).unwrap().volumes().iter().map(|volume| volume.number).collect()
+    }
+
+    #[test]
+    fn repeated_and_unsorted_blocks() {
+        let cases: [(&[u32], &[u32]); 6] = [
+            (&[1, 2, 3], &[1, 2, 3]),
+            (&[1, 2, 3, 2], &[1, 2]),
+            (&[1, 2, 3, 2, 3, 4, 5], &[1, 2, 3, 4, 5]),
+            (&[1, 2, 3, 4, 5, 5], &[1, 2, 3, 4, 5]),
+            (&[5, 1, 2, 4, 3], &[1, 2, 3, 4, 5]),
+            (&[1, 2, 1], &[1]),
+        ];
+        for (written, expected) in cases {
+            // A list of files may stand between any two blocks.
+            let text: String = written.iter().map(|&number| block(number, "a", "b") + FILELIST).collect();
+            assert_eq!(numbers(&text), expected, "{written:?}");
+        }
+        let text = block(1, "a", "old") + &block(1, "a", "new");
+        assert_eq!(Manifest::parse(text.as_bytes()).unwrap().volumes()[0].last, path("new"));
+    }
+
+    #[test]
+    fn odd_but_readable() {
+        // As `replicate` writes it, and as an empty increment looks; keywords in any case; lines from the future.
+        let manifest = Manifest::parse(block(1, ".", ".").as_bytes()).unwrap();
+        assert_eq!((manifest.hostname, manifest.local_directory), (None, None));
+        let text =
+            "hostname A B\nHOSTNAME C\nLocaldir \"a\\x20b\"\nvolume 1:\n\tstartingpath a\n    Colour red\n    ENDINGPATH b 7";
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        assert_eq!(manifest.hostname.as_deref(), Some(&b"A B"[..]));
+        assert_eq!(manifest.local_directory.as_deref(), Some(&b"a b"[..]));
+        assert_eq!((manifest.volumes[0].last_piece, manifest.volumes[0].hash), (Some(7), None));
+    }
+
+    #[test]
+    fn sha1_goes_before_md5() {
+        let (sha1, md5) = (format!("    Hash SHA1 {}\n", "ab".repeat(20)), format!("    Hash MD5 {}\n", "CD".repeat(16)));
+        let hash = |lines: String| Manifest::parse((block(1, "a", "b") + &lines).as_bytes()).unwrap().volumes[0].hash;
+        assert_eq!(hash(format!("{sha1}{md5}")), Some(VolumeHash::Sha1([0xab; 20])));
+        assert_eq!(hash(format!("{md5}{sha1}")), Some(VolumeHash::Sha1([0xab; 20])));
+        assert_eq!(hash(md5), Some(VolumeHash::Md5([0xcd; 16])));
+        assert_eq!(hash("    Hash BLAKE3 abcd\n".into()), None);
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let good = block(1, "a", "b");
+        for text in [
+            "".to_string(),
+            "Hostname vm\n".to_string(),
+            good.replace("Volume 1:", "Volume 0:"),
+            good.replace("Volume 1:", "Volume x:"),
+            good.replace("Volume 1:", "Volume 4294967296:"),
+            good.replace("Volume 1:", "Volume 1"),
+            good.replace("StartingPath", "Startingpxth"),
+            good.replace("EndingPath", "EndungPath"),
+            good.replace("EndingPath     b", "EndingPath     ../b"),
+            good.replace("EndingPath     b", "EndingPath     /b"),
+            good.replace("EndingPath     b", "EndingPath     \"b"),
+            good.replace("EndingPath     b", r#"EndingPath     "b\n""#),
+            good.replace("EndingPath     b", r#"EndingPath     "b\x2""#),
+            good.replace("EndingPath     b", "EndingPath     b x"),
+            good.replace("EndingPath     b", "EndingPath     "),
+            format!("{good}    Hash SHA1 abcd\n"),
+            format!("{good}    Hash MD5 {}\n", "ab".repeat(20)),
+            format!("Localdir \"\n{good}"),
+            block(1, "a", "b") + "Volume 2:\n" + &block(3, "b", "c"),
+        ] {
+            assert!(Manifest::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        let error = Manifest::parse(good.replace("EndingPath     b", "EndingPath     ..").as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot parse manifest at line 3: malformed ending path");
+    }
+
+    #[test]
+    fn volumes_by_path() {
+        let volumes = [(1, ".", "a"), (2, "a", "d/sub"), (3, "d/x", "d/x"), (4, "d-y", "e"), (5, "g", "h")];
+        let manifest = Manifest::parse(volumes.map(|(n, first, last)| block(n, first, last)).concat().as_bytes()).unwrap();
+        let found = |found: &[ManifestVolume]| found.iter().map(|volume| volume.number).collect::<Vec<_>>();
+        for (text, with, below) in [
+            (".", &[1][..], &[1, 2, 3, 4, 5][..]),
+            ("a", &[1, 2], &[1, 2]),
+            ("d", &[2], &[2, 3]),
+            ("d/x", &[3], &[3]),
+            ("d-y", &[4], &[4]),
+            ("f", &[], &[]),
+            ("g/1", &[5], &[5]),
+            ("i", &[], &[]),
+        ] {
+            assert_eq!(found(manifest.volumes_with(&path(text))), with, "{text}");
+            assert_eq!(found(manifest.volumes_below(&path(text))), below, "{text}");
+        }
+    }
+
+    fn any_path() -> impl Strategy<Value = EntryPath> {
+        prop::collection::vec(any::<u8>(), 0..12).prop_filter_map("no path", |bytes| EntryPath::parse(&bytes).ok())
+    }
+
+    fn any_volume() -> impl Strategy<Value = ManifestVolume> {
+        let hash = prop_oneof![
+            any::<[u8; 20]>().prop_map(|hash| Some(VolumeHash::Sha1(hash))),
+            any::<[u8; 16]>().prop_map(|hash| Some(VolumeHash::Md5(hash))),
+            Just(None)
+        ];
+        let bound = || (any_path(), any::<Option<u64>>());
+        (1u32.., bound(), bound(), hash).prop_map(|(number, (first, first_piece), (last, last_piece), hash)| ManifestVolume {
+            number,
+            first,
+            first_piece,
+            last,
+            last_piece,
+            hash,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn quoting_round_trips(bytes in prop::collection::vec(any::<u8>(), 1..20)) {
+            let quoted = quote(&bytes);
+            prop_assert!(!quoted.iter().any(|&b| b" \t\n\r\x0b\x0c'".contains(&b)));
+            prop_assert_eq!(unquote(&quoted), Some(bytes));
+        }
+
+        #[test]
+        fn printed_manifests_parse(volumes in prop::collection::vec(any_volume(), 1..5), directory in prop::collection::vec(any::<u8>(), 1..9)) {
+            let manifest = Manifest::new(Some(b"host".to_vec()), Some(directory), volumes);
+            prop_assert_eq!(Manifest::parse(&manifest.print()).unwrap(), manifest);
+        }
+
+        /// Searching in halves finds what asking every volume finds, and overlapping volumes are never left out.
+        #[test]
+        fn searches_find_every_volume(mut cuts in prop::collection::vec("[ab](/[ab]){0,2}", 2..12), asked in "[ab](/[ab]){0,3}", sort in any::<bool>()) {
+            let mut cuts: Vec<_> = cuts.drain(..).map(|text| path(&text)).collect();
+            if sort { cuts.sort() }
+            let volumes = cuts.chunks_exact(2).zip(1..).map(|(cut, number)| ManifestVolume {
+                number, first: cut[0].clone(), first_piece: None, last: cut[1].clone(), last_piece: None, hash: None,
+            }).collect();
+            let manifest = Manifest::new(None, None, volumes);
+            prop_assert!(!sort || manifest.ordered);
+            let asked = path(&asked);
+            let (with, below) = (manifest.volumes_with(&asked), manifest.volumes_below(&asked));
+            let mut counts = [0, 0];
+            for volume in manifest.volumes() {
+                let expected = [volume.first <= asked && asked <= volume.last, asked.may_meet(&volume.first, &volume.last)];
+                prop_assert!(!expected[0] || with.contains(volume));
+                prop_assert!(!expected[1] || below.contains(volume));
+                counts = [counts[0] + usize::from(expected[0]), counts[1] + usize::from(expected[1])];
+            }
+            prop_assert!(!sort || counts == [with.len(), below.len()]);
+        }
+
+        #[test]
+        fn any_bytes_are_a_manifest_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..80), at in 0usize..300) {
+            let _ = Manifest::parse(&bytes);
+            let mut text = EXAMPLE.as_bytes().to_vec();
+            text.splice(at..at, bytes);
+            let _ = Manifest::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! duplicity's grammars: pure functions between bytes and nouns.
+//!
+//! A backup set is a tar stream cut into *volumes*, a *manifest* that says which paths each volume holds, and a *signature file*.
+//! This room reads all three, and the names that they are stored under:
+//!
+//! | bytes | parsed by | into |
+//! |---|---|---|
+//! | `duplicity-full.20261122T151019Z.vol1.difftar.gz` | [`StoredName::parse`] | session, kind of file, encoding |
+//! | a decoded manifest | [`Manifest::parse`] | volumes with their path ranges and hashes |
+//! | a decoded volume or signature file | [`TarReader`] | headers and data, in stream order |
+//! | a header in a volume | [`Member::parse`] | path, whole or delta or deleted, piece, entry |
+//! | a header in a signature file | [`SignatureMember::parse`] | path, entry or deleted |
+//!
+//! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are checked, names with `..` refused,
+//! and what must be held in memory at once is limited.
+
+use std::io;
+
+mod difftar;
+mod filename;
+mod manifest;
+mod sigtar;
+mod tar;
+
+pub use difftar::{Member, MemberKind};
+pub use filename::{Content, Encoding, Prefixes, Session, StoredName};
+pub use manifest::{Manifest, ManifestVolume, VolumeHash};
+pub use sigtar::{SignatureKind, SignatureMember};
+pub use tar::{TarHeader, TarReader};
+
+/// What can be wrong with bytes that should be duplicity's.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The stream below the tar failed.
+    #[error("cannot read tar at byte {offset}")]
+    Read {
+        /// How much of the tar had been read.
+        offset: u64,
+        /// What the stream said.
+        source: io::Error,
+    },
+    /// The stream is no tar from here on, or ends too early.
+    #[error("cannot parse tar at byte {offset}: {cause}")]
+    Tar {
+        /// Where in the plain tar.
+        offset: u64,
+        /// What is wrong there.
+        cause: &'static str,
+    },
+    /// A tar entry is nothing that duplicity writes.
+    #[error("cannot take tar entry '{}': {cause}", name.escape_ascii())]
+    Member {
+        /// Name of the tar entry as stored.
+        name: Vec<u8>,
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// The stream below a text failed.
+    #[error("cannot read: {0}")]
+    Stream(io::Error),
+    /// Text is no manifest.
+    #[error("cannot parse manifest at line {line}: {cause}")]
+    Manifest {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What is wrong there.
+        cause: &'static str,
+    },
+}

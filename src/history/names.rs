@@ -1,0 +1,124 @@
+//! Names of the snapshot folders, and `latest`.
+
+use crate::catalog::Chain;
+use crate::model::{BackupTime, EntryPath};
+use chrono::format::{Item, StrftimeItems};
+use chrono::{DateTime, Local, SecondsFormat};
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The name of the link to the newest snapshot.
+pub const LATEST: &[u8] = b"latest";
+
+/// How the time of a snapshot becomes the name of its folder.
+#[derive(Debug, Clone, Default)]
+pub struct TimeTemplate(Option<String>);
+
+/// Why a template cannot name folders.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("'{0}' is no template for folder names: use strftime fields such as %Y-%m-%d_%H-%M-%S, and no '/'")]
+pub struct InvalidTemplate(String);
+
+impl TimeTemplate {
+    /// Parses strftime fields.
+    ///
+    /// # Errors
+    /// [`InvalidTemplate`] for an unknown field, or one that does not make a name.
+    pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
+        let template = Self(Some(text.to_string()));
+        let is_known = StrftimeItems::new(text).all(|item| !matches!(item, Item::Error));
+        match is_known && EntryPath::is_name(template.name(BackupTime::from_seconds(0)).as_bytes()) {
+            true => Ok(template),
+            false => Err(InvalidTemplate(text.to_string())),
+        }
+    }
+
+    /// Returns the name for a time, in the local zone; RFC 3339 by default.
+    fn name(&self, time: BackupTime) -> String {
+        let local: DateTime<Local> = time.utc().into();
+        let Some(template) = &self.0 else { return local.to_rfc3339_opts(SecondsFormat::Secs, false) };
+        let mut name = String::new();
+        // Fails only for unknown fields, which were refused.
+        write!(name, "{}", local.format(template)).map_or_else(|_| time.to_string(), |()| name)
+    }
+}
+
+/// One folder of the root.
+#[derive(Clone)]
+pub struct SnapshotName {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its chain.
+    pub chain: Arc<Chain>,
+    /// Position of its set there.
+    pub position: u32,
+    /// End of its set.
+    pub time: BackupTime,
+}
+
+/// The folders of the root, by name.
+#[derive(Default)]
+pub struct Names {
+    /// In order of their names.
+    pub sorted: Vec<SnapshotName>,
+    /// Index of the newest.
+    pub latest: Option<usize>,
+}
+
+impl Names {
+    /// Names the first sets of each chain, as many as given. Of several that would get one name, the later ones get `.2`, `.3` …
+    pub fn new(chains: &[(Arc<Chain>, usize)], template: &TimeTemplate) -> Self {
+        let mut sorted: Vec<SnapshotName> = Vec::new();
+        for (chain, usable) in chains {
+            sorted.extend(chain.sets.iter().take(*usable).enumerate().map(|(position, set)| SnapshotName {
+                name: template.name(set.end()).into_bytes(),
+                chain: chain.clone(),
+                position: position as u32,
+                time: set.end(),
+            }));
+        }
+        sorted.sort_by_key(|snapshot| snapshot.time);
+        let mut taken = HashSet::from([LATEST.to_vec()]);
+        for snapshot in &mut sorted {
+            let plain = snapshot.name.clone();
+            for number in 2.. {
+                if !taken.contains(&snapshot.name) {
+                    break;
+                }
+                snapshot.name = plain.clone();
+                snapshot.name.extend(format!(".{number}").bytes());
+            }
+            taken.insert(snapshot.name.clone());
+        }
+        let newest = sorted.last().map(|snapshot| snapshot.name.clone());
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        let latest = newest.and_then(|newest| sorted.iter().position(|snapshot| snapshot.name == newest));
+        Self { sorted, latest }
+    }
+
+    /// Returns the folder of a name.
+    pub fn get(&self, name: &[u8]) -> Option<&SnapshotName> {
+        self.sorted.binary_search_by(|snapshot| snapshot.name.as_slice().cmp(name)).ok().map(|index| &self.sorted[index])
+    }
+
+    /// Returns the newest snapshot.
+    pub fn newest(&self) -> Option<&SnapshotName> {
+        self.latest.map(|index| &self.sorted[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_make_names_or_are_refused() {
+        for good in ["%Y-%m-%d", "backup %H%M%S"] {
+            assert!(TimeTemplate::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "%Y/%m", "%Q", ".", "%"] {
+            assert!(TimeTemplate::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! [`HistoryTree`]: look up, list, attributes, link target, read.
+
+use super::Error;
+use super::names::{LATEST, Names, SnapshotName, TimeTemplate};
+use super::number::{self, Inode};
+use crate::accounts::Accounts;
+use crate::catalog::{self, Catalog, Chain, DirectoryId, Snapshot, Version, VersionKind};
+use crate::collection::Collection;
+use crate::contents::{self, Contents, File};
+use crate::model::{Entry, EntryKind};
+use crate::monitor::Level;
+use std::sync::{Arc, RwLock};
+
+/// All snapshots as one tree. All methods may be called from many threads at once.
+pub struct HistoryTree {
+    contents: Arc<Contents>,
+    accounts: Accounts,
+    owner: Option<(u32, u32)>,
+    template: TimeTemplate,
+    names: RwLock<Arc<Names>>,
+}
+
+/// What `stat` tells of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// Inode number.
+    pub inode: u64,
+    /// Type, with link target and device numbers.
+    pub kind: EntryKind,
+    /// The 12 permission bits.
+    pub mode: u16,
+    /// Snapshots that show this version; 1 for directories, as their subdirectories are not counted.
+    pub links: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Exact size in bytes; of a link, the length of its target; of a directory 0.
+    pub size: u64,
+    /// Modification time in seconds since 1970 UTC.
+    pub mtime: i64,
+}
+
+/// An entry that was looked up.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What `stat` tells of it.
+    pub attributes: Attributes,
+    /// A new backup may change this answer; otherwise it holds for ever.
+    pub may_change: bool,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its inode number.
+    pub inode: u64,
+    /// Its type.
+    pub kind: EntryKind,
+    /// All the rest, unless that would take reading a volume.
+    pub found: Option<Found>,
+}
+
+impl HistoryTree {
+    /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
+    pub fn new(contents: Arc<Contents>, accounts: Accounts, owner: Option<(u32, u32)>, template: TimeTemplate) -> Self {
+        let tree = Self { contents, accounts, owner, template, names: RwLock::default() };
+        tree.name_snapshots();
+        tree
+    }
+
+    /// Takes over a new picture of the collection.
+    ///
+    /// # Errors
+    /// [`catalog::Error`] when the catalog cannot take it; the old one stays then.
+    pub fn refresh(&self, collection: &Collection) -> Result<(), catalog::Error> {
+        self.catalog().set_collection(collection)?;
+        self.name_snapshots();
+        Ok(())
+    }
+
+    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later.
+    ///
+    /// # Errors
+    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; it loses its folder.
+    pub fn fill(&self) -> Result<(), catalog::Error> {
+        for chain in self.catalog().chains().iter().rev() {
+            if (self.catalog().fill(chain)? as usize) < chain.sets.len() {
+                self.name_snapshots();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number of snapshots that have a folder.
+    pub fn snapshot_count(&self) -> usize {
+        self.names().sorted.len()
+    }
+
+    /// Finds a name in a directory; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`] when the parent is no directory (any more), or something cannot be read.
+    pub fn look_up(&self, parent: u64, name: &[u8]) -> Result<Option<Found>, Error> {
+        match Inode::parse(parent) {
+            Some(Inode::Root) if name == LATEST => Ok(self.latest()),
+            Some(Inode::Root) => {
+                let names = self.names();
+                names.get(name).map(|snapshot| self.snapshot_found(snapshot)).transpose()
+            }
+            Some(Inode::Directory { id, position }) => {
+                let snapshot = self.snapshot(id, position)?;
+                let found = snapshot.look_up(self.catalog(), id, name).map_err(|error| self.unreadable(&snapshot, error))?;
+                found.map(|version| self.found(&snapshot, &version)).transpose()
+            }
+            Some(_) => Err(Error::NotDirectory),
+            None => Err(Error::NotFound),
+        }
+    }
+
+    /// Returns what `stat` tells of an inode.
+    ///
+    /// # Errors
+    /// [`Error`] when it is not there (any more), or something cannot be read.
+    pub fn attributes(&self, inode: u64) -> Result<Found, Error> {
+        match Inode::parse(inode).ok_or(Error::NotFound)? {
+            Inode::Root => Ok(self.root()),
+            Inode::Latest => self.latest().ok_or(Error::NotFound),
+            Inode::Directory { id, position } => {
+                let snapshot = self.snapshot(id, position)?;
+                let version = self.directory_version(&snapshot, id)?;
+                self.found(&snapshot, &version)
+            }
+            Inode::Version(id) => {
+                let (snapshot, version) = self.version(id)?;
+                self.found(&snapshot, &version)
+            }
+        }
+    }
+
+    /// Lists a directory by name, from behind `after` on: at most `limit` items, fewer only at the end.
+    ///
+    /// # Errors
+    /// [`Error`] when it is no directory (any more), or something cannot be read.
+    pub fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Error> {
+        match Inode::parse(directory) {
+            Some(Inode::Root) => Ok(self.list_root(after, limit)),
+            Some(Inode::Directory { id, position }) => {
+                let snapshot = self.snapshot(id, position)?;
+                let versions =
+                    snapshot.list(self.catalog(), id, after, limit).map_err(|error| self.unreadable(&snapshot, error))?;
+                Ok(versions.iter().filter_map(|version| self.item(&snapshot, version)).collect())
+            }
+            Some(_) => Err(Error::NotDirectory),
+            None => Err(Error::NotFound),
+        }
+    }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    /// [`Error`] when it is none, or is gone.
+    pub fn link_target(&self, inode: u64) -> Result<Vec<u8>, Error> {
+        match Inode::parse(inode) {
+            Some(Inode::Latest) => self.names().newest().map(|newest| newest.name.clone()).ok_or(Error::NotFound),
+            Some(Inode::Version(id)) => match self.version(id)?.1.entry().map(|entry| &entry.kind) {
+                Some(EntryKind::Symlink { target }) => Ok(target.clone()),
+                _ => Err(Error::NotFound),
+            },
+            _ => Err(Error::NotFound),
+        }
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// [`Error`] when it is none, is gone, or a volume that it needs cannot be read.
+    pub fn open(&self, inode: u64) -> Result<File, Error> {
+        let Some(Inode::Version(id)) = Inode::parse(inode) else { return Err(Error::NotFile) };
+        let (snapshot, version) = self.version(id)?;
+        match version.is_file() {
+            true => self.contents.open(&snapshot.chain, &version).map_err(|error| self.damaged(&snapshot, &version, &error)),
+            false => Err(Error::NotFile),
+        }
+    }
+
+    /// Reads an open file as [`Contents::read`] does.
+    ///
+    /// # Errors
+    /// [`Error`] when any byte of the range cannot be read or trusted; the monitor has heard of it.
+    pub fn read(&self, file: &File, inode: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.contents.read(file, offset, buffer).map_err(|error| match Inode::parse(inode) {
+            Some(Inode::Version(id)) => match self.version(id) {
+                Ok((snapshot, version)) => self.damaged(&snapshot, &version, &error),
+                Err(gone) => gone,
+            },
+            _ => Error::NotFile,
+        })
+    }
+
+    fn catalog(&self) -> &Catalog {
+        self.contents.catalog()
+    }
+
+    fn names(&self) -> Arc<Names> {
+        self.names.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn name_snapshots(&self) {
+        let chains: Vec<_> = self.catalog().chains().into_iter().map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+        *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Names::new(&chains, &self.template));
+    }
+
+    fn chain(&self, number: u64) -> Result<Arc<Chain>, Error> {
+        self.catalog().chain(number).ok_or(Error::Stale)
+    }
+
+    fn snapshot(&self, id: DirectoryId, position: u32) -> Result<Snapshot, Error> {
+        let chain = self.chain(id.chain())?;
+        self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
+            what: format!("cannot open directory {}", id.number()),
+            cause: error.to_string(),
+        })
+    }
+
+    /// Returns a version, in the first snapshot that shows it.
+    fn version(&self, id: catalog::VersionId) -> Result<(Snapshot, Version), Error> {
+        let chain = self.chain(id.chain())?;
+        match self.catalog().version(id) {
+            Ok(version) => Ok((Snapshot { chain, position: version.position }, version)),
+            Err(catalog::Error::Gone(_)) => Err(Error::Stale),
+            Err(error) => Err(Error::Unreadable { what: format!("cannot find version {}", id.number()), cause: error.to_string() }),
+        }
+    }
+
+    fn directory_version(&self, snapshot: &Snapshot, id: DirectoryId) -> Result<Version, Error> {
+        let version = match self.catalog().parent(id) {
+            Ok(None) => snapshot.root(self.catalog()),
+            Ok(Some((parent, name))) => snapshot.look_up(self.catalog(), parent, &name),
+            Err(catalog::Error::Gone(_)) => return Err(Error::Stale),
+            Err(error) => Err(error),
+        };
+        version.map_err(|error| self.unreadable(snapshot, error))?.ok_or(Error::Stale)
+    }
+
+    fn root(&self) -> Found {
+        let names = self.names();
+        let (uid, gid) = self.owner.unwrap_or_else(|| {
+            let process = (rustix::process::geteuid(), rustix::process::getegid());
+            (process.0.as_raw(), process.1.as_raw())
+        });
+        let mtime = names.newest().map_or(0, |newest| newest.time.seconds());
+        let attributes =
+            Attributes { inode: number::ROOT, kind: EntryKind::Directory, mode: 0o555, links: 1, uid, gid, size: 0, mtime };
+        Found { attributes, may_change: true }
+    }
+
+    fn latest(&self) -> Option<Found> {
+        let names = self.names();
+        let newest = names.newest()?;
+        let mut found = self.root();
+        found.attributes = Attributes {
+            inode: number::LATEST,
+            kind: EntryKind::Symlink { target: newest.name.clone() },
+            mode: 0o777,
+            size: newest.name.len() as u64,
+            ..found.attributes
+        };
+        Some(found)
+    }
+
+    fn list_root(&self, after: Option<&[u8]>, limit: usize) -> Vec<Item> {
+        let names = self.names();
+        let mut items: Vec<Item> = Vec::new();
+        let latest = self.latest().map(|found| Item {
+            name: LATEST.to_vec(),
+            inode: number::LATEST,
+            kind: found.attributes.kind.clone(),
+            found: Some(found),
+        });
+        items.extend(latest);
+        // Without attributes: they would have the backup's signature files read, and `ls` of the root needs none of them.
+        items.extend(names.sorted.iter().map(|snapshot| Item {
+            name: snapshot.name.clone(),
+            inode: self.snapshot_inode(snapshot).number(),
+            kind: EntryKind::Directory,
+            found: None,
+        }));
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+        items.retain(|item| after.is_none_or(|after| item.name.as_slice() > after));
+        items.truncate(limit);
+        items
+    }
+
+    fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {
+        Inode::Directory { id: DirectoryId::root_of(snapshot.chain.number()), position: snapshot.position }
+    }
+
+    fn snapshot_found(&self, named: &SnapshotName) -> Result<Found, Error> {
+        let what = || format!("cannot open the backup '{}'", String::from_utf8_lossy(&named.name));
+        let unreadable = |error: catalog::Error| {
+            // It may just have turned out to be unreadable: then it has no folder any more.
+            self.name_snapshots();
+            Error::Unreadable { what: what(), cause: error.to_string() }
+        };
+        let snapshot = self.catalog().snapshot(&named.chain, named.position).map_err(unreadable)?;
+        let root = snapshot.root(self.catalog()).map_err(unreadable)?;
+        let Some(root) = root else {
+            return Err(Error::Unreadable { what: what(), cause: "it holds no source directory".into() });
+        };
+        let mut found = self.found(&snapshot, &root)?;
+        found.may_change = true; // The folder goes when the backup is removed.
+        Ok(found)
+    }
+
+    fn found(&self, snapshot: &Snapshot, version: &Version) -> Result<Found, Error> {
+        let Some(entry) = version.entry() else { return Err(Error::NotFound) };
+        let size = match &entry.kind {
+            EntryKind::File => {
+                self.contents.size(&snapshot.chain, version).map_err(|error| self.damaged(snapshot, version, &error))?
+            }
+            EntryKind::Symlink { target } => target.len() as u64,
+            _ => 0,
+        };
+        Ok(self.found_with(snapshot, version, entry, size))
+    }
+
+    fn found_with(&self, snapshot: &Snapshot, version: &Version, entry: &Entry, size: u64) -> Found {
+        let (uid, gid) = self.owner.unwrap_or_else(|| self.accounts.numbers(&entry.owner));
+        let (inode, links, may_change) = match version.child() {
+            Some(id) => (Inode::Directory { id, position: snapshot.position }, 1, false),
+            None => {
+                let end = version.until.unwrap_or(snapshot.chain.sets.len() as u32);
+                (Inode::Version(version.id), end.saturating_sub(version.position).max(1), version.until.is_none())
+            }
+        };
+        let attributes =
+            Attributes { inode: inode.number(), kind: entry.kind.clone(), mode: entry.mode, links, uid, gid, size, mtime: entry.mtime };
+        Found { attributes, may_change }
+    }
+
+    fn item(&self, snapshot: &Snapshot, version: &Version) -> Option<Item> {
+        let VersionKind::Present { entry, size, .. } = &version.kind else { return None };
+        let known = match &entry.kind {
+            EntryKind::File => *size,
+            EntryKind::Symlink { target } => Some(target.len() as u64),
+            _ => Some(0),
+        };
+        let found = self.found_with(snapshot, version, entry, known.unwrap_or(0));
+        let (inode, kind) = (found.attributes.inode, entry.kind.clone());
+        Some(Item { name: version.name.clone(), inode, kind, found: known.map(|_| found) })
+    }
+
+    fn unreadable(&self, snapshot: &Snapshot, error: catalog::Error) -> Error {
+        let time = snapshot.chain.sets.get(snapshot.position as usize).map_or_else(String::new, |set| set.end().to_string());
+        Error::Unreadable { what: format!("cannot read the backup of {time}"), cause: error.to_string() }
+    }
+
+    /// Tells the monitor, once, that a file cannot be read, and why.
+    fn damaged(&self, snapshot: &Snapshot, version: &Version, error: &contents::Error) -> Error {
+        let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end().to_string());
+        let path = self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
+        let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
+        self.catalog().say_once(Level::Error, error.to_string());
+        error
+    }
+}

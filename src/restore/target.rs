@@ -1,0 +1,331 @@
+//! [`Target`]: the directory that is written, and the only way to reach anything in it.
+
+use super::{Error, RestoreOptions};
+use crate::accounts::Accounts;
+use crate::model::{Entry, EntryKind, EntryPath};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Directories are made with this mode, and get their own in the last round.
+const WHILE_OPEN: u32 = 0o700;
+
+/// Where a restore writes to.
+pub struct Target<'a> {
+    /// The directory that everything is below.
+    top: OwnedFd,
+    path: PathBuf,
+    /// The path in the snapshot that becomes the target.
+    base: EntryPath,
+    /// Name in `top` of what stands at `base`; `None` if that is `top` itself.
+    name: Option<Vec<u8>>,
+    accounts: &'a Accounts,
+    force: bool,
+    set_owner: bool,
+    /// New files belong to this user and group by themselves.
+    own: Option<(u32, u32)>,
+    is_root: bool,
+    /// Begins the names of temporary files of this run.
+    prefix: String,
+    next_temporary: AtomicU64,
+}
+
+/// A file being written under a temporary name, next to its place.
+pub struct Temporary {
+    name: String,
+    path: EntryPath,
+    /// Closed while it waits for older sets.
+    file: Option<File>,
+}
+
+/// Tells whether an error means that the target has no room left.
+pub fn is_full(cause: &io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+impl<'a> Target<'a> {
+    /// Opens the target of a directory, or of a single entry, and makes what is missing on the way to it.
+    pub fn open(
+        path: &Path,
+        base: &EntryPath,
+        is_directory: bool,
+        options: &RestoreOptions,
+        accounts: &'a Accounts,
+    ) -> Result<Self, Error> {
+        let failed = |cause: io::Error| Error::Target { path: path.to_path_buf(), cause };
+        let (top, name) = match is_directory {
+            true => (path.to_path_buf(), None),
+            false => {
+                let name = path.file_name().ok_or_else(|| Error::TargetNotEmpty(path.to_path_buf()))?;
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                (parent.to_path_buf(), Some(name.as_bytes().to_vec()))
+            }
+        };
+        clear(path, is_directory, options.force)?;
+        std::fs::create_dir_all(&top).map_err(failed)?;
+        let top = fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let inherits_group = fs::fstat(&top).map_err(|e| failed(e.into()))?.st_mode & libc::S_ISGID != 0;
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let random: [u8; 8] = blake3::hash(format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes()).as_bytes()[..8]
+            .try_into()
+            .unwrap_or_default();
+        Ok(Self {
+            top,
+            path: path.to_path_buf(),
+            base: base.clone(),
+            name,
+            accounts,
+            force: options.force,
+            set_owner: !options.keep_own_ownership,
+            own: (!inherits_group && !options.force).then(|| (uid.as_raw(), gid.as_raw())),
+            is_root: uid.is_root(),
+            prefix: format!(".dupfs-{:016x}", u64::from_le_bytes(random)),
+            next_temporary: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the path in the snapshot that becomes the target.
+    pub fn base(&self) -> &EntryPath {
+        &self.base
+    }
+
+    /// Makes an error of a full target.
+    pub fn full(&self, cause: io::Error) -> Error {
+        Error::Target { path: self.path.clone(), cause }
+    }
+
+    /// Returns a way into the target, for one thread.
+    pub fn place(&self) -> Place<'_> {
+        Place { target: self, last: None }
+    }
+
+    /// Splits a path of the snapshot into its parent, relative to the top, and its name there; `None` for the top itself.
+    fn split(&self, path: &EntryPath) -> io::Result<Option<(EntryPath, Vec<u8>)>> {
+        let below = path.strip_prefix(&self.base).ok_or(Errno::INVAL)?;
+        Ok(match (&self.name, below.split_last()) {
+            (Some(name), None) => Some((EntryPath::root(), name.clone())),
+            (None, None) => None,
+            (_, Some((_, name))) => Some((below.parent().unwrap_or_default(), name.to_vec())),
+        })
+    }
+
+    fn set_owner(&self, entry: &Entry, chown: impl FnOnce(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>) -> io::Result<()> {
+        let numbers = self.accounts.numbers(&entry.owner);
+        if !self.set_owner || self.own == Some(numbers) {
+            return Ok(());
+        }
+        match chown(Some(Uid::from_raw(numbers.0)), Some(Gid::from_raw(numbers.1))) {
+            // Only root may give files away; everybody else keeps them, as duplicity has it.
+            Err(Errno::PERM) if !self.is_root => Ok(()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// Refuses what is in the way of the target, or removes it with `force`.
+fn clear(path: &Path, is_directory: bool, force: bool) -> Result<(), Error> {
+    let failed = |cause: io::Error| Error::Target { path: path.to_path_buf(), cause };
+    let occupied = || Error::TargetNotEmpty(path.to_path_buf());
+    // A link to a directory is as good as the directory, for a directory.
+    let there = if is_directory { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    match there {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(failed(cause)),
+        Ok(data) if data.is_dir() => {
+            let is_empty = std::fs::read_dir(path).map_err(failed)?.next().is_none();
+            match (is_directory, is_empty) {
+                (true, true) => Ok(()),
+                (true, false) if force => Ok(()),
+                (false, true) => std::fs::remove_dir(path).map_err(failed),
+                _ => Err(occupied()),
+            }
+        }
+        // A single entry replaces it when it is complete.
+        Ok(_) if force && !is_directory => Ok(()),
+        Ok(_) => Err(occupied()),
+    }
+}
+
+/// A way into the target. It keeps the last directory open, since entries come in path order.
+pub struct Place<'a> {
+    target: &'a Target<'a>,
+    last: Option<(EntryPath, OwnedFd)>,
+}
+
+impl Place<'_> {
+    /// Makes a directory, link, fifo or device.
+    pub fn make(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
+        let Some((parent, name)) = self.target.split(path)? else { return Ok(()) };
+        let force = self.target.force;
+        let target = self.target;
+        let parent = self.directory(&parent)?;
+        let name = c_string(name)?;
+        let make = || -> rustix::io::Result<()> {
+            match &entry.kind {
+                EntryKind::Directory => fs::mkdirat(parent, &name, Mode::from_raw_mode(WHILE_OPEN)),
+                EntryKind::Symlink { target } => fs::symlinkat(OsString::from_vec(target.clone()), parent, &name),
+                EntryKind::Fifo => fs::mknodat(parent, &name, FileType::Fifo, Mode::from_raw_mode(0o600), 0),
+                EntryKind::CharDevice { major, minor } => {
+                    fs::mknodat(parent, &name, FileType::CharacterDevice, Mode::from_raw_mode(0o600), fs::makedev(*major, *minor))
+                }
+                EntryKind::BlockDevice { major, minor } => {
+                    fs::mknodat(parent, &name, FileType::BlockDevice, Mode::from_raw_mode(0o600), fs::makedev(*major, *minor))
+                }
+                EntryKind::File => Ok(()),
+            }
+        };
+        match make() {
+            Err(Errno::EXIST) if force => {
+                let there = fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let is_directory = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+                if is_directory && entry.kind == EntryKind::Directory {
+                    return Ok(());
+                }
+                fs::unlinkat(parent, &name, if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
+                make()?;
+            }
+            result => result?,
+        }
+        if entry.kind == EntryKind::Directory {
+            return Ok(());
+        }
+        target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            // Made just now in a directory that nobody else may enter, so this is no link.
+            fs::chmodat(parent, &name, Mode::from_raw_mode(entry.mode.into()), AtFlags::empty())?;
+        }
+        Ok(fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Sets the metadata of a directory in which nothing changes any more.
+    pub fn finish_directory(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
+        let below = path.strip_prefix(&self.target.base).ok_or(Errno::INVAL)?;
+        let target = self.target;
+        let directory = self.directory(&below)?;
+        target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid))?;
+        fs::fchmod(directory, Mode::from_raw_mode(entry.mode.into()))?;
+        Ok(fs::futimens(directory, &times(entry.mtime))?)
+    }
+
+    /// Begins a file under a temporary name beside its place.
+    pub fn begin(&mut self, path: &EntryPath) -> io::Result<Temporary> {
+        let target = self.target;
+        let (parent, _) = target.split(path)?.ok_or(Errno::ISDIR)?;
+        let name = format!("{}-{:x}", target.prefix, target.next_temporary.fetch_add(1, Ordering::Relaxed));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(self.directory(&parent)?, &name, flags, Mode::from_raw_mode(0o600))?;
+        Ok(Temporary { name, path: path.clone(), file: Some(file.into()) })
+    }
+
+    /// Opens a temporary file again that was closed in between.
+    pub fn resume(&mut self, temporary: &mut Temporary) -> io::Result<()> {
+        if temporary.file.is_none() {
+            let (parent, _) = self.target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            temporary.file = Some(fs::openat(self.directory(&parent)?, &temporary.name, flags, Mode::empty())?.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a complete file its metadata and its name.
+    pub fn complete(&mut self, mut temporary: Temporary, entry: &Entry) -> io::Result<()> {
+        self.resume(&mut temporary)?;
+        let result = self.try_complete(&temporary, entry);
+        if result.is_err() {
+            self.discard(temporary);
+        }
+        result
+    }
+
+    fn try_complete(&mut self, temporary: &Temporary, entry: &Entry) -> io::Result<()> {
+        let target = self.target;
+        let (parent, name) = target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
+        if let Some(file) = &temporary.file {
+            target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid))?;
+            fs::fchmod(file, Mode::from_raw_mode(entry.mode.into()))?;
+            fs::futimens(file, &times(entry.mtime))?;
+        }
+        let parent = self.directory(&parent)?;
+        let name = c_string(name)?;
+        match fs::renameat(parent, &temporary.name, parent, &name) {
+            Err(Errno::ISDIR) if target.force => {
+                fs::unlinkat(parent, &name, AtFlags::REMOVEDIR)?;
+                Ok(fs::renameat(parent, &temporary.name, parent, &name)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Removes a temporary file.
+    pub fn discard(&mut self, temporary: Temporary) {
+        let Ok(Some((parent, _))) = self.target.split(&temporary.path) else { return };
+        if let Ok(parent) = self.directory(&parent) {
+            // It is reported anyway that the file is not there; a leftover has a name that says what it is.
+            let _ = fs::unlinkat(parent, &temporary.name, AtFlags::empty());
+        }
+    }
+
+    /// Removes a file that was completed too early.
+    pub fn remove(&mut self, path: &EntryPath) -> io::Result<()> {
+        let (parent, name) = self.target.split(path)?.ok_or(Errno::ISDIR)?;
+        Ok(fs::unlinkat(self.directory(&parent)?, c_string(name)?, AtFlags::empty())?)
+    }
+
+    /// Opens a directory below the top, component by component, following no link: no path can lead elsewhere.
+    fn directory(&mut self, path: &EntryPath) -> io::Result<&OwnedFd> {
+        let known = self.last.take();
+        let opened = match known {
+            Some((last, directory)) if last == *path => directory,
+            Some((last, directory)) if !last.is_root() && path.starts_with(&last) => {
+                descend(directory, &path.strip_prefix(&last).unwrap_or_default())?
+            }
+            _ => descend(fs::openat(&self.target.top, ".", DIRECTORY, Mode::empty())?, path)?,
+        };
+        Ok(&self.last.insert((path.clone(), opened)).1)
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn descend(mut directory: OwnedFd, path: &EntryPath) -> io::Result<OwnedFd> {
+    for name in path.components() {
+        directory = fs::openat(directory.as_fd(), c_string(name.to_vec())?, DIRECTORY, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+fn c_string(name: Vec<u8>) -> io::Result<CString> {
+    CString::new(name).map_err(|_| Errno::INVAL.into())
+}
+
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+impl Temporary {
+    /// Writes bytes at an offset.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.write_all_at(bytes, offset),
+            None => Err(Errno::BADF.into()),
+        }
+    }
+
+    /// Returns the path of the file in the snapshot.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+
+    /// Closes it until [`Place::resume`], so that any number may wait.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+}

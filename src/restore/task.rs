@@ -1,0 +1,145 @@
+//! [`Task`]: one file on its way through the sets, newest first.
+
+use super::target::Temporary;
+use crate::catalog::VersionId;
+use crate::contents::Wanted;
+use crate::format::{Member, MemberKind};
+use crate::model::Entry;
+use crate::rsync::{Command, DeltaParser};
+use std::io;
+
+/// Ranges that one file may want of the version below: 24 bytes each. Real deltas have one for each block that moved.
+const MOST_RANGES: usize = 1 << 24;
+
+/// A file that is being put together.
+pub struct Task {
+    /// The version that was asked for.
+    pub goal: VersionId,
+    /// The version whose members come in: the goal, or one below it.
+    pub version: VersionId,
+    /// Metadata of the goal.
+    pub entry: Entry,
+    /// Where the bytes go.
+    pub temporary: Temporary,
+    /// Why it cannot be completed.
+    pub failure: Option<Failure>,
+    wanted: Wanted,
+    delta: Option<Delta>,
+    /// The number of the piece that must come next; 0 if the member is not split.
+    next_piece: u64,
+}
+
+/// Why a file cannot be completed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The target failed.
+    Write(io::Error),
+    /// The backup does not hold the file.
+    Content(String),
+}
+
+#[derive(Default)]
+struct Delta {
+    parser: DeltaParser,
+    /// What is wanted of the version below: (offset there, length, offset in the target).
+    below: Vec<(u64, u64, u64)>,
+}
+
+/// What remains to be done for a file when a version has come in.
+pub enum Outcome {
+    /// It is complete.
+    Complete(Task),
+    /// The version below has the rest.
+    Waiting(Task),
+}
+
+impl Task {
+    /// Begins with the first member of the goal.
+    pub fn new(goal: VersionId, entry: Entry, temporary: Temporary) -> Self {
+        Self { goal, version: goal, entry, temporary, failure: None, wanted: Wanted::everything(), delta: None, next_piece: 0 }
+    }
+
+    /// A version begins, with its first member.
+    pub fn begin(&mut self, version: VersionId, member: &Member) {
+        self.version = version;
+        self.delta = (member.kind == MemberKind::Delta).then(Delta::default);
+        self.next_piece = member.piece.map_or(0, |piece| piece.saturating_add(1));
+    }
+
+    /// A further piece of the version begins.
+    pub fn go_on(&mut self, member: &Member) {
+        match member.piece {
+            Some(piece) if piece == self.next_piece => self.next_piece = piece.saturating_add(1),
+            _ => self.fail(format!("piece {} of it is missing", self.next_piece)),
+        }
+    }
+
+    /// Tells whether a member is the next piece of the version that comes in.
+    pub fn is_continued_by(&self, member: &Member) -> bool {
+        self.next_piece > 0 && member.piece.is_some()
+    }
+
+    /// Takes the next bytes of the member.
+    pub fn data(&mut self, bytes: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        let Self { wanted, temporary, delta, .. } = self;
+        let result = match delta {
+            None => write(wanted, temporary, bytes),
+            Some(Delta { parser, below }) => parser.feed(bytes, |command: Command<'_>| match command {
+                Command::Literal { bytes, .. } => write(wanted, temporary, bytes),
+                Command::Copy { offset, length } => wanted.advance(length, |at, length, target| {
+                    if below.len() >= MOST_RANGES {
+                        return Err(Failure::Content("its delta has more commands than can be kept in memory".into()));
+                    }
+                    let offset = offset.checked_add(at).filter(|offset| offset.checked_add(length).is_some());
+                    below.push((offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?, length, target));
+                    Ok(())
+                }),
+            }),
+        };
+        if let Err(failure) = result {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    /// The version has come in whole.
+    ///
+    /// # Errors
+    /// The task, which has failed.
+    pub fn end(mut self) -> Result<Outcome, Self> {
+        let mut below = Vec::new();
+        if let Some(delta) = self.delta.take() {
+            below = delta.below;
+            if let Err(cause) = delta.parser.finish() {
+                self.fail(format!("its delta is damaged: {cause}"));
+            }
+        }
+        if !self.wanted.is_satisfied() {
+            self.fail(format!("a delta copies beyond the {} bytes of the file below", self.wanted.position()));
+        }
+        if self.failure.is_some() {
+            return Err(self);
+        }
+        self.wanted = Wanted::ranges(below);
+        Ok(if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) })
+    }
+
+    /// Gives up, for the first reason given.
+    pub fn fail(&mut self, cause: String) {
+        self.failure.get_or_insert(Failure::Content(cause));
+    }
+}
+
+impl From<crate::rsync::Error> for Failure {
+    fn from(error: crate::rsync::Error) -> Self {
+        Self::Content(format!("its delta is damaged: {error}"))
+    }
+}
+
+fn write(wanted: &mut Wanted, temporary: &Temporary, bytes: &[u8]) -> Result<(), Failure> {
+    wanted.advance(bytes.len() as u64, |at, length, target| {
+        temporary.write_at(&bytes[at as usize..(at + length) as usize], target).map_err(Failure::Write)
+    })
+}

@@ -1,0 +1,366 @@
+//! Second round: every volume decoded once, newest set first, several volumes of a set at a time.
+
+use super::bits::Bits;
+use super::target::{Place, Target, is_full};
+use super::task::{Failure, Outcome, Task};
+use super::Error;
+use crate::catalog::{Catalog, PassListener, Snapshot, Version, VersionId};
+use crate::format::{Manifest, Member, MemberKind};
+use crate::model::EntryPath;
+use crate::monitor::Monitor;
+use crate::storage::ReadAt;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// Volumes that are decoded at the same time, at most.
+const MOST_WORKERS: usize = 8;
+
+/// Brings the content of all expected files to the target.
+pub struct VolumeRound<'a> {
+    catalog: &'a Catalog,
+    snapshot: &'a Snapshot,
+    target: &'a Target<'a>,
+    monitor: &'a dyn Monitor,
+    /// Versions whose files are wanted.
+    expected: Bits,
+    /// Those that stand in the target under their name.
+    delivered: Bits,
+    /// Files that wait for a version in an older set.
+    waiting: Mutex<HashMap<VersionId, Task>>,
+    failures: Mutex<HashMap<VersionId, String>>,
+    /// What is wrong with whole volumes: position, number, cause.
+    bad_volumes: Mutex<Vec<(u32, u32, String)>>,
+    full: Mutex<Option<std::io::Error>>,
+    stop: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl<'a> VolumeRound<'a> {
+    /// Prepares the round; `expected` are the numbers of the versions that the target shall have.
+    pub fn new(
+        catalog: &'a Catalog,
+        snapshot: &'a Snapshot,
+        target: &'a Target<'a>,
+        monitor: &'a dyn Monitor,
+        expected: Bits,
+    ) -> Self {
+        let delivered = Bits::new(expected.limit());
+        Self {
+            catalog,
+            snapshot,
+            target,
+            monitor,
+            expected,
+            delivered,
+            waiting: Mutex::default(),
+            failures: Mutex::default(),
+            bad_volumes: Mutex::default(),
+            full: Mutex::default(),
+            stop: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// Goes through the sets.
+    ///
+    /// # Errors
+    /// [`Error::Target`] when the target is full, [`Error::Catalog`] when the catalog fails.
+    pub fn run(&self, base: &EntryPath) -> Result<(), Error> {
+        let sets = self.snapshot.position + 1;
+        let stored = |position: u32| -> u64 {
+            let set = self.snapshot.chain.sets.get(position as usize);
+            set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
+        };
+        self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
+        for position in (0..sets).rev() {
+            let before = self.done.load(Ordering::Relaxed);
+            self.set(position, base)?;
+            if let Some(cause) = lock(&self.full).take() {
+                self.drop_waiting();
+                return Err(self.target.full(cause));
+            }
+            self.done.store(before + stored(position), Ordering::Relaxed);
+            self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
+        }
+        self.drop_waiting();
+        Ok(())
+    }
+
+    /// Returns why an expected file is not in the target; `None` if it is.
+    pub fn failure(&self, version: &Version) -> Option<String> {
+        if self.delivered.contains(version.id.number()) {
+            return None;
+        }
+        if let Some(cause) = lock(&self.failures).get(&version.id) {
+            return Some(cause.clone());
+        }
+        let path = self.catalog.path(version).unwrap_or_default();
+        let bad = lock(&self.bad_volumes);
+        let concerned = bad.iter().filter(|(position, number, _)| {
+            let manifest = self.catalog.manifest(&self.snapshot.chain, *position).ok();
+            let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
+            *number == 0 || volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
+        });
+        let causes: Vec<&str> = concerned.map(|(_, _, cause)| cause.as_str()).take(1).collect();
+        Some(causes.first().map_or_else(|| "no volume of the backup holds it".into(), |cause| cause.to_string()))
+    }
+
+    fn set(&self, position: u32, base: &EntryPath) -> Result<(), Error> {
+        let versions = self.catalog.versions_of(&self.snapshot.chain, position)?;
+        let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
+        if !waits && !self.expected.any(versions) {
+            return Ok(());
+        }
+        let manifest = match self.catalog.manifest(&self.snapshot.chain, position) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                lock(&self.bad_volumes).push((position, 0, error.to_string()));
+                return Ok(());
+            }
+        };
+        let volumes: Vec<u32> = manifest.volumes_below(base).iter().map(|volume| volume.number).collect();
+        // From each volume to the next goes the file that continues there, if any.
+        let links: Vec<(Sender<Option<Task>>, Receiver<Option<Task>>)> = volumes.iter().map(|_| bounded(1)).collect();
+        let next = AtomicUsize::new(0);
+        let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
+                scope.spawn(|| {
+                    let mut place = self.target.place();
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(&number) = volumes.get(index) else { break };
+                        if self.stop.load(Ordering::Relaxed) {
+                            let _ = links[index].0.send(None);
+                            break;
+                        }
+                        let follows = index > 0 && volumes[index - 1] + 1 == number;
+                        let from = index.checked_sub(1).filter(|_| follows).map(|before| &links[before].1);
+                        let run = VolumeRun::new(self, &mut place, position, from);
+                        let carry = run.run(number, &manifest);
+                        // Nobody may be left to take it.
+                        let _ = links[index].0.send(carry);
+                    }
+                });
+            }
+        });
+        // What was to continue in a volume that was not read.
+        for (_, receiver) in &links {
+            if let Ok(Some(mut task)) = receiver.try_recv() {
+                task.fail("its last pieces are missing".into());
+                self.give_up(task, &mut self.target.place());
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, task: Task, place: &mut Place<'_>) {
+        let cause = match task.failure {
+            Some(Failure::Write(cause)) => {
+                let text = cause.to_string();
+                if is_full(&cause) {
+                    self.stop.store(true, Ordering::Relaxed);
+                    lock(&self.full).get_or_insert(cause);
+                }
+                text
+            }
+            Some(Failure::Content(cause)) => cause,
+            None => "a volume that holds a part of it cannot be read".into(),
+        };
+        lock(&self.failures).entry(task.goal).or_insert(cause);
+        place.discard(task.temporary);
+    }
+
+    /// Ends the round for files whose older versions never came.
+    fn drop_waiting(&self) {
+        let mut place = self.target.place();
+        for (_, task) in lock(&self.waiting).drain() {
+            // The volumes that failed tell more than this task knows, so no cause is noted.
+            place.discard(task.temporary);
+        }
+    }
+}
+
+/// One volume on its way to the target.
+struct VolumeRun<'r, 'a> {
+    round: &'r VolumeRound<'a>,
+    place: &'r mut Place<'a>,
+    position: u32,
+    /// Gives the file that the volume before has not ended.
+    from: Option<&'r Receiver<Option<Task>>>,
+    /// The last member's path, and its file if it is wanted.
+    current: Option<(EntryPath, Option<Task>)>,
+    /// Files of this volume that got their names, or wait; void if the volume turns out to be bad.
+    completed: Vec<(VersionId, EntryPath)>,
+    put_off: Vec<VersionId>,
+    /// The member that comes in is one too many for its path.
+    skip: bool,
+}
+
+impl<'r, 'a> VolumeRun<'r, 'a> {
+    fn new(
+        round: &'r VolumeRound<'a>,
+        place: &'r mut Place<'a>,
+        position: u32,
+        from: Option<&'r Receiver<Option<Task>>>,
+    ) -> Self {
+        Self { round, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false }
+    }
+
+    /// Decodes the volume and returns the file that continues in the next.
+    fn run(mut self, number: u32, manifest: &Manifest) -> Option<Task> {
+        let (catalog, chain) = (self.round.catalog, &self.round.snapshot.chain);
+        let result = catalog.pass(chain, self.position, number, &mut self);
+        if let Ok(source) = catalog.volume(chain, self.position, number) {
+            let done = self.round.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
+            self.round.monitor.progress(done, self.round.total.load(Ordering::Relaxed));
+        }
+        // What came before and was not asked for stays with the sender's side, which reports it.
+        let current = self.current.take().and_then(|(_, task)| task);
+        match result {
+            Ok(()) => {
+                let continues = manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
+                match current {
+                    Some(task) if continues => return Some(task),
+                    Some(task) => self.end(task),
+                    None => {}
+                }
+            }
+            Err(error) => self.void(number, current, &error.to_string()),
+        }
+        None
+    }
+
+    /// Takes back what came from a volume that turned out to be bad.
+    fn void(&mut self, number: u32, current: Option<Task>, cause: &str) {
+        lock(&self.round.bad_volumes).push((self.position, number, cause.to_string()));
+        let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.round.waiting).remove(&version));
+        for mut task in current.into_iter().chain(waiting).collect::<Vec<_>>() {
+            task.fail(cause.to_string());
+            self.round.give_up(task, self.place);
+        }
+        for (goal, path) in self.completed.drain(..) {
+            self.round.delivered.clear(goal.number());
+            lock(&self.round.failures).insert(goal, cause.to_string());
+            // Reported as not delivered in any case.
+            let _ = self.place.remove(&path);
+        }
+    }
+
+    /// Returns the task for the first member of a version here, if its file is wanted.
+    fn start(&mut self, member: &Member, version: VersionId) -> Option<Task> {
+        if member.piece.is_some_and(|piece| piece > 1) {
+            let mut task = self.from.take()?.recv().ok()??;
+            match task.version == version {
+                true => task.go_on(member),
+                false => {
+                    task.fail("its last pieces are missing".into());
+                    self.round.give_up(task, self.place);
+                    return None;
+                }
+            }
+            return Some(task);
+        }
+        let mut task = if self.round.expected.contains(version.number()) {
+            let entry = member.entry.clone()?;
+            match self.place.begin(&member.path) {
+                Ok(temporary) => Task::new(version, entry, temporary),
+                Err(cause) => {
+                    let text = cause.to_string();
+                    if is_full(&cause) {
+                        self.round.stop.store(true, Ordering::Relaxed);
+                        lock(&self.round.full).get_or_insert(cause);
+                    }
+                    lock(&self.round.failures).insert(version, text);
+                    return None;
+                }
+            }
+        } else {
+            let mut task = lock(&self.round.waiting).remove(&version)?;
+            if let Err(cause) = self.place.resume(&mut task.temporary) {
+                task.failure = Some(Failure::Write(cause));
+            }
+            task
+        };
+        task.begin(version, member);
+        Some(task)
+    }
+
+    /// A version has come in whole.
+    fn end(&mut self, task: Task) {
+        match task.end() {
+            Err(task) => self.round.give_up(task, self.place),
+            Ok(Outcome::Complete(task)) => {
+                let path = task.temporary.path().clone();
+                match self.place.complete(task.temporary, &task.entry) {
+                    Ok(()) => {
+                        self.round.delivered.set(task.goal.number());
+                        self.completed.push((task.goal, path));
+                    }
+                    Err(cause) => {
+                        lock(&self.round.failures).insert(task.goal, cause.to_string());
+                    }
+                }
+            }
+            Ok(Outcome::Waiting(mut task)) => match self.version_below(task.version) {
+                Some(below) => {
+                    task.temporary.close();
+                    self.put_off.push(below);
+                    lock(&self.round.waiting).insert(below, task);
+                }
+                None => {
+                    task.fail("there is no file that its delta applies to".into());
+                    self.round.give_up(task, self.place);
+                }
+            },
+        }
+    }
+
+    fn version_below(&self, version: VersionId) -> Option<VersionId> {
+        let version = self.round.catalog.version(version).ok()?;
+        self.round.catalog.version_before(&version).ok()?.filter(Version::is_file).map(|below| below.id)
+    }
+}
+
+impl PassListener for VolumeRun<'_, '_> {
+    fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()> {
+        if self.round.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        if let Some((path, task)) = &mut self.current
+            && *path == member.path
+        {
+            // Of several members for one path the first counts, with all its pieces.
+            match task {
+                Some(task) if task.is_continued_by(member) => task.go_on(member),
+                _ => self.skip = true,
+            }
+            return ControlFlow::Continue(());
+        }
+        self.skip = false;
+        if let Some((_, Some(task))) = self.current.take() {
+            self.end(task);
+        }
+        let wanted = version.filter(|_| member.kind != MemberKind::Deleted);
+        let task = wanted.and_then(|version| self.start(member, version));
+        self.current = Some((member.path.clone(), task));
+        ControlFlow::Continue(())
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if let Some((_, Some(task))) = self.current.as_mut().filter(|_| !self.skip) {
+            task.data(bytes);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,36 @@
+//! The librsync algorithms, knowing nothing of backups.
+//!
+//! A *delta* makes new content from a *basis*: literal commands carry new bytes, copy commands name a range of the basis.
+//! [`DeltaParser`] reads one as it streams by, without holding literals, so that callers can note where they lie.
+//!
+//! ```
+//! use dupfs::rsync::{Command, DeltaParser, Error};
+//!
+//! let (basis, mut new) = (b"hello world", Vec::new());
+//! let mut parser = DeltaParser::new();
+//! // Literal "say: ", then 5 bytes from offset 6 of the basis, then the end.
+//! parser.feed(b"rs\x026\x05say: \x45\x06\x05\x00", |command| {
+//!     match command {
+//!         Command::Literal { bytes, .. } => new.extend_from_slice(bytes),
+//!         Command::Copy { offset, length } => new.extend_from_slice(&basis[offset as usize..][..length as usize]),
+//!     }
+//!     Ok::<(), Error>(())
+//! })?;
+//! assert_eq!(parser.finish()?, 10);
+//! assert_eq!(new, b"say: world");
+//! # Ok::<(), Error>(())
+//! ```
+
+mod delta;
+
+pub use delta::{Command, DeltaParser};
+
+/// Why bytes are no delta.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot parse delta at byte {offset}: {cause}")]
+pub struct Error {
+    /// Where in the delta.
+    pub offset: u64,
+    /// What is wrong there.
+    pub cause: &'static str,
+}

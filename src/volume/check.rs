@@ -1,0 +1,112 @@
+//! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every read after.
+
+use super::{CHUNK, Error, VolumeSource};
+use crate::format::VolumeHash;
+use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
+use sha1::Digest;
+use std::sync::{Arc, Mutex};
+
+/// Hashes the whole stored file and compares it with the manifest; returns the size and the BLAKE3 of each chunk.
+pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error> {
+    let name = source.file.name().to_string();
+    let Some(expected) = &source.hash else { return Err(Error::NoHash(name)) };
+    let found = match expected {
+        VolumeHash::Sha1(_) => hash_chunks::<sha1::Sha1>(&source.file)?,
+        VolumeHash::Md5(_) => hash_chunks::<md5::Md5>(&source.file)?,
+    };
+    let expected: &[u8] = match expected {
+        VolumeHash::Sha1(hash) => hash,
+        VolumeHash::Md5(hash) => hash,
+    };
+    if found.digest != expected {
+        return Err(Error::Hash { name, found: hex(&found.digest), expected: hex(expected) });
+    }
+    Ok((found.length, found.chunks))
+}
+
+struct Hashed {
+    digest: Vec<u8>,
+    length: u64,
+    chunks: Vec<[u8; 32]>,
+}
+
+fn hash_chunks<D: Digest>(file: &StoredFile) -> Result<Hashed, Error> {
+    let mut hasher = D::new();
+    let mut chunks = Vec::new();
+    let mut length = 0;
+    let mut buffer = vec![0; 8 * CHUNK];
+    loop {
+        let count = file.read_at(length, &mut buffer)?;
+        length += count as u64;
+        hasher.update(&buffer[..count]);
+        chunks.extend(buffer[..count].chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()));
+        if count < buffer.len() {
+            return Ok(Hashed { digest: hasher.finalize().to_vec(), length, chunks });
+        }
+    }
+}
+
+/// Prints bytes in lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A stored file whose bytes count only after the hash of their chunk matched.
+pub struct Checked {
+    file: StoredFile,
+    length: u64,
+    chunks: Arc<Vec<[u8; 32]>>,
+    /// The chunk read last, since decoders read in smaller steps.
+    last: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
+}
+
+impl Checked {
+    /// Takes the hashes of all chunks of a file of `length` bytes.
+    pub fn new(file: StoredFile, length: u64, chunks: Arc<Vec<[u8; 32]>>) -> Self {
+        Self { file, length, chunks, last: Mutex::default() }
+    }
+
+    fn chunk(&self, number: usize) -> Result<Arc<Vec<u8>>, storage::Error> {
+        let lock = || self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((_, bytes)) = lock().as_ref().filter(|(last, _)| *last == number) {
+            return Ok(bytes.clone());
+        }
+        let start = number as u64 * CHUNK as u64;
+        let mut bytes = vec![0; CHUNK.min((self.length - start) as usize)];
+        let count = self.file.read_at(start, &mut bytes)?;
+        if count < bytes.len() || self.chunks.get(number) != Some(blake3::hash(&bytes).as_bytes()) {
+            return Err(storage::Error {
+                deed: "trust",
+                place: self.file.name().to_string(),
+                kind: ErrorKind::Other,
+                cause: format!("the bytes from {start} on have changed since the volume was checked"),
+            });
+        }
+        let bytes = Arc::new(bytes);
+        *lock() = Some((number, bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+impl ReadAt for Checked {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        let mut filled = 0;
+        while filled < buffer.len() && offset + (filled as u64) < self.length {
+            let at = offset + filled as u64;
+            let chunk = self.chunk((at / CHUNK as u64) as usize)?;
+            let from = &chunk[(at % CHUNK as u64) as usize..];
+            let count = from.len().min(buffer.len() - filled);
+            buffer[filled..filled + count].copy_from_slice(&from[..count]);
+            filled += count;
+        }
+        Ok(filled)
+    }
+}

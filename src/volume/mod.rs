@@ -1,0 +1,115 @@
+//! One volume, open: its members told in order, and any range of its plain tar.
+//!
+//! A volume is `encrypt(compress(tar))`, so as a stream it must be decoded from its start. The first pass over a volume
+//! ([`first_pass`]) does that once, for whatever reason it is needed, and leaves an [`Outline`] behind:
+//!
+//! ```text
+//! stored   |-chunk-|-chunk-|-chunk-|-chunk-|-chunk-|      a BLAKE3 for each 64 KiB
+//! plain    |--- frame ---|-- frame --|---- frame ----|     a seek point at the start of each, about 1 MiB apart
+//! ```
+//!
+//! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes whose chunk hashes match. Decoded
+//! frames are kept in a cache bounded in bytes.
+//!
+//! # Invariants
+//! - No byte of a volume is used before the stored file's hash has matched its manifest: [`first_pass`] hashes first and decodes
+//!   then, and everything read later belongs to a chunk whose hash was taken in that very pass.
+//! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the stream proves the rest of it.
+//!
+//! Absent on purpose: any idea of what the members mean, and any place to keep outlines; whoever keeps them gives an
+//! [`OutlineStore`].
+
+mod cache;
+mod check;
+mod members;
+mod reader;
+
+pub use check::Checked;
+pub use members::{Event, first_pass};
+pub use reader::{OutlineStore, VolumeReader};
+
+use crate::format::{Encoding, VolumeHash};
+use crate::storage::StoredFile;
+
+/// Bytes of a stored file that one hash stands for.
+pub const CHUNK: usize = 64 * 1024;
+
+/// Plain bytes between two seek points, at least: what one random read decodes. Measured: a seek point every MiB costs 5 % of
+/// the first pass, and a read from it less than 1 ms.
+const FRAME: u64 = 1024 * 1024;
+
+/// The longest frame that is taken. Deflate as zlib and GnuPG write it ends a block after 4 MiB at the latest; whoever writes
+/// longer ones wants to exhaust memory.
+const MAX_FRAME: u64 = 64 * 1024 * 1024;
+
+/// Names a volume for caches: unique for as long as the process runs, and for as long as its outline is kept.
+pub type VolumeKey = u64;
+
+/// A stored volume and what its manifest says of it.
+#[derive(Clone)]
+pub struct VolumeSource {
+    /// Names it in caches.
+    pub key: VolumeKey,
+    /// Its stored file.
+    pub file: StoredFile,
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// The hash that the manifest gives for the stored file.
+    pub hash: Option<VolumeHash>,
+}
+
+/// What the first pass leaves of a volume: enough to check and to decode any part of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Offset of the first plain byte of each frame, ascending from 0; at least one.
+    pub frames: Vec<u64>,
+    /// Length of all plain bytes.
+    pub plain_length: u64,
+    /// Size of the stored file in bytes.
+    pub stored_length: u64,
+    /// BLAKE3 of each chunk of [`CHUNK`] stored bytes; the last may be shorter.
+    pub chunks: Vec<[u8; 32]>,
+}
+
+/// Why a volume, or a part of it, cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The stored file cannot be read.
+    #[error(transparent)]
+    Storage(#[from] crate::storage::Error),
+    /// The stored file is not what the manifest says.
+    #[error("volume '{name}' is damaged: its hash is {found}, its manifest says {expected}")]
+    Hash {
+        /// Stored file.
+        name: String,
+        /// Hash of the stored bytes, in hexadecimal.
+        found: String,
+        /// Hash in the manifest.
+        expected: String,
+    },
+    /// The manifest gives no hash, so nothing tells whether the volume is sound.
+    #[error("cannot trust volume '{0}': its manifest gives no hash")]
+    NoHash(String),
+    /// Decoding failed.
+    #[error(transparent)]
+    Decode(#[from] crate::codec::Error),
+    /// The decoded bytes are no tar stream as duplicity writes it.
+    #[error("cannot read the members of volume '{name}': {cause}")]
+    Members {
+        /// Stored file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The outline of the volume cannot be fetched, or does not fit the request.
+    #[error("cannot seek in volume '{name}': {cause}")]
+    Outline {
+        /// Stored file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The listener asked to stop.
+    #[error("reading was stopped")]
+    Stopped,
+}
