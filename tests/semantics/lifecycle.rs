@@ -147,7 +147,7 @@ fn reader(env: &Env, file: &Path) -> Child {
 #[test]
 fn a_slow_read_is_contained() {
     let (env, _) = world();
-    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1h", "--timeout", "6s"]);
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1h", "--timeout", "6"]);
     block_second_volume(&env);
     let start = Instant::now();
     let slow = mounted.at(T2).join("changed");
