@@ -33,7 +33,11 @@ impl Database {
     /// # Errors
     /// [`Error`] when the file can be neither used nor replaced.
     pub fn open(directory: &Path) -> Result<Self, Error> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|cause| Error::directory(directory, cause))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|cause| Error::directory(directory, cause))?;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
             .map_err(|cause| Error::directory(directory, cause))?;
         let path = directory.join("catalog.sqlite");
@@ -44,7 +48,9 @@ impl Database {
                     let mut name = path.clone().into_os_string();
                     name.push(suffix);
                     match std::fs::remove_file(&name) {
-                        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Error::directory(directory, cause)),
+                        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(Error::directory(directory, cause));
+                        }
                         _ => {}
                     }
                 }

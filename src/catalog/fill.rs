@@ -33,7 +33,11 @@ impl<'c> SetWriter<'c> {
     pub fn new(connection: &'c Connection, chain: i64, position: u32) -> Result<Self, Error> {
         let next = |table: &str, bits: u32| -> Result<i64, Error> {
             let highest: Option<i64> = connection
-                .query_row(&format!("SELECT max(id) FROM {table} WHERE id >= ?1 AND id < ?2"), [chain << bits, (chain + 1) << bits], |row| row.get(0))
+                .query_row(
+                    &format!("SELECT max(id) FROM {table} WHERE id >= ?1 AND id < ?2"),
+                    [chain << bits, (chain + 1) << bits],
+                    |row| row.get(0),
+                )
                 .optional()?
                 .flatten();
             Ok(highest.map_or(0, |id| id & ((1 << bits) - 1)) + 1)
@@ -45,7 +49,16 @@ impl<'c> SetWriter<'c> {
         )?;
         let first = next("versions", VERSION_BITS)?;
         let next_directory = next("directories", DIRECTORY_BITS)?;
-        Ok(Self { connection, chain, position, first, next_version: first, next_directory, owners: HashMap::new(), way: Vec::new() })
+        Ok(Self {
+            connection,
+            chain,
+            position,
+            first,
+            next_version: first,
+            next_directory,
+            owners: HashMap::new(),
+            way: Vec::new(),
+        })
     }
 
     /// Adds one path. Of several lines for one path the first counts.

@@ -130,7 +130,9 @@ impl Extent {
             {
                 *length += l;
             }
-            (Some(Self::Copied { offset, length }), Self::Copied { offset: o, length: l }) if *offset + *length == o => *length += l,
+            (Some(Self::Copied { offset, length }), Self::Copied { offset: o, length: l }) if *offset + *length == o => {
+                *length += l
+            }
             _ => list.push(self),
         }
     }

@@ -281,7 +281,9 @@ pub fn append_commands(
                 let (volume, offset) = place(offset - base);
                 Extent::Stored { volume, offset, length: bytes.len() as u64 }.append(content);
             }
-            Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => Extent::Copied { offset, length }.append(content),
+            Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => {
+                Extent::Copied { offset, length }.append(content)
+            }
             Command::Copy { .. } => return Err(Stop("a copy lies beyond any file".to_string())),
         }
         Ok(())
@@ -324,7 +326,8 @@ impl Cursor<'_> {
         {
             self.fetch(next)?;
         }
-        let is_next = self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
+        let is_next =
+            self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
         if is_next {
             return Ok(self.rows.pop_front().map(|(id, _, _)| id));
         }

@@ -188,12 +188,7 @@ fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Ve
     let kind = match entry_kind {
         None => VersionKind::Deleted,
         Some(kind) => VersionKind::Present {
-            entry: Entry {
-                kind,
-                mode: row.get(5)?,
-                owner: (*owners.get(connection, row.get(6)?)?).clone(),
-                mtime: row.get(7)?,
-            },
+            entry: Entry { kind, mode: row.get(5)?, owner: (*owners.get(connection, row.get(6)?)?).clone(), mtime: row.get(7)? },
             directory,
             size: row.get::<_, Option<i64>>(9)?.map(|size| size as u64),
         },
@@ -269,7 +264,9 @@ pub(super) fn by_id(connection: &Connection, owners: &Owners, id: VersionId) -> 
 
 fn next_position(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<u32>, Error> {
     Ok(connection
-        .prepare_cached("SELECT position FROM versions WHERE directory = ?1 AND name = ?2 AND position > ?3 ORDER BY position LIMIT 1")?
+        .prepare_cached(
+            "SELECT position FROM versions WHERE directory = ?1 AND name = ?2 AND position > ?3 ORDER BY position LIMIT 1",
+        )?
         .query_row((directory, name, position), |row| row.get(0))
         .optional()?)
 }
@@ -285,10 +282,8 @@ pub(super) fn list(
     limit: usize,
 ) -> Result<Vec<Version>, Error> {
     // No name is empty but that of the source directory, which has no siblings.
-    let mut statement = statement!(
-        connection,
-        "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name > ?2 ORDER BY name, position"
-    );
+    let mut statement =
+        statement!(connection, "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name > ?2 ORDER BY name, position");
     let mut rows = statement.query((directory, after.unwrap_or_default()))?;
     let mut found: Vec<Version> = Vec::new();
     let mut candidate: Option<Version> = None;

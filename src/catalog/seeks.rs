@@ -63,7 +63,8 @@ pub fn save(
     if is_passed(connection, volume)? {
         return Ok(());
     }
-    let mut frame = connection.prepare_cached("INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)")?;
+    let mut frame =
+        connection.prepare_cached("INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)")?;
     for (number, point) in points.iter().enumerate() {
         frame.execute((volume as i64, number as i64, point.plain as i64, &point.state))?;
     }
@@ -79,13 +80,13 @@ pub fn save(
 
 /// Keeps one part, and the size of its version where the part tells it.
 pub fn save_part(connection: &Connection, version: VersionId, number: i64, part: &Part) -> Result<(), Error> {
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?
-        .execute((version, number, part.encode()))?;
+    connection.prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?.execute((
+        version,
+        number,
+        part.encode(),
+    ))?;
     if part.is_whole_version() {
-        connection
-            .prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?
-            .execute((version, part.length() as i64))?;
+        connection.prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?.execute((version, part.length() as i64))?;
     }
     Ok(())
 }

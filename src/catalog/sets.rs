@@ -252,9 +252,11 @@ impl Catalog {
     /// [`Error`] when the database fails.
     pub fn versions_of(&self, chain: &Chain, position: u32) -> Result<Range<u64>, Error> {
         self.query(|connection, _| {
-            Ok(connection.query_row("SELECT first_version, end_version FROM sets WHERE id = ?1", [chain.set_id(position)], |row| {
-                Ok(row.get::<_, i64>(0)? as u64..row.get::<_, i64>(1)? as u64)
-            })?)
+            Ok(connection.query_row(
+                "SELECT first_version, end_version FROM sets WHERE id = ?1",
+                [chain.set_id(position)],
+                |row| Ok(row.get::<_, i64>(0)? as u64..row.get::<_, i64>(1)? as u64),
+            )?)
         })
     }
 
@@ -292,7 +294,12 @@ impl Catalog {
     pub fn volume(&self, chain: &Chain, position: u32, number: u32) -> Result<VolumeSource, Error> {
         let set = set_at(chain, position)?;
         let stored = set.volumes.get(&number).ok_or(Error::MissingVolume { set: set.end(), number })?;
-        Ok(VolumeSource { key: chain.volume_key(position, number), file: self.stored(stored), encoding: stored.encoding, hash: None })
+        Ok(VolumeSource {
+            key: chain.volume_key(position, number),
+            file: self.stored(stored),
+            encoding: stored.encoding,
+            hash: None,
+        })
     }
 
     /// Says something, but only once in the life of this catalog.
@@ -545,8 +552,7 @@ fn identity(set: &BackupSet) -> Vec<u8> {
 
 /// Returns how many sets of a chain have their rows, from the full on.
 fn filled_sets(connection: &Connection, chain: &Chain) -> Result<u32, Error> {
-    let count: u32 =
-        connection.query_row("SELECT count(*) FROM sets WHERE chain = ?1", [chain.id], |row| row.get(0))?;
+    let count: u32 = connection.query_row("SELECT count(*) FROM sets WHERE chain = ?1", [chain.id], |row| row.get(0))?;
     Ok(count.min(chain.sets.len() as u32))
 }
 
@@ -556,7 +562,8 @@ fn assign(connection: &Connection, collection: &Collection) -> Result<Vec<Arc<Ch
     let mut statement = connection.prepare("SELECT id, full_time FROM chains ORDER BY id")?;
     let rows: Vec<(i64, i64)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (id, full_time) in rows {
-        let same = collection.chains.iter().find(|chain| chain.sets().first().is_some_and(|full| full.end().seconds() == full_time));
+        let same =
+            collection.chains.iter().find(|chain| chain.sets().first().is_some_and(|full| full.end().seconds() == full_time));
         match same.map(|chain| still_holds(connection, id, chain)).transpose()? {
             Some(true) => {
                 kept.insert(full_time, id);
@@ -620,4 +627,3 @@ fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
     connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
     Ok(())
 }
-

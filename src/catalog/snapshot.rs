@@ -1,8 +1,8 @@
 //! [`Snapshot`]: the tree as it stood at one time.
 
+use super::Error;
 use super::query::{self, DirectoryId, Version};
 use super::sets::{Catalog, Chain};
-use super::Error;
 use crate::model::EntryPath;
 use std::sync::Arc;
 
@@ -53,7 +53,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn list(&self, catalog: &Catalog, directory: DirectoryId, after: Option<&[u8]>, limit: usize) -> Result<Vec<Version>, Error> {
+    pub fn list(
+        &self,
+        catalog: &Catalog,
+        directory: DirectoryId,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Version>, Error> {
         catalog.query(|connection, owners| query::list(connection, owners, directory, self.position, after, limit))
     }
 

@@ -278,8 +278,32 @@ pub fn prepare(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
 
 /// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.
 const FOR_EVERYBODY: &[&str] = &[
-    "rw", "ro", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "auto", "noauto", "user", "nouser", "users", "owner", "group",
-    "_netdev", "nofail", "defaults", "atime", "noatime", "relatime", "norelatime", "strictatime", "nodiratime", "sync", "async",
+    "rw",
+    "ro",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "_netdev",
+    "nofail",
+    "defaults",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nodiratime",
+    "sync",
+    "async",
     "default_permissions",
 ];
 
@@ -300,7 +324,8 @@ mod tests {
     use super::*;
 
     fn prepared(line: &str) -> String {
-        let words: Vec<_> = prepare(line.split(' ').map(Into::into).collect()).into_iter().map(|w| w.into_string().unwrap()).collect();
+        let words: Vec<_> =
+            prepare(line.split(' ').map(Into::into).collect()).into_iter().map(|w| w.into_string().unwrap()).collect();
         words.join(" ")
     }
 
@@ -324,7 +349,9 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere_in_any_spelling() {
-        let cli = Cli::parse_from("dupfs --restore-time 3D restore --gpg-options --x -v9 /b --file-to-restore a /t --arch d".split(' '));
+        let cli = Cli::parse_from(
+            "dupfs --restore-time 3D restore --gpg-options --x -v9 /b --file-to-restore a /t --arch d".split(' '),
+        );
         assert_eq!(cli.common.time.as_deref(), Some("3D"));
         assert_eq!(cli.common.gpg_options, ["--x"]);
         assert_eq!(cli.common.verbosity, 9);

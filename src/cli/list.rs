@@ -61,7 +61,9 @@ fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::
     }
     match &entry.kind {
         EntryKind::Symlink { target } => line["target"] = String::from_utf8_lossy(target).into(),
-        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => line["device"] = json!([major, minor]),
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            line["device"] = json!([major, minor])
+        }
         _ => {}
     }
     if let dupfs::catalog::VersionKind::Present { size: Some(size), .. } = version.kind {

@@ -128,9 +128,8 @@ impl Opened {
         };
         if at.before_first {
             let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());
-            let text = format!(
-                "No signature chain for the requested time. Using oldest available chain, starting at time {oldest}."
-            );
+            let text =
+                format!("No signature chain for the requested time. Using oldest available chain, starting at time {oldest}.");
             self.report.message(Level::Warning, &text);
         }
         let chains = self.catalog.chains();

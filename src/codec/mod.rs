@@ -44,9 +44,9 @@ mod source;
 mod state;
 mod zlib;
 
+pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
 pub use error::{Cause, Error};
-pub use crate::format::Encoding;
 pub use reopened::Reopened;
 
 use self::gpg::Gpg;

@@ -47,7 +47,8 @@ impl Contents {
                 buffer.resize(step as usize, 0);
                 let piece = Piece { position: version.position, volume, offset, length: step };
                 self.read_piece(chain, &piece, &mut buffer)?;
-                crate::catalog::append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at)).map_err(failed)?;
+                crate::catalog::append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at))
+                    .map_err(failed)?;
                 (offset, length) = (offset + step, length - step);
             }
         }
@@ -72,8 +73,10 @@ impl Contents {
         }
         let mut map = ExtentMap::default();
         for (position, part) in layers.into_iter().rev() {
-            map = apply(&map, position, &part)
-                .ok_or_else(|| Error::Content { path: self.path_for_message(version), cause: "its delta copies beyond the file below".into() })?;
+            map = apply(&map, position, &part).ok_or_else(|| Error::Content {
+                path: self.path_for_message(version),
+                cause: "its delta copies beyond the file below".into(),
+            })?;
         }
         Ok(map)
     }

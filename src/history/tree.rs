@@ -209,7 +209,8 @@ impl HistoryTree {
     }
 
     fn name_snapshots(&self) {
-        let chains: Vec<_> = self.catalog().chains().into_iter().map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+        let chains: Vec<_> =
+            self.catalog().chains().into_iter().map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
         *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Names::new(&chains, &self.template));
     }
 
@@ -231,7 +232,9 @@ impl HistoryTree {
         match self.catalog().version(id) {
             Ok(version) => Ok((Snapshot { chain, position: version.position }, version)),
             Err(catalog::Error::Gone(_)) => Err(Error::Stale),
-            Err(error) => Err(Error::Unreadable { what: format!("cannot find version {}", id.number()), cause: error.to_string() }),
+            Err(error) => {
+                Err(Error::Unreadable { what: format!("cannot find version {}", id.number()), cause: error.to_string() })
+            }
         }
     }
 
@@ -336,8 +339,16 @@ impl HistoryTree {
                 (Inode::Version(version.id), end.saturating_sub(version.position).max(1), version.until.is_none())
             }
         };
-        let attributes =
-            Attributes { inode: inode.number(), kind: entry.kind.clone(), mode: entry.mode, links, uid, gid, size, mtime: entry.mtime };
+        let attributes = Attributes {
+            inode: inode.number(),
+            kind: entry.kind.clone(),
+            mode: entry.mode,
+            links,
+            uid,
+            gid,
+            size,
+            mtime: entry.mtime,
+        };
         Found { attributes, may_change }
     }
 

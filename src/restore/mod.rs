@@ -18,8 +18,8 @@
 //! - Nothing is written outside the target: every path is resolved below it component by component, following no link.
 
 mod bits;
-mod task;
 mod target;
+mod task;
 mod volumes;
 
 use crate::accounts::Accounts;

@@ -70,10 +70,12 @@ impl<'a> Target<'a> {
         };
         clear(path, is_directory, options.force)?;
         std::fs::create_dir_all(&top).map_err(failed)?;
-        let top = fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let top =
+            fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
         let inherits_group = fs::fstat(&top).map_err(|e| failed(e.into()))?.st_mode & libc::S_ISGID != 0;
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        let random: [u8; 8] = blake3::hash(format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes()).as_bytes()[..8]
+        let random: [u8; 8] = blake3::hash(format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes())
+            .as_bytes()[..8]
             .try_into()
             .unwrap_or_default();
         Ok(Self {

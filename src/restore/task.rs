@@ -94,7 +94,11 @@ impl Task {
                         return Err(Failure::Content("its delta has more commands than can be kept in memory".into()));
                     }
                     let offset = offset.checked_add(at).filter(|offset| offset.checked_add(length).is_some());
-                    below.push((offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?, length, target));
+                    below.push((
+                        offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?,
+                        length,
+                        target,
+                    ));
                     Ok(())
                 }),
             }),

@@ -1,9 +1,9 @@
 //! Second round: every volume decoded once, newest set first, several volumes of a set at a time.
 
+use super::Error;
 use super::bits::Bits;
 use super::target::{Place, Target, is_full};
 use super::task::{Failure, Outcome, Task};
-use super::Error;
 use crate::catalog::{Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
