@@ -144,20 +144,25 @@ impl Keys {
             }
             Ok(Arc::new(keys))
         })?;
+        let mut refusal = None;
         for packet in packets {
             let meant = |key: &&SecretKey| packet.recipient().is_none_or(|r| r.aliases(key.key_handle()));
             for key in keys.iter().filter(meant) {
-                if let Some(session) = self.public_session(packet, key)?
-                    && opens(&session)
-                {
-                    return Ok(Some(session));
+                match self.public_session(packet, key) {
+                    Ok(Some(session)) if opens(&session) => return Ok(Some(session)),
+                    Ok(_) => {}
+                    Err(cause) => refusal = Some(cause),
                 }
             }
         }
-        Ok(None)
+        refusal.map_or(Ok(None), Err)
     }
 
     fn public_session(&self, packet: &PKESK, key: &SecretKey) -> Result<Option<Session>, Cause> {
+        if !key.pk_algo().is_supported() {
+            let what = format!("{} key from a file; imported into gpg it can be used", key.pk_algo());
+            return Err(Cause::Unsupported(what));
+        }
         let mut key = key.clone();
         if !key.has_unencrypted_secret() {
             let passphrase = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
@@ -173,7 +178,8 @@ impl Keys {
 }
 
 fn secret_keys(cert: &Cert) -> Vec<SecretKey> {
-    cert.keys().secret().map(|k| k.key().clone().role_into_unspecified()).collect()
+    let keys = cert.keys().secret().filter(|k| k.key().pk_algo().for_encryption());
+    keys.map(|k| k.key().clone().role_into_unspecified()).collect()
 }
 
 /// Makes the key from a passphrase, and opens with it the session key, if there is one.

@@ -3,6 +3,7 @@
 use super::{Codec, Decoder, Encoding, Error, Options, PassphraseSource, SeekPoint};
 use crate::storage::{self, ReadAt};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -139,6 +140,7 @@ pub struct GpgHome(tempfile::TempDir);
 impl GpgHome {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap(); // sockets want short paths
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::write(directory.path().join("gpg-agent.conf"), "allow-loopback-pinentry\n").unwrap();
         Self(directory)
     }

@@ -64,14 +64,13 @@ fn packet(tag: u8, body: &[u8]) -> Option<Packet> {
 
 /// Decodes a message from its start.
 pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, Cause> {
-    let ours = Access::new(keys, &file).and_then(|access| access.start(file.clone(), keys.signer()?));
-    match ours {
-        Err(Cause::Unsupported(_)) => {}
+    let why = match Access::new(keys, &file).and_then(|access| access.start(file.clone(), keys.signer()?)) {
+        Err(Cause::Unsupported(why)) => why,
         Err(cause) => return Err(cause),
         Ok(message) => return Ok(Box::new(message)),
-    }
+    };
     match sequoia::open(keys, file.clone()) {
-        Err(Cause::Unsupported(why)) => by_gpg(keys, file, &why),
+        Err(Cause::Unsupported(also)) => by_gpg(keys, file, &format!("{why} ({also})")),
         result => result,
     }
 }
@@ -86,7 +85,7 @@ fn by_gpg(keys: &Keys, file: Arc<dyn ReadAt>, why: &str) -> Result<Box<dyn Stage
     // The first bytes, or gpg's refusal, which is worth more together with the reason why it was called.
     match super::source::Source::fill(&mut gpg) {
         Ok(_) => Ok(Box::new(gpg)),
-        Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; and gpg, tried in the end, says: {said}"))),
+        Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; gpg, tried in the end, says: {said}"))),
         Err(cause) => Err(cause),
     }
 }
@@ -119,6 +118,11 @@ impl Access {
         }
         let seal = Arc::new(Seal::new(&session.key, &head));
         Ok(Self { head, session, seal })
+    }
+
+    #[cfg(test)]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     fn aes(&self) -> Result<Aes, Cause> {

@@ -1,21 +1,166 @@
 //! Messages for a passphrase.
 
-use crate::codec::testing::{GpgHome, check_points, codec, decode, fixed, text};
-use crate::codec::{Cause, Codec, Encoding, Options};
+use crate::codec::testing::{GpgHome, check_points, codec, decode, file, fixed, text};
+use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Each with gpg 2.2's and 2.4's own defaults, from a pipe (chunks of 8192 bytes) and from a file (one length).
+#[test]
+fn ciphers_and_compressions_of_our_own_reader() {
+    let home = GpgHome::new();
+    let plain = text(1_500_000);
+    let path = home.path().join("plain");
+    std::fs::write(&path, &plain).unwrap();
+    let path = path.to_str().unwrap();
+    for cipher in ["AES", "AES192", "AES256"] {
+        for compression in ["0", "1", "2"] {
+            let arguments = ["--cipher-algo", cipher, "--compress-algo", compression];
+            let from_pipe = home.symmetric(&arguments, &plain);
+            let secret = ["--passphrase", "geheim", "--s2k-count", "65536", "--output", "-"];
+            let from_file = home.run(&[&secret[..], &arguments, &["--symmetric", path]].concat(), b"");
+            for stored in [from_pipe, from_file] {
+                let points = check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 100_000, &plain);
+                assert!(points.len() > 4, "{} points with {arguments:?}", points.len());
+                assert!(compression != "0" || points.len() == 15);
+            }
+        }
+    }
+}
 
 #[test]
-fn as_duplicity_makes_them() {
+fn sizes_around_every_border() {
     let home = GpgHome::new();
-    let plain = text(2_000_000);
-    for arguments in [
-        &["--compress-algo", "0"][..],
-        &["--compress-algo", "1"],
-        &["--compress-algo", "2"],
-        &["--cipher-algo", "AES"],
-        &["--cipher-algo", "AES192"],
-    ] {
+    let borders = [0, 1, 20, 100, 191, 8191, 8192 - 30, 32_768 - 60, 32_768, 65_536];
+    let plain = text(70_000);
+    for size in borders.iter().flat_map(|b| (0..48).step_by(7).map(move |i| b + i)) {
+        for compression in ["0", "1"] {
+            let stored = home.symmetric(&["--compress-algo", compression, "--s2k-count", "1024"], &plain[..size]);
+            check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 7000, &plain[..size]);
+        }
+    }
+}
+
+#[test]
+fn key_derivations() {
+    let home = GpgHome::new();
+    let plain = text(1000);
+    for mode in ["0", "1", "3"] {
+        for digest in ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "RIPEMD160"] {
+            let stored = home.symmetric(&["--s2k-mode", mode, "--s2k-digest-algo", digest], &plain);
+            assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain, "{mode} {digest}");
+        }
+    }
+    let default = home.run(&["--passphrase", "geheim", "--symmetric"], &plain);
+    assert!(decode(&codec("geheim"), &default, Encoding::OpenPgp).unwrap() == plain);
+}
+
+/// Read by sequoia; the codec's gpg does not exist.
+#[test]
+fn other_ciphers_bzip2_and_armor() {
+    let home = GpgHome::new();
+    let plain = text(400_000);
+    let kinds: [&[&str]; 9] = [
+        &["--cipher-algo", "3DES"],
+        &["--cipher-algo", "CAST5"],
+        &["--cipher-algo", "BLOWFISH"],
+        &["--cipher-algo", "TWOFISH"],
+        &["--cipher-algo", "CAMELLIA128"],
+        &["--cipher-algo", "CAMELLIA256"],
+        &["--compress-algo", "3"],
+        &["--armor"],
+        &["--armor", "--cipher-algo", "CAST5", "--compress-algo", "3"],
+    ];
+    for arguments in kinds {
         let stored = home.symmetric(arguments, &plain);
         let points = check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 100_000, &plain);
-        assert!(points.len() > 5, "{} points with {arguments:?}", points.len());
+        assert_eq!(points.len(), 4, "{arguments:?}");
+        let error = decode(&codec("falsch"), &stored, Encoding::OpenPgp).unwrap_err();
+        assert!(matches!(error.cause, Cause::WrongPassphrase), "{arguments:?}: {error}");
+        let error = decode(&codec("geheim"), &stored[..stored.len() * 2 / 3], Encoding::OpenPgp).unwrap_err();
+        assert!(!matches!(error.cause, Cause::WrongPassphrase), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn wrong_and_missing_passphrases() {
+    let home = GpgHome::new();
+    let stored = home.symmetric(&[], &text(1000));
+    for wrong in ["", "Geheim", "geheim "] {
+        let error = decode(&codec(wrong), &stored, Encoding::OpenPgp).unwrap_err();
+        assert!(matches!(error.cause, Cause::WrongPassphrase), "{error}");
+    }
+    let none = Codec::new(Options::default());
+    let error = decode(&none, &stored, Encoding::OpenPgp).unwrap_err();
+    assert!(matches!(error.cause, Cause::NoPassphrase), "{error}");
+    assert!(error.to_string().contains("PASSPHRASE"));
+    assert!(decode(&codec("geheim\nrest"), &stored, Encoding::OpenPgp).is_ok(), "gpg too reads one line");
+}
+
+#[test]
+fn passphrase_is_asked_for_once_and_late() {
+    let home = GpgHome::new();
+    let plain = text(1000);
+    let stored: Vec<_> = (0..4).map(|_| home.symmetric(&[], &plain)).collect();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let ask = PassphraseSource::Ask(Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Ok(Some("geheim".to_owned().into()))
+    }));
+    let codec = Codec::new(Options { passphrase: ask, ..Options::default() });
+    assert!(decode(&codec, &plain, Encoding::Plain).is_ok());
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    std::thread::scope(|scope| {
+        for stored in stored.iter().chain(&stored) {
+            scope.spawn(|| assert!(decode(&codec, stored, Encoding::OpenPgp).unwrap() == plain));
+        }
+    });
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// gpg-agent keeps the passphrase of what has just been encrypted, so it can open it without being asked.
+#[test]
+fn agent_serves_symmetric_messages() {
+    let home = GpgHome::new();
+    let plain = text(100_000);
+    let stored = home.symmetric(&[], &plain);
+    let preset = Options { use_agent: true, ..home.options(fixed("geheim")) };
+    assert!(decode(&Codec::new(preset), &stored, Encoding::OpenPgp).unwrap() == plain);
+    // Without pinentry: a sentence, not a hanging program.
+    std::fs::write(home.path().join("gpg-agent.conf"), "pinentry-program /bin/false\n").unwrap();
+    let options = Options { use_agent: true, ..home.options(PassphraseSource::None) };
+    let home2 = GpgHome::new();
+    std::fs::write(home2.path().join("gpg-agent.conf"), "pinentry-program /bin/false\n").unwrap();
+    let options = Options { gpg_options: home2.options(PassphraseSource::None).gpg_options, ..options };
+    assert!(decode(&Codec::new(options), &stored, Encoding::OpenPgp).is_err());
+}
+
+/// A message for a passphrase and a key has a session key of its own inside the packet of the passphrase.
+#[test]
+fn session_key_in_the_passphrase_packet() {
+    let home = GpgHome::new();
+    let plain = text(100_000);
+    home.key("both", "", "rsa2048", &[("rsa2048", "encr")]);
+    for cipher in ["AES", "AES256", "CAST5"] {
+        let arguments = ["--cipher-algo", cipher, "--s2k-cipher-algo", cipher, "--recipient", "both", "--encrypt"];
+        let stored = home.symmetric(&arguments, &plain);
+        assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain, "{cipher}");
+        assert!(decode(&codec("falsch"), &stored, Encoding::OpenPgp).is_err());
+        let by_key = Codec::new(home.options(PassphraseSource::None));
+        assert!(decode(&by_key, &stored, Encoding::OpenPgp).unwrap() == plain, "{cipher}");
+    }
+}
+
+#[test]
+fn session_key_is_found_once() {
+    let home = GpgHome::new();
+    let plain = text(1000);
+    let stored = home.symmetric(&[], &plain);
+    let codec = codec("geheim");
+    let key = |codec: &Codec| {
+        let access = crate::codec::openpgp::Access::new(&codec.keys, &file(&stored[..])).unwrap();
+        Arc::as_ptr(access.session())
+    };
+    assert_eq!(key(&codec), key(&codec.clone()));
 }
