@@ -3,18 +3,25 @@
 use crate::args::{Common, ListArgs};
 use crate::open;
 use crate::report::Report;
+use crate::status;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
+use dupfs::monitor::{Level, Monitor};
 use serde_json::json;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 /// Prints a line for each path, in path order: its local modification time, a blank, the path.
 pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
-    let report = Arc::new(Report::new(common.verbosity, false));
+    let report = Arc::new(Report::new(common.verbosity, false).leaving_stdout(arguments.json));
     let opened = open::open(&arguments.url, common, report)?;
-    opened.report_unusable();
-    if !arguments.json {
+    if arguments.json {
+        opened.report_unusable();
+    } else {
+        let archived = open::archived(opened.archive.as_deref(), &opened.prefixes);
+        let warnings = status::Status::for_reading(&opened.collection, archived).warnings();
+        warnings.iter().for_each(|text| opened.report.message(Level::Warning, text));
+        opened.report_oddities();
         opened.print_head();
     }
     let snapshot = opened.snapshot(common)?;

@@ -7,16 +7,30 @@ use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{ArchiveOptions, Collection, LocalCopy, scan};
+use dupfs::collection::{ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::storage::{self, RetryingStorage, Storage, Url};
+use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// What a storage holds, by names alone.
+pub struct Found {
+    /// What was typed.
+    pub url: Url,
+    /// Its stored files.
+    pub storage: Arc<dyn Storage>,
+    /// Its sets and chains.
+    pub collection: Collection,
+    /// How its names begin.
+    pub prefixes: Prefixes,
+    /// duplicity's archive directory, whether it is there or not.
+    pub archive: Option<PathBuf>,
+}
 
 /// A collection, with all that is needed to read it.
 pub struct Opened {
@@ -38,8 +52,8 @@ pub struct Opened {
     pub report: Arc<Report>,
 }
 
-/// Opens storage and catalog, lists the collection, and tells which sets cannot be used.
-pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+/// Lists a storage. Needs no key, and writes nothing.
+pub fn find(typed: &str, common: &Common) -> anyhow::Result<Found> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
     let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay));
@@ -51,9 +65,7 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
         jsonstat: common.file_prefix_jsonstat.clone(),
     };
     let collection = scan(&storage.list()?, &prefixes);
-    let codec = Arc::new(Codec::new(codec_options(common)?));
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
-    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let (xdg, home) = caches();
     let archive = ArchiveOptions {
         archive_dir: common.archive_dir.as_deref(),
         name: common.name.as_deref(),
@@ -62,6 +74,13 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
         home: home.as_deref(),
     }
     .directory();
+    Ok(Found { url, storage, collection, prefixes, archive })
+}
+
+/// Opens storage and catalog, and lists the collection.
+pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+    let Found { url, storage, collection, prefixes, archive } = find(typed, common)?;
+    let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
     let readable = archive.as_deref().filter(|_| sign_key(common).is_none());
     let local_copy = readable.and_then(|directory| match LocalCopy::open(directory, &prefixes) {
@@ -71,6 +90,7 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
             None
         }
     });
+    let (xdg, home) = caches();
     let directory = cache_directory(&url, &prefixes, xdg.as_deref(), home.as_deref());
     let options =
         CatalogOptions { directory, storage: storage.clone(), codec: codec.clone(), local_copy, monitor: report.clone() };
@@ -90,14 +110,12 @@ impl Opened {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
             self.catalog.say_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
         }
-        for set in self.collection.chains.iter().flat_map(|chain| chain.sets()) {
-            for problem in &set.problems {
-                self.catalog.say_once(Level::Warning, format!("the backup of {}: {problem}", set.end()));
-            }
-        }
-        for leftover in &self.collection.leftovers {
-            self.catalog.say_once(Level::Info, format!("'{}' belongs to no backup: {}", leftover.listed.name, leftover.reason));
-        }
+        self.report_oddities();
+    }
+
+    /// Tells what duplicity does not tell: files that are in the way of others, and, at level info, files that belong nowhere.
+    pub fn report_oddities(&self) {
+        oddities(&self.collection).for_each(|(level, text)| self.catalog.say_once(level, text));
     }
 
     /// Prints what duplicity prints before every action that reads metadata.
@@ -106,10 +124,9 @@ impl Opened {
         self.print_last_full();
     }
 
-    /// Prints when the newest chain began.
+    /// Prints when the newest full backup was made.
     pub fn print_last_full(&self) {
-        let last = self.collection.chains.last().map_or_else(|| "none".into(), |chain| chain.start().print_asctime());
-        self.report.notice(&format!("Last full backup date: {last}"));
+        self.report.notice(&last_full(&self.collection));
     }
 
     /// Returns the tree at the time that was asked for, or at the newest.
@@ -137,6 +154,29 @@ impl Opened {
         let chain = chains.get(at.chain).context("the catalog does not know the chain")?;
         Ok(self.catalog.snapshot(chain, at.set as u32)?)
     }
+}
+
+/// Says when the newest full backup was made; this need not be that of the chain that ends last.
+pub fn last_full(collection: &Collection) -> String {
+    let last = collection.chains.iter().map(|chain| chain.start()).max();
+    format!("Last full backup date: {}", last.map_or_else(|| "none".into(), BackupTime::print_asctime))
+}
+
+/// Returns what is odd about sets in chains, and what belongs to no set.
+pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)> {
+    let problems = |set: &BackupSet| {
+        let end = set.end();
+        set.problems.iter().map(move |problem| (Level::Warning, format!("the backup of {end}: {problem}"))).collect::<Vec<_>>()
+    };
+    let leftover = |left: &Leftover| (Level::Info, format!("'{}' belongs to no backup: {}", left.listed.name, left.reason));
+    let sets = collection.chains.iter().flat_map(|chain| chain.sets());
+    sets.flat_map(problems).chain(collection.leftovers.iter().map(leftover))
+}
+
+/// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be listed.
+pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
+    let listing = archive.and_then(|directory| LocalStorage::new(directory).list().ok());
+    scan(&listing.unwrap_or_default(), prefixes)
 }
 
 /// Returns the accounts that owners are looked up in.
@@ -180,6 +220,12 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         return Ok(None);
     }
     rpassword::prompt_password("GnuPG passphrase for decryption: ").map(|answer| Some(Zeroizing::new(answer)))
+}
+
+/// Returns `XDG_CACHE_HOME` and the home directory.
+fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
+    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home)
 }
 
 /// Returns our own cache directory of a collection: `dupfs/NAME` in the user's cache, NAME derived from where the collection is.
