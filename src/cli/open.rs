@@ -66,8 +66,9 @@ pub fn find(typed: &str, common: &Common) -> anyhow::Result<Found> {
     };
     let collection = scan(&storage.list()?, &prefixes);
     let (xdg, home) = caches();
+    let archive_dir = common.archive_dir.as_deref().map(expand);
     let archive = ArchiveOptions {
-        archive_dir: common.archive_dir.as_deref(),
+        archive_dir: archive_dir.as_deref(),
         name: common.name.as_deref(),
         url: typed,
         xdg_cache_home: xdg.as_deref(),
@@ -145,9 +146,8 @@ impl Opened {
         };
         if at.before_first {
             let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());
-            let text = format!(
-                "No signature chain for the requested time. Using oldest available chain, starting at time {oldest}."
-            );
+            let text =
+                format!("No signature chain for the requested time. Using oldest available chain, starting at time {oldest}.");
             self.report.message(Level::Warning, &text);
         }
         let chains = self.catalog.chains();
@@ -196,7 +196,7 @@ fn codec_options(common: &Common) -> anyhow::Result<Options> {
         Err(_) if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
         Err(_) => PassphraseSource::Ask(Arc::new(ask)),
     };
-    let tempdir = match &common.tempdir {
+    let tempdir = match common.tempdir.as_deref().map(expand) {
         Some(tempdir) if !tempdir.is_dir() => {
             return Err(anyhow::anyhow!("cannot use '{}' for temporary files: it is not a folder", tempdir.display()));
         }
@@ -208,7 +208,7 @@ fn codec_options(common: &Common) -> anyhow::Result<Options> {
         sign_key: sign_key(common).cloned(),
         gpg_binary: common.gpg_binary.clone(),
         gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
-        secret_keyring: common.encrypt_secret_keyring.clone(),
+        secret_keyring: common.encrypt_secret_keyring.as_deref().map(expand),
         use_agent: common.use_agent,
         tempdir,
     })
@@ -220,6 +220,12 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         return Ok(None);
     }
     rpassword::prompt_password("GnuPG passphrase for decryption: ").map(|answer| Some(Zeroizing::new(answer)))
+}
+
+/// Replaces a leading `~` by the home directory and `$NAME` by that variable, which a shell leaves alone in `--archive-dir=~/backup`.
+/// Variables that are not set stay as they are.
+fn expand(path: &Path) -> PathBuf {
+    shellexpand::path::full_with_context_no_errors(path, || caches().1, |name| std::env::var_os(name)).into_owned()
 }
 
 /// Returns `XDG_CACHE_HOME` and the home directory.

@@ -53,7 +53,7 @@ impl Monitor for Report {
     fn message(&self, level: Level, text: &str) {
         let threshold = match level {
             Level::Error => 0,
-            Level::Warning => 1,
+            Level::Warning => 2,
             Level::Notice => 3,
             Level::Info => 5,
             Level::Debug => 9,

@@ -1,4 +1,9 @@
 //! `collection-status`: which backups there are, and what is left over, in the words of duplicity 0.8.22.
+//!
+//! Only names count, so no key is needed. What duplicity makes of them was tried with some hundred listings. Two things are told
+//! differently on purpose. A full set whose volumes are all gone has its row, with 0 volumes; duplicity leaves the row out. A
+//! session that was killed is an incomplete set; duplicity counts it as a set of the chain as long as the archive directory has its
+//! manifest as a `.part` file, since it can go on with it.
 
 use crate::args::{Common, StatusArgs};
 use crate::open::{self, Found};
@@ -221,4 +226,219 @@ fn plural(count: usize) -> &'static str {
 
 fn rfc3339(time: BackupTime) -> String {
     time.utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dupfs::collection::scan;
+    use dupfs::format::Prefixes;
+    use dupfs::storage::Listed;
+
+    /// 2023-11-14, on the full hours A, B, C and so on.
+    const A: i64 = 1_700_000_000 - 80_000;
+
+    fn time(letter: char) -> BackupTime {
+        BackupTime::from_seconds(A + (letter as i64 - 'A' as i64) * 3600)
+    }
+
+    /// Makes names from `full A manifest`, `full A 1` (a volume), `inc AB signatures`.
+    fn names(short: &[&str]) -> Vec<String> {
+        let name = |short: &&str| {
+            let words: Vec<_> = short.split(' ').collect();
+            let times: Vec<_> = words[1].chars().map(|letter| time(letter).to_string()).collect();
+            let kind = match (words[0], words[2]) {
+                ("inc", "signatures") => "new-signatures".to_string(),
+                (kind, "signatures") => format!("{kind}-signatures"),
+                (kind, _) => kind.to_string(),
+            };
+            let end = match words[2] {
+                "signatures" => "sigtar.gz".to_string(),
+                "manifest" => "manifest".to_string(),
+                number => format!("vol{number}.difftar.gz"),
+            };
+            format!("duplicity-{kind}.{}.{end}", times.join(".to."))
+        };
+        short.iter().map(name).collect()
+    }
+
+    fn scanned(names: &[String]) -> Collection {
+        let listing: Vec<_> = names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect();
+        scan(&listing, &Prefixes::default())
+    }
+
+    /// Returns text with each time replaced by as long a row of its letter, since they are in the local zone.
+    fn lettered(text: &str) -> String {
+        ('A'..='F').fold(text.to_string(), |text, letter| {
+            text.replace(&time(letter).print_asctime(), &letter.to_string().repeat(24))
+                .replace(&time(letter).to_string(), &letter.to_string())
+        })
+    }
+
+    const SOUND: &[&str] = &[
+        "full A manifest",
+        "full A signatures",
+        "full A 1",
+        "full A 2",
+        "inc AB manifest",
+        "inc AB signatures",
+        "inc AB 1",
+        "full C manifest",
+        "full C signatures",
+        "full C 1",
+        "inc CD manifest",
+        "inc CD signatures",
+        "inc CD 1",
+        "inc DE manifest",
+        "inc DE signatures",
+        "inc DE 1",
+    ];
+
+    const HEAD: &str = "\
+Collection Status
+-----------------
+Connecting with backend: BackendWrapper
+Archive dir: /a/n
+
+";
+
+    const FIRST: &str = "\
+-------------------------
+Chain start time: AAAAAAAAAAAAAAAAAAAAAAAA
+Chain end time: BBBBBBBBBBBBBBBBBBBBBBBB
+Number of contained backup sets: 2
+Total number of contained volumes: 3
+ Type of backup set:                            Time:      Num volumes:
+                Full         AAAAAAAAAAAAAAAAAAAAAAAA                 2
+         Incremental         BBBBBBBBBBBBBBBBBBBBBBBB                 1
+-------------------------
+";
+
+    fn text_of(names: &[String], archived: &[String]) -> String {
+        lettered(&Status::new(&scanned(names), scanned(archived)).text(Some(Path::new("/a/n"))))
+    }
+
+    fn without(gone: &[&str]) -> Vec<String> {
+        let gone = names(gone);
+        names(SOUND).into_iter().filter(|name| !gone.contains(name)).collect()
+    }
+
+    // The texts are what duplicity 0.8.22 printed for the same names.
+
+    #[test]
+    fn nothing_and_nowhere() {
+        let collection = scanned(&[]);
+        let expected = "Found 0 secondary backup chains.\nNo backup chains with active signatures found\n\
+                        No orphaned or incomplete backup sets found.\n";
+        assert_eq!(Status::new(&collection, scanned(&[])).text(None), HEAD.replace("/a/n", "None") + expected);
+        assert_eq!(open::last_full(&collection), "Last full backup date: none");
+    }
+
+    #[test]
+    fn secondary_chains_come_before_the_primary() {
+        let rest = "
+Found primary backup chain with matching signature chain:
+-------------------------
+Chain start time: CCCCCCCCCCCCCCCCCCCCCCCC
+Chain end time: EEEEEEEEEEEEEEEEEEEEEEEE
+Number of contained backup sets: 3
+Total number of contained volumes: 3
+ Type of backup set:                            Time:      Num volumes:
+                Full         CCCCCCCCCCCCCCCCCCCCCCCC                 1
+         Incremental         DDDDDDDDDDDDDDDDDDDDDDDD                 1
+         Incremental         EEEEEEEEEEEEEEEEEEEEEEEE                 1
+-------------------------
+No orphaned or incomplete backup sets found.
+";
+        let secondary = "Found 1 secondary backup chain.\nSecondary chain 1 of 1:\n";
+        let expected = format!("{HEAD}{secondary}{FIRST}\n{rest}");
+        assert_eq!(text_of(&names(SOUND), &[]), expected);
+        let collection = scanned(&names(SOUND));
+        assert_eq!(Status::new(&collection, scanned(&[])).warnings(), [""; 0]);
+        assert_eq!(lettered(&open::last_full(&collection)), "Last full backup date: CCCCCCCCCCCCCCCCCCCCCCCC");
+        // Signature files in the archive directory do as well.
+        let gone: Vec<_> = SOUND.iter().copied().filter(|name| name.ends_with("signatures")).collect();
+        assert_eq!(text_of(&without(&gone), &names(&gone)), expected);
+        let unsigned = text_of(&without(&gone), &[]);
+        assert!(unsigned.contains("Found 2 secondary backup chains.\nSecondary chain 1 of 2:\n"));
+        assert!(unsigned.contains("-\n\nNo backup chains with active signatures found\nNo orphaned"));
+    }
+
+    #[test]
+    fn a_last_set_without_signatures_counts_as_incomplete() {
+        let listing = without(&["inc DE signatures"]);
+        let text = text_of(&listing, &[]);
+        let (_, primary) = text.split_once("Found primary").unwrap();
+        assert!(primary.contains("Chain end time: EEEE") && primary.contains("contained backup sets: 2\n"));
+        assert!(
+            !primary.contains("  EEEE")
+                && primary.contains("Also found 0 backup sets not part of any chain,\nand 1 incomplete backup set.\n")
+        );
+        let collection = scanned(&listing);
+        let warnings = Status::new(&collection, scanned(&[])).warnings();
+        assert_eq!(warnings.len(), 2);
+        assert_eq!(warnings[0], "Warning, discarding last backup set, because of missing signature file.");
+        assert_eq!(warnings[1], "Warning, found incomplete backup sets, probably left from aborted session");
+        assert_eq!(Status::for_reading(&collection, scanned(&[])).warnings(), [""; 0]);
+        assert_eq!(Status::new(&collection, scanned(&names(SOUND))).warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn leftovers_are_counted_and_named() {
+        let listing = without(&["inc CD manifest", "inc CD 1", "inc CD signatures", "full A manifest"]);
+        let collection = scanned(&listing);
+        let status = Status::new(&collection, scanned(&names(&["inc EF signatures"])));
+        let end = "
+Also found 2 backup sets not part of any chain,
+and 1 incomplete backup set.
+These may be deleted by running duplicity with the \"cleanup\" command.
+";
+        let text = lettered(&status.text(None));
+        assert!(text.ends_with(&end[1..]), "{text}");
+        let expected = "\
+Warning, found the following local orphaned signature file:
+duplicity-new-signatures.E.to.F.sigtar.gz
+Warning, found the following remote orphaned signature file:
+duplicity-new-signatures.D.to.E.sigtar.gz
+Warning, found incomplete backup sets, probably left from aborted session
+Warning, found the following orphaned backup files:
+[duplicity-inc.A.to.B.manifest, duplicity-inc.A.to.B.vol1.difftar.gz]
+[duplicity-inc.D.to.E.manifest, duplicity-inc.D.to.E.vol1.difftar.gz]";
+        assert_eq!(lettered(&status.warnings().join("\n")), expected);
+        let only = scanned(&names(&["full A signatures"]));
+        let warnings = Status::new(&only, scanned(&[])).warnings();
+        assert_eq!(warnings, ["Warning, found signatures but no corresponding backup files"]);
+    }
+
+    #[test]
+    fn json_holds_every_file() {
+        let mut listing = without(&["inc CD manifest", "inc CD 1", "full A manifest"]);
+        listing.extend(["readme.txt".to_string()]);
+        listing.retain(|name| *name != names(&["full A 1"])[0] && *name != names(&["full A 2"])[0]);
+        let json = Status::new(&scanned(&listing), scanned(&[])).json(Some(Path::new("/a/n")));
+        let set = |kind: &str, letter: char, bytes: u64, signatures: bool| json!({ "kind": kind, "time": rfc3339(time(letter)), "volumes": 1, "encrypted": false, "bytes": bytes, "signatures": signatures });
+        let orphan = |base: char, letter: char| {
+            let mut set = set("incremental", letter, 27, true);
+            set["base"] = rfc3339(time(base)).into();
+            set["reasons"] = json!(["the set that it builds on is missing"]);
+            set
+        };
+        let chain = json!({
+            "kind": "secondary", "start": rfc3339(time('C')), "end": rfc3339(time('C')), "sets": [set("full", 'C', 27, true)],
+        });
+        let gone = "it is the signature file of a set that is gone";
+        let expected = json!({
+            "archive_dir": "/a/n",
+            "last_full": rfc3339(time('C')),
+            "chains": [chain],
+            "orphaned": [orphan('A', 'B'), orphan('D', 'E')],
+            "incomplete": [],
+            "leftovers": [
+                { "name": "readme.txt", "bytes": 9, "reason": "its name is none of duplicity's" },
+                { "name": names(&["full A signatures"])[0], "bytes": 9, "reason": gone },
+                { "name": names(&["inc CD signatures"])[0], "bytes": 9, "reason": gone },
+            ],
+        });
+        assert_eq!(json, expected);
+    }
 }
