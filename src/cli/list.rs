@@ -3,18 +3,25 @@
 use crate::args::{Common, ListArgs};
 use crate::open;
 use crate::report::Report;
+use crate::status;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
+use dupfs::monitor::{Level, Monitor};
 use serde_json::json;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 /// Prints a line for each path, in path order: its local modification time, a blank, the path.
 pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
-    let report = Arc::new(Report::new(common.verbosity, false));
+    let report = Arc::new(Report::new(common.verbosity, false).leaving_stdout(arguments.json));
     let opened = open::open(&arguments.url, common, report)?;
-    opened.report_unusable();
-    if !arguments.json {
+    if arguments.json {
+        opened.report_unusable();
+    } else {
+        let archived = open::archived(opened.archive.as_deref(), &opened.prefixes);
+        let warnings = status::Status::for_reading(&opened.collection, archived).warnings();
+        warnings.iter().for_each(|text| opened.report.message(Level::Warning, text));
+        opened.report_oddities();
         opened.print_head();
     }
     let snapshot = opened.snapshot(common)?;
@@ -24,15 +31,21 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
         let Some(entry) = version.entry() else { continue };
         match arguments.json {
             true => writeln!(out, "{}", json_line(&path, &version, entry))?,
-            false => {
-                write!(out, "{} ", BackupTime::from_seconds(entry.mtime).print_asctime())?;
-                // Raw: whoever cuts the line at column 25 gets the name as it is.
-                out.write_all(if path.is_root() { b"." } else { path.as_bytes() })?;
-                out.write_all(b"\n")?;
-            }
+            false => out.write_all(&text_line(&path, entry))?,
         }
     }
     Ok(out.flush()?)
+}
+
+/// Returns the bytes of a line of duplicity's: whoever cuts it at column 25 gets the name as it is, whatever is in it.
+fn text_line(path: &EntryPath, entry: &Entry) -> Vec<u8> {
+    let time = BackupTime::from_seconds(entry.mtime).print_asctime();
+    [time.as_bytes(), b" ", shown(path), b"\n"].concat()
+}
+
+/// Returns a path as it is listed: the root as a dot.
+fn shown(path: &EntryPath) -> &[u8] {
+    if path.is_root() { b"." } else { path.as_bytes() }
 }
 
 /// Returns one path as JSON. `path` is text; a name that is not UTF-8 is told exactly by `path_hex`.
@@ -45,7 +58,7 @@ fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::
         EntryKind::CharDevice { .. } => "chr",
         EntryKind::BlockDevice { .. } => "blk",
     };
-    let bytes = if path.is_root() { b".".as_slice() } else { path.as_bytes() };
+    let bytes = shown(path);
     let mut line = json!({
         "path": String::from_utf8_lossy(bytes),
         "type": kind,
@@ -70,4 +83,50 @@ fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::
         line["size"] = size.into(); // known without reading a volume
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dupfs::catalog::{DirectoryId, VersionId, VersionKind};
+    use dupfs::model::Owner;
+
+    fn entry(kind: EntryKind) -> Entry {
+        let owner = Owner { uid: 1, gid: 2, user: b"me".to_vec(), group: b"".to_vec() };
+        Entry { kind, mode: 0o4755, owner, mtime: 1_577_836_800 }
+    }
+
+    #[test]
+    fn lines_are_raw_behind_column_25() {
+        let time = BackupTime::from_seconds(1_577_836_800).print_asctime();
+        for (path, shown) in [(&b""[..], &b"."[..]), (b"a/b", b"a/b"), (b"\xff\n\\", b"\xff\n\\")] {
+            let line = text_line(&EntryPath::parse(path).unwrap(), &entry(EntryKind::File));
+            assert_eq!((&line[..24], &line[24..]), (time.as_bytes(), &[b" ", shown, b"\n"].concat()[..]));
+        }
+    }
+
+    #[test]
+    fn json_tells_what_is_known() {
+        let version = |entry, size| Version {
+            id: VersionId::from_parts(1, 1),
+            directory: DirectoryId::from_parts(1, 1),
+            name: Vec::new(),
+            position: 0,
+            until: None,
+            kind: VersionKind::Present { entry, directory: None, size },
+        };
+        let line = |path: &[u8], kind, size| {
+            let entry = entry(kind);
+            json_line(&EntryPath::parse(path).unwrap(), &version(entry.clone(), size), &entry)
+        };
+        let common = json!({
+            "path": "a\u{fffd}", "path_hex": "61ff", "type": "reg", "mode": "4755", "uid": 1, "gid": 2, "user": "me", "group": "",
+            "mtime": "2020-01-01T00:00:00Z", "size": 7,
+        });
+        assert_eq!(line(b"a\xff", EntryKind::File, Some(7)), common);
+        assert!(line(b"a", EntryKind::File, None).get("size").is_none());
+        assert_eq!(line(b"", EntryKind::Directory, None)["path"], ".");
+        assert_eq!(line(b"a", EntryKind::Symlink { target: b"x/y".to_vec() }, None)["target"], "x/y");
+        assert_eq!(line(b"a", EntryKind::CharDevice { major: 1, minor: 3 }, None)["device"], json!([1, 3]));
+    }
 }

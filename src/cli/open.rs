@@ -7,16 +7,30 @@ use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{ArchiveOptions, Collection, LocalCopy, scan};
+use dupfs::collection::{ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::storage::{self, RetryingStorage, Storage, Url};
+use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// What a storage holds, by names alone.
+pub struct Found {
+    /// What was typed.
+    pub url: Url,
+    /// Its stored files.
+    pub storage: Arc<dyn Storage>,
+    /// Its sets and chains.
+    pub collection: Collection,
+    /// How its names begin.
+    pub prefixes: Prefixes,
+    /// duplicity's archive directory, whether it is there or not.
+    pub archive: Option<PathBuf>,
+}
 
 /// A collection, with all that is needed to read it.
 pub struct Opened {
@@ -38,8 +52,8 @@ pub struct Opened {
     pub report: Arc<Report>,
 }
 
-/// Opens storage and catalog, lists the collection, and tells which sets cannot be used.
-pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+/// Lists a storage. Needs no key, and writes nothing.
+pub fn find(typed: &str, common: &Common) -> anyhow::Result<Found> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
     let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay));
@@ -51,17 +65,23 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
         jsonstat: common.file_prefix_jsonstat.clone(),
     };
     let collection = scan(&storage.list()?, &prefixes);
-    let codec = Arc::new(Codec::new(codec_options(common)?));
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
-    let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let (xdg, home) = caches();
+    let archive_dir = common.archive_dir.as_deref().map(expand);
     let archive = ArchiveOptions {
-        archive_dir: common.archive_dir.as_deref(),
+        archive_dir: archive_dir.as_deref(),
         name: common.name.as_deref(),
         url: typed,
         xdg_cache_home: xdg.as_deref(),
         home: home.as_deref(),
     }
     .directory();
+    Ok(Found { url, storage, collection, prefixes, archive })
+}
+
+/// Opens storage and catalog, and lists the collection.
+pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+    let Found { url, storage, collection, prefixes, archive } = find(typed, common)?;
+    let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
     let readable = archive.as_deref().filter(|_| sign_key(common).is_none());
     let local_copy = readable.and_then(|directory| match LocalCopy::open(directory, &prefixes) {
@@ -71,6 +91,7 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
             None
         }
     });
+    let (xdg, home) = caches();
     let directory = cache_directory(&url, &prefixes, xdg.as_deref(), home.as_deref());
     let options =
         CatalogOptions { directory, storage: storage.clone(), codec: codec.clone(), local_copy, monitor: report.clone() };
@@ -90,14 +111,12 @@ impl Opened {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
             self.catalog.say_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
         }
-        for set in self.collection.chains.iter().flat_map(|chain| chain.sets()) {
-            for problem in &set.problems {
-                self.catalog.say_once(Level::Warning, format!("the backup of {}: {problem}", set.end()));
-            }
-        }
-        for leftover in &self.collection.leftovers {
-            self.catalog.say_once(Level::Info, format!("'{}' belongs to no backup: {}", leftover.listed.name, leftover.reason));
-        }
+        self.report_oddities();
+    }
+
+    /// Tells what duplicity does not tell: files that are in the way of others, and, at level info, files that belong nowhere.
+    pub fn report_oddities(&self) {
+        oddities(&self.collection).for_each(|(level, text)| self.catalog.say_once(level, text));
     }
 
     /// Prints what duplicity prints before every action that reads metadata.
@@ -106,10 +125,9 @@ impl Opened {
         self.print_last_full();
     }
 
-    /// Prints when the newest chain began.
+    /// Prints when the newest full backup was made.
     pub fn print_last_full(&self) {
-        let last = self.collection.chains.last().map_or_else(|| "none".into(), |chain| chain.start().print_asctime());
-        self.report.notice(&format!("Last full backup date: {last}"));
+        self.report.notice(&last_full(&self.collection));
     }
 
     /// Returns the tree at the time that was asked for, or at the newest.
@@ -138,6 +156,29 @@ impl Opened {
     }
 }
 
+/// Says when the newest full backup was made; this need not be that of the chain that ends last.
+pub fn last_full(collection: &Collection) -> String {
+    let last = collection.chains.iter().map(|chain| chain.start()).max();
+    format!("Last full backup date: {}", last.map_or_else(|| "none".into(), BackupTime::print_asctime))
+}
+
+/// Returns what is odd about sets in chains, and what belongs to no set.
+pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)> {
+    let problems = |set: &BackupSet| {
+        let end = set.end();
+        set.problems.iter().map(move |problem| (Level::Warning, format!("the backup of {end}: {problem}"))).collect::<Vec<_>>()
+    };
+    let leftover = |left: &Leftover| (Level::Info, format!("'{}' belongs to no backup: {}", left.listed.name, left.reason));
+    let sets = collection.chains.iter().flat_map(|chain| chain.sets());
+    sets.flat_map(problems).chain(collection.leftovers.iter().map(leftover))
+}
+
+/// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be listed.
+pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
+    let listing = archive.and_then(|directory| LocalStorage::new(directory).list().ok());
+    scan(&listing.unwrap_or_default(), prefixes)
+}
+
 /// Returns the accounts that owners are looked up in.
 pub fn accounts(common: &Common) -> Accounts {
     Accounts::new(common.numeric_owner)
@@ -155,7 +196,7 @@ fn codec_options(common: &Common) -> anyhow::Result<Options> {
         Err(_) if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
         Err(_) => PassphraseSource::Ask(Arc::new(ask)),
     };
-    let tempdir = match &common.tempdir {
+    let tempdir = match common.tempdir.as_deref().map(expand) {
         Some(tempdir) if !tempdir.is_dir() => {
             return Err(anyhow::anyhow!("cannot use '{}' for temporary files: it is not a folder", tempdir.display()));
         }
@@ -167,7 +208,7 @@ fn codec_options(common: &Common) -> anyhow::Result<Options> {
         sign_key: sign_key(common).cloned(),
         gpg_binary: common.gpg_binary.clone(),
         gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
-        secret_keyring: common.encrypt_secret_keyring.clone(),
+        secret_keyring: common.encrypt_secret_keyring.as_deref().map(expand),
         use_agent: common.use_agent,
         tempdir,
     })
@@ -179,6 +220,18 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         return Ok(None);
     }
     rpassword::prompt_password("GnuPG passphrase for decryption: ").map(|answer| Some(Zeroizing::new(answer)))
+}
+
+/// Replaces a leading `~` by the home directory and `$NAME` by that variable, which a shell leaves alone in `--archive-dir=~/backup`.
+/// Variables that are not set stay as they are.
+fn expand(path: &Path) -> PathBuf {
+    shellexpand::path::full_with_context_no_errors(path, || caches().1, |name| std::env::var_os(name)).into_owned()
+}
+
+/// Returns `XDG_CACHE_HOME` and the home directory.
+fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
+    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home)
 }
 
 /// Returns our own cache directory of a collection: `dupfs/NAME` in the user's cache, NAME derived from where the collection is.

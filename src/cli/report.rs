@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Report {
     verbosity: u8,
     in_background: AtomicBool,
+    quiet_stdout: bool,
     progress: ProgressBar,
 }
 
@@ -24,7 +25,12 @@ impl Report {
             Ok(style) => bar.with_style(style),
             Err(_) => bar, // The template is a constant, which the tests show.
         };
-        Self { verbosity, in_background: AtomicBool::new(false), progress }
+        Self { verbosity, in_background: AtomicBool::new(false), quiet_stdout: false, progress }
+    }
+
+    /// Sends all messages to stderr if `quiet`, for a command whose whole stdout is data.
+    pub fn leaving_stdout(self, quiet: bool) -> Self {
+        Self { quiet_stdout: quiet, ..self }
     }
 
     /// Sends everything to the system's log from now on.
@@ -47,7 +53,7 @@ impl Monitor for Report {
     fn message(&self, level: Level, text: &str) {
         let threshold = match level {
             Level::Error => 0,
-            Level::Warning => 1,
+            Level::Warning => 2,
             Level::Notice => 3,
             Level::Info => 5,
             Level::Debug => 9,
@@ -60,7 +66,7 @@ impl Monitor for Report {
         }
         // Whoever closed the output does not want it; nothing can be said about that either.
         self.progress.suspend(|| match level {
-            Level::Error => drop(writeln!(std::io::stderr(), "{text}")),
+            _ if self.quiet_stdout || level == Level::Error => drop(writeln!(std::io::stderr(), "{text}")),
             _ => drop(writeln!(std::io::stdout(), "{text}")),
         });
     }
