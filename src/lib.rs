@@ -1,4 +1,44 @@
-//! Every backup that duplicity ever made, to be read like a folder.
+//! dupfs, the library: reads the backups that duplicity has made.
+//!
+//! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a file is an extent map
+//! ([`contents`]); a volume is a random-access device ([`volume`]). Each is told on its room's page.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! URL ─► storage ─► collection ─► codec, volume ───► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
+//!        names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
+//!                                 any range of tar   where      ► extent map  as folders  them
+//!                                                                └──────────► restore ─► directory
+//! ```
+//!
+//! Three packages' worth of code: this library (duplicity; no FUSE, no terminal), the crate `dupfs-mount` (FUSE; no duplicity), and the
+//! program (`src/main.rs`, `src/cli/`), where they meet.
+//!
+//! # Floors
+//!
+//! A room imports rooms of lower floors only, through their doors (`mod.rs`); `tests/layers.rs` holds the imports against this
+//! table. Each room has its own `Error`.
+//!
+//! | floor | rooms | what they do |
+//! |---|---|---|
+//! | 9 | `cli` | the program: commands, options, words, exit codes |
+//! | 8 | `history` `restore` | all snapshots as one tree; a snapshot written into a directory |
+//! | 7 | `contents` | the bytes of one version of a file |
+//! | 6 | `catalog` | which set holds each version, and where its bytes lie |
+//! | 5 | `volume` | one volume, open: its members, any range of its plain tar |
+//! | 4 | `collection` | which backups there are, by the names of stored files |
+//! | 3 | `codec` | stored bytes to plain bytes: gzip, OpenPGP |
+//! | 2 | `accounts` `storage` `format` `rsync` | users and groups here; stored files; duplicity's grammars; librsync's deltas |
+//! | 1 | `monitor` | by which the library reports what does not stop it |
+//! | 0 | `model` | nouns without input or output |
+//!
+//! # Invariants
+//! - Wrong, short or missing data is never passed off as good: no byte of a volume counts before the volume's hash has matched its
+//!   manifest, and every byte read later belongs to a chunk that was hashed then.
+//! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
+//! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
+//! - Nothing here writes to a collection, or to duplicity's archive directory.
 
 #![warn(missing_docs)]
 

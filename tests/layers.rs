@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["model"],
     &["monitor"],
-    &["storage", "format", "rsync"],
+    &["accounts", "storage", "format", "rsync"],
     &["codec"],
     &["collection"],
     &["volume"],

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Shows every backup that duplicity ever made as a folder, and restores from it
 #[derive(Debug, Parser)]
 #[command(name = "dupfs", version, infer_long_args = true, infer_subcommands = true, args_override_self = true)]
-#[command(after_help = crate::exit::HELP)]
+#[command(after_help = super::exit::HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

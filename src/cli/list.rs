@@ -1,9 +1,9 @@
 //! `list-current-files`: the paths of a snapshot.
 
-use crate::args::{Common, ListArgs};
-use crate::open;
-use crate::report::Report;
-use crate::status;
+use super::args::{Common, ListArgs};
+use super::open;
+use super::report::Report;
+use super::status;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
 use dupfs::monitor::{Level, Monitor};

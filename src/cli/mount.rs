@@ -1,9 +1,9 @@
 //! `mount`: the history as the mount crate's tree, the library's errors as errnos.
 
-use crate::args::{Common, MountArgs};
-use crate::exit::Failure;
-use crate::open::{self, Opened};
-use crate::report::Report;
+use super::args::{Common, MountArgs};
+use super::exit::Failure;
+use super::open::{self, Opened};
+use super::report::Report;
 use anyhow::Context;
 use dupfs::collection::scan;
 use dupfs::contents::{Contents, File};
@@ -289,7 +289,7 @@ impl Ready {
                         let mut status = 0;
                         // SAFETY: waits for our own child, into a variable of ours.
                         unsafe { libc::waitpid(child, &mut status, 0) };
-                        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { i32::from(crate::exit::EXCEPTION) }
+                        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { i32::from(super::exit::EXCEPTION) }
                     }
                 };
                 std::process::exit(code)

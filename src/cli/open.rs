@@ -1,8 +1,8 @@
 //! From what was typed to an open collection.
 
-use crate::args::Common;
-use crate::exit::Failure;
-use crate::report::Report;
+use super::args::Common;
+use super::exit::Failure;
+use super::report::Report;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};

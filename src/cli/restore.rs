@@ -1,9 +1,9 @@
 //! `restore`: a snapshot, or a part of it, into a directory.
 
-use crate::args::{Common, RestoreArgs};
-use crate::exit::Failure;
-use crate::open;
-use crate::report::Report;
+use super::args::{Common, RestoreArgs};
+use super::exit::Failure;
+use super::open;
+use super::report::Report;
 use dupfs::model::EntryPath;
 use dupfs::restore::{RestoreOptions, restore};
 use std::os::unix::ffi::OsStrExt;

@@ -5,9 +5,9 @@
 //! session that was killed is an incomplete set; duplicity counts it as a set of the chain as long as the archive directory has its
 //! manifest as a `.part` file, since it can go on with it.
 
-use crate::args::{Common, StatusArgs};
-use crate::open::{self, Found};
-use crate::report::Report;
+use super::args::{Common, StatusArgs};
+use super::open::{self, Found};
+use super::report::Report;
 use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile};
 use dupfs::format::Session;
 use dupfs::model::BackupTime;
