@@ -3,6 +3,7 @@
 //! What is asked of it: the session key of a message, certificates, and whole messages. A passphrase goes to it as the first line
 //! of its standard input, before the message, which gpg supports with `--passphrase-fd 0`; so it stands in no argument list, and
 //! no other descriptor has to be inherited. Messages of gpg itself and its machine-readable ones (`[GNUPG:] ...`) come by stderr.
+//! Nothing here has a time limit: pinentry may be waiting for a user.
 
 use super::Cause;
 use super::source::{Source, Stage};
@@ -247,7 +248,7 @@ impl Decryption {
             let ours = |words: &str| {
                 let mut words = words.split(' ');
                 let key = words.next().unwrap_or_default();
-                accept(key, words.last().unwrap_or(key))
+                accept(key, words.next_back().unwrap_or(key))
             };
             if !good || !said.status("VALIDSIG").any(ours) {
                 return Err(Cause::Signature(format!(

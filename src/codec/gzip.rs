@@ -2,7 +2,7 @@
 
 use super::Cause;
 use super::inflate::Inflate;
-use super::source::{LONG, SHORT, Source, Stage, Stored};
+use super::source::{SHORT, Source, Stage, Stored};
 use super::state::{self, Fields, Kind};
 use super::zlib::Wrapping;
 use crate::storage::ReadAt;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 pub(super) struct Gzip(Inflate<Stored>);
 
 impl Gzip {
-    /// Reads from the start.
-    pub fn open(file: Arc<dyn ReadAt>) -> Result<Self, Cause> {
-        Ok(Self(Inflate::new(Stored::new(file, 0, LONG), Wrapping::Gzip)?))
+    /// Reads from the start, `stride` stored bytes at once.
+    pub fn open(file: Arc<dyn ReadAt>, stride: usize) -> Result<Self, Cause> {
+        Ok(Self(Inflate::new(Stored::new(file, 0, stride), Wrapping::Gzip)?))
     }
 
     /// Reads from a seek point on. The member that it lies in is not checked: no part of it can be.

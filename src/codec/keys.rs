@@ -160,8 +160,8 @@ impl Keys {
 
     fn public_session(&self, packet: &PKESK, key: &SecretKey) -> Result<Option<Session>, Cause> {
         if !key.pk_algo().is_supported() {
-            let what = format!("{} key from a file; imported into gpg it can be used", key.pk_algo());
-            return Err(Cause::Unsupported(what));
+            let what = format!("{} keys are of use only when they are imported into gpg", key.pk_algo());
+            return Err(Cause::NoSecretKey(what));
         }
         let mut key = key.clone();
         if !key.has_unencrypted_secret() {

@@ -30,6 +30,36 @@
 //! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of session key packets, 64 KiB a
 //!   signature packet, no compression inside compression but by sequoia (at most 16 deep).
 //!
+//! ```
+//! use dupfs::codec::{Codec, Encoding, Options};
+//! use dupfs::storage::{LocalStorage, ReadAt, Storage, StoredFile};
+//! use std::io::{Read, Write};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+//! # writer.write_all(b"some tar")?;
+//! # std::fs::write(directory.path().join("volume.gz"), writer.finish()?)?;
+//! let storage = Arc::new(LocalStorage::new(directory.path()));
+//! let listed = storage.list()?.remove(0);
+//! let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(storage, listed));
+//!
+//! let codec = Codec::new(Options::default());
+//! let mut decoder = codec.decode(file.clone(), Encoding::Gzip)?;
+//! decoder.collect_seek_points(1 << 20);
+//! let mut plain = Vec::new();
+//! decoder.read_to_end(&mut plain)?;
+//! assert_eq!(plain, b"some tar");
+//!
+//! let points = decoder.take_seek_points();
+//! let mut beginning = [0; 4];
+//! codec.reopen(file, Encoding::Gzip)?.read(&points[0], &mut beginning)?;
+//! assert_eq!(&beginning, b"some");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes (`volume` does), and writing.
 
 mod decoder;
@@ -147,7 +177,7 @@ impl Codec {
     fn stage(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Box<dyn Stage>, Cause> {
         Ok(match encoding {
             Encoding::Plain => Box::new(Stored::new(file, 0, LONG)),
-            Encoding::Gzip => Box::new(Gzip::open(file)?),
+            Encoding::Gzip => Box::new(Gzip::open(file, LONG)?),
             Encoding::OpenPgp => openpgp::open(&self.keys, file)?,
         })
     }
@@ -162,6 +192,15 @@ impl Codec {
         Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
     }
 }
+
+// Decoders go to worker threads, what is reopened is shared between them.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Codec>();
+    shared::<Decoder>();
+    shared::<Reopened>();
+    shared::<Error>();
+};
 
 #[cfg(test)]
 mod testing;

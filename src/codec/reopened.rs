@@ -2,7 +2,7 @@
 
 use super::gzip::Gzip;
 use super::openpgp::Access;
-use super::source::Source;
+use super::source::{SHORT, Source};
 use super::state::{self, Kind};
 use super::{Cause, Codec, Encoding, Error, SeekPoint};
 use crate::storage::ReadAt;
@@ -58,7 +58,7 @@ impl Reopened {
         match (kind, self.encoding) {
             (Kind::Start | Kind::Plain, Encoding::Plain) => self.direct(point.plain, buffer),
             (Kind::Start, _) if point.plain != 0 => Err(Cause::SeekPoint("its place is not the start")),
-            (Kind::Start, Encoding::Gzip) => Gzip::open(self.file.clone())?.fill_exactly(buffer),
+            (Kind::Start, Encoding::Gzip) => Gzip::open(self.file.clone(), SHORT)?.fill_exactly(buffer),
             (Kind::Start, Encoding::OpenPgp) => self.start(buffer),
             (Kind::Spooled, Encoding::OpenPgp) => self.spooled(point.plain, buffer),
             _ => Err(Cause::SeekPoint("it is of a file with another encoding")),
@@ -72,7 +72,7 @@ impl Reopened {
 
     /// Reads a message from its first byte.
     fn start(&self, buffer: &mut [u8]) -> Result<(), Cause> {
-        match self.access.as_ref().map(|access| access.start(self.file.clone(), None)) {
+        match self.access.as_ref().map(|access| access.start(self.file.clone(), SHORT, None)) {
             None | Some(Err(Cause::Unsupported(_))) => self.spooled(0, buffer),
             Some(message) => message?.fill_exactly(buffer),
         }

@@ -76,6 +76,9 @@ impl Message {
                 tag => return Err(Cause::Unsupported(format!("OpenPGP packet with tag {tag} inside the encryption"))),
             }
         }
+        if verifier.is_some() && !signed {
+            return Err(Cause::Signature("it has none".to_owned()));
+        }
         if body.needed()? != b'b' {
             return Err(Cause::Unsupported("literal data that are not binary".to_owned()));
         }

@@ -64,7 +64,7 @@ fn packet(tag: u8, body: &[u8]) -> Option<Packet> {
 
 /// Decodes a message from its start.
 pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, Cause> {
-    let why = match Access::new(keys, &file).and_then(|access| access.start(file.clone(), keys.signer()?)) {
+    let why = match Access::new(keys, &file).and_then(|access| access.start(file.clone(), LONG, keys.signer()?)) {
         Err(Cause::Unsupported(why)) => why,
         Err(cause) => return Err(cause),
         Ok(message) => return Ok(Box::new(message)),
@@ -129,9 +129,9 @@ impl Access {
         Aes::new(self.session.algorithm, &self.session.key).ok_or(Cause::damaged("its session key is invalid"))
     }
 
-    /// Reads from the start; the signature is checked if a signer is demanded.
-    pub fn start(&self, file: Arc<dyn ReadAt>, signer: Option<Signer>) -> Result<Message, Cause> {
-        let decrypt = Decrypt::open(self.head.body(file, LONG), self.aes()?)?;
+    /// Reads from the start, `stride` stored bytes at once; the signature is checked if a signer is demanded.
+    pub fn start(&self, file: Arc<dyn ReadAt>, stride: usize, signer: Option<Signer>) -> Result<Message, Cause> {
+        let decrypt = Decrypt::open(self.head.body(file, stride), self.aes()?)?;
         Message::open(decrypt, self.seal.clone(), signer.map(Verifier::new))
     }
 

@@ -90,18 +90,27 @@ impl DecryptionHelper for Helper {
         for packet in pkesks.iter().cloned().map(Packet::from).chain(skesks.iter().cloned().map(Packet::from)) {
             packets.extend(packet.to_vec()?);
         }
-        let mut open = |session: &Session| decrypt(Some(session.algorithm.into()), &session.key);
+        let mut unsupported = None;
+        let mut open = |session: &Session| {
+            let algorithm = SymmetricAlgorithm::from(session.algorithm);
+            if !algorithm.is_supported() {
+                unsupported = Some(Cause::Unsupported(algorithm.to_string()));
+                return false;
+            }
+            decrypt(Some(algorithm), &session.key)
+        };
         let mut opened = false;
         let found = self.keys.session(&packets, &mut |session| {
             opened = open(session);
             opened
         });
-        match found {
-            Ok(session) if opened || open(&session) => Ok(None),
-            Ok(_) if !skesks.is_empty() => Err(blame(&self.slot, Cause::WrongPassphrase)),
-            Ok(_) => Err(blame(&self.slot, Cause::damaged("its session key does not open it"))),
-            Err(cause) => Err(blame(&self.slot, cause)),
-        }
+        let cause = match found {
+            Ok(session) if opened || open(&session) => return Ok(None),
+            Ok(_) if !skesks.is_empty() => Cause::WrongPassphrase,
+            Ok(_) => Cause::damaged("its session key does not open it"),
+            Err(cause) => cause,
+        };
+        Err(blame(&self.slot, unsupported.unwrap_or(cause)))
     }
 }
 

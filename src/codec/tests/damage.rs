@@ -40,7 +40,7 @@ pub fn encrypt(inner: &[u8], mdc: Mdc) -> Vec<u8> {
 }
 
 /// A literal packet with a length of the given kind.
-fn literal(data: &[u8]) -> Vec<u8> {
+pub fn literal(data: &[u8]) -> Vec<u8> {
     let mut packet = vec![0xcb, 0xff];
     packet.extend_from_slice(&(data.len() as u32 + 6).to_be_bytes());
     packet.extend_from_slice(b"b\0\0\0\0\0");
@@ -135,16 +135,14 @@ fn kinds_that_nobody_reads_here() {
 /// A bomb is long, but that is all: it is read in bounded memory.
 #[test]
 fn bomb() {
-    use std::io::{Read, Write};
+    use std::io::Write;
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(&literal(&vec![0; 50 << 20])).unwrap();
     let inner = [&b"\xa3\x01"[..], &encoder.finish().unwrap()].concat();
     let stored = encrypt(&inner, Mdc::Right);
     assert!(stored.len() < 100 << 10);
-    let decoder = codec("geheim").decode(file(&stored[..]), Encoding::OpenPgp).unwrap();
-    let mut count = 0;
-    decoder.bytes().take(1000).for_each(|b| count += usize::from(b.unwrap() == 0));
-    assert_eq!(count, 1000);
+    let mut decoder = codec("geheim").decode(file(&stored[..]), Encoding::OpenPgp).unwrap();
+    assert_eq!(std::io::copy(&mut decoder, &mut std::io::sink()).unwrap(), 50 << 20);
 }
 
 /// Every message cut anywhere, and with any bit flipped, is an error, or the same data.
@@ -217,7 +215,7 @@ fn points_of_other_messages() {
         assert!(matches!(error.cause, Cause::SeekPoint(_)), "{error}");
     }
     // No plain bytes lie open in a state.
-    let words = |state: &[u8]| plain.windows(12).step_by(50).filter(|w| state.windows(12).any(|s| s == *w)).count();
+    let words = |state: &[u8]| plain.windows(12).step_by(5003).filter(|w| state.windows(12).any(|s| s == *w)).count();
     assert!(points.iter().take(4).all(|p| words(&p.state) == 0));
     // A state that has been changed at all is refused.
     let reopened = codec("geheim").reopen(file(&one[..]), Encoding::OpenPgp).unwrap();

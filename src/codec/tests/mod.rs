@@ -1,6 +1,7 @@
 //! Tests of the whole room, against what gzip and gpg write.
 
 mod damage;
+mod gpg;
 mod gzip;
 mod public;
 mod signed;

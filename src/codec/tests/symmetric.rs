@@ -1,7 +1,8 @@
 //! Messages for a passphrase.
 
-use crate::codec::testing::{GpgHome, check_points, codec, decode, file, fixed, text};
+use crate::codec::testing::{GpgHome, Memory, check_points, codec, decode, file, fixed, text};
 use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
+use crate::storage::ReadAt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,13 +32,17 @@ fn ciphers_and_compressions_of_our_own_reader() {
 #[test]
 fn sizes_around_every_border() {
     let home = GpgHome::new();
-    let borders = [0, 1, 20, 100, 191, 8191, 8192 - 30, 32_768 - 60, 32_768, 65_536];
     let plain = text(70_000);
-    for size in borders.iter().flat_map(|b| (0..48).step_by(7).map(move |i| b + i)) {
+    for size in [0, 1, 186, 187, 8162, 8163, 32_700, 32_768] {
         for compression in ["0", "1"] {
             let stored = home.symmetric(&["--compress-algo", compression, "--s2k-count", "1024"], &plain[..size]);
             check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 7000, &plain[..size]);
         }
+    }
+    for size in [0, 32_768, 65_536].iter().flat_map(|border: &usize| (0..100).map(move |i| (border + i).saturating_sub(60))) {
+        let inner = super::damage::literal(&plain[..size]);
+        let stored = super::damage::encrypt(&inner, super::damage::Mdc::Right);
+        assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain[..size]);
     }
 }
 
@@ -163,4 +168,41 @@ fn session_key_is_found_once() {
         Arc::as_ptr(access.session())
     };
     assert_eq!(key(&codec), key(&codec.clone()));
+}
+
+/// Counts the stored bytes that are read.
+struct Counting(Memory, AtomicUsize);
+
+impl ReadAt for Counting {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, crate::storage::Error> {
+        self.1.fetch_add(buffer.len(), Ordering::SeqCst);
+        self.0.read_at(offset, buffer)
+    }
+}
+
+/// A frame costs the stored bytes it is made of, rounded up to aligned 64 KiB, and no more; opening costs the first 64 KiB.
+#[test]
+fn frames_read_only_what_they_need() {
+    let home = GpgHome::new();
+    let plain = text(3_000_000);
+    let stored = home.symmetric(&["--compress-algo", "0"], &plain);
+    let codec = codec("geheim");
+    let points = check_points(&codec, &stored, Encoding::OpenPgp, 250_000, &plain);
+    let file = Arc::new(Counting(Memory(stored), AtomicUsize::new(0)));
+    let reopened = codec.reopen(file.clone(), Encoding::OpenPgp).unwrap();
+    assert_eq!(file.1.swap(0, Ordering::SeqCst), 64 << 10);
+    for point in &points[1..] {
+        let mut frame = vec![0; 250_000.min(plain.len() - point.plain as usize)];
+        reopened.read(point, &mut frame).unwrap();
+        let read = file.1.swap(0, Ordering::SeqCst);
+        assert!(read <= frame.len() + (3 << 16), "{read} bytes for a frame of {}", frame.len());
+    }
 }
