@@ -246,3 +246,21 @@ fn cache_directory(url: &Url, prefixes: &Prefixes, xdg: Option<&Path>, home: Opt
     let name = blake3::hash(format!("{place}\0{global}\0{archive}\0{manifest}\0{signature}").as_bytes());
     Some(cache.join("dupfs").join(&name.to_hex()[..32]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_expanded_as_far_as_known() {
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        for (typed, expected) in [
+            ("~/x/", home.join("x")),
+            ("$HOME/x", home.join("x")),
+            ("${HOME}", home),
+            ("a~/$DUPFS_NO_SUCH_VARIABLE", PathBuf::from("a~/$DUPFS_NO_SUCH_VARIABLE")),
+        ] {
+            assert_eq!(expand(Path::new(typed)), expected, "{typed}");
+        }
+    }
+}
