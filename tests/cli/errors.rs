@@ -1,0 +1,135 @@
+//! What goes wrong by the user's hand: a sentence on stderr, one of duplicity's exit codes, nothing written.
+
+use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Truth, Version};
+use std::path::Path;
+
+const TIME: i64 = 1_785_585_600;
+
+/// Makes a world with one full set of two files.
+fn world(encoding: Encoding) -> Env {
+    let env = encoding.env();
+    let tree =
+        Tree::new(5).with("dir", Node::directory(6)).with("dir/inner", Node::file("inner", 7)).with("top", Node::file("top", 8));
+    tree.write(None, &env.source());
+    Duplicity::new(&env, Version::Old, encoding).full(TIME);
+    env.clear_caches();
+    env
+}
+
+fn restore(env: &Env, options: &[&str], target: &Path) -> Outcome {
+    Outcome::of(env.dupfs(Encoding::Gzip).arg("restore").args(options).arg(env.url()).arg(target))
+}
+
+/// A restore never overwrites unless told to.
+#[test]
+fn restore_leaves_a_full_directory_alone() {
+    let env = world(Encoding::Gzip);
+    let target = env.fresh("target");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("mine"), "mine").unwrap();
+    std::fs::write(target.join("top"), "mine, too").unwrap();
+    restore(&env, &[], &target).failure(11, &[target.to_str().unwrap()]);
+    assert_eq!(std::fs::read(target.join("top")).unwrap(), b"mine, too");
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 2);
+
+    restore(&env, &["--force"], &target).success();
+    assert_eq!(std::fs::read(target.join("top")).unwrap(), b"top");
+    assert_eq!(std::fs::read(target.join("mine")).unwrap(), b"mine");
+}
+
+#[test]
+fn restore_of_a_part() {
+    let env = world(Encoding::Gzip);
+    for (number, option) in ["--path-to-restore", "--file-to-restore", "-r"].into_iter().enumerate() {
+        let file = env.fresh(&format!("not there/file-{number}"));
+        restore(&env, &[option, "dir/inner"], &file).success();
+        assert_eq!(std::fs::read(&file).unwrap(), b"inner");
+    }
+    let directory = env.fresh("directory");
+    restore(&env, &["--path-to-restore", "/dir/"], &directory).success();
+    assert_eq!(Truth::record(&directory).0.len(), 2);
+}
+
+#[test]
+fn restore_of_an_unknown_path() {
+    let env = world(Encoding::Gzip);
+    let target = env.fresh("target");
+    restore(&env, &["--path-to-restore", "dir/nope"], &target).failure(19, &["dir/nope"]);
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_wrong_passphrase() {
+    let env = world(Encoding::Symmetric);
+    let target = env.fresh("target");
+    let run = |arguments: &[&str], target: Option<&Path>| {
+        let mut command = env.dupfs(Encoding::Symmetric);
+        Outcome::of(command.env("PASSPHRASE", "wrong").args(arguments).arg(env.url()).args(target))
+    };
+    run(&["restore"], Some(&target)).failure(31, &["passphrase"]);
+    assert!(!target.exists());
+    run(&["list-current-files"], None).failure(31, &["passphrase"]);
+    run(&["mount"], Some(&env.mountpoint())).failure(31, &["passphrase"]);
+}
+
+#[test]
+fn no_passphrase_and_no_terminal() {
+    let env = world(Encoding::Symmetric);
+    let mut command = env.dupfs(Encoding::Symmetric);
+    let outcome = Outcome::of(command.env_remove("PASSPHRASE").arg("list-current-files").arg(env.url()));
+    assert!(matches!(outcome.code, 30 | 31), "{outcome}");
+    assert!(outcome.stderr.to_lowercase().contains("passphrase"), "{outcome}");
+}
+
+#[test]
+fn a_wrong_command_line() {
+    let env = world(Encoding::Gzip);
+    let target = env.fresh("target");
+    let run = |arguments: &[&str]| Outcome::of(env.dupfs(Encoding::Gzip).args(arguments));
+    run(&["restore", "--no-such-option", &env.url(), target.to_str().unwrap()]).failure(2, &["--no-such-option"]);
+    run(&["restore", &env.url()]).failure(2, &[]);
+    run(&["--time", "yesterdayish", "restore", &env.url(), target.to_str().unwrap()]).failure(2, &["yesterdayish"]);
+    run(&["no-such-command"]).failure(2, &["no-such-command"]);
+    run(&[]).failure(2, &[]);
+    run(&["list-current-files", "gopher://somewhere/else"]).failure(23, &["gopher"]);
+    assert!(!target.exists());
+}
+
+#[test]
+fn an_empty_collection() {
+    let env = Env::new();
+    let target = env.fresh("target");
+    restore(&env, &[], &target).failure(30, &[env.store().to_str().unwrap()]);
+    assert!(!target.exists());
+    env.ask(Encoding::Gzip, &["list-current-files"]).failure(30, &[env.store().to_str().unwrap()]);
+}
+
+#[test]
+fn options_stand_anywhere() {
+    let env = world(Encoding::Gzip);
+    let url = env.url();
+    let expected = env.ask(Encoding::Gzip, &["list-current-files"]).success().stdout;
+    for line in [
+        vec!["-v2", "list-current-files", "-t", "now", &url],
+        vec!["list-current-files", &url, "--restore-time=now", "--num-retries", "2"],
+    ] {
+        assert_eq!(Outcome::of(env.dupfs(Encoding::Gzip).args(line)).success().stdout, expected);
+    }
+}
+
+/// The original's archive directory serves where the collection's own metadata is gone or cannot be opened, and is left as it is.
+#[test]
+fn an_archive_directory_is_read_and_never_written() {
+    let env = Encoding::Symmetric.env();
+    Tree::new(5).with("top", Node::file("top", 8)).write(None, &env.source());
+    Duplicity::new(&env, Version::Old, Encoding::Symmetric).full(TIME);
+    let archive = env.cache().join("duplicity");
+    let before = Truth::record(&archive);
+    env.ask(Encoding::Symmetric, &["list-current-files"]).success();
+    env.restore(Encoding::Symmetric, TIME, &env.fresh("target")).success();
+    assert_eq!(Truth::record(&archive), before);
+
+    let mut command = env.dupfs(Encoding::Symmetric);
+    let listed = Outcome::of(command.arg("list-current-files").arg("--archive-dir").arg(&archive).arg(env.url())).success();
+    assert!(listed.stdout.ends_with(" top\n"), "{listed}");
+}

@@ -1,0 +1,112 @@
+//! `list-current-files` and `collection-status` against the words of duplicity 0.8.22.
+
+use crate::support::{Duplicity, Encoding, Env, Flavour, History, Outcome, Version};
+
+const START: i64 = 1_785_585_600;
+
+/// Makes a world with two chains, three sets and two, an hour apart; local time has a daylight saving.
+fn world(encoding: Encoding, seed: u64) -> Env {
+    let env = encoding.env().zone("Europe/Berlin");
+    let mut history = History::new(seed, Flavour::Small);
+    let mut before = None;
+    for number in 0..5 {
+        history.tree.write(before.as_ref(), &env.source());
+        let action = if number % 3 == 0 { "full" } else { "incremental" };
+        Duplicity::new(&env, Version::Old, encoding).backup(action, START + 3600 * number, &[]);
+        before = Some(history.tree.clone());
+        history.edit(5);
+    }
+    env
+}
+
+/// Fails unless both programs say the same on stdout; what only the original can know of its own works is left out.
+#[track_caller]
+fn same_words(env: &Env, encoding: Encoding, action: &str, options: &[&str]) {
+    let original = Duplicity::new(env, Version::Old, encoding).ask(action, options).success();
+    let arguments = [&[action], options].concat();
+    let ours = env.ask(encoding, &arguments).success();
+    let told = |outcome: &Outcome| {
+        let about_works =
+            ["Connecting with backend:", "Archive dir:", "Local and Remote metadata", "Synchronizing remote", "Copying "];
+        let lines = outcome.stdout.lines().filter(|line| !about_works.iter().any(|start| line.starts_with(start)));
+        lines.map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&ours), told(&original), "{action} {options:?}");
+}
+
+#[test]
+fn files_are_listed_as_the_original_does() {
+    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+        let env = world(encoding, 21);
+        same_words(&env, encoding, "list-current-files", &[]);
+        for number in 0..5 {
+            same_words(&env, encoding, "list-current-files", &["--time", &(START + 3600 * number).to_string()]);
+        }
+        same_words(&env, encoding, "list-current-files", &["--time", "2026-08-01T15:30:00+02:00"]);
+        env.clear_caches();
+        let all = env.ask(encoding, &["list-current-files"]).success();
+        assert_eq!(all.stdout, env.ask(encoding, &["list-current-files"]).success().stdout, "with and without a catalog");
+    }
+}
+
+#[test]
+fn a_time_before_the_first_backup_is_the_first() {
+    let env = world(Encoding::Gzip, 22);
+    let early = env.ask(Encoding::Gzip, &["list-current-files", "--time", &(START - 5).to_string()]).success();
+    let first = env.ask(Encoding::Gzip, &["list-current-files", "--time", &START.to_string()]).success();
+    let files =
+        |outcome: &Outcome| outcome.stdout.lines().filter(|line| line.contains(" 20")).map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(files(&early), files(&first));
+}
+
+#[test]
+fn the_status_is_told_as_the_original_does() {
+    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+        let env = world(encoding, 23);
+        same_words(&env, encoding, "collection-status", &[]);
+    }
+    let env = Env::new();
+    same_words(&env, Encoding::Gzip, "collection-status", &[]);
+}
+
+#[test]
+fn the_status_of_incomplete_collections_is_told_as_the_original_does() {
+    for gone in [
+        "inc.20260801T120000Z.to.20260801T130000Z.manifest",
+        "inc.20260801T150000Z.to.20260801T160000Z.manifest",
+        "full.20260801T150000Z.",
+    ] {
+        let env = world(Encoding::Gzip, 24);
+        env.clear_caches();
+        let files: Vec<_> = std::fs::read_dir(env.store()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let matching: Vec<_> = files.iter().filter(|file| file.to_str().unwrap().contains(gone)).collect();
+        assert!(!matching.is_empty(), "{gone}: {files:?}");
+        matching.into_iter().for_each(|file| std::fs::remove_file(file).unwrap());
+        same_words(&env, Encoding::Gzip, "collection-status", &[]);
+    }
+}
+
+/// Returns the JSON values on stdout, one or one a line.
+fn json(outcome: Outcome) -> Vec<serde_json::Value> {
+    let values = serde_json::Deserializer::from_str(&outcome.stdout).into_iter();
+    values.map(|value| value.unwrap_or_else(|e| panic!("{e}: {}", outcome.stdout))).collect()
+}
+
+#[test]
+fn json_says_the_same() {
+    let env = world(Encoding::Gzip, 25);
+    let listed = json(env.ask(Encoding::Gzip, &["list-current-files", "--json"]).success());
+    let listed = if let [serde_json::Value::Array(entries)] = &listed[..] { entries.clone() } else { listed };
+    let plain = env.ask(Encoding::Gzip, &["list-current-files"]).success().stdout;
+    let plain: Vec<_> =
+        plain.lines().filter(|line| line.get(24..25) == Some(" ") && !line.starts_with("L")).map(|line| &line[25..]).collect();
+    assert_eq!(listed.iter().map(|entry| entry["path"].as_str().unwrap()).collect::<Vec<_>>(), plain);
+
+    let status = json(env.ask(Encoding::Gzip, &["collection-status", "--json"]).success());
+    let text = serde_json::to_string(&status).unwrap();
+    for hour in 12..17 {
+        let spellings =
+            [format!("20260801T{hour}0000Z"), format!("2026-08-01T{hour}:00:00"), (START + 3600 * (hour - 12)).to_string()];
+        assert!(spellings.iter().any(|time| text.contains(time)), "no set of {hour}:00 UTC in {text}");
+    }
+}
