@@ -58,7 +58,8 @@ impl Part {
     /// Prints bytes for the database: flags, pieces, then per extent its length and kind, and where it starts as the distance
     /// from the end of the last one of its kind. Numbers are LEB128, distances zigzag.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![DELTA * self.is_delta as u8 | CONTENT * self.is_content as u8 | LAST * self.is_last as u8];
+        let flags = [(self.is_delta, DELTA), (self.is_content, CONTENT), (self.is_last, LAST)];
+        let mut bytes = vec![flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum()];
         put(&mut bytes, self.pieces.start);
         put(&mut bytes, self.pieces.end - self.pieces.start);
         let (mut volume_end, mut copied_end, mut last_volume) = (0u64, 0u64, 0u32);

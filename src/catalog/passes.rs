@@ -108,7 +108,7 @@ impl Catalog {
             }
         });
         let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
-        let (parts, complaints) = run.finish(described.last_piece.is_none())?;
+        let Told { parts, complaints } = run.finish(described.last_piece.is_none())?;
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
@@ -148,6 +148,13 @@ struct VolumeRun<'a> {
     complaints: Vec<String>,
     current: Option<Current>,
     trouble: Option<Error>,
+}
+
+/// What the members of a volume have told.
+struct Told {
+    parts: Vec<(VersionId, Part)>,
+    /// What is wrong with single paths.
+    complaints: Vec<String>,
 }
 
 /// The version whose members are coming in.
@@ -247,11 +254,11 @@ impl<'a> VolumeRun<'a> {
         self.parts.push((version, part));
     }
 
-    fn finish(mut self, is_last: bool) -> Result<(Vec<(VersionId, Part)>, Vec<String>), Error> {
+    fn finish(mut self, is_last: bool) -> Result<Told, Error> {
         self.flush(is_last);
         match self.trouble {
             Some(error) => Err(error),
-            None => Ok((self.parts, self.complaints)),
+            None => Ok(Told { parts: self.parts, complaints: self.complaints }),
         }
     }
 }

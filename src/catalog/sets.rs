@@ -275,7 +275,7 @@ impl Catalog {
         let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         let parse = |file: Arc<dyn ReadAt>, encoding| -> Result<Manifest, Cause> {
             let decoder = self.codec.decode(file, encoding)?;
-            Ok(Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(typed)?)
+            Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(typed)
         };
         let local = self.local_copy.as_ref().and_then(|copy| copy.manifest(set.session));
         let manifest = match local.and_then(|local| parse(Arc::new(local.file.clone()), local.encoding).ok()) {

@@ -255,7 +255,7 @@ pub fn prepare(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let mut prepared = Vec::new();
     let mut rest = arguments.into_iter();
     prepared.extend(rest.next());
-    if by_mount || by_fuse && !rest.as_slice().first().is_some_and(|first| first == "mount") {
+    if by_mount || by_fuse && rest.as_slice().first().is_none_or(|first| first != "mount") {
         prepared.push("mount".into());
     }
     let is_mount = prepared.len() > 1 || rest.as_slice().first().is_some_and(|first| first == "mount");

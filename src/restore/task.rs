@@ -51,6 +51,8 @@ pub enum Outcome {
     Complete(Task),
     /// The version below has the rest.
     Waiting(Task),
+    /// It cannot be completed.
+    Failed(Task),
 }
 
 impl Task {
@@ -109,10 +111,7 @@ impl Task {
     }
 
     /// The version has come in whole.
-    ///
-    /// # Errors
-    /// The task, which has failed.
-    pub fn end(mut self) -> Result<Outcome, Self> {
+    pub fn end(mut self) -> Outcome {
         let mut below = Vec::new();
         if let Some(delta) = self.delta.take() {
             below = delta.below;
@@ -124,10 +123,10 @@ impl Task {
             self.fail(format!("a delta copies beyond the {} bytes of the file below", self.wanted.position()));
         }
         if self.failure.is_some() {
-            return Err(self);
+            return Outcome::Failed(self);
         }
         self.wanted = Wanted::ranges(below);
-        Ok(if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) })
+        if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) }
     }
 
     /// Gives up, for the first reason given.

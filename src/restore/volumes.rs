@@ -18,6 +18,9 @@ use std::sync::{Mutex, MutexGuard};
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
 
+/// The way from a volume to the next for a file that continues there.
+type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
+
 /// Brings the content of all expected files to the target.
 pub struct VolumeRound<'a> {
     catalog: &'a Catalog,
@@ -125,7 +128,7 @@ impl<'a> VolumeRound<'a> {
         };
         let volumes: Vec<u32> = manifest.volumes_below(base).iter().map(|volume| volume.number).collect();
         // From each volume to the next goes the file that continues there, if any.
-        let links: Vec<(Sender<Option<Task>>, Receiver<Option<Task>>)> = volumes.iter().map(|_| bounded(1)).collect();
+        let links: Vec<Link> = volumes.iter().map(|_| bounded(1)).collect();
         let next = AtomicUsize::new(0);
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
         std::thread::scope(|scope| {
@@ -295,8 +298,8 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     /// A version has come in whole.
     fn end(&mut self, task: Task) {
         match task.end() {
-            Err(task) => self.round.give_up(task, self.place),
-            Ok(Outcome::Complete(task)) => {
+            Outcome::Failed(task) => self.round.give_up(task, self.place),
+            Outcome::Complete(task) => {
                 let path = task.temporary.path().clone();
                 match self.place.complete(task.temporary, &task.entry) {
                     Ok(()) => {
@@ -308,7 +311,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
                     }
                 }
             }
-            Ok(Outcome::Waiting(mut task)) => match self.version_below(task.version) {
+            Outcome::Waiting(mut task) => match self.version_below(task.version) {
                 Some(below) => {
                     task.temporary.close();
                     self.put_off.push(below);
