@@ -110,7 +110,7 @@ fn options_stand_anywhere() {
     let url = env.url();
     let expected = env.ask(Encoding::Gzip, &["list-current-files"]).success().stdout;
     for line in [
-        vec!["-v2", "list-current-files", "-t", "now", &url],
+        vec!["-v4", "list-current-files", "-t", "now", &url],
         vec!["list-current-files", &url, "--restore-time=now", "--num-retries", "2"],
     ] {
         assert_eq!(Outcome::of(env.dupfs(Encoding::Gzip).args(line)).success().stdout, expected);

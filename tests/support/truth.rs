@@ -123,6 +123,11 @@ impl Truth {
 }
 
 impl Seen {
+    /// Returns the content alone, metadata all zero.
+    pub fn bare(&self) -> Self {
+        Self { content: self.content.clone(), mode: 0, uid: 0, gid: 0, mtime: 0 }
+    }
+
     fn of(node: &Node) -> Self {
         let content = match &node.kind {
             Kind::Directory => Content::Directory,
