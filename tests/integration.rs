@@ -23,3 +23,6 @@ mod reference;
 
 /// Broken collections: what still works, what is said.
 mod damage;
+
+/// Work counted on a recording storage: files read, bytes fetched, frames decoded.
+mod counted;

@@ -1,0 +1,169 @@
+//! Work is counted, not timed: which stored files are read, how often, and how much of them is decoded.
+
+use crate::support::{Duplicity, Encoding, Env, Node, Tree, Version};
+use dupfs::accounts::Accounts;
+use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
+use dupfs::codec::{Codec, Options, PassphraseSource};
+use dupfs::collection::{Collection, scan};
+use dupfs::contents::Contents;
+use dupfs::format::Prefixes;
+use dupfs::history::{HistoryTree, TimeTemplate};
+use dupfs::model::{EntryKind, EntryPath};
+use dupfs::monitor::Silent;
+use dupfs::restore::{RestoreOptions, restore};
+use dupfs::storage::{Call, LocalStorage, RecordingStorage, Storage};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One run of the program, in this process, with a storage that notes every call.
+struct Run {
+    storage: Arc<RecordingStorage>,
+    collection: Collection,
+    codec: Arc<Codec>,
+    catalog: Arc<Catalog>,
+}
+
+impl Run {
+    /// Opens the collection in `store` with the catalog in `cache`.
+    fn new(store: &Path, cache: &Path) -> Self {
+        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(store))));
+        let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
+        let codec = Arc::new(Codec::new(Options { passphrase, ..Options::default() }));
+        let catalog = Arc::new(
+            Catalog::open(CatalogOptions {
+                directory: Some(cache.to_path_buf()),
+                storage: storage.clone(),
+                codec: codec.clone(),
+                local_copy: None,
+                monitor: Arc::new(Silent),
+            })
+            .unwrap(),
+        );
+        let collection = scan(&storage.list().unwrap(), &Prefixes::default());
+        catalog.set_collection(&collection).unwrap();
+        Self { storage, collection, codec, catalog }
+    }
+
+    /// Returns the tree at the end of one set of the only chain.
+    fn snapshot(&self, position: u32) -> Snapshot {
+        self.catalog.snapshot(&self.catalog.chains()[0], position).unwrap()
+    }
+
+    /// Returns how many bytes of each stored file have been asked for since the last time.
+    fn bytes_read(&self) -> BTreeMap<String, u64> {
+        let mut bytes = BTreeMap::new();
+        for call in self.storage.take_calls() {
+            if let Call::Read { name, length, .. } = call {
+                *bytes.entry(name).or_default() += length as u64;
+            }
+        }
+        bytes
+    }
+}
+
+/// Bytes that no compressor makes smaller.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Writes a full set and increments of a file of `size` bytes, of which each increment changes 100 bytes somewhere, and of some
+/// small files; returns the content of the file at each time.
+fn history(env: &Env, encoding: Encoding, size: usize, increments: usize) -> Vec<Vec<u8>> {
+    let duplicity = Duplicity::new(env, Version::Old, encoding);
+    let mut content = noise(size, 0);
+    let mut before: Option<Tree> = None;
+    let mut contents = Vec::new();
+    for number in 0..=increments {
+        let time = 1_700_000_000 + number as i64 * 1000;
+        if number > 0 {
+            let at = (size / (increments + 1)) * number;
+            content[at..at + 100].copy_from_slice(&noise(100, number as u64));
+        }
+        let mut tree = Tree::new(time).with("big", Node::file(content.clone(), time));
+        for small in 0..30 {
+            tree = tree.with(format!("small{small:02}"), Node::file(noise(3000, small), 1_600_000_000));
+        }
+        tree.write(before.as_ref(), &env.source());
+        duplicity.backup(if number == 0 { "full" } else { "incremental" }, time, &["--volsize", "5"]);
+        before = Some(tree);
+        contents.push(content.clone());
+    }
+    contents
+}
+
+#[test]
+fn a_warm_mount_reads_no_signature_file_and_no_volume() {
+    let env = Env::new();
+    history(&env, Encoding::Symmetric, 300_000, 2);
+    let cache = env.fresh("catalog");
+    let walk = |run: &Run| {
+        let contents = Arc::new(Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25));
+        let tree = HistoryTree::new(contents, Accounts::new(false), None, TimeTemplate::default());
+        for snapshot in tree.list(1, None, 100).unwrap().into_iter().filter(|item| item.kind == EntryKind::Directory) {
+            for item in tree.list(snapshot.inode, None, 100).unwrap() {
+                // With sizes: as `ls -l` does.
+                if let Some(found) = tree.look_up(snapshot.inode, &item.name).unwrap() {
+                    tree.attributes(found.attributes.inode).unwrap();
+                }
+            }
+        }
+    };
+    let cold = Run::new(&env.store(), &cache);
+    walk(&cold);
+    assert_eq!(cold.bytes_read().keys().filter(|name| name.contains("sigtar")).count(), 3);
+    drop(cold);
+    let warm = Run::new(&env.store(), &cache);
+    walk(&warm);
+    assert_eq!(warm.storage.take_calls(), [Call::List]);
+}
+
+#[test]
+fn a_small_read_under_twenty_increments_decodes_only_what_it_needs() {
+    let env = Env::new();
+    let size = 64 << 20;
+    let contents = history(&env, Encoding::Symmetric, size, 20);
+    let run = Run::new(&env.store(), &env.fresh("catalog"));
+    let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+    let snapshot = run.snapshot(10);
+    let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+    let file = reader.open(&snapshot.chain, &big).unwrap();
+    assert_eq!(file.size(), size as u64);
+    run.storage.take_calls();
+    let decoded = reader.volumes().frames_decoded();
+    let mut buffer = vec![0; 4096];
+    let at = size / 2 + 12345;
+    assert_eq!(reader.read(&file, at as u64, &mut buffer).unwrap(), 4096);
+    assert_eq!(buffer, contents[10][at..at + 4096]);
+    assert!(reader.volumes().frames_decoded() - decoded <= 2, "two frames, should the range lie across their border");
+    // A frame of noise is as long stored as plain, and chunks are read whole; each volume opened shows its head, too.
+    let bytes: u64 = run.bytes_read().values().sum();
+    assert!(bytes < 4 << 20, "{bytes} bytes for 4096");
+}
+
+#[test]
+fn a_restore_decodes_each_volume_exactly_once() {
+    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+        let env = Env::new();
+        let contents = history(&env, encoding, 12 << 20, 3);
+        let run = Run::new(&env.store(), &env.fresh("catalog"));
+        let snapshot = run.snapshot(3);
+        run.storage.take_calls();
+        let target = env.fresh("restored");
+        let accounts = Accounts::new(false);
+        let options = RestoreOptions::default();
+        let summary = restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+        assert_eq!((summary.delivered, summary.failed), (32, 0));
+        assert!(std::fs::read(target.join("big")).unwrap() == contents[3]);
+        let read = run.bytes_read();
+        let volumes: Vec<_> = run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values()).collect();
+        assert!(volumes.len() > 5, "the full set has several volumes");
+        for volume in volumes {
+            // Once for the hash, before anything of it is believed, and once to decode it.
+            let (size, read) = (volume.listed.size, read[&volume.listed.name]);
+            assert!((2 * size..2 * size + (1 << 20)).contains(&read), "{} of {size} bytes: {read} read", volume.listed.name);
+        }
+    }
+}
