@@ -3,7 +3,6 @@
 
 use crate::support::{Content, Duplicity, Encoding, Env, Mounted, Node, Outcome, PASSPHRASE, Random, Tree, Truth, Version};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What is done to a stored file.
@@ -131,7 +130,7 @@ impl Base {
             if kind.starts_with(b"multivol_") {
                 path.truncate(path.iter().rposition(|&b| b == b'/').unwrap());
             }
-            if entry.bytes().next().is_some() {
+            if entry.size() > 0 {
                 paths.insert(text(&path));
             }
         }
@@ -213,7 +212,8 @@ fn check_mount(base: &Base, place: Place, hit: &BTreeSet<String>, swapped: bool,
             Place::SignatureFile | Place::Manifest => {}
         }
         for path in &failed {
-            (truth.0.remove(path), seen.0.remove(path));
+            truth.0.remove(path);
+            seen.0.remove(path);
         }
         if swapped && (broken..3).contains(&number) {
             truth = contents_in_both(&truth, &seen);

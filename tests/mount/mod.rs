@@ -76,7 +76,6 @@ fn tools_agree_with_the_source() {
     let (env, trees) = world(Encoding::Gzip);
     let mounted = Mounted::new(&env, Encoding::Gzip);
     let newest = mounted.at(trees.last().unwrap().0);
-    Outcome::of(env.command("diff").args(["-r", "--no-dereference"]).arg(env.source()).arg(&newest).env("LC_ALL", "C"));
     let from = |directory: &std::path::Path| format!("{}/", directory.display());
     let mut rsync = env.command("rsync");
     rsync.args(["-aHn", "--checksum", "--delete", "--itemize-changes", "--omit-link-times", "--devices", "--specials"]);

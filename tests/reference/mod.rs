@@ -29,7 +29,7 @@ fn save(env: &Env, seed: u64, model: &Model) {
     let mut before = None;
     for (number, (time, full, tree)) in model.iter().enumerate() {
         tree.write(before, &env.source());
-        let version = if (seed as usize + number) % 3 == 0 { Version::New } else { Version::Old };
+        let version = if (seed as usize + number).is_multiple_of(3) { Version::New } else { Version::Old };
         let duplicity = Duplicity::new(env, version, Encoding::Gzip);
         if *full {
             duplicity.full(*time)

@@ -32,5 +32,5 @@ pub use keys::Keys;
 pub use mounted::{Mounted, is_mounted};
 pub use random::Random;
 pub use tree::{Kind, Node, Tree};
-pub use truth::{Content, Path, Truth, assert_same, differences};
+pub use truth::{Content, Path, Truth, assert_same};
 pub use user::NOBODY;

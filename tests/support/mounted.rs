@@ -52,11 +52,6 @@ impl Mounted {
         &self.point
     }
 
-    /// Returns the process that serves the mount.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Returns all that the program has said so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

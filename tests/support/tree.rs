@@ -81,12 +81,6 @@ impl Tree {
         self
     }
 
-    /// Returns the paths below `path`, itself left out.
-    pub fn below(&self, path: &[u8]) -> Vec<Path> {
-        let inside = |p: &Path| !p.is_empty() && *p != path && (path.is_empty() || lies_below(p, path));
-        self.0.keys().filter(|p| inside(p)).cloned().collect()
-    }
-
     /// Makes the directory `place` equal to this tree, given that it equals `before` now (or is missing).
     ///
     /// Works from directory to directory, so paths may be longer than the kernel takes in one call.

@@ -226,7 +226,7 @@ impl std::fmt::Debug for Content {
 }
 
 /// Returns a line for each path in which the two differ: expected first, actual second.
-pub fn differences(expected: &Truth, actual: &Truth) -> Vec<String> {
+fn differences(expected: &Truth, actual: &Truth) -> Vec<String> {
     let missing = expected.0.keys().filter(|path| !actual.0.contains_key(*path)).map(|path| format!("missing: {}", show(path)));
     let extra = actual.0.keys().filter(|path| !expected.0.contains_key(*path)).map(|path| format!("extra:   {}", show(path)));
     let changed = expected.0.iter().filter_map(|(path, expected)| {
