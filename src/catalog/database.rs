@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 /// Connections that are kept open for readers.
-const READERS: usize = 8;
+const READERS: usize = 4;
 
 /// A pool of connections to one database, in a file or, when that cannot be had, in memory.
 pub struct Database {
@@ -80,7 +80,7 @@ impl Database {
         connection.busy_timeout(Duration::from_secs(60))?;
         // Derived data: a power cut may cost it, so nothing waits for the disk. WAL keeps it sound when a process is killed.
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192; PRAGMA mmap_size = 1073741824;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);
         match schema::prepare(&connection)? {

@@ -22,8 +22,10 @@
 //! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well.
 //! - Where the database cannot be written, everything goes on in memory.
 
+mod chains;
 mod database;
 mod fill;
+mod lines;
 mod parts;
 mod passes;
 mod query;
@@ -32,10 +34,11 @@ mod seeks;
 mod sets;
 mod snapshot;
 
+pub use chains::Chain;
 pub use parts::{Extent, Part};
 pub use passes::{PassListener, append_commands};
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
-pub use sets::{Catalog, CatalogOptions, Chain};
+pub use sets::{Catalog, CatalogOptions};
 pub use snapshot::{Snapshot, Walk};
 
 use std::path::PathBuf;

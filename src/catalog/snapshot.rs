@@ -1,8 +1,9 @@
 //! [`Snapshot`]: the tree as it stood at one time.
 
 use super::Error;
+use super::chains::Chain;
 use super::query::{self, DirectoryId, Version};
-use super::sets::{Catalog, Chain};
+use super::sets::Catalog;
 use crate::model::EntryPath;
 use std::sync::Arc;
 

@@ -174,9 +174,9 @@ pub struct Common {
     /// Wait so many seconds between tries
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
     pub backend_retry_delay: u64,
-    /// End each request of the mount with an error after so many seconds
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
-    pub timeout: u64,
+    /// End each request of the mount with an error after so many seconds; 300 if not given
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
     /// Folder for temporary files
     #[arg(long, global = true, value_name = "DIR")]
     pub tempdir: Option<PathBuf>,

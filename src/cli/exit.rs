@@ -1,6 +1,6 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
-use dupfs::{catalog, codec, restore, storage};
+use dupfs::{codec, restore, storage, volume};
 
 /// The end of every help text.
 pub const HELP: &str = "Exit codes: 0 done; 2 bad command line; 11 target not empty; 19 path not in the backup; 20 nothing to restore; \
@@ -49,14 +49,34 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };
     }
-    if let Some(error) = cause.downcast_ref::<storage::Error>() {
-        return Some(match error.kind {
-            storage::ErrorKind::BadUrl => 23,
-            storage::ErrorKind::Permission => 51,
-            storage::ErrorKind::NotFound => 52,
-            storage::ErrorKind::Other => 50,
-        });
+    if let Some(error) = cause.downcast_ref::<volume::Error>() {
+        return match error {
+            volume::Error::Hash { .. } | volume::Error::NoHash(_) => Some(21),
+            volume::Error::Decode(error) => codec_code(&error.cause),
+            volume::Error::Storage(error) => Some(storage_code(error)),
+            volume::Error::Members { .. } | volume::Error::Outline { .. } | volume::Error::Stopped => None,
+        };
     }
-    let _ = std::any::type_name::<(catalog::Error, codec::Error)>();
-    None
+    if let Some(error) = cause.downcast_ref::<codec::Error>() {
+        return codec_code(&error.cause);
+    }
+    cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+fn codec_code(cause: &codec::Cause) -> Option<u8> {
+    match cause {
+        codec::Cause::WrongPassphrase | codec::Cause::NoSecretKey(_) | codec::Cause::Gpg(_) => Some(31),
+        codec::Cause::Signature(_) => Some(22),
+        codec::Cause::Storage(error) => Some(storage_code(error)),
+        _ => None,
+    }
+}
+
+fn storage_code(error: &storage::Error) -> u8 {
+    match error.kind {
+        storage::ErrorKind::BadUrl => 23,
+        storage::ErrorKind::Permission => 51,
+        storage::ErrorKind::NotFound => 52,
+        storage::ErrorKind::Other => 50,
+    }
 }

@@ -23,12 +23,16 @@ use std::time::Duration;
 /// Volumes whose session keys are derived before somebody needs them: what the reader keeps open.
 const PREPARED_VOLUMES: usize = 32;
 
+/// Seconds until a request ends in an error: the first look into a large volume far away takes a while.
+const TIMEOUT: u64 = 300;
+
 /// Mounts, and serves until it is unmounted.
 pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     let template = match &arguments.time_template {
         Some(text) => TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?,
         None => TimeTemplate::default(),
     };
+    bound_memory();
     // Before the first thread is started: a fork keeps only the thread that calls it.
     let ready = match arguments.foreground {
         true => None,
@@ -48,7 +52,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     let options = Options {
         name: arguments.url.clone(),
         allow_other: arguments.allow_other,
-        timeout: Duration::from_secs(common.timeout.max(1)),
+        timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),
         log: Arc::new(move |text| log.message(Level::Warning, text)),
         ..Options::default()
     };
@@ -65,6 +69,16 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         watch(&opened, &tree, refresh)
     })?;
     Ok(mount.wait()?)
+}
+
+/// Keeps the allocator from holding memory back for each of the many threads, and from keeping large blocks that were given back.
+fn bound_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes two numbers, and no other thread is running yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
+    }
 }
 
 fn stored_bytes(opened: &Opened) -> u64 {

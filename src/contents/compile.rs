@@ -75,7 +75,7 @@ impl Contents {
         for (position, part) in layers.into_iter().rev() {
             map = apply(&map, position, &part).ok_or_else(|| Error::Content {
                 path: self.path_for_message(version),
-                cause: "its delta copies beyond the file below".into(),
+                cause: "its delta copies beyond the file below, or makes more pieces than can be kept".into(),
             })?;
         }
         Ok(map)

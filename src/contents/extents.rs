@@ -1,5 +1,8 @@
 //! [`ExtentMap`]: a flat list of (length, volume, offset); slicing, adding up.
 
+/// Pieces that one map may have, some 500 MB of them: a file of 1 TiB in members of 64 KiB, as duplicity cuts it.
+const MOST_PIECES: usize = 1 << 24;
+
 /// Consecutive bytes of a file that lie consecutively in one volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
@@ -32,12 +35,14 @@ impl ExtentMap {
         self.pieces.capacity() * size_of::<Piece>() + self.ends.capacity() * size_of::<u64>() + size_of::<Self>()
     }
 
-    /// Appends a piece, as part of the last one where it goes on right behind it; `None` if the file would pass 2^64 bytes.
+    /// Appends a piece, as part of the last one where it goes on right behind it; `None` if the file would pass 2^64 bytes, or has
+    /// more pieces than are kept: a few deltas that copy the same ranges again and again can ask for any number.
     pub fn push(&mut self, piece: Piece) -> Option<()> {
         if piece.length == 0 {
             return Some(());
         }
         let end = self.size().checked_add(piece.length)?;
+        let is_full = self.pieces.len() == MOST_PIECES;
         match (self.pieces.last_mut(), self.ends.last_mut()) {
             (Some(last), Some(last_end))
                 if (last.position, last.volume) == (piece.position, piece.volume)
@@ -46,6 +51,7 @@ impl ExtentMap {
                 last.length += piece.length;
                 *last_end = end;
             }
+            _ if is_full => return None,
             _ => {
                 self.pieces.push(piece);
                 self.ends.push(end);

@@ -4,7 +4,7 @@ use super::Error;
 use super::bits::Bits;
 use super::target::{Place, Target, is_full};
 use super::task::{Failure, Outcome, Task};
-use crate::catalog::{Catalog, PassListener, Snapshot, Version, VersionId};
+use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::Monitor;
@@ -17,6 +17,9 @@ use std::sync::{Mutex, MutexGuard};
 
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
+
+/// Sets whose keys are derived ahead, and volumes in each.
+const KEYS_AHEAD: usize = 4;
 
 /// The way from a volume to the next for a file that continues there.
 type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
@@ -80,18 +83,50 @@ impl<'a> VolumeRound<'a> {
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
-        for position in (0..sets).rev() {
-            let before = self.done.load(Ordering::Relaxed);
-            self.set(position, base)?;
-            if let Some(cause) = lock(&self.full).take() {
-                self.drop_waiting();
-                return Err(self.target.full(cause));
+        let (ask, asked) = bounded(KEYS_AHEAD);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.open_ahead(base, sets, &asked));
+            let result = (0..sets).rev().try_for_each(|position| {
+                // Lets the keys get one set further; a thread that has ended needs no more.
+                let _ = ask.try_send(());
+                let before = self.done.load(Ordering::Relaxed);
+                self.set(position, base)?;
+                if let Some(cause) = lock(&self.full).take() {
+                    return Err(self.target.full(cause));
+                }
+                self.done.store(before + stored(position), Ordering::Relaxed);
+                self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
+                Ok(())
+            });
+            drop(ask);
+            self.drop_waiting();
+            result
+        })
+    }
+
+    /// Reads the manifests, and derives the session keys of the first volumes, of a few sets ahead: with a passphrase each takes
+    /// longer than decoding a small set, and one core is enough for most of the rest.
+    fn open_ahead(&self, base: &EntryPath, sets: u32, asked: &Receiver<()>) {
+        for (ahead, position) in (0..sets).rev().enumerate() {
+            if self.stop.load(Ordering::Relaxed) || ahead > KEYS_AHEAD && asked.recv().is_err() {
+                return;
             }
-            self.done.store(before + stored(position), Ordering::Relaxed);
-            self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
+            // What cannot be opened is told when it is needed.
+            if self.is_needed(position).unwrap_or(false)
+                && let Ok(manifest) = self.catalog.manifest(&self.snapshot.chain, position)
+            {
+                for volume in manifest.volumes_below(base).iter().take(KEYS_AHEAD) {
+                    self.catalog.prepare_volume(&self.snapshot.chain, position, volume.number);
+                }
+            }
         }
-        self.drop_waiting();
-        Ok(())
+    }
+
+    /// Tells whether a set has a version that is still wanted. Of those that wait, not all are known before their time.
+    fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
+        let versions = self.catalog.versions_of(&self.snapshot.chain, position)?;
+        let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
+        Ok(waits || self.expected.any(versions))
     }
 
     /// Returns why an expected file is not in the target; `None` if it is.
@@ -114,9 +149,7 @@ impl<'a> VolumeRound<'a> {
     }
 
     fn set(&self, position: u32, base: &EntryPath) -> Result<(), Error> {
-        let versions = self.catalog.versions_of(&self.snapshot.chain, position)?;
-        let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
-        if !waits && !self.expected.any(versions) {
+        if !self.is_needed(position)? {
             return Ok(());
         }
         let manifest = match self.catalog.manifest(&self.snapshot.chain, position) {
