@@ -2,7 +2,7 @@
 
 use super::chains::{Chain, filled_sets, identity};
 use super::fill::{Line, SetWriter};
-use super::sets::{Catalog, set_at};
+use super::catalog::{Catalog, set_at};
 use super::{Error, VersionId};
 use crate::codec;
 use crate::collection::BackupSet;

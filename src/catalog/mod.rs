@@ -31,14 +31,15 @@ mod passes;
 mod query;
 mod schema;
 mod seeks;
-mod sets;
+#[expect(clippy::module_inception, reason = "the noun of the room")]
+mod catalog;
 mod snapshot;
 
 pub use chains::Chain;
 pub use parts::{Extent, Part};
 pub use passes::{PassListener, append_commands};
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
-pub use sets::{Catalog, CatalogOptions};
+pub use catalog::{Catalog, CatalogOptions};
 pub use snapshot::{Snapshot, Walk};
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::chains::Chain;
 use super::query::{self, DirectoryId, VersionId};
-use super::sets::{Catalog, TRY_AGAIN, set_at};
+use super::catalog::{Catalog, TRY_AGAIN, set_at};
 use super::{Error, Extent, Part, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;

@@ -3,7 +3,7 @@
 use super::Error;
 use super::chains::Chain;
 use super::query::{self, DirectoryId, Version};
-use super::sets::Catalog;
+use super::catalog::Catalog;
 use crate::model::EntryPath;
 use std::sync::Arc;
 

@@ -2,22 +2,20 @@
 
 use super::chains::{Chain, assign, filled_sets};
 use super::database::Database;
-use super::fill::{Line, SetWriter};
 use super::lines::{Cause, typed};
-use super::query::{self, MAX_CHAIN, MAX_POSITION, Owners};
+use super::query::{self, Owners};
 use super::{Error, Snapshot, Version, VersionId};
-use crate::codec::{self, Codec};
-use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::{self, Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
+use crate::codec::Codec;
+use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
+use crate::format::Manifest;
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
-use crate::volume::{Event, VolumeKey, VolumeSource};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crate::volume::{VolumeKey, VolumeSource};
 use rusqlite::Connection;
 use std::collections::{HashMap, HashSet};
 use std::io::BufReader;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
