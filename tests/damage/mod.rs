@@ -1,6 +1,8 @@
 //! Broken collections, a table of action × place × encoding: reads that need what is broken fail, all others are right, wrong
 //! bytes are never shown; a restore leaves nothing wrong behind and names what it could not deliver.
 
+mod hostile;
+
 use crate::support::{Content, Duplicity, Encoding, Env, Mounted, Node, Outcome, PASSPHRASE, Random, Tree, Truth, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

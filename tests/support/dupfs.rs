@@ -101,6 +101,11 @@ impl Env {
         Outcome::of(&mut command)
     }
 
+    /// Runs `dupfs` in this world with plain arguments, the URL, and a target directory.
+    pub fn ask_to(&self, encoding: Encoding, arguments: &[&str], target: &Path) -> Outcome {
+        Outcome::of(self.dupfs(encoding).args(arguments).arg(self.url()).arg(target))
+    }
+
     /// Runs `dupfs` in this world with plain arguments, then the URL.
     pub fn ask(&self, encoding: Encoding, arguments: &[&str]) -> Outcome {
         Outcome::of(self.dupfs(encoding).args(arguments).arg(self.url()))

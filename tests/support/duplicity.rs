@@ -138,6 +138,16 @@ impl<'a> Duplicity<'a> {
         self
     }
 
+    /// Saves the source tree as `.` from inside it, which leaves the most room for long paths.
+    pub fn backup_from_inside(&self, action: &str, time: i64) -> &Self {
+        let outcome = self.run(|command| {
+            command.current_dir(self.env.source()).args([action, "--current-time", &time.to_string()]);
+            command.args(self.encoding.writing()).arg(".").arg(self.env.url());
+        });
+        assert_eq!(outcome.code, 0, "{:?} {action} at {time}: {outcome}", self.version);
+        self
+    }
+
     /// Restores the state of a time to a directory.
     pub fn restore(&self, time: i64, target: &Path) -> &Self {
         let outcome = self.run(|command| {
