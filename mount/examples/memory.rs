@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use dupfs_mount::{Error, Options, mount, unmount_on_signals};
+use dupfs_mount::{Caught, Error, Options, mount};
 
 #[path = "../tests/memory/mod.rs"]
 #[allow(dead_code)]
@@ -13,8 +13,9 @@ mod memory;
 
 fn serve(mountpoint: &str, allow_other: bool) -> Result<(), Error> {
     let options = Options { allow_other, log: Arc::new(|line| eprintln!("{line}")), ..Options::default() };
+    let caught = Caught::new()?;
     let mount = mount(memory::Memory::sample(), Path::new(mountpoint), &options)?;
-    unmount_on_signals(&mount)?;
+    caught.unmount(&mount)?;
     println!("mounted");
     mount.wait()
 }

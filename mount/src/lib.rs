@@ -42,5 +42,5 @@ mod wire;
 
 pub use errno::Errno;
 pub use error::Error;
-pub use session::{Log, Mount, Options, mount, unmount_on_signals};
+pub use session::{Caught, Log, Mount, Options, mount};
 pub use tree::{Attributes, FOREVER, Item, Kind, Lookup, Node, ROOT, Totals, Tree};

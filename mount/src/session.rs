@@ -201,22 +201,35 @@ fn describe(error: &dyn std::error::Error) -> String {
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Unmounts on SIGINT, SIGTERM and SIGHUP, from now on and until the mount is gone; the second signal no longer waits for open
-/// files. Afterwards these signals end the process again.
-///
-/// # Errors
-/// [`Error::Signals`].
-pub fn unmount_on_signals(mount: &Mount) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
-    let inner = Arc::downgrade(&mount.0);
-    let listen = move || {
-        for signal in signals.forever() {
-            match inner.upgrade() {
-                Some(inner) => inner.unmount_and_log(),
-                None => drop(signal_hook::low_level::emulate_default_handler(signal)),
+/// SIGINT, SIGTERM and SIGHUP, caught: they no longer end the process, but wait for [`Caught::unmount`].
+pub struct Caught(Signals);
+
+impl Caught {
+    /// Catches the signals from now on. To be called just before [`mount()`], so that none can end the process with the mount
+    /// standing and nobody to serve it.
+    ///
+    /// # Errors
+    /// [`Error::Signals`].
+    pub fn new() -> Result<Self, Error> {
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map(Self).map_err(Error::Signals)
+    }
+
+    /// Unmounts on each of these signals, those that came already too, until the mount is gone; the second one no longer waits
+    /// for open files. Afterwards they end the process again.
+    ///
+    /// # Errors
+    /// [`Error::Signals`].
+    pub fn unmount(mut self, mount: &Mount) -> Result<(), Error> {
+        let inner = Arc::downgrade(&mount.0);
+        let listen = move || {
+            for signal in self.0.forever() {
+                match inner.upgrade() {
+                    Some(inner) => inner.unmount_and_log(),
+                    None => drop(signal_hook::low_level::emulate_default_handler(signal)),
+                }
             }
-        }
-    };
-    thread::Builder::new().name("fuse-signals".into()).spawn(listen).map_err(Error::Signals)?;
-    Ok(())
+        };
+        thread::Builder::new().name("fuse-signals".into()).spawn(listen).map_err(Error::Signals)?;
+        Ok(())
+    }
 }

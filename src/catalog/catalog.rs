@@ -2,7 +2,7 @@
 
 use super::chains::{Chain, assign, filled_sets};
 use super::database::Database;
-use super::lines::{Cause, typed};
+use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners};
 use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::Codec;
@@ -130,7 +130,10 @@ impl Catalog {
             Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
                 let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
-                self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+                // Without the key nothing can be read at all: whoever asked gets the error, and that is enough.
+                if !is_locked(&error) {
+                    self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+                }
                 filled.trouble = Some((Instant::now(), Arc::new(error)));
             }
             Err(error) => return Err(error),
@@ -144,6 +147,11 @@ impl Catalog {
             Ok(filled) if filled.trouble.is_some() => filled.sets as usize,
             _ => chain.sets.len(),
         }
+    }
+
+    /// Tells whether the rows of all sets of a chain are there.
+    pub fn is_filled(&self, chain: &Chain) -> bool {
+        chain.filled.try_lock().is_ok_and(|filled| filled.sets as usize == chain.sets.len())
     }
 
     /// Returns the tree at the end of one set, if its rows are there or can be filled in.

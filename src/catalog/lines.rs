@@ -1,8 +1,8 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
+use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, filled_sets, identity};
 use super::fill::{Line, SetWriter};
-use super::catalog::{Catalog, set_at};
 use super::{Error, VersionId};
 use crate::codec;
 use crate::collection::BackupSet;
@@ -148,7 +148,7 @@ pub(super) fn typed(error: format::Error) -> Cause {
 }
 
 /// Tells whether a set could be read if only there were the right key, so that nothing else of it can be read either.
-fn is_locked(error: &Error) -> bool {
+pub(super) fn is_locked(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
     cause.is_some_and(|error| {
         use codec::Cause::{NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};

@@ -50,6 +50,11 @@ impl Part {
         self.is_content && self.is_last && self.pieces.start <= 1
     }
 
+    /// Returns the size of the version, if this is all of it.
+    pub fn size(&self) -> Option<u64> {
+        self.is_whole_version().then(|| self.length())
+    }
+
     /// Returns the number of bytes in the extents.
     pub fn length(&self) -> u64 {
         self.extents.iter().map(|extent| extent.length()).sum()
@@ -109,6 +114,27 @@ impl Part {
             });
         }
         Some(part)
+    }
+}
+
+/// The parts of one volume, as the database will have them, end to end: a volume may hold a million small files.
+#[derive(Default)]
+pub struct PackedParts {
+    rows: Vec<(super::VersionId, Option<u64>, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl PackedParts {
+    /// Appends the part of one version.
+    pub fn push(&mut self, version: super::VersionId, part: &Part) {
+        self.bytes.extend(part.encode());
+        self.rows.push((version, part.size(), self.bytes.len()));
+    }
+
+    /// Returns version, encoded part, and the version's size where the part tells it.
+    pub fn iter(&self) -> impl Iterator<Item = (super::VersionId, &[u8], Option<u64>)> {
+        let starts = std::iter::once(0).chain(self.rows.iter().map(|(_, _, end)| *end));
+        self.rows.iter().zip(starts).map(|((version, size, end), start)| (*version, &self.bytes[start..*end], *size))
     }
 }
 

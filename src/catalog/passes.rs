@@ -1,8 +1,9 @@
 //! Level 2: what the first pass over a volume tells, kept as [`Part`]s.
 
-use super::chains::Chain;
-use super::query::{self, DirectoryId, VersionId};
 use super::catalog::{Catalog, TRY_AGAIN, set_at};
+use super::chains::Chain;
+use super::parts::PackedParts;
+use super::query::{self, DirectoryId, VersionId};
 use super::{Error, Extent, Part, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;
@@ -145,7 +146,7 @@ impl Catalog {
 struct VolumeRun<'a> {
     cursor: Cursor<'a>,
     number: u32,
-    parts: Vec<(VersionId, Part)>,
+    parts: PackedParts,
     complaints: Vec<String>,
     current: Option<Current>,
     trouble: Option<Error>,
@@ -153,7 +154,7 @@ struct VolumeRun<'a> {
 
 /// What the members of a volume have told.
 struct Told {
-    parts: Vec<(VersionId, Part)>,
+    parts: PackedParts,
     /// What is wrong with single paths.
     complaints: Vec<String>,
 }
@@ -175,7 +176,7 @@ struct Current {
 impl<'a> VolumeRun<'a> {
     fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32, number: u32) -> Self {
         let cursor = Cursor { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None };
-        Self { cursor, number, parts: Vec::new(), complaints: Vec::new(), current: None, trouble: None }
+        Self { cursor, number, parts: PackedParts::default(), complaints: Vec::new(), current: None, trouble: None }
     }
 
     fn member(&mut self, member: &Member) -> Option<VersionId> {
@@ -252,7 +253,7 @@ impl<'a> VolumeRun<'a> {
             }
             (part.extents, part.is_content) = (content, true);
         }
-        self.parts.push((version, part));
+        self.parts.push(version, &part);
     }
 
     fn finish(mut self, is_last: bool) -> Result<Told, Error> {

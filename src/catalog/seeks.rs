@@ -1,6 +1,7 @@
 //! Outlines of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
 
 use super::database::Database;
+use super::parts::PackedParts;
 use super::{Error, Part, VersionId};
 use crate::codec::SeekPoint;
 use crate::volume::{Outline, OutlineStore, VolumeKey};
@@ -57,7 +58,7 @@ pub fn save(
     connection: &Connection,
     volume: VolumeKey,
     (outline, points): (&Outline, &[SeekPoint]),
-    parts: &[(VersionId, Part)],
+    parts: &PackedParts,
 ) -> Result<(), Error> {
     let (set, number) = ((volume >> 32) as i64, (volume & 0xffff_ffff) as i64);
     if is_passed(connection, volume)? {
@@ -68,8 +69,8 @@ pub fn save(
     for (number, point) in points.iter().enumerate() {
         frame.execute((volume as i64, number as i64, point.plain as i64, &point.state))?;
     }
-    for (version, part) in parts {
-        save_part(connection, *version, number, part)?;
+    for (version, bytes, size) in parts.iter() {
+        save_packed(connection, version, number, bytes, size)?;
     }
     connection.execute(
         "INSERT OR REPLACE INTO volumes(id, set_id, number, plain_length, stored_length, chunks) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
@@ -80,13 +81,15 @@ pub fn save(
 
 /// Keeps one part, and the size of its version where the part tells it.
 pub fn save_part(connection: &Connection, version: VersionId, number: i64, part: &Part) -> Result<(), Error> {
-    connection.prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?.execute((
-        version,
-        number,
-        part.encode(),
-    ))?;
-    if part.is_whole_version() {
-        connection.prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?.execute((version, part.length() as i64))?;
+    save_packed(connection, version, number, &part.encode(), part.size())
+}
+
+fn save_packed(connection: &Connection, version: VersionId, number: i64, bytes: &[u8], size: Option<u64>) -> Result<(), Error> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?
+        .execute((version, number, bytes))?;
+    if let Some(size) = size {
+        connection.prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?.execute((version, size as i64))?;
     }
     Ok(())
 }

@@ -32,7 +32,6 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         Some(text) => TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?,
         None => TimeTemplate::default(),
     };
-    bound_memory();
     // Before the first thread is started: a fork keeps only the thread that calls it.
     let ready = match arguments.foreground {
         true => None,
@@ -57,8 +56,9 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         ..Options::default()
     };
     let served = Served { tree: tree.clone(), refresh: arguments.refresh, catalog_bytes: stored_bytes(&opened) };
+    let caught = dupfs_mount::Caught::new()?;
     let mount = dupfs_mount::mount(served, &arguments.directory, &options)?;
-    dupfs_mount::unmount_on_signals(&mount)?;
+    caught.unmount(&mount)?;
     if let Some(ready) = ready {
         report.go_to_background();
         ready.tell()?;
@@ -69,16 +69,6 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         watch(&opened, &tree, refresh)
     })?;
     Ok(mount.wait()?)
-}
-
-/// Keeps the allocator from holding memory back for each of the many threads, and from keeping large blocks that were given back.
-fn bound_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two numbers, and no other thread is running yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
-    }
 }
 
 fn stored_bytes(opened: &Opened) -> u64 {

@@ -12,9 +12,10 @@ use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -179,6 +180,22 @@ pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
     scan(&listing.unwrap_or_default(), prefixes)
 }
 
+/// The passphrase from the environment.
+static PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
+
+/// Takes the passphrases out of the environment, so that no program that we run inherits them. To be called before any thread is
+/// started.
+pub fn take_passphrases() -> anyhow::Result<()> {
+    let taken = std::env::var_os("PASSPHRASE").map(OsString::into_string).transpose();
+    let taken = taken.map_err(|_| Failure::CommandLine("PASSPHRASE is not valid UTF-8".into()))?;
+    PASSPHRASE.get_or_init(|| taken.map(Zeroizing::new));
+    for name in ["PASSPHRASE", "SIGN_PASSPHRASE"] {
+        // SAFETY: no other thread is running that could read the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+    Ok(())
+}
+
 /// Returns the accounts that owners are looked up in.
 pub fn accounts(common: &Common) -> Accounts {
     Accounts::new(common.numeric_owner)
@@ -190,11 +207,11 @@ fn sign_key(common: &Common) -> Option<&String> {
 
 fn codec_options(common: &Common) -> anyhow::Result<Options> {
     let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
-    let passphrase = match std::env::var("PASSPHRASE") {
-        Ok(passphrase) => PassphraseSource::Fixed(Zeroizing::new(passphrase)),
+    let passphrase = match PASSPHRASE.get().cloned().flatten() {
+        Some(passphrase) => PassphraseSource::Fixed(passphrase),
         // gpg-agent knows or asks.
-        Err(_) if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
-        Err(_) => PassphraseSource::Ask(Arc::new(ask)),
+        None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
+        None => PassphraseSource::Ask(Arc::new(ask)),
     };
     let tempdir = match common.tempdir.as_deref().map(expand) {
         Some(tempdir) if !tempdir.is_dir() => {

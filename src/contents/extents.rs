@@ -3,6 +3,9 @@
 /// Pieces that one map may have, some 500 MB of them: a file of 1 TiB in members of 64 KiB, as duplicity cuts it.
 const MOST_PIECES: usize = 1 << 24;
 
+/// What a map costs besides its lists, in a cache: itself, the cache's own entry, and what the allocator adds.
+const BESIDES: usize = 256;
+
 /// Consecutive bytes of a file that lie consecutively in one volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
@@ -32,7 +35,7 @@ impl ExtentMap {
 
     /// Returns about how much memory the map takes, in bytes.
     pub fn weight(&self) -> usize {
-        self.pieces.capacity() * size_of::<Piece>() + self.ends.capacity() * size_of::<u64>() + size_of::<Self>()
+        self.pieces.capacity() * size_of::<Piece>() + self.ends.capacity() * size_of::<u64>() + BESIDES
     }
 
     /// Appends a piece, as part of the last one where it goes on right behind it; `None` if the file would pass 2^64 bytes, or has

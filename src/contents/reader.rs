@@ -7,8 +7,8 @@ use crate::volume::VolumeReader;
 use lru::LruCache;
 use std::sync::{Arc, Mutex};
 
-/// Compiled maps that are kept: 32 MiB, some 800,000 pieces.
-const MAP_BYTES: usize = 32 * 1024 * 1024;
+/// Compiled maps that are kept, in bytes: some 200,000 pieces, or 20,000 small files.
+const MAP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Sizes and bytes of versions. All methods may be called from many threads at once.
 pub struct Contents {

@@ -35,6 +35,9 @@ use crate::model::EntryPath;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
+/// Blocks that are taken: a million volumes of the default size are 200 TB.
+const MOST_VOLUMES: usize = 1 << 20;
+
 /// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then some.
 const MOST_LINE: u64 = 1024 * 1024;
 use std::ops::Range;
@@ -236,6 +239,9 @@ impl Parser {
         if let Some(block) = self.block.take() {
             let (first, first_piece) = block.first.ok_or("the volume before has no starting path")?;
             let (last, last_piece) = block.last.ok_or("the volume before has no ending path")?;
+            if self.volumes.len() == MOST_VOLUMES {
+                return Err("more volumes than any backup has");
+            }
             self.volumes.push(ManifestVolume { number: block.number, first, first_piece, last, last_piece, hash: block.hash });
         }
         Ok(())

@@ -288,13 +288,24 @@ impl HistoryTree {
         items.extend(names.sorted.iter().map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
-            kind: EntryKind::Directory,
+            kind: self.root_kind(snapshot),
             found: None,
         }));
         items.sort_by(|a, b| a.name.cmp(&b.name));
         items.retain(|item| after.is_none_or(|after| item.name.as_slice() > after));
         items.truncate(limit);
         items
+    }
+
+    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken for a directory as long as the
+    /// catalog does not know.
+    fn root_kind(&self, named: &SnapshotName) -> EntryKind {
+        if !self.catalog().is_filled(&named.chain) {
+            return EntryKind::Directory;
+        }
+        let snapshot = Snapshot { chain: named.chain.clone(), position: named.position };
+        let root = snapshot.root(self.catalog()).ok().flatten();
+        root.and_then(|root| root.entry().map(|entry| entry.kind.clone())).unwrap_or(EntryKind::Directory)
     }
 
     fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {

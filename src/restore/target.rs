@@ -321,11 +321,6 @@ impl Temporary {
         }
     }
 
-    /// Returns the path of the file in the snapshot.
-    pub fn path(&self) -> &EntryPath {
-        &self.path
-    }
-
     /// Closes it until [`Place::resume`], so that any number may wait.
     pub fn close(&mut self) {
         self.file = None;

@@ -233,7 +233,7 @@ struct VolumeRun<'r, 'a> {
     /// The last member's path, and its file if it is wanted.
     current: Option<(EntryPath, Option<Task>)>,
     /// Files of this volume that got their names, or wait; void if the volume turns out to be bad.
-    completed: Vec<(VersionId, EntryPath)>,
+    completed: Vec<VersionId>,
     put_off: Vec<VersionId>,
     /// The member that comes in is one too many for its path.
     skip: bool,
@@ -281,11 +281,14 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
             task.fail(cause.to_string());
             self.round.give_up(task, self.place);
         }
-        for (goal, path) in self.completed.drain(..) {
+        for goal in self.completed.drain(..) {
             self.round.delivered.clear(goal.number());
             lock(&self.round.failures).insert(goal, cause.to_string());
-            // Reported as not delivered in any case.
-            let _ = self.place.remove(&path);
+            let version = self.round.catalog.version(goal);
+            if let Ok(path) = version.and_then(|version| self.round.catalog.path(&version)) {
+                // Reported as not delivered in any case.
+                let _ = self.place.remove(&path);
+            }
         }
     }
 
@@ -332,18 +335,15 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     fn end(&mut self, task: Task) {
         match task.end() {
             Outcome::Failed(task) => self.round.give_up(task, self.place),
-            Outcome::Complete(task) => {
-                let path = task.temporary.path().clone();
-                match self.place.complete(task.temporary, &task.entry) {
-                    Ok(()) => {
-                        self.round.delivered.set(task.goal.number());
-                        self.completed.push((task.goal, path));
-                    }
-                    Err(cause) => {
-                        lock(&self.round.failures).insert(task.goal, cause.to_string());
-                    }
+            Outcome::Complete(task) => match self.place.complete(task.temporary, &task.entry) {
+                Ok(()) => {
+                    self.round.delivered.set(task.goal.number());
+                    self.completed.push(task.goal);
                 }
-            }
+                Err(cause) => {
+                    lock(&self.round.failures).insert(task.goal, cause.to_string());
+                }
+            },
             Outcome::Waiting(mut task) => match self.version_below(task.version) {
                 Some(below) => {
                     task.temporary.close();

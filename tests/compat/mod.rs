@@ -4,6 +4,7 @@
 //! A failure names its seed; `DUPFS_SEED=n` plays only that one, `DUPFS_LONG=n` plays n seeds instead of a few.
 
 mod long_paths;
+mod spellings;
 
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Truth, Version, assert_same};
 use std::collections::BTreeMap;
