@@ -1,8 +1,8 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
+use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, filled_sets, identity};
 use super::fill::{Line, SetWriter};
-use super::catalog::{Catalog, set_at};
 use super::{Error, VersionId};
 use crate::codec;
 use crate::collection::BackupSet;

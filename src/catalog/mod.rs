@@ -22,6 +22,8 @@
 //! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well.
 //! - Where the database cannot be written, everything goes on in memory.
 
+#[expect(clippy::module_inception, reason = "the noun of the room")]
+mod catalog;
 mod chains;
 mod database;
 mod fill;
@@ -31,15 +33,13 @@ mod passes;
 mod query;
 mod schema;
 mod seeks;
-#[expect(clippy::module_inception, reason = "the noun of the room")]
-mod catalog;
 mod snapshot;
 
+pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
 pub use parts::{Extent, Part};
 pub use passes::{PassListener, append_commands};
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
-pub use catalog::{Catalog, CatalogOptions};
 pub use snapshot::{Snapshot, Walk};
 
 use std::path::PathBuf;

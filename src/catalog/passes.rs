@@ -1,8 +1,8 @@
 //! Level 2: what the first pass over a volume tells, kept as [`Part`]s.
 
+use super::catalog::{Catalog, TRY_AGAIN, set_at};
 use super::chains::Chain;
 use super::query::{self, DirectoryId, VersionId};
-use super::catalog::{Catalog, TRY_AGAIN, set_at};
 use super::{Error, Extent, Part, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;

@@ -1,9 +1,9 @@
 //! [`Snapshot`]: the tree as it stood at one time.
 
 use super::Error;
+use super::catalog::Catalog;
 use super::chains::Chain;
 use super::query::{self, DirectoryId, Version};
-use super::catalog::Catalog;
 use crate::model::EntryPath;
 use std::sync::Arc;
 
