@@ -7,7 +7,7 @@ use super::query::{self, Owners};
 use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::Codec;
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::Manifest;
+use crate::format::{Encoding, Manifest};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
@@ -272,11 +272,12 @@ impl Catalog {
         })
     }
 
-    /// Derives the session key of a volume, so that whoever decodes it soon need not. What goes wrong is told then.
-    pub fn prepare_volume(&self, chain: &Chain, position: u32, number: u32) {
-        if let Ok(source) = self.volume(chain, position, number) {
-            let _ = self.codec.reopen(Arc::new(source.file), source.encoding);
-        }
+    /// Derives the session keys of encrypted files together, which takes a fraction of the time of one by one. What goes wrong is
+    /// told when a file is decoded.
+    pub fn unlock<'a>(&self, files: impl Iterator<Item = &'a SetFile>) {
+        let encrypted = files.filter(|file| file.encoding == Encoding::OpenPgp);
+        let files: Vec<Arc<dyn ReadAt>> = encrypted.map(|file| Arc::new(self.stored(file)) as Arc<dyn ReadAt>).collect();
+        self.codec.unlock(&files);
     }
 
     /// Says something, but only once in the life of this catalog.

@@ -20,6 +20,8 @@ use std::sync::Arc;
 const BATCH: usize = 512;
 /// Batches that may wait for the writer, per signature file.
 const WAITING: usize = 16;
+/// Signature files whose session keys are derived together.
+const KEYS_TOGETHER: usize = 16;
 /// Signature files that are decoded at the same time.
 const AHEAD: usize = 2;
 
@@ -30,6 +32,10 @@ impl Catalog {
         std::thread::scope(|scope| {
             let (mut receivers, mut started) = (std::collections::VecDeque::new(), first);
             for position in first..chain.sets.len() {
+                if (position - first).is_multiple_of(KEYS_TOGETHER) {
+                    let coming = chain.sets[position..].iter().take(KEYS_TOGETHER);
+                    self.unlock(coming.filter(|set| !self.has_local_signatures(set)).filter_map(|set| set.signatures.as_ref()));
+                }
                 while started < chain.sets.len() && started < position + AHEAD {
                     let (sender, receiver) = bounded(WAITING);
                     let number = started as u32;
@@ -43,6 +49,10 @@ impl Catalog {
             }
             Ok(())
         })
+    }
+
+    fn has_local_signatures(&self, set: &BackupSet) -> bool {
+        self.local_copy.as_ref().is_some_and(|copy| copy.signatures(set.session).is_some())
     }
 
     /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong.

@@ -112,9 +112,11 @@ fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     let sets = chain.sets.iter().enumerate().rev();
     let volumes = sets.flat_map(|(position, set)| {
         let encrypted = set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
-        encrypted.map(move |(number, _)| (position as u32, *number))
+        encrypted.map(move |(number, volume)| (position as u32, *number, volume))
     });
-    for (position, number) in volumes.take(PREPARED_VOLUMES) {
+    let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).collect();
+    opened.catalog.unlock(volumes.iter().map(|(_, _, volume)| *volume));
+    for (position, number, _) in volumes {
         // A volume without first pass, or a bad one, is for whoever reads it to hear of.
         if let Ok(source) = opened.catalog.volume(&chain, position, number) {
             let _ = contents.volumes().prepare(&source);

@@ -8,7 +8,7 @@ use super::gpg::{Gpg, first_line};
 use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
 use super::{Cause, PassphraseSource};
 use openpgp::crypto::{Password, SessionKey};
-use openpgp::packet::{PKESK, SKESK, key};
+use openpgp::packet::{PKESK, SKESK, key, skesk::SKESK4};
 use openpgp::types::SymmetricAlgorithm;
 use openpgp::{Cert, Packet};
 use sequoia_openpgp as openpgp;
@@ -33,11 +33,14 @@ impl Session {
 /// A value that is made at most once, and made anew only after a failure.
 type Once<T> = Arc<Mutex<Option<T>>>;
 
+/// Where a session key is kept: locked while somebody looks for it.
+pub(super) type Cell = Once<Arc<Session>>;
+
 pub(super) struct Keys {
     pub gpg: Gpg,
     source: PassphraseSource,
     passphrase: Once<Option<Arc<Zeroizing<String>>>>,
-    sessions: Mutex<HashMap<blake3::Hash, Once<Arc<Session>>>>,
+    sessions: Mutex<HashMap<blake3::Hash, Cell>>,
     secret_keyring: Option<PathBuf>,
     secret_keys: Once<Arc<Vec<SecretKey>>>,
     sign_key: Option<String>,
@@ -78,6 +81,11 @@ impl Keys {
         })
     }
 
+    /// Returns the passphrase as gpg would take it.
+    pub fn password(&self) -> Result<Password, Cause> {
+        Ok(Password::from(first_line(&self.passphrase()?.ok_or(Cause::NoPassphrase)?)))
+    }
+
     /// Returns the key that has to have signed, if any has to.
     pub fn signer(&self) -> Result<Option<Signer>, Cause> {
         let Some(id) = &self.sign_key else { return Ok(None) };
@@ -86,8 +94,12 @@ impl Keys {
 
     /// Returns the session key in `packets` (tags 1 and 3). `opens` tells whether a candidate is the right one.
     pub fn session(&self, packets: &[u8], opens: Try) -> Result<Arc<Session>, Cause> {
-        let cell = lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone();
-        once(&cell, || self.find(packets, opens).map(Arc::new))
+        once(&self.cell(packets), || self.find(packets, opens).map(Arc::new))
+    }
+
+    /// Returns where the session key in `packets` is kept, or will be.
+    pub fn cell(&self, packets: &[u8]) -> Cell {
+        lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone()
     }
 
     fn find(&self, packets: &[u8], opens: Try) -> Result<Session, Cause> {
@@ -119,8 +131,7 @@ impl Keys {
     }
 
     fn by_passphrase(&self, packets: &[SKESK], opens: Try) -> Result<Session, Cause> {
-        let passphrase = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
-        let passphrase = Password::from(first_line(&passphrase));
+        let passphrase = self.password()?;
         let mut refusal = Cause::WrongPassphrase;
         for packet in packets {
             match symmetric_session(packet, &passphrase) {
@@ -165,8 +176,7 @@ impl Keys {
         }
         let mut key = key.clone();
         if !key.has_unencrypted_secret() {
-            let passphrase = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
-            match key.decrypt_secret(&Password::from(first_line(&passphrase))) {
+            match key.decrypt_secret(&self.password()?) {
                 Ok(open) => key = open,
                 Err(_) => return Err(Cause::WrongPassphrase),
             }
@@ -187,19 +197,26 @@ fn symmetric_session(packet: &SKESK, passphrase: &Password) -> openpgp::Result<S
     let SKESK::V4(packet) = packet else {
         return Err(openpgp::Error::InvalidOperation("session key packet of another version than 4".to_owned()).into());
     };
-    let algorithm = u8::from(packet.symmetric_algo());
     let key = s2k::derive(packet.s2k(), passphrase, packet.symmetric_algo().key_size()?)?;
+    if let Some(session) = session_in(packet, key)? {
+        return Ok(session);
+    }
+    let (algorithm, key) = packet.decrypt(passphrase)?;
+    Ok(Session { algorithm: algorithm.into(), key })
+}
+
+/// Opens the session key with the key that the passphrase gives, which is the session key itself if there is none in the packet.
+/// `None` when that takes another cipher than AES.
+pub(super) fn session_in(packet: &SKESK4, key: SessionKey) -> openpgp::Result<Option<Session>> {
+    let algorithm = u8::from(packet.symmetric_algo());
     match (packet.esk()?, Aes::new(algorithm, &key)) {
-        (None, _) => Ok(Session { algorithm, key }),
+        (None, _) => Ok(Some(Session { algorithm, key })),
         (Some([]), _) => Err(openpgp::Error::MalformedPacket("empty session key".to_owned()).into()),
         (Some(encrypted), Some(aes)) => {
             let mut plain = Zeroizing::new(Vec::with_capacity(encrypted.len() + BLOCK));
             aes.decrypt(&[&[0; BLOCK], encrypted].concat(), &mut plain);
-            Ok(Session { algorithm: plain[0], key: plain[1..encrypted.len()].into() })
+            Ok(Some(Session { algorithm: plain[0], key: plain[1..encrypted.len()].into() }))
         }
-        (Some(_), None) => {
-            let (algorithm, key) = packet.decrypt(passphrase)?;
-            Ok(Session { algorithm: algorithm.into(), key })
-        }
+        (Some(_), None) => Ok(None),
     }
 }

@@ -191,6 +191,20 @@ impl Codec {
         let name = file.name().to_owned();
         Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
     }
+
+    /// Derives the session keys of OpenPGP files ahead, in the order given, on all cores; [`Codec::decode`] and [`Codec::reopen`]
+    /// find them at once, or wait for them. Three files or more for one passphrase take a fifth of the time (AVX-512) or half of
+    /// it (AVX2) that one by one takes; CPUs without either derive nothing here.
+    ///
+    /// Never fails: what can't be opened is told when it is needed. Asks for the passphrase, if nobody has yet, when one of the
+    /// files needs it for gpg's usual derivation (iterated and salted SHA-1). Leaves out all others, known keys, and keys that are
+    /// being derived elsewhere.
+    pub fn unlock(&self, files: &[Arc<dyn ReadAt>]) {
+        #[cfg(target_arch = "x86_64")]
+        openpgp::unlock(&self.keys, files);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = files;
+    }
 }
 
 // Decoders go to worker threads, what is reopened is shared between them.

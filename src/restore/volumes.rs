@@ -18,8 +18,10 @@ use std::sync::{Mutex, MutexGuard};
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
 
-/// Sets whose keys are derived ahead, and volumes in each.
-const KEYS_AHEAD: usize = 4;
+/// Sets whose manifests, and volumes, are unlocked together.
+const SETS_AHEAD: usize = 16;
+/// Volumes that are unlocked together: more would only keep the first ones waiting.
+const VOLUMES_AHEAD: usize = 32;
 
 /// The way from a volume to the next for a file that continues there.
 type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
@@ -83,7 +85,7 @@ impl<'a> VolumeRound<'a> {
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
-        let (ask, asked) = bounded(KEYS_AHEAD);
+        let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
             scope.spawn(|| self.open_ahead(base, sets, &asked));
             let result = (0..sets).rev().try_for_each(|position| {
@@ -104,20 +106,27 @@ impl<'a> VolumeRound<'a> {
         })
     }
 
-    /// Reads the manifests, and derives the session keys of the first volumes, of a few sets ahead: with a passphrase each takes
-    /// longer than decoding a small set, and one core is enough for most of the rest.
+    /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
     fn open_ahead(&self, base: &EntryPath, sets: u32, asked: &Receiver<()>) {
-        for (ahead, position) in (0..sets).rev().enumerate() {
-            if self.stop.load(Ordering::Relaxed) || ahead > KEYS_AHEAD && asked.recv().is_err() {
+        let chain = &self.snapshot.chain;
+        let mut coming: Vec<u32> = (0..sets).rev().collect();
+        // What is wanted of older sets shows only when newer ones have been read; those few derive their keys themselves.
+        coming.retain(|position| self.is_needed(*position).unwrap_or(false));
+        for (round, positions) in coming.chunks(SETS_AHEAD).enumerate() {
+            if round > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            // What cannot be opened is told when it is needed.
-            if self.is_needed(position).unwrap_or(false)
-                && let Ok(manifest) = self.catalog.manifest(&self.snapshot.chain, position)
-            {
-                for volume in manifest.volumes_below(base).iter().take(KEYS_AHEAD) {
-                    self.catalog.prepare_volume(&self.snapshot.chain, position, volume.number);
+            let sets = || positions.iter().filter_map(|position| chain.sets.get(*position as usize));
+            self.catalog.unlock(sets().filter_map(|set| set.manifest.as_ref()));
+            let mut volumes = Vec::new();
+            for (position, set) in positions.iter().zip(sets()) {
+                // What cannot be read is told when it is needed.
+                if let Ok(manifest) = self.catalog.manifest(chain, *position) {
+                    volumes.extend(manifest.volumes_below(base).iter().filter_map(|volume| set.volumes.get(&volume.number)));
                 }
+            }
+            for together in volumes.chunks(VOLUMES_AHEAD) {
+                self.catalog.unlock(together.iter().copied());
             }
         }
     }

@@ -11,15 +11,21 @@
 mod aes;
 mod cfb;
 mod head;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod message;
 mod packets;
 pub(super) mod s2k;
 mod seal;
 mod sequoia;
 mod signature;
+#[cfg(target_arch = "x86_64")]
+mod unlock;
 
 pub(super) use aes::{Aes, BLOCK};
 pub(super) use signature::{Signer, parse_certs};
+#[cfg(target_arch = "x86_64")]
+pub(super) use unlock::unlock;
 
 use self::cfb::{Decrypt, PREFIX};
 use self::head::Head;

@@ -23,7 +23,9 @@ pub fn derive(s2k: &S2K, passphrase: &Password, size: usize) -> openpgp::Result<
 
 /// Hashes `count` bytes of salt, passphrase, salt, ..., the whole at least once; one more hash, begun with one more zero byte, for
 /// each 20 bytes of the key.
-fn iterated_sha1(salt: &[u8], passphrase: &[u8], count: usize, size: usize) -> SessionKey {
+pub fn iterated_sha1(salt: &[u8; 8], passphrase: &[u8], count: usize, size: usize) -> SessionKey {
+    #[cfg(test)]
+    tests::derived(salt);
     let unit = [salt, passphrase].concat();
     let repeated: SessionKey = unit.repeat(STRIDE.div_ceil(unit.len())).into();
     let count = count.max(unit.len());
@@ -52,8 +54,21 @@ fn iterated_sha1(salt: &[u8], passphrase: &[u8], count: usize, size: usize) -> S
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex};
+
+    /// How often a key was derived from each salt.
+    static DERIVED: LazyLock<Mutex<HashMap<[u8; 8], usize>>> = LazyLock::new(Mutex::default);
+
+    pub fn derived(salt: &[u8; 8]) {
+        *DERIVED.lock().unwrap().entry(*salt).or_default() += 1;
+    }
+
+    pub fn derivations(salt: &[u8; 8]) -> usize {
+        DERIVED.lock().unwrap().get(salt).copied().unwrap_or_default()
+    }
 
     #[test]
     fn equals_sequoia() {
