@@ -27,6 +27,7 @@ use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::model::{EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
 use bits::Bits;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use target::Target;
 use volumes::VolumeRound;
@@ -97,29 +98,41 @@ pub fn restore(
     };
     let target = Target::open(target, &options.path, root.child().is_some(), options, accounts)?;
     let mut summary = Summary::default();
-    let expected = plant(catalog, snapshot, &target, monitor, &mut summary)?;
-    let round = VolumeRound::new(catalog, snapshot, &target, monitor, expected);
+    let (expected, likely) = plant(catalog, snapshot, &target, monitor, &mut summary)?;
+    let round = VolumeRound::new(catalog, snapshot, &target, monitor, expected, likely);
     round.run(&options.path)?;
     finish(catalog, snapshot, &target, &round, monitor, &mut summary)?;
     Ok(summary)
 }
 
-/// First round: makes all that has no content, and marks the versions of files that are wanted.
+/// Files whose delta chains are followed beforehand, to tell which sets a restore will likely need. Of more files, some chain will
+/// reach into every set.
+const FOLLOWED: usize = 256;
+
+/// First round: makes all that has no content. Returns the versions of the files that are wanted, and the positions of the sets that
+/// likely hold a part of them.
 fn plant(
     catalog: &Catalog,
     snapshot: &Snapshot,
     target: &Target,
     monitor: &dyn Monitor,
     summary: &mut Summary,
-) -> Result<Bits, Error> {
+) -> Result<(Bits, BTreeSet<u32>), Error> {
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
     let expected = Bits::new(last);
+    let (mut likely, mut files) = (BTreeSet::new(), 0);
     let mut place = target.place();
     for item in snapshot.walk(catalog, target.base())? {
         let (path, version) = item?;
         let Some(entry) = version.entry() else { continue };
         if entry.kind == EntryKind::File {
             expected.set(version.id.number());
+            files += 1;
+            match files {
+                ..FOLLOWED => follow(catalog, version, &mut likely)?,
+                FOLLOWED => likely.extend(0..=snapshot.position),
+                _ => {}
+            }
             continue;
         }
         match place.make(&path, entry) {
@@ -133,7 +146,17 @@ fn plant(
             }
         }
     }
-    Ok(expected)
+    Ok((expected, likely))
+}
+
+/// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
+fn follow(catalog: &Catalog, version: Version, likely: &mut BTreeSet<u32>) -> Result<(), Error> {
+    let mut next = Some(version);
+    while let Some(version) = next.filter(Version::is_file) {
+        likely.insert(version.position);
+        next = catalog.version_before(&version)?;
+    }
+    Ok(())
 }
 
 /// Third round: metadata of directories, children first; names each file that is not there.

@@ -10,7 +10,7 @@ use crate::model::EntryPath;
 use crate::monitor::Monitor;
 use crate::storage::ReadAt;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -34,6 +34,8 @@ pub struct VolumeRound<'a> {
     monitor: &'a dyn Monitor,
     /// Versions whose files are wanted.
     expected: Bits,
+    /// Positions of the sets that likely hold a part of them.
+    likely: BTreeSet<u32>,
     /// Those that stand in the target under their name.
     delivered: Bits,
     /// Files that wait for a version in an older set.
@@ -48,13 +50,14 @@ pub struct VolumeRound<'a> {
 }
 
 impl<'a> VolumeRound<'a> {
-    /// Prepares the round; `expected` are the numbers of the versions that the target shall have.
+    /// Prepares the round; `expected` are the numbers of the versions that the target shall have, `likely` the sets that hold them.
     pub fn new(
         catalog: &'a Catalog,
         snapshot: &'a Snapshot,
         target: &'a Target<'a>,
         monitor: &'a dyn Monitor,
         expected: Bits,
+        likely: BTreeSet<u32>,
     ) -> Self {
         let delivered = Bits::new(expected.limit());
         Self {
@@ -63,6 +66,7 @@ impl<'a> VolumeRound<'a> {
             target,
             monitor,
             expected,
+            likely,
             delivered,
             waiting: Mutex::default(),
             failures: Mutex::default(),
@@ -87,7 +91,7 @@ impl<'a> VolumeRound<'a> {
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.open_ahead(base, sets, &asked));
+            scope.spawn(|| self.open_ahead(base, &asked));
             let result = (0..sets).rev().try_for_each(|position| {
                 // Lets the keys get one set further; a thread that has ended needs no more.
                 let _ = ask.try_send(());
@@ -107,11 +111,9 @@ impl<'a> VolumeRound<'a> {
     }
 
     /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
-    fn open_ahead(&self, base: &EntryPath, sets: u32, asked: &Receiver<()>) {
+    fn open_ahead(&self, base: &EntryPath, asked: &Receiver<()>) {
         let chain = &self.snapshot.chain;
-        let mut coming: Vec<u32> = (0..sets).rev().collect();
-        // What is wanted of older sets shows only when newer ones have been read; those few derive their keys themselves.
-        coming.retain(|position| self.is_needed(*position).unwrap_or(false));
+        let coming: Vec<u32> = self.likely.iter().rev().copied().collect();
         for (round, positions) in coming.chunks(SETS_AHEAD).enumerate() {
             if round > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
                 return;
@@ -131,7 +133,7 @@ impl<'a> VolumeRound<'a> {
         }
     }
 
-    /// Tells whether a set has a version that is still wanted. Of those that wait, not all are known before their time.
+    /// Tells whether a set has a version that is still wanted.
     fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
         let versions = self.catalog.versions_of(&self.snapshot.chain, position)?;
         let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
