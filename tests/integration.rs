@@ -26,3 +26,6 @@ mod damage;
 
 /// Work counted on a recording storage: files read, bytes fetched, frames decoded.
 mod counted;
+
+/// The cache of the catalog: private, shared, killed, full, broken.
+mod cache;

@@ -120,9 +120,7 @@ impl Catalog {
             return Ok(filled.sets);
         }
         let result = self.sturdy(|| {
-            if self.database.is_in_memory() {
-                filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
-            }
+            filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
             self.fill_from(chain, &mut filled.sets)
         });
         match result {
@@ -293,26 +291,42 @@ impl Catalog {
     }
 
     pub(super) fn query<T>(&self, query: impl FnOnce(&Connection, &Owners) -> Result<T, Error>) -> Result<T, Error> {
-        self.database.read(|connection| query(connection, &self.owners))
+        let result = self.database.read(|connection| query(connection, &self.owners));
+        if let Err(error) = &result
+            && error.is_broken_file()
+        {
+            // This answer is lost, but the next one need not be.
+            self.start_over(error)?;
+        }
+        result
     }
 
-    /// Runs `work`; when the database file is the trouble, goes on in memory and runs it again.
+    /// Runs `work`; when the database file is the trouble, starts over without it and runs it again.
     pub(super) fn sturdy<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         match work() {
-            Err(error) if error.is_trouble_with_file() && !self.database.is_in_memory() => {
-                self.monitor.message(Level::Warning, &format!("{error}; going on without a cache, which is slower"));
-                self.database.give_up_file()?;
-                self.owners.clear();
-                for chain in self.chains() {
-                    // The chain that is being filled just now looks for itself.
-                    if let Ok(mut filled) = chain.filled.try_lock() {
-                        filled.sets = 0;
-                    }
-                }
+            Err(error) if (error.is_trouble_with_file() || error.is_broken_file()) && !self.database.is_in_memory() => {
+                self.start_over(&error)?;
                 work()
             }
             result => result,
         }
+    }
+
+    fn start_over(&self, error: &Error) -> Result<(), Error> {
+        self.database.start_over(error.is_broken_file())?;
+        let what = match self.database.is_in_memory() {
+            true => "going on without a cache, which is slower",
+            false => "filling it anew",
+        };
+        self.monitor.message(Level::Warning, &format!("{error}; {what}"));
+        self.owners.clear();
+        for chain in self.chains() {
+            // The chain that is being filled just now looks for itself.
+            if let Ok(mut filled) = chain.filled.try_lock() {
+                filled.sets = 0;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn stored(&self, file: &SetFile) -> StoredFile {

@@ -22,7 +22,11 @@ pub struct Database {
 
 #[derive(Clone)]
 enum Place {
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        /// It has replaced a broken one.
+        is_second: bool,
+    },
     /// One connection, handed round: a second one would open another database.
     Memory,
 }
@@ -44,20 +48,11 @@ impl Database {
         let connection = match Self::connect(&path) {
             Ok(connection) => connection,
             Err(_) => {
-                for suffix in ["", "-wal", "-shm"] {
-                    let mut name = path.clone().into_os_string();
-                    name.push(suffix);
-                    match std::fs::remove_file(&name) {
-                        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(Error::directory(directory, cause));
-                        }
-                        _ => {}
-                    }
-                }
+                remove(&path).map_err(|cause| Error::directory(directory, cause))?;
                 Self::connect(&path)?
             }
         };
-        Ok(Self::new(Place::File(path), connection))
+        Ok(Self::new(Place::File { path, is_second: false }, connection))
     }
 
     /// Makes an empty database in memory.
@@ -95,16 +90,25 @@ impl Database {
         Ok(connection)
     }
 
-    /// Goes on in memory with nothing in it. Does nothing when that is so already.
+    /// Starts over with nothing in it: in a new file if the old one was found to be broken, which is tried once, or in memory. Does
+    /// nothing when it is in memory already.
     ///
     /// # Errors
     /// [`Error`] when there is no memory for it.
-    pub fn give_up_file(&self) -> Result<(), Error> {
+    pub fn start_over(&self, is_broken: bool) -> Result<(), Error> {
         let mut place = self.place.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if matches!(*place, Place::Memory) {
+        let Place::File { path, is_second } = &mut *place else { return Ok(()) };
+        self.lock_idle().clear();
+        if is_broken
+            && !*is_second
+            && remove(path).is_ok()
+            && let Ok(connection) = Self::connect(path)
+        {
+            self.lock_idle().push(connection);
+            *is_second = true;
             return Ok(());
         }
-        *self.lock_idle() = vec![Self::memory()?];
+        self.lock_idle().push(Self::memory()?);
         *place = Place::Memory;
         Ok(())
     }
@@ -139,7 +143,7 @@ impl Database {
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
         let place = self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut connection = match &*place {
-            Place::File(path) => match self.lock_idle().pop() {
+            Place::File { path, .. } => match self.lock_idle().pop() {
                 Some(connection) => connection,
                 None => Self::connect(path)?,
             },
@@ -169,9 +173,27 @@ impl Database {
     }
 }
 
+/// Removes a database file and what SQLite keeps beside it.
+fn remove(path: &Path) -> std::io::Result<()> {
+    ["", "-wal", "-shm"].iter().try_for_each(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(cause),
+            _ => Ok(()),
+        }
+    })
+}
+
 impl Error {
     fn directory(directory: &Path, cause: std::io::Error) -> Self {
         Self::Directory { path: directory.to_path_buf(), cause: cause.to_string() }
+    }
+
+    /// Tells whether the database file holds what SQLite, or we, did not write.
+    pub(super) fn is_broken_file(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(failure, _)) = self else { return matches!(self, Self::Broken) };
+        matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     }
 
     /// Tells whether the database file itself is the trouble: full disk, no rights, broken file.
@@ -182,8 +204,6 @@ impl Error {
             ErrorCode::DiskFull
                 | ErrorCode::ReadOnly
                 | ErrorCode::CannotOpen
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
                 | ErrorCode::SystemIoFailure
                 | ErrorCode::PermissionDenied
                 | ErrorCode::FileLockingProtocolFailed

@@ -90,6 +90,9 @@ pub enum Error {
         /// Number of the volume.
         number: u32,
     },
+    /// A value is not the one that was stored.
+    #[error("the catalog is damaged; delete it, it will be filled anew")]
+    Broken,
     /// Something asked for is not in the catalog (any more).
     #[error("the catalog no longer has {0}")]
     Gone(String),

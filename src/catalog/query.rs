@@ -62,6 +62,13 @@ macro_rules! id {
 id!(VersionId, VERSION_BITS);
 id!(DirectoryId, DIRECTORY_BITS);
 
+impl VersionId {
+    /// Returns the id as the database has it.
+    pub(super) fn row(self) -> i64 {
+        self.0
+    }
+}
+
 impl DirectoryId {
     /// Returns the source directory itself in a chain.
     pub(super) fn root(chain: i64) -> Self {

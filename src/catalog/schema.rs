@@ -48,12 +48,12 @@ CREATE TABLE volumes(
     UNIQUE(set_id, number));
 CREATE TABLE frames(
     volume INTEGER NOT NULL, number INTEGER NOT NULL,
-    plain INTEGER NOT NULL, state BLOB NOT NULL,
+    plain INTEGER NOT NULL, state BLOB NOT NULL, -- with a check behind it
     PRIMARY KEY(volume, number)) WITHOUT ROWID;
 CREATE TABLE parts(
     version INTEGER NOT NULL,
     number INTEGER NOT NULL,        -- the volume; 0 for what was put together from all volumes
-    extents BLOB NOT NULL,
+    extents BLOB NOT NULL,          -- with a check behind it
     PRIMARY KEY(version, number)) WITHOUT ROWID;
 ";
 

@@ -17,12 +17,13 @@ impl OutlineStore for Database {
 
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String> {
         let query = |connection: &Connection| {
-            Ok(connection
+            let found: Option<(i64, Vec<u8>)> = connection
                 .prepare_cached("SELECT plain, state FROM frames WHERE volume = ?1 AND number = ?2")?
-                .query_row((volume as i64, frame as i64), |row| {
-                    Ok(SeekPoint { plain: row.get::<_, i64>(0)? as u64, state: row.get(1)? })
-                })
-                .optional()?)
+                .query_row((volume as i64, frame as i64), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((plain, state)) = found else { return Ok(None) };
+            let state = sound(&[volume as i64, frame as i64, plain], &state)?.to_vec();
+            Ok(Some(SeekPoint { plain: plain as u64, state }))
         };
         self.read(query).map_err(|error| error.to_string())
     }
@@ -42,6 +43,38 @@ fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>
         stored_length: stored_length as u64,
         chunks: chunks.chunks_exact(HASH).filter_map(|hash| hash.try_into().ok()).collect(),
     }))
+}
+
+/// Length of the check behind blobs that decide which bytes are shown.
+const CHECK: usize = 8;
+
+/// Appends a hash of a row's key and blob: SQLite does not notice when a disk has changed a value.
+fn with_check(key: &[i64], blob: &[u8]) -> Vec<u8> {
+    let mut checked = Vec::with_capacity(blob.len() + CHECK);
+    checked.extend_from_slice(blob);
+    checked.extend_from_slice(&check(key, blob));
+    checked
+}
+
+/// Returns a blob without its check, if that is right.
+fn sound<'b>(key: &[i64], checked: &'b [u8]) -> Result<&'b [u8], Error> {
+    let (blob, found) = checked.split_last_chunk::<CHECK>().ok_or_else(broken)?;
+    if check(key, blob) == *found { Ok(blob) } else { Err(broken()) }
+}
+
+fn check(key: &[i64], blob: &[u8]) -> [u8; CHECK] {
+    let mut hasher = blake3::Hasher::new();
+    for number in key {
+        hasher.update(&number.to_le_bytes());
+    }
+    let mut check = [0; CHECK];
+    hasher.update(blob).finalize_xof().fill(&mut check);
+    check
+}
+
+/// What a value means that is not the one that was stored.
+fn broken() -> Error {
+    Error::Broken
 }
 
 /// Tells whether a volume has had its first pass.
@@ -67,7 +100,8 @@ pub fn save(
     let mut frame =
         connection.prepare_cached("INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)")?;
     for (number, point) in points.iter().enumerate() {
-        frame.execute((volume as i64, number as i64, point.plain as i64, &point.state))?;
+        let (volume, number, plain) = (volume as i64, number as i64, point.plain as i64);
+        frame.execute((volume, number, plain, with_check(&[volume, number, plain], &point.state)))?;
     }
     for (version, bytes, size) in parts.iter() {
         save_packed(connection, version, number, bytes, size)?;
@@ -85,9 +119,11 @@ pub fn save_part(connection: &Connection, version: VersionId, number: i64, part:
 }
 
 fn save_packed(connection: &Connection, version: VersionId, number: i64, bytes: &[u8], size: Option<u64>) -> Result<(), Error> {
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?
-        .execute((version, number, bytes))?;
+    connection.prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?.execute((
+        version,
+        number,
+        with_check(&[version.row(), number], bytes),
+    ))?;
     if let Some(size) = size {
         connection.prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?.execute((version, size as i64))?;
     }
@@ -100,8 +136,9 @@ pub fn parts(connection: &Connection, version: VersionId) -> Result<Vec<(u32, Pa
     let mut rows = statement.query([version])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let part = Part::decode(row.get_ref(1)?.as_blob().unwrap_or_default());
-        found.push((row.get(0)?, part.ok_or_else(|| Error::Gone("a readable part".into()))?));
+        let number: u32 = row.get(0)?;
+        let bytes = sound(&[version.row(), number.into()], row.get_ref(1)?.as_blob().unwrap_or_default())?;
+        found.push((number, Part::decode(bytes).ok_or_else(broken)?));
     }
     Ok(found)
 }

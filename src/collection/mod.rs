@@ -4,7 +4,7 @@
 //! behind the set whose end time is its start time, which makes a [`BackupChain`] of a full set and the increments after it.
 //! Only equal times link sets; nothing inside the files repeats the link.
 //!
-//! [`scan`] sorts a listing into a [`Collection`] and drops nothing:
+//! [`scan()`] sorts a listing into a [`Collection`] and drops nothing:
 //!
 //! | what | where |
 //! |---|---|

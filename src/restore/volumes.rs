@@ -21,7 +21,7 @@ const MOST_WORKERS: usize = 8;
 /// Sets whose manifests, and volumes, are unlocked together.
 const SETS_AHEAD: usize = 16;
 /// Volumes that are unlocked together: more would only keep the first ones waiting.
-const VOLUMES_AHEAD: usize = 32;
+const VOLUMES_AHEAD: usize = 16;
 
 /// The way from a volume to the next for a file that continues there.
 type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);

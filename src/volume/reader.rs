@@ -2,7 +2,7 @@
 
 use super::cache::FrameCache;
 use super::check::Checked;
-use super::{Error, Outline, VolumeKey, VolumeSource};
+use super::{Error, MAX_FRAME, Outline, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
 use crate::storage::ReadAt;
 use lru::LruCache;
@@ -98,6 +98,9 @@ impl VolumeReader {
         let end = outline.frames.get(number + 1).copied().unwrap_or(outline.plain_length);
         let point = self.store.seek_point(source.key, number).map_err(|cause| self.seek_error(source, cause))?;
         let point = point.ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
+        if point.plain != start {
+            return Err(self.seek_error(source, format!("frame {number} does not start where its seek point does")));
+        }
         let mut bytes = vec![0; (end - start) as usize];
         self.reopened(source, &volume)?.read(&point, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +116,9 @@ impl VolumeReader {
         }
         let outline = self.store.outline(source.key).map_err(|cause| self.seek_error(source, cause))?;
         let outline = outline.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
-        if outline.frames.first() != Some(&0) || !outline.frames.is_sorted() {
+        let ends = outline.frames.iter().skip(1).chain([&outline.plain_length]);
+        let is_sound = outline.frames.iter().zip(ends).all(|(start, end)| start <= end && end - start <= MAX_FRAME);
+        if outline.frames.first() != Some(&0) || !is_sound {
             return Err(self.seek_error(source, "its outline is damaged".into()));
         }
         let chunks = Arc::new(outline.chunks.clone());
