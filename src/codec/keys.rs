@@ -1,7 +1,8 @@
 //! [`Keys`]: passphrase and session keys of one run.
 //!
 //! A session key is found once for each set of key packets, by one thread while others that need the same one wait, and others that
-//! need another one do not. It is kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
+//! need another one do not; [`Codec::unlock`](super::Codec::unlock) does so for many sets at once. It is
+//! kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
 //! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg.
 
 use super::gpg::{Gpg, first_line};

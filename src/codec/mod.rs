@@ -28,7 +28,7 @@
 //! - No key or passphrase is in an argument list, in the environment of a child, or on a disk; window bytes of an encrypted file
 //!   leave this room sealed only.
 //! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of session key packets, 64 KiB a
-//!   signature packet, no compression inside compression but by sequoia (at most 16 deep).
+//!   signature packet, 1 MiB for each core that unlocks, no compression inside compression but by sequoia (at most 16 deep).
 //!
 //! ```
 //! use dupfs::codec::{Codec, Encoding, Options};

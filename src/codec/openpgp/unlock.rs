@@ -16,12 +16,17 @@ use openpgp::packet::{Packet, SKESK, skesk::SKESK4};
 use openpgp::types::HashAlgorithm;
 use sequoia_openpgp as openpgp;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Fewest bytes to hash: what takes less than a millisecond can wait.
 const WORTH_IT: usize = 1 << 20;
 
+/// Most bytes of an encrypted session key: algorithm and key.
+const ESK_LIMIT: usize = 1 + 32;
+
 /// A message whose key is to be derived.
 struct Locked {
+    /// Without its key packets, which may be large.
     head: Head,
     packet: SKESK4,
     cell: Cell,
@@ -33,7 +38,7 @@ struct Locked {
 impl Locked {
     /// Returns `None` for what is not meant here.
     fn read(keys: &Keys, file: &Arc<dyn ReadAt>) -> Option<Self> {
-        let head = Head::read(file).ok()?;
+        let mut head = Head::read(file).ok()?;
         let mut symmetric = packet_list(&head.keys).into_iter().filter_map(|packet| match packet {
             Packet::SKESK(packet) => Some(packet),
             _ => None,
@@ -42,8 +47,11 @@ impl Locked {
         let S2K::Iterated { hash: HashAlgorithm::SHA1, salt, hash_bytes } = *packet.s2k() else { return None };
         let cost = (hash_bytes as usize, packet.symmetric_algo().key_size().ok()?);
         let is_aes = matches!(u8::from(packet.symmetric_algo()), 7..=9);
-        let cell = keys.cell(&head.keys);
-        (is_aes && cost.0 >= WORTH_IT).then_some(Self { head, packet, cell, salt, cost })
+        if !is_aes || cost.0 < WORTH_IT || packet.esk().ok()?.is_some_and(|esk| esk.len() > ESK_LIMIT) {
+            return None;
+        }
+        let cell = keys.cell(&std::mem::take(&mut head.keys));
+        Some(Self { head, packet, cell, salt, cost })
     }
 
     fn open(&self, key: SessionKey) -> Option<Arc<Session>> {
@@ -68,14 +76,10 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
     messages.sort_by_key(|message| message.cost); // keeps the order of equal ones
     let mut claims: Vec<_> = messages.iter().map(|m| m.cell.try_lock().ok().filter(|session| session.is_none())).collect();
     let claimed: Vec<_> = (0..messages.len()).filter(|i| claims[*i].is_some()).collect();
-    let (queue, batches) = crossbeam_channel::unbounded();
-    for equal in claimed.chunk_by(|a, b| messages[*a].cost == messages[*b].cost) {
-        let hashes = messages[equal[0]].cost.1.div_ceil(20);
-        equal.chunks(width / hashes).for_each(|batch| queue.send(batch).unwrap_or_default());
-    }
-    drop(queue);
+    let batches = batches(&messages, &claimed, width);
+    let next = AtomicUsize::new(0);
     let work = |done: &Sender<_>| {
-        for batch in &batches {
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             let salts: Vec<_> = batch.iter().map(|i| messages[*i].salt).collect();
             let (count, size) = messages[batch[0]].cost;
             let keys = lanes::derive_all(&salts, &passphrase, count, size);
@@ -101,6 +105,12 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
     });
 }
 
+/// Splits messages (by index) of equal cost into batches that fill the lanes.
+fn batches<'a>(messages: &[Locked], claimed: &'a [usize], width: usize) -> Vec<&'a [usize]> {
+    let equal = claimed.chunk_by(|a, b| messages[*a].cost == messages[*b].cost);
+    equal.flat_map(|equal| equal.chunks(width / messages[equal[0]].cost.1.div_ceil(20))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::s2k;
@@ -108,7 +118,6 @@ mod tests {
     use crate::codec::testing::{GpgHome, codec, decode, file, fixed, text};
     use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
     use crate::storage::{LocalStorage, Storage, StoredFile};
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Encrypts with a derivation that is worth being done ahead, and gpg's usual hash up to 2.2.
     fn symmetric(home: &GpgHome, arguments: &[&str], plain: &[u8]) -> Vec<u8> {
