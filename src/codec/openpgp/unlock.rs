@@ -256,32 +256,4 @@ mod tests {
         assert!(messages.iter().all(|message| derivations(message) == 1));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
-
-    /// Tells what `Codec::unlock` takes, in all and for each file, against the ordinary way.
-    #[test]
-    #[ignore = "a measurement"]
-    fn speed() {
-        let home = GpgHome::new();
-        for count in [1, 2, 3, 4, 8, 16, 21, 32] {
-            let messages: Vec<_> =
-                (0..count).map(|_| symmetric(&home, &["--s2k-count", "65011712", "--cipher-algo", "AES256"], b"plain")).collect();
-            let files = files(&messages);
-            let time = |deed: &dyn Fn(Codec)| {
-                let once = |_| {
-                    let start = std::time::Instant::now();
-                    deed(codec("geheim a 13 b"));
-                    start.elapsed().as_secs_f64() * 1000.0
-                };
-                (0..5).map(once).fold(f64::MAX, f64::min)
-            };
-            let unlock = time(&|codec| codec.unlock(&files));
-            let ordinary = time(&|codec| files.iter().for_each(|file| drop(codec.decode(file.clone(), Encoding::OpenPgp))));
-            let each = f64::from(count);
-            println!(
-                "{count:2} files: unlock {unlock:4.0} ms ({:.1} each), ordinary {ordinary:4.0} ms ({:.1} each)",
-                unlock / each,
-                ordinary / each
-            );
-        }
-    }
 }
