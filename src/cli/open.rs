@@ -155,6 +155,16 @@ impl Opened {
         let chain = chains.get(at.chain).context("the catalog does not know the chain")?;
         Ok(self.catalog.snapshot(chain, at.set as u32)?)
     }
+
+    /// As [`Opened::snapshot`], for whoever will read contents too: unlocks the newest manifests while the signature files are read.
+    pub fn snapshot_with_manifests(&self, common: &Common) -> anyhow::Result<Snapshot> {
+        let newest = self.collection.chains.last().map(|chain| chain.sets()).unwrap_or_default();
+        let manifests = newest.iter().rev().take(MANIFESTS_TOGETHER).filter_map(|set| set.manifest.as_ref());
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.catalog.unlock(manifests));
+            self.snapshot(common)
+        })
+    }
 }
 
 /// Says when the newest full backup was made; this need not be that of the chain that ends last.
@@ -179,6 +189,9 @@ pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
     let listing = archive.and_then(|directory| LocalStorage::new(directory).list().ok());
     scan(&listing.unwrap_or_default(), prefixes)
 }
+
+/// Manifests that are unlocked together: what two cores do in the time of one.
+const MANIFESTS_TOGETHER: usize = 16;
 
 /// The passphrase from the environment.
 static PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();

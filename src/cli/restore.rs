@@ -20,7 +20,7 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     let opened = open::open(&arguments.url, common, report.clone())?;
     opened.report_unusable();
     opened.print_head();
-    let snapshot = opened.snapshot(common)?;
+    let snapshot = opened.snapshot_with_manifests(common)?;
     let options = RestoreOptions { path, force: common.force, keep_own_ownership: common.no_restore_ownership };
     let accounts = open::accounts(common);
     let result = restore(&opened.catalog, &snapshot, &arguments.target, &accounts, report.as_ref(), &options);

@@ -23,6 +23,9 @@ const SETS_AHEAD: usize = 16;
 /// Volumes that are unlocked together: more would only keep the first ones waiting.
 const VOLUMES_AHEAD: usize = 16;
 
+/// Bytes that a volume may be ahead of the one before with a file that both hold; there is one such volume less than workers.
+const MOST_HELD: usize = 24 << 20;
+
 /// The way from a volume to the next for a file that continues there.
 type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
 
@@ -248,6 +251,21 @@ struct VolumeRun<'r, 'a> {
     put_off: Vec<VersionId>,
     /// The member that comes in is one too many for its path.
     skip: bool,
+    /// What has come of a file that the volume before has not given yet.
+    held: Option<Held<'r>>,
+}
+
+/// The beginning of a volume, decoded while the volume before is still at work on the same file.
+struct Held<'r> {
+    from: &'r Receiver<Option<Task>>,
+    version: VersionId,
+    events: Vec<HeldEvent>,
+    bytes: usize,
+}
+
+enum HeldEvent {
+    Piece(Member),
+    Data(Vec<u8>),
 }
 
 impl<'r, 'a> VolumeRun<'r, 'a> {
@@ -257,7 +275,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
         position: u32,
         from: Option<&'r Receiver<Option<Task>>>,
     ) -> Self {
-        Self { round, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false }
+        Self { round, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false, held: None }
     }
 
     /// Decodes the volume and returns the file that continues in the next.
@@ -268,7 +286,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
             let done = self.round.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
             self.round.monitor.progress(done, self.round.total.load(Ordering::Relaxed));
         }
-        // What came before and was not asked for stays with the sender's side, which reports it.
+        self.settle(true);
         let current = self.current.take().and_then(|(_, task)| task);
         match result {
             Ok(()) => {
@@ -306,16 +324,9 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     /// Returns the task for the first member of a version here, if its file is wanted.
     fn start(&mut self, member: &Member, version: VersionId) -> Option<Task> {
         if member.piece.is_some_and(|piece| piece > 1) {
-            let mut task = self.from.take()?.recv().ok()??;
-            match task.version == version {
-                true => task.go_on(member),
-                false => {
-                    task.fail("its last pieces are missing".into());
-                    self.round.give_up(task, self.place);
-                    return None;
-                }
-            }
-            return Some(task);
+            let from = self.from.take()?;
+            self.held = Some(Held { from, version, events: vec![HeldEvent::Piece(member.clone())], bytes: 0 });
+            return None;
         }
         let mut task = if self.round.expected.contains(version.number()) {
             let entry = member.entry.clone()?;
@@ -340,6 +351,32 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
         };
         task.begin(version, member);
         Some(task)
+    }
+
+    /// Gives what was held back to its file, once the volume before has ended; waits for that, or looks only whether it has.
+    fn settle(&mut self, waits: bool) {
+        let Some(held) = &self.held else { return };
+        let carried = match waits {
+            true => held.from.recv().ok().flatten(),
+            false => match held.from.try_recv() {
+                Ok(carried) => carried,
+                Err(_) => return,
+            },
+        };
+        let (Some(held), Some(mut task)) = (self.held.take(), carried) else { return };
+        if task.version != held.version {
+            task.fail("its last pieces are missing".into());
+            return self.round.give_up(task, self.place);
+        }
+        for event in held.events {
+            match event {
+                HeldEvent::Piece(member) => task.go_on(&member),
+                HeldEvent::Data(bytes) => task.data(&bytes),
+            }
+        }
+        if let Some((_, current)) = &mut self.current {
+            *current = Some(task);
+        }
     }
 
     /// A version has come in whole.
@@ -383,6 +420,10 @@ impl PassListener for VolumeRun<'_, '_> {
         if let Some((path, task)) = &mut self.current
             && *path == member.path
         {
+            if let Some(held) = &mut self.held {
+                held.events.push(HeldEvent::Piece(member.clone()));
+                return ControlFlow::Continue(());
+            }
             // Of several members for one path the first counts, with all its pieces.
             match task {
                 Some(task) if task.is_continued_by(member) => task.go_on(member),
@@ -391,6 +432,7 @@ impl PassListener for VolumeRun<'_, '_> {
             return ControlFlow::Continue(());
         }
         self.skip = false;
+        self.settle(true);
         if let Some((_, Some(task))) = self.current.take() {
             self.end(task);
         }
@@ -401,6 +443,13 @@ impl PassListener for VolumeRun<'_, '_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if let Some(held) = &mut self.held {
+            held.bytes += bytes.len();
+            held.events.push(HeldEvent::Data(bytes.to_vec()));
+            let waits = held.bytes >= MOST_HELD;
+            self.settle(waits);
+            return ControlFlow::Continue(());
+        }
         if let Some((_, Some(task))) = self.current.as_mut().filter(|_| !self.skip) {
             task.data(bytes);
         }
