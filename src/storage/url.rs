@@ -19,7 +19,8 @@ impl Url {
     /// # Errors
     /// [`Error`] with [`ErrorKind::BadUrl`] for another scheme, or a `file:` URL without a path.
     ///
-    /// Source: CLI.md 6.1, "Host-less schemes", and 1.1 rule 5: an argument is a URL when it begins with `scheme://`.
+    /// Source: duplicity 3.2.1, for which an argument is a URL when it begins with `scheme://`; it takes `file:/abs`, refuses
+    /// `file:rel`, and decodes percent signs in paths.
     pub fn parse(typed: &str) -> Result<Self, Error> {
         let bad =
             |cause: &str| Error { deed: "use", place: without_password(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
