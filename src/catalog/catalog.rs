@@ -1,6 +1,6 @@
 //! [`Catalog`]: the chains of a collection and their rows, filled set by set.
 
-use super::chains::{Chain, assign, filled_sets};
+use super::chains::{Chain, assign, filled_sets, keep_numbers};
 use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners};
@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::BufReader;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub struct Catalog {
     pub(super) local_copy: Option<LocalCopy>,
     pub(super) monitor: Arc<dyn Monitor>,
     chains: RwLock<Vec<Arc<Chain>>>,
+    /// The highest number that a chain has had; lower ones are not given out again.
+    most_chain: AtomicI64,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, Arc<Error>)>>,
@@ -76,6 +79,7 @@ impl Catalog {
             local_copy: options.local_copy,
             monitor: options.monitor,
             chains: RwLock::default(),
+            most_chain: AtomicI64::new(0),
             manifests: Mutex::new(lru::LruCache::new(MANIFESTS)),
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
@@ -89,7 +93,13 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails, or there are more chains or sets than ids.
     pub fn set_collection(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
-        let chains = self.sturdy(|| self.database.write(|connection| assign(connection, collection)))?;
+        let chains =
+            self.sturdy(|| self.database.write(|connection| assign(connection, collection, self.database.generation())))?;
+        // What was known, or wrong, of a set that was replaced does not hold for the new one.
+        self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        let most = chains.iter().map(|chain| chain.id).max().unwrap_or(0);
+        self.most_chain.fetch_max(most, Ordering::Relaxed);
         *self.chains.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = chains.clone();
         Ok(chains)
     }
@@ -115,11 +125,13 @@ impl Catalog {
     /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the monitor hears of it.
     pub fn fill(&self, chain: &Chain) -> Result<u32, Error> {
         let mut filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        filled.look(self.database.generation());
         let recent = filled.trouble.as_ref().is_some_and(|(since, _)| since.elapsed() < TRY_AGAIN);
         if filled.sets as usize == chain.sets.len() || recent {
             return Ok(filled.sets);
         }
         let result = self.sturdy(|| {
+            filled.generation = self.database.generation();
             filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
             self.fill_from(chain, &mut filled.sets)
         });
@@ -134,8 +146,13 @@ impl Catalog {
                 }
                 filled.trouble = Some((Instant::now(), Arc::new(error)));
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Next time it is looked up anew which sets are there.
+                filled.sets = 0;
+                return Err(error);
+            }
         }
+        filled.look(self.database.generation());
         Ok(filled.sets)
     }
 
@@ -149,7 +166,10 @@ impl Catalog {
 
     /// Tells whether the rows of all sets of a chain are there.
     pub fn is_filled(&self, chain: &Chain) -> bool {
-        chain.filled.try_lock().is_ok_and(|filled| filled.sets as usize == chain.sets.len())
+        chain.filled.try_lock().is_ok_and(|mut filled| {
+            filled.look(self.database.generation());
+            filled.sets as usize == chain.sets.len()
+        })
     }
 
     /// Returns the tree at the end of one set, if its rows are there or can be filled in.
@@ -320,13 +340,9 @@ impl Catalog {
         };
         self.monitor.message(Level::Warning, &format!("{error}; {what}"));
         self.owners.clear();
-        for chain in self.chains() {
-            // The chain that is being filled just now looks for itself.
-            if let Ok(mut filled) = chain.filled.try_lock() {
-                filled.sets = 0;
-            }
-        }
-        Ok(())
+        // Caches and the kernel know the numbers of today's chains, and of those that went.
+        let (chains, most) = (self.chains(), self.most_chain.load(Ordering::Relaxed));
+        self.database.write(|connection| keep_numbers(connection, &chains, most))
     }
 
     pub(super) fn stored(&self, file: &SetFile) -> StoredFile {

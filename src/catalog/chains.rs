@@ -24,6 +24,17 @@ pub(super) struct Filled {
     pub sets: u32,
     /// Why the next one has none, and since when.
     pub trouble: Option<(Instant, Arc<Error>)>,
+    /// Of which database this is true.
+    pub generation: u64,
+}
+
+impl Filled {
+    /// Forgets what was true of a database that has been started over since.
+    pub fn look(&mut self, generation: u64) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+    }
 }
 
 impl Chain {
@@ -60,7 +71,7 @@ pub(super) fn filled_sets(connection: &Connection, chain: &Chain) -> Result<u32,
 }
 
 /// Gives each chain of a collection its number, and drops the rows of chains that are gone or have changed.
-pub(super) fn assign(connection: &Connection, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
+pub(super) fn assign(connection: &Connection, collection: &Collection, generation: u64) -> Result<Vec<Arc<Chain>>, Error> {
     let mut kept: HashMap<i64, i64> = HashMap::new(); // full time to chain
     let mut statement = connection.prepare("SELECT id, full_time FROM chains ORDER BY id")?;
     let rows: Vec<(i64, i64)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
@@ -85,7 +96,7 @@ pub(super) fn assign(connection: &Connection, collection: &Collection) -> Result
             None => new_chain(connection, full.end().seconds())?,
         };
         let mut chain = Chain { id, sets: chain.sets().to_vec(), filled: Mutex::default() };
-        let filled = Filled { sets: filled_sets(connection, &chain)?, trouble: None };
+        let filled = Filled { sets: filled_sets(connection, &chain)?, trouble: None, generation };
         chain.filled = Mutex::new(filled);
         chains.push(Arc::new(chain));
     }
@@ -98,11 +109,13 @@ fn new_chain(connection: &Connection, full_time: i64) -> Result<i64, Error> {
     connection.execute("INSERT INTO chains(full_time) VALUES(?1)", [full_time])?;
     let id = connection.last_insert_rowid();
     if id <= MAX_CHAIN {
+        drop_rows(connection, id)?;
         return Ok(id);
     }
     connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
     for id in 1..=MAX_CHAIN {
         if connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)", (id, full_time))? == 1 {
+            drop_rows(connection, id)?;
             return Ok(id);
         }
     }
@@ -117,7 +130,30 @@ fn still_holds(connection: &Connection, id: i64, chain: &BackupChain) -> Result<
     Ok(identities.iter().zip(chain.sets()).all(|(known, set)| *known == identity(set)))
 }
 
+/// Tells a database that was started over which numbers chains have, and up to which they are not to be given out again.
+pub(super) fn keep_numbers(connection: &Connection, chains: &[Arc<Chain>], most: i64) -> Result<(), Error> {
+    connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, 0)", [most])?;
+    connection.execute("DELETE FROM chains WHERE id = ?1 AND full_time = 0", [most])?;
+    for chain in chains {
+        let full_time = chain.sets.first().map_or(0, |full| full.end().seconds());
+        connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)", (chain.id, full_time))?;
+    }
+    Ok(())
+}
+
+/// Returns what a set was known by when its rows were written.
+pub(super) fn stored_identity(connection: &Connection, chain: &Chain, position: u32) -> Result<Vec<u8>, Error> {
+    Ok(connection.query_row("SELECT identity FROM sets WHERE id = ?1", [chain.set_id(position)], |row| row.get(0))?)
+}
+
 fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
+    drop_rows(connection, id)?;
+    connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Drops all rows under a chain's number but that of the chain itself.
+fn drop_rows(connection: &Connection, id: i64) -> Result<(), Error> {
     let volumes = (id << 48, (id + 1) << 48);
     let versions = (VersionId::new(id, 0), VersionId::new(id + 1, 0));
     let directories = (DirectoryId::new(id, 0), DirectoryId::new(id + 1, 0));
@@ -127,6 +163,5 @@ fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
     connection.execute("DELETE FROM versions WHERE id >= ?1 AND id < ?2", versions)?;
     connection.execute("DELETE FROM directories WHERE id >= ?1 AND id < ?2", directories)?;
     connection.execute("DELETE FROM sets WHERE chain = ?1", [id])?;
-    connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::{Error, schema};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, RwLock};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Database {
     returned: Condvar,
     /// Held while writing, so that threads of one process queue here instead of in SQLite's busy handler.
     writing: Mutex<()>,
+    /// Counts how often it was started over.
+    generation: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -47,6 +50,8 @@ impl Database {
         let path = directory.join("catalog.sqlite");
         let connection = match Self::connect(&path) {
             Ok(connection) => connection,
+            // Only what is no catalog goes: another process may be at work on one that just cannot be opened now.
+            Err(error) if !error.is_broken_file() && !matches!(error, Error::Schema) => return Err(error),
             Err(_) => {
                 remove(&path).map_err(|cause| Error::directory(directory, cause))?;
                 Self::connect(&path)?
@@ -65,7 +70,13 @@ impl Database {
 
     fn new(place: Place, connection: Connection) -> Self {
         let idle = Mutex::new(vec![connection]);
-        Self { place: RwLock::new(place), idle, returned: Condvar::new(), writing: Mutex::default() }
+        Self {
+            place: RwLock::new(place),
+            idle,
+            returned: Condvar::new(),
+            writing: Mutex::default(),
+            generation: AtomicU64::new(0),
+        }
     }
 
     /// Opens a file as ours: an error means that it is none, or broken.
@@ -98,6 +109,7 @@ impl Database {
     pub fn start_over(&self, is_broken: bool) -> Result<(), Error> {
         let mut place = self.place.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Place::File { path, is_second } = &mut *place else { return Ok(()) };
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.lock_idle().clear();
         if is_broken
             && !*is_second
@@ -111,6 +123,11 @@ impl Database {
         self.lock_idle().push(Self::memory()?);
         *place = Place::Memory;
         Ok(())
+    }
+
+    /// Returns a number that changes when everything in the database is gone.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// Tells whether the catalog lives in memory only.

@@ -1,7 +1,7 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
 use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, filled_sets, identity};
+use super::chains::{Chain, filled_sets, identity, stored_identity};
 use super::fill::{Line, SetWriter};
 use super::{Error, VersionId};
 use crate::codec;
@@ -13,6 +13,7 @@ use crate::storage::ReadAt;
 use crate::volume::Event;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -161,8 +162,8 @@ pub(super) fn typed(error: format::Error) -> Cause {
 pub(super) fn is_locked(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
     cause.is_some_and(|error| {
-        use codec::Cause::{NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
-        matches!(error.cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_))
+        use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
+        matches!(error.cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_))
     })
 }
 
@@ -198,8 +199,12 @@ impl<'a> Batch<'a> {
 }
 
 fn write_set(connection: &Connection, chain: &Chain, position: u32, receiver: &Receiver<Message>) -> Result<(), Error> {
-    if filled_sets(connection, chain)? > position {
-        return Ok(()); // another process was faster
+    match filled_sets(connection, chain)?.cmp(&position) {
+        Ordering::Equal => {}
+        // Another process was faster.
+        Ordering::Greater if stored_identity(connection, chain, position)? == identity(set_at(chain, position)?) => return Ok(()),
+        // Somebody has started over, or has seen another collection: above a gap, or above other sets, this one would be wrong.
+        _ => return Err(Error::Gone(format!("the sets before number {position} of a chain"))),
     }
     let mut writer = SetWriter::new(connection, chain.id, position)?;
     loop {

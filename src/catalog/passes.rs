@@ -30,6 +30,13 @@ pub trait PassListener {
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()>;
 }
 
+/// Whether what a pass has told must be found in the catalog afterwards.
+#[derive(Clone, Copy)]
+enum Keep {
+    Surely,
+    IfPossible,
+}
+
 /// Hears nothing: for passes that only fill the catalog.
 struct Nobody;
 
@@ -56,7 +63,7 @@ impl Catalog {
         let turn = self.lock_busy().entry(key).or_default().clone();
         let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let result = match self.query(|connection, _| seeks::is_passed(connection, key)) {
-            Ok(false) => self.pass(chain, position, number, &mut Nobody),
+            Ok(false) => self.pass_and(chain, position, number, &mut Nobody, Keep::Surely),
             other => other.map(|_| ()),
         };
         self.lock_busy().remove(&key);
@@ -68,13 +75,24 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::fill_volume`]; a volume that failed within the last minute fails at once.
     pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
+        self.pass_and(chain, position, number, listener, Keep::IfPossible)
+    }
+
+    fn pass_and(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+        listener: &mut dyn PassListener,
+        keep: Keep,
+    ) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
         if let Some((since, cause)) = self.lock_bad().get(&key)
             && since.elapsed() < TRY_AGAIN
         {
             return Err(Error::Again(cause.clone()));
         }
-        match self.pass_now(chain, position, number, key, listener) {
+        match self.pass_now(chain, position, number, listener, keep) {
             Err(error) if !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) => {
                 let error = Arc::new(error);
                 self.say_once(Level::Error, error.to_string());
@@ -90,9 +108,10 @@ impl Catalog {
         chain: &Chain,
         position: u32,
         number: u32,
-        key: VolumeKey,
         listener: &mut dyn PassListener,
+        keep: Keep,
     ) -> Result<(), Error> {
+        let key = chain.volume_key(position, number);
         let set = set_at(chain, position)?.end();
         let mut source = self.volume(chain, position, number)?;
         let manifest = self.manifest(chain, position)?;
@@ -114,7 +133,16 @@ impl Catalog {
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
-        self.sturdy(|| self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts)))
+        let save = || self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts));
+        match (save(), keep) {
+            // Starting over would take away the rows that the listener's caller still needs.
+            (Err(error), Keep::IfPossible) if error.is_trouble_with_file() => {
+                self.say_once(Level::Warning, format!("{error}; what is learnt of volumes is not kept"));
+                Ok(())
+            }
+            (Err(error), Keep::Surely) if error.is_trouble_with_file() => self.sturdy(save),
+            (result, _) => result,
+        }
     }
 
     /// Returns what is known of the content of a version: parts by volume, the one put together from all of them first as 0.
@@ -342,6 +370,9 @@ impl Cursor<'_> {
         }
         let (chain, position) = (self.chain, self.position);
         let found: Option<VersionId> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
+        if found.is_none() {
+            self.catalog.query(|connection, _| query::set_is_there(connection, chain.set_id(position)))?;
+        }
         if let Some(id) = found {
             self.rows.clear();
             self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));

@@ -240,6 +240,12 @@ macro_rules! statement {
     }};
 }
 
+/// Tells, as an error, if the rows of a set are no longer there: the database was started over, or another process dropped them.
+pub(super) fn set_is_there(connection: &Connection, set: i64) -> Result<(), Error> {
+    let found = connection.prepare_cached("SELECT 1 FROM sets WHERE id = ?1")?.query_row([set], |_| Ok(())).optional()?;
+    found.ok_or_else(|| Error::Gone("the rows of this backup; they will be filled in anew".into()))
+}
+
 /// Returns what `position` shows under a name, deleted or not.
 pub(super) fn look_up(
     connection: &Connection,

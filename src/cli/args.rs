@@ -32,8 +32,10 @@ pub enum Command {
     /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
     Restore(RestoreArgs),
     /// List the files of a backup, each with its modification time
+    #[command(alias = "ls")]
     ListCurrentFiles(ListArgs),
     /// Show which backups the collection holds
+    #[command(alias = "st")]
     CollectionStatus(StatusArgs),
 }
 
@@ -51,6 +53,9 @@ pub struct MountArgs {
     /// Let other users in, with the permissions that the backup gives them
     #[arg(long)]
     pub allow_other: bool,
+    /// Forbid to run programs from the mount
+    #[arg(long, alias = "no-exec")]
+    pub noexec: bool,
     /// Show everything as owned by this user and group number
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     pub owner: Option<(u32, u32)>,
@@ -242,12 +247,23 @@ fn parse_verbosity(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Puts a command line into the form that [`Cli`] parses: as mount(8) and mount.fuse3 call us, too.
+/// Parses a command line, also as mount(8) and mount.fuse3 call us; ends the process, with the words of clap, if it makes no sense.
+pub fn parse(arguments: Vec<std::ffi::OsString>) -> Cli {
+    let cli = Cli::parse_from(prepare(arguments.clone(), false));
+    match &cli.command {
+        // Now it is known that this is `mount`, wherever the word stands and however it is cut.
+        #[cfg(feature = "mount")]
+        Command::Mount(mount) if !mount.options.is_empty() => Cli::parse_from(prepare(arguments, true)),
+        _ => cli,
+    }
+}
+
+/// Puts a command line into the form that [`Cli`] parses.
 ///
 /// mount.fuse3 runs `dupfs URL DIR -o OPTIONS` for a line of type `fuse.dupfs` in /etc/fstab; mount(8) itself runs
 /// `mount.dupfs URL DIR [-sfnv] [-o OPTIONS]` for type `dupfs`. Options behind `-o` that mount(8) means for everybody are dropped, the
 /// others are ours, with `_` for `-` if one likes.
-pub fn prepare(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+fn prepare(arguments: Vec<std::ffi::OsString>, is_mount: bool) -> Vec<std::ffi::OsString> {
     let text = |argument: &std::ffi::OsString| argument.to_string_lossy().into_owned();
     let called = arguments.first().map(|name| text(name).rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
     let by_mount = called.starts_with("mount.");
@@ -258,7 +274,7 @@ pub fn prepare(arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     if by_mount || by_fuse && rest.as_slice().first().is_none_or(|first| first != "mount") {
         prepared.push("mount".into());
     }
-    let is_mount = prepared.len() > 1 || rest.as_slice().first().is_some_and(|first| first == "mount");
+    let is_mount = is_mount || prepared.len() > 1 || rest.as_slice().first().is_some_and(|first| first == "mount");
     while let Some(argument) = rest.next() {
         let name = text(&argument);
         match name.as_str() {
@@ -285,7 +301,6 @@ const FOR_EVERYBODY: &[&str] = &[
     "dev",
     "nodev",
     "exec",
-    "noexec",
     "auto",
     "noauto",
     "user",
@@ -305,12 +320,28 @@ const FOR_EVERYBODY: &[&str] = &[
     "sync",
     "async",
     "default_permissions",
+    "lazytime",
+    "nolazytime",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "diratime",
+    "nostrictatime",
+    "dirsync",
+    "silent",
+    "loud",
+    "debug",
 ];
 
 fn mount_options(list: &str) -> Vec<std::ffi::OsString> {
     let ours = |option: &&str| {
         let name = option.split('=').next().unwrap_or_default();
-        !name.is_empty() && !name.starts_with("x-") && name != "comment" && name != "user" && !FOR_EVERYBODY.contains(option)
+        !name.is_empty()
+            && !name.starts_with("x-")
+            && !name.starts_with("X-")
+            && !["comment", "user", "fsname", "subtype"].contains(&name)
+            && !FOR_EVERYBODY.contains(option)
     };
     let long = |option: &str| match option.split_once('=') {
         Some((name, value)) => format!("--{}={value}", name.replace('_', "-")).into(),
@@ -324,8 +355,10 @@ mod tests {
     use super::*;
 
     fn prepared(line: &str) -> String {
-        let words: Vec<_> =
-            prepare(line.split(' ').map(Into::into).collect()).into_iter().map(|w| w.into_string().unwrap()).collect();
+        let words: Vec<_> = prepare(line.split(' ').map(Into::into).collect(), line.contains(" -x "))
+            .into_iter()
+            .map(|w| w.into_string().unwrap())
+            .collect();
         words.join(" ")
     }
 
@@ -336,6 +369,7 @@ mod tests {
             ("dupfs file:///b /m -o rw,noauto,user=me,x-systemd.automount", "dupfs mount file:///b /m"),
             ("dupfs mount -oforeground,time_template=%F /b /m", "dupfs mount --foreground --time-template=%F /b /m"),
             ("dupfs list-current-files /b", "dupfs list-current-files /b"),
+            ("dupfs -x mou /b /m -o noexec,lazytime,fsname=x", "dupfs -x mou /b /m --noexec"),
         ] {
             assert_eq!(prepared(typed), expected);
         }

@@ -10,13 +10,12 @@ mod report;
 mod restore;
 mod status;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     bound_memory();
-    let cli = args::Cli::parse_from(args::prepare(std::env::args_os().collect()));
+    let cli = args::parse(std::env::args_os().collect());
     let result = open::take_passphrases().and_then(|()| match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),

@@ -51,9 +51,9 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     let options = Options {
         name: arguments.url.clone(),
         allow_other: arguments.allow_other,
+        no_exec: arguments.noexec,
         timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),
         log: Arc::new(move |text| log.message(Level::Warning, text)),
-        ..Options::default()
     };
     let served = Served { tree: tree.clone(), refresh: arguments.refresh, catalog_bytes: stored_bytes(&opened) };
     let caught = dupfs_mount::Caught::new()?;
@@ -98,16 +98,22 @@ fn check_passphrase(opened: &Opened) -> anyhow::Result<()> {
     if let Some(manifest) = newest.filter(|manifest| manifest.encoding == Encoding::OpenPgp) {
         let file = StoredFile::new(opened.storage.clone(), manifest.listed.clone());
         let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
-        decoder.read(&mut [0]).map_err(dupfs::codec::Error::from)?;
+        // To its end, since only that shows who has signed it.
+        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(dupfs::codec::Error::from)?;
     }
     Ok(())
 }
 
+/// Fills the catalog, as far as backups can be read.
+fn fill(opened: &Opened, tree: &HistoryTree) {
+    if let Err(error) = tree.fill() {
+        opened.catalog.say_once(Level::Error, format!("cannot fill the catalog: {error}"));
+    }
+}
+
 /// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads need not.
 fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
-    if let Err(error) = tree.fill() {
-        opened.report.message(Level::Error, &format!("cannot fill the catalog: {error}"));
-    }
+    fill(opened, tree);
     let Some(chain) = opened.catalog.chains().pop() else { return };
     let sets = chain.sets.iter().enumerate().rev();
     let volumes = sets.flat_map(|(position, set)| {
@@ -132,6 +138,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
     };
     let mut known = opened.storage.list().map(sorted).unwrap_or_default();
     let mut is_first = true;
+    let mut incomplete = Vec::new();
     loop {
         if !is_first {
             std::thread::sleep(refresh);
@@ -140,13 +147,19 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
             Ok(listing) if is_first || listing != known => {
                 let collection = scan(&listing, &opened.prefixes);
                 match tree.refresh(&collection) {
-                    Ok(()) => known = listing,
+                    Ok(()) => {
+                        known = listing;
+                        // What grows is being made just now.
+                        opened.report_unusable_in(&collection, |set| incomplete.contains(set));
+                        incomplete = collection.incomplete;
+                    }
                     Err(error) => opened.report.message(Level::Warning, &format!("cannot show new backups: {error}")),
                 }
             }
             Ok(_) => {}
             Err(error) => opened.catalog.say_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }
+        fill(opened, tree);
         is_first = false;
     }
 }

@@ -54,10 +54,10 @@ pub struct Opened {
 }
 
 /// Lists a storage. Needs no key, and writes nothing.
-pub fn find(typed: &str, common: &Common) -> anyhow::Result<Found> {
+pub fn find(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay));
+    let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
     let prefixes = Prefixes {
         global: common.file_prefix.clone(),
         archive: common.file_prefix_archive.clone(),
@@ -81,7 +81,7 @@ pub fn find(typed: &str, common: &Common) -> anyhow::Result<Found> {
 
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
-    let Found { url, storage, collection, prefixes, archive } = find(typed, common)?;
+    let Found { url, storage, collection, prefixes, archive } = find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
     let readable = archive.as_deref().filter(|_| sign_key(common).is_none());
@@ -93,7 +93,7 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
         }
     });
     let (xdg, home) = caches();
-    let directory = cache_directory(&url, &prefixes, xdg.as_deref(), home.as_deref());
+    let directory = cache_directory(&url, &prefixes, sign_key(common), xdg.as_deref(), home.as_deref());
     let options =
         CatalogOptions { directory, storage: storage.clone(), codec: codec.clone(), local_copy, monitor: report.clone() };
     let catalog = Arc::new(Catalog::open(options)?);
@@ -104,15 +104,21 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
 impl Opened {
     /// Tells which sets and files cannot be used, each once.
     pub fn report_unusable(&self) {
-        for set in &self.collection.incomplete {
+        self.report_unusable_in(&self.collection, |_| true);
+    }
+
+    /// Tells which sets and files of a later picture of the collection cannot be used, each once. Of the sets without manifest
+    /// only those that are left over: a backup that is being made has none either.
+    pub fn report_unusable_in(&self, collection: &Collection, is_left_over: impl Fn(&BackupSet) -> bool) {
+        for set in collection.incomplete.iter().filter(|set| is_left_over(set)) {
             let text = format!("cannot use the backup of {}: it has no manifest, so it was not completed", set.end());
             self.catalog.say_once(Level::Warning, text);
         }
-        for set in &self.collection.orphaned {
+        for set in &collection.orphaned {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
             self.catalog.say_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
         }
-        self.report_oddities();
+        oddities(collection).for_each(|(level, text)| self.catalog.say_once(level, text));
     }
 
     /// Tells what duplicity does not tell: files that are in the way of others, and, at level info, files that belong nowhere.
@@ -265,7 +271,15 @@ fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
 }
 
 /// Returns our own cache directory of a collection: `dupfs/NAME` in the user's cache, NAME derived from where the collection is.
-fn cache_directory(url: &Url, prefixes: &Prefixes, xdg: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {
+///
+/// What was read while a signature was demanded is kept apart: nothing in there has come from a file without it.
+fn cache_directory(
+    url: &Url,
+    prefixes: &Prefixes,
+    sign_key: Option<&String>,
+    xdg: Option<&Path>,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
     let xdg = xdg.filter(|path| path.is_absolute()).map(Path::to_path_buf);
     let cache = xdg.or_else(|| home.map(|home| home.join(".cache")))?;
     let place = match url.local_directory() {
@@ -273,7 +287,8 @@ fn cache_directory(url: &Url, prefixes: &Prefixes, xdg: Option<&Path>, home: Opt
         None => url.typed().to_string(),
     };
     let Prefixes { global, archive, manifest, signature, jsonstat: _ } = prefixes;
-    let name = blake3::hash(format!("{place}\0{global}\0{archive}\0{manifest}\0{signature}").as_bytes());
+    let signer = sign_key.map_or_else(String::new, |key| format!("\0signed by {key}"));
+    let name = blake3::hash(format!("{place}\0{global}\0{archive}\0{manifest}\0{signature}{signer}").as_bytes());
     Some(cache.join("dupfs").join(&name.to_hex()[..32]))
 }
 

@@ -16,15 +16,16 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Prints the chains, with their sets, and how many sets are in none.
 pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
-    let Found { collection, prefixes, archive, .. } = open::find(&arguments.url, common)?;
+    let report = Arc::new(Report::new(common.verbosity, false));
+    let Found { collection, prefixes, archive, .. } = open::find(&arguments.url, common, report.clone())?;
     let status = Status::new(&collection, open::archived(archive.as_deref(), &prefixes));
     let text = if arguments.json {
         format!("{}\n", status.json(archive.as_deref()))
     } else {
-        let report = Report::new(common.verbosity, false);
         status.warnings().iter().for_each(|text| report.message(Level::Warning, text));
         open::oddities(&collection).for_each(|(level, text)| report.message(level, &text));
         report.notice(&open::last_full(&collection));

@@ -87,6 +87,11 @@ impl Keys {
         Ok(Password::from(first_line(&self.passphrase()?.ok_or(Cause::NoPassphrase)?)))
     }
 
+    /// Tells whether files have to be signed.
+    pub fn demands_signature(&self) -> bool {
+        self.sign_key.is_some()
+    }
+
     /// Returns the key that has to have signed, if any has to.
     pub fn signer(&self) -> Result<Option<Signer>, Cause> {
         let Some(id) = &self.sign_key else { return Ok(None) };

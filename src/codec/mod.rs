@@ -175,6 +175,9 @@ impl Codec {
     }
 
     fn stage(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Box<dyn Stage>, Cause> {
+        if encoding != Encoding::OpenPgp && self.keys.demands_signature() {
+            return Err(Cause::Signature("a file that is not OpenPGP has none".into()));
+        }
         Ok(match encoding {
             Encoding::Plain => Box::new(Stored::new(file, 0, LONG)),
             Encoding::Gzip => Box::new(Gzip::open(file, LONG)?),

@@ -81,17 +81,15 @@ impl HistoryTree {
         Ok(())
     }
 
-    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later.
+    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later. Backups that could not be read
+    /// a while ago are tried again.
     ///
     /// # Errors
     /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; it loses its folder.
     pub fn fill(&self) -> Result<(), catalog::Error> {
-        for chain in self.catalog().chains().iter().rev() {
-            if (self.catalog().fill(chain)? as usize) < chain.sets.len() {
-                self.name_snapshots();
-            }
-        }
-        Ok(())
+        let filled = self.catalog().chains().iter().rev().try_for_each(|chain| self.catalog().fill(chain).map(drop));
+        self.name_snapshots();
+        filled
     }
 
     /// Returns the number of snapshots that have a folder.

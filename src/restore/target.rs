@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -200,8 +200,12 @@ impl Place<'_> {
         }
         target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
-            // Made just now in a directory that nobody else may enter, so this is no link.
-            fs::chmodat(parent, &name, Mode::from_raw_mode(entry.mode.into()), AtFlags::empty())?;
+            // By a handle, since somebody else might put a link in its place meanwhile, in a directory that was there before.
+            let made = fs::openat(parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            if FileType::from_raw_mode(fs::fstat(&made)?.st_mode) == FileType::Symlink {
+                return Err(Errno::LOOP.into());
+            }
+            fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::from_raw_mode(entry.mode.into()))?;
         }
         Ok(fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -256,6 +260,13 @@ impl Place<'_> {
         }
         let parent = self.directory(&parent)?;
         let name = c_string(name)?;
+        if !target.force {
+            // Two names that the target takes for one must not both count as delivered.
+            match fs::renameat_with(parent, &temporary.name, parent, &name, fs::RenameFlags::NOREPLACE) {
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                result => return Ok(result?),
+            }
+        }
         match fs::renameat(parent, &temporary.name, parent, &name) {
             Err(Errno::ISDIR) if target.force => {
                 fs::unlinkat(parent, &name, AtFlags::REMOVEDIR)?;
@@ -319,6 +330,11 @@ impl Temporary {
             Some(file) => file.write_all_at(bytes, offset),
             None => Err(Errno::BADF.into()),
         }
+    }
+
+    /// Returns the path of the file in the snapshot.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
     }
 
     /// Closes it until [`Place::resume`], so that any number may wait.

@@ -12,6 +12,7 @@ use crate::storage::ReadAt;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -25,6 +26,9 @@ const VOLUMES_AHEAD: usize = 16;
 
 /// Bytes that a volume may be ahead of the one before with a file that both hold; there is one such volume less than workers.
 const MOST_HELD: usize = 24 << 20;
+
+/// What holding a piece's header costs at least, in bytes.
+const HELD_PIECE: usize = 512;
 
 /// The way from a volume to the next for a file that continues there.
 type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
@@ -153,13 +157,15 @@ impl<'a> VolumeRound<'a> {
         }
         let path = self.catalog.path(version).unwrap_or_default();
         let bad = lock(&self.bad_volumes);
-        let concerned = bad.iter().filter(|(position, number, _)| {
+        let concerned = bad.iter().find(|(position, number, _)| {
+            if *number == 0 {
+                return true;
+            }
             let manifest = self.catalog.manifest(&self.snapshot.chain, *position).ok();
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
-            *number == 0 || volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
+            volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
-        let causes: Vec<&str> = concerned.map(|(_, _, cause)| cause.as_str()).take(1).collect();
-        Some(causes.first().map_or_else(|| "no volume of the backup holds it".into(), |cause| cause.to_string()))
+        Some(concerned.map_or_else(|| "no volume of the backup holds it".into(), |(_, _, cause)| cause.clone()))
     }
 
     fn set(&self, position: u32, base: &EntryPath) -> Result<(), Error> {
@@ -193,9 +199,13 @@ impl<'a> VolumeRound<'a> {
                         let follows = index > 0 && volumes[index - 1] + 1 == number;
                         let from = index.checked_sub(1).filter(|_| follows).map(|before| &links[before].1);
                         let run = VolumeRun::new(self, &mut place, position, from);
-                        let carry = run.run(number, &manifest);
-                        // Nobody may be left to take it.
+                        let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, &manifest)));
+                        // Whoever waits for it must not wait for ever; or nobody may be left to take it.
+                        let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
                         let _ = links[index].0.send(carry);
+                        if let Some(panic) = panic {
+                            std::panic::resume_unwind(panic);
+                        }
                     }
                 });
             }
@@ -247,7 +257,7 @@ struct VolumeRun<'r, 'a> {
     /// The last member's path, and its file if it is wanted.
     current: Option<(EntryPath, Option<Task>)>,
     /// Files of this volume that got their names, or wait; void if the volume turns out to be bad.
-    completed: Vec<VersionId>,
+    completed: Vec<(VersionId, EntryPath)>,
     put_off: Vec<VersionId>,
     /// The member that comes in is one too many for its path.
     skip: bool,
@@ -261,6 +271,13 @@ struct Held<'r> {
     version: VersionId,
     events: Vec<HeldEvent>,
     bytes: usize,
+}
+
+impl Held<'_> {
+    fn hold(&mut self, event: HeldEvent, bytes: usize) {
+        self.bytes += bytes;
+        self.events.push(event);
+    }
 }
 
 enum HeldEvent {
@@ -310,15 +327,17 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
             task.fail(cause.to_string());
             self.round.give_up(task, self.place);
         }
-        for goal in self.completed.drain(..) {
-            self.round.delivered.clear(goal.number());
-            lock(&self.round.failures).insert(goal, cause.to_string());
-            let version = self.round.catalog.version(goal);
-            if let Ok(path) = version.and_then(|version| self.round.catalog.path(&version)) {
-                // Reported as not delivered in any case.
-                let _ = self.place.remove(&path);
-            }
+        for (goal, path) in std::mem::take(&mut self.completed) {
+            self.take_back(goal, &path, cause);
         }
+    }
+
+    /// Removes a file that has its name already.
+    fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: &str) {
+        self.round.delivered.clear(goal.number());
+        lock(&self.round.failures).insert(goal, cause.to_string());
+        // Reported as not delivered in any case.
+        let _ = self.place.remove(path);
     }
 
     /// Returns the task for the first member of a version here, if its file is wanted.
@@ -363,7 +382,14 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
                 Err(_) => return,
             },
         };
-        let (Some(held), Some(mut task)) = (self.held.take(), carried) else { return };
+        let (Some(held), path) = (self.held.take(), self.current.as_ref().map(|(path, _)| path.clone())) else { return };
+        let Some(mut task) = carried else {
+            // The manifest said that it ended there, and it was believed.
+            if let Some(path) = path.filter(|_| self.round.delivered.contains(held.version.number())) {
+                self.take_back(held.version, &path, "it goes on in a volume that the manifest does not tell of");
+            }
+            return;
+        };
         if task.version != held.version {
             task.fail("its last pieces are missing".into());
             return self.round.give_up(task, self.place);
@@ -383,15 +409,18 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     fn end(&mut self, task: Task) {
         match task.end() {
             Outcome::Failed(task) => self.round.give_up(task, self.place),
-            Outcome::Complete(task) => match self.place.complete(task.temporary, &task.entry) {
-                Ok(()) => {
-                    self.round.delivered.set(task.goal.number());
-                    self.completed.push(task.goal);
+            Outcome::Complete(task) => {
+                let path = task.temporary.path().clone();
+                match self.place.complete(task.temporary, &task.entry) {
+                    Ok(()) => {
+                        self.round.delivered.set(task.goal.number());
+                        self.completed.push((task.goal, path));
+                    }
+                    Err(cause) => {
+                        lock(&self.round.failures).insert(task.goal, cause.to_string());
+                    }
                 }
-                Err(cause) => {
-                    lock(&self.round.failures).insert(task.goal, cause.to_string());
-                }
-            },
+            }
             Outcome::Waiting(mut task) => match self.version_below(task.version) {
                 Some(below) => {
                     task.temporary.close();
@@ -421,12 +450,20 @@ impl PassListener for VolumeRun<'_, '_> {
             && *path == member.path
         {
             if let Some(held) = &mut self.held {
-                held.events.push(HeldEvent::Piece(member.clone()));
+                self.skip = member.piece.is_none();
+                if !self.skip {
+                    held.hold(HeldEvent::Piece(member.clone()), HELD_PIECE + 2 * member.path.as_bytes().len());
+                }
+                let waits = held.bytes >= MOST_HELD;
+                self.settle(waits);
                 return ControlFlow::Continue(());
             }
             // Of several members for one path the first counts, with all its pieces.
             match task {
-                Some(task) if task.is_continued_by(member) => task.go_on(member),
+                Some(task) if task.is_continued_by(member) => {
+                    self.skip = false;
+                    task.go_on(member);
+                }
                 _ => self.skip = true,
             }
             return ControlFlow::Continue(());
@@ -443,14 +480,16 @@ impl PassListener for VolumeRun<'_, '_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if self.skip {
+            return ControlFlow::Continue(());
+        }
         if let Some(held) = &mut self.held {
-            held.bytes += bytes.len();
-            held.events.push(HeldEvent::Data(bytes.to_vec()));
+            held.hold(HeldEvent::Data(bytes.to_vec()), bytes.len() + size_of::<HeldEvent>());
             let waits = held.bytes >= MOST_HELD;
             self.settle(waits);
             return ControlFlow::Continue(());
         }
-        if let Some((_, Some(task))) = self.current.as_mut().filter(|_| !self.skip) {
+        if let Some((_, Some(task))) = &mut self.current {
             task.data(bytes);
         }
         ControlFlow::Continue(())

@@ -75,7 +75,9 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn io(deed: &'static str, place: impl Into<String>, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidFilename => {
+                ErrorKind::NotFound
+            }
             std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
             _ => ErrorKind::Other,
         };

@@ -1,6 +1,7 @@
 //! [`RetryingStorage`]: a storage around another that tries again when that can help.
 
 use super::{Error, ErrorKind, Listed, Storage};
+use crate::monitor::{Level, Monitor};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ pub struct RetryingStorage {
     inner: Arc<dyn Storage>,
     tries: u32,
     delay: Duration,
+    monitor: Arc<dyn Monitor>,
 }
 
 impl RetryingStorage {
     /// Tries each call of `inner` up to `tries` times (at least once), with `delay` in between.
-    pub fn new(inner: Arc<dyn Storage>, tries: u32, delay: Duration) -> Self {
-        Self { inner, tries: tries.max(1), delay }
+    /// `monitor` hears of each failure that is not the last.
+    pub fn new(inner: Arc<dyn Storage>, tries: u32, delay: Duration, monitor: Arc<dyn Monitor>) -> Self {
+        Self { inner, tries: tries.max(1), delay, monitor }
     }
 
     fn retry<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
@@ -22,6 +25,8 @@ impl RetryingStorage {
         loop {
             match call() {
                 Err(error) if error.kind == ErrorKind::Other && attempt < self.tries => {
+                    let text = format!("Attempt of {} Nr. {attempt} failed. {error}", error.deed);
+                    self.monitor.message(Level::Warning, &text);
                     attempt += 1;
                     std::thread::sleep(self.delay);
                 }

@@ -1,6 +1,6 @@
 //! Our own cache: private, derived, and safe against other processes, sudden death, full disks and rubbish.
 
-use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Version};
+use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Truth, Version, assert_same};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -121,4 +121,24 @@ fn a_full_disk_only_makes_it_slower() {
     let last = expected.split(|&b| b == b'\n').rev().nth(1).unwrap();
     assert!(text.contains("going on without a cache"), "{text}");
     assert!(text.trim_end().ends_with(std::str::from_utf8(last).unwrap()), "{text}");
+}
+
+/// The disk fills while the catalog learns of volumes: what is restored must still be all, or be said not to be.
+#[test]
+fn a_restore_that_fills_the_disk_is_whole() {
+    let (env, _) = world();
+    let truth = Truth::record(&env.source());
+    for size in [100, 250, 350, 450, 550, 700, 900] {
+        let small = env.fresh(&format!("small{size}"));
+        std::fs::create_dir(&small).unwrap();
+        let options = format!("size={size}k");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&small).status().unwrap();
+        assert!(mount.success(), "mounting a small file system needs root");
+        let target = env.fresh(&format!("restored{size}"));
+        let mut restore = env.dupfs(Encoding::Gzip);
+        let outcome = Outcome::of(restore.args(["restore", &env.url()]).arg(&target).env("XDG_CACHE_HOME", &small));
+        Command::new("umount").arg(&small).status().unwrap();
+        outcome.success();
+        assert_same(&truth, &Truth::record(&target), &format!("restored with a cache of {size} KiB"));
+    }
 }

@@ -133,3 +133,26 @@ fn an_archive_directory_is_read_and_never_written() {
     let listed = Outcome::of(command.arg("list-current-files").arg("--archive-dir").arg(&archive).arg(env.url())).success();
     assert!(listed.stdout.ends_with(" top\n"), "{listed}");
 }
+
+/// A signature that is demanded is demanded of every file, also of one that cannot have any, and of what the cache knows.
+#[test]
+fn a_demanded_signature_is_missing() {
+    let env = world(Encoding::Gzip);
+    let signer = ["--sign-key", "0123456789ABCDEF"];
+    let list = [&["list-current-files"][..], &signer].concat();
+    env.ask(Encoding::Gzip, &list).failure(22, &["signature"]);
+    env.ask(Encoding::Gzip, &["list-current-files"]).success();
+    env.ask(Encoding::Gzip, &list).failure(22, &["signature"]);
+    let target = env.fresh("target");
+    restore(&env, &signer, &target).failure(22, &["signature"]);
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_path_that_is_no_folder_fails_at_once() {
+    let env = Env::new();
+    let file = env.fresh("file");
+    std::fs::write(&file, "").unwrap();
+    let mut command = env.dupfs(Encoding::Gzip);
+    Outcome::of(command.args(["collection-status", file.to_str().unwrap()])).failure(52, &["cannot list"]);
+}
