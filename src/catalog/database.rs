@@ -11,6 +11,10 @@ use std::time::Duration;
 /// Connections that are kept open for readers.
 const READERS: usize = 4;
 
+/// How often, and after which pause, a file is tried again that others are busy with.
+const PATIENCE: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A pool of connections to one database, in a file or, when that cannot be had, in memory.
 pub struct Database {
     /// Replaced once, when the file turns out to be unusable.
@@ -79,25 +83,37 @@ impl Database {
         }
     }
 
-    /// Opens a file as ours: an error means that it is none, or broken.
+    /// Opens a file as ours.
+    ///
+    /// While several processes make the same file, SQLite refuses some of them at once, whatever time it was told to wait.
     fn connect(path: &Path) -> Result<Connection, Error> {
+        for _ in 0..PATIENCE {
+            match Self::try_connect(path) {
+                Err(error) if error.is_busy() => std::thread::sleep(PAUSE),
+                result => return result,
+            }
+        }
+        Self::try_connect(path)
+    }
+
+    fn try_connect(path: &Path) -> Result<Connection, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
+        let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_secs(60))?;
         // Derived data: a power cut may cost it, so nothing waits for the disk. WAL keeps it sound when a process is killed.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096;",
         )?;
         connection.set_prepared_statement_cache_capacity(64);
-        match schema::prepare(&connection)? {
+        match schema::prepare(&mut connection)? {
             true => Ok(connection),
             false => Err(Error::Schema),
         }
     }
 
     fn memory() -> Result<Connection, Error> {
-        let connection = Connection::open_in_memory()?;
-        schema::prepare(&connection)?;
+        let mut connection = Connection::open_in_memory()?;
+        schema::prepare(&mut connection)?;
         Ok(connection)
     }
 
@@ -205,6 +221,11 @@ fn remove(path: &Path) -> std::io::Result<()> {
 impl Error {
     fn directory(directory: &Path, cause: std::io::Error) -> Self {
         Self::Directory { path: directory.to_path_buf(), cause: cause.to_string() }
+    }
+
+    fn is_busy(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(failure, _)) = self else { return false };
+        matches!(failure.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
     }
 
     /// Tells whether the database file holds what SQLite, or we, did not write.

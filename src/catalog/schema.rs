@@ -1,6 +1,6 @@
 //! The tables and their version; thrown away and filled anew when in doubt.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 /// Changes with every change of the tables or of the meaning of what they hold.
 const VERSION: i64 = 1;
@@ -58,15 +58,24 @@ CREATE TABLE parts(
 ";
 
 /// Gets a database ready, new or not; tells whether its tables are ours and of this version.
-pub fn prepare(connection: &Connection) -> rusqlite::Result<bool> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == VERSION {
+pub fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
+    if version(connection)? == VERSION {
         return Ok(true);
     }
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if version != 0 || tables != 0 {
-        return Ok(false);
+    // Looked at again now that no other process can be at the same.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (version(&transaction)?, tables) {
+        (VERSION, _) => return Ok(true),
+        (0, 0) => {}
+        _ => return Ok(false),
     }
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
     Ok(true)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }

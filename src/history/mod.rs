@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /                              inode 1
-//! /latest -> 2026-11-22T…        inode 2
+//! /latest -> 2026-11-22T…        another inode for each target
 //! /2026-11-22T16:10:19+01:00/    the source directory in one snapshot
 //! /2026-11-22T16:10:19+01:00/a   a version: the same inode in every snapshot that shows it
 //! ```

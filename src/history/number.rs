@@ -4,9 +4,6 @@ use crate::catalog::{DirectoryId, VersionId};
 
 /// The root, which holds the snapshots.
 pub const ROOT: u64 = 1;
-/// The link to the newest snapshot.
-pub const LATEST: u64 = 2;
-
 /// Set in the numbers of directories. Below it 10 bits for the chain, 16 for the position in it, 36 for the directory.
 const DIRECTORY: u64 = 1 << 62;
 const CHAIN_SHIFT: u32 = 52;
@@ -14,13 +11,23 @@ const POSITION_SHIFT: u32 = 36;
 /// Bits of a version's number within its chain.
 const VERSION_SHIFT: u32 = 40;
 
+/// Set in the numbers of links to the newest snapshot. Below it, the chain above 16 bits of position: the kernel keeps the target of
+/// a link for as long as it knows the inode, so another target needs another number.
+const LATEST: u64 = 1 << 61;
+const LATEST_SHIFT: u32 = 16;
+
 /// What an inode number stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inode {
     /// The root.
     Root,
-    /// The link to the newest snapshot.
-    Latest,
+    /// The link to a snapshot while that is the newest.
+    Latest {
+        /// Number of its chain.
+        chain: u64,
+        /// Position of its set.
+        position: u32,
+    },
     /// A directory as one snapshot shows it.
     Directory {
         /// Which directory of which chain.
@@ -37,7 +44,7 @@ impl Inode {
     pub fn number(self) -> u64 {
         match self {
             Self::Root => ROOT,
-            Self::Latest => LATEST,
+            Self::Latest { chain, position } => LATEST | chain << LATEST_SHIFT | u64::from(position),
             Self::Directory { id, position } => {
                 DIRECTORY | id.chain() << CHAIN_SHIFT | u64::from(position) << POSITION_SHIFT | id.number()
             }
@@ -50,11 +57,13 @@ impl Inode {
         let bits = |shift: u32, count: u32| number >> shift & ((1 << count) - 1);
         match number {
             ROOT => Some(Self::Root),
-            LATEST => Some(Self::Latest),
             _ if number & DIRECTORY != 0 => Some(Self::Directory {
                 id: DirectoryId::from_parts(bits(CHAIN_SHIFT, 10), bits(0, POSITION_SHIFT)),
                 position: bits(POSITION_SHIFT, 16) as u32,
             }),
+            _ if number & LATEST != 0 => {
+                Some(Self::Latest { chain: bits(LATEST_SHIFT, 10), position: bits(0, LATEST_SHIFT) as u32 })
+            }
             _ if number >> VERSION_SHIFT != 0 => {
                 Some(Self::Version(VersionId::from_parts(number >> VERSION_SHIFT, bits(0, VERSION_SHIFT))))
             }
@@ -75,7 +84,7 @@ mod tests {
                 Inode::Directory { id: DirectoryId::from_parts(chain, directory), position },
                 Inode::Version(VersionId::from_parts(chain, version)),
                 Inode::Root,
-                Inode::Latest,
+                Inode::Latest { chain, position },
             ] {
                 prop_assert_eq!(Inode::parse(inode.number()), Some(inode));
                 prop_assert!(inode.number() < 1 << 63);

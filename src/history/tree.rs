@@ -125,7 +125,9 @@ impl HistoryTree {
     pub fn attributes(&self, inode: u64) -> Result<Found, Error> {
         match Inode::parse(inode).ok_or(Error::NotFound)? {
             Inode::Root => Ok(self.root()),
-            Inode::Latest => self.latest().ok_or(Error::NotFound),
+            latest @ Inode::Latest { .. } => {
+                self.latest().filter(|found| found.attributes.inode == latest.number()).ok_or(Error::Stale)
+            }
             Inode::Directory { id, position } => {
                 let snapshot = self.snapshot(id, position)?;
                 let version = self.directory_version(&snapshot, id)?;
@@ -162,7 +164,10 @@ impl HistoryTree {
     /// [`Error`] when it is none, or is gone.
     pub fn link_target(&self, inode: u64) -> Result<Vec<u8>, Error> {
         match Inode::parse(inode) {
-            Some(Inode::Latest) => self.names().newest().map(|newest| newest.name.clone()).ok_or(Error::NotFound),
+            Some(Inode::Latest { .. }) => match self.attributes(inode)?.attributes.kind {
+                EntryKind::Symlink { target } => Ok(target),
+                _ => Err(Error::NotFound),
+            },
             Some(Inode::Version(id)) => match self.version(id)?.1.entry().map(|entry| &entry.kind) {
                 Some(EntryKind::Symlink { target }) => Ok(target.clone()),
                 _ => Err(Error::NotFound),
@@ -263,7 +268,7 @@ impl HistoryTree {
         let newest = names.newest()?;
         let mut found = self.root();
         found.attributes = Attributes {
-            inode: number::LATEST,
+            inode: Inode::Latest { chain: newest.chain.number(), position: newest.position }.number(),
             kind: EntryKind::Symlink { target: newest.name.clone() },
             mode: 0o777,
             size: newest.name.len() as u64,
@@ -277,7 +282,7 @@ impl HistoryTree {
         let mut items: Vec<Item> = Vec::new();
         let latest = self.latest().map(|found| Item {
             name: LATEST.to_vec(),
-            inode: number::LATEST,
+            inode: found.attributes.inode,
             kind: found.attributes.kind.clone(),
             found: Some(found),
         });
