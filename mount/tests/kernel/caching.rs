@@ -48,9 +48,15 @@ fn the_second_walk_asks_for_nothing() {
     let seen = walk(mounted.root());
     let first = mounted.memory.calls();
     assert!(first["read"] >= 98 && first["list"] >= 2 && first["link_target"] == 2, "{first:?}");
-    assert_eq!(walk(mounted.root()), seen);
-    // Opening is always asked: 100 files; two directories, each for its time to live.
-    assert_eq!(mounted.memory.calls(), BTreeMap::from([("open", 100), ("attributes", 2)]));
+    // Opening is always asked: 100 files; two directories, each for its time to live. A kernel short of memory may drop pages
+    // whenever it likes, so that a walk may ask for some again; but not every walk.
+    let expected = BTreeMap::from([("open", 100), ("attributes", 2)]);
+    let mut walks = Vec::new();
+    while walks.len() < 5 && !walks.contains(&expected) {
+        assert_eq!(walk(mounted.root()), seen);
+        walks.push(mounted.memory.calls());
+    }
+    assert!(walks.contains(&expected), "{walks:?}");
 }
 
 #[test]
