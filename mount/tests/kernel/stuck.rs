@@ -1,6 +1,7 @@
 //! Slow and blocked answers, killed readers.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,17 @@ use crate::memory::BIG;
 use crate::support::{Mounted, Process, within};
 
 fn cat(mounted: &Mounted, name: &str) -> Process {
-    Process::start(Command::new("cat").arg(mounted.path(name)).stdout(Stdio::null()).stderr(Stdio::null()))
+    let mut command = Command::new("cat");
+    command.arg(mounted.path(name)).stdout(Stdio::null()).stderr(Stdio::null());
+    // Whoever starts the tests in the background has SIGINT ignored, and the readers would inherit that.
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    Process::start(&mut command)
 }
 
 #[test]
@@ -24,8 +35,7 @@ fn a_killed_reader_gets_away_while_others_read_on() {
     assert_eq!(fs::read(mounted.path("big")).unwrap().len() as u64, BIG);
     assert_eq!(fs::read_dir(mounted.path("bare")).unwrap().count(), 301);
     assert!(start.elapsed() < Duration::from_secs(2), "others wait behind the stuck ones: {:?}", start.elapsed());
-    // Not SIGINT: whoever started the tests in the background has it ignored, and the readers inherit that.
-    for (reader, signal) in readers.iter().zip([Signal::KILL, Signal::KILL, Signal::TERM, Signal::TERM].into_iter().cycle()) {
+    for (reader, signal) in readers.iter().zip([Signal::KILL, Signal::KILL, Signal::INT, Signal::TERM].into_iter().cycle()) {
         reader.send(signal);
     }
     for reader in &mut readers {
