@@ -77,6 +77,7 @@ fn storage_code(error: &storage::Error) -> u8 {
         storage::ErrorKind::BadUrl => 23,
         storage::ErrorKind::Permission => 51,
         storage::ErrorKind::NotFound => 52,
+        storage::ErrorKind::NoSpace => 53,
         storage::ErrorKind::Other => 50,
     }
 }

@@ -101,6 +101,21 @@ pub enum Encoding {
     OpenPgp,
 }
 
+/// How a name is spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NameForm {
+    /// `duplicity-full.20261122T151019Z.vol1.difftar`, the only form that versions 3.x write.
+    #[default]
+    Long,
+    /// The same with local times: `duplicity-full.2026-11-22T10:02:16-05:00.vol1.difftar` (`--old-filenames`).
+    Old {
+        /// What stands for each `:` (`--time-separator`).
+        separator: char,
+    },
+    /// `df.towsfm.1.dt` (`--short-filenames`).
+    Short,
+}
+
 /// What the user put in front of all names: `global` first, then that of the kind, then the name, without separators.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prefixes {
@@ -141,7 +156,47 @@ impl StoredName {
 
     /// Prints the long name.
     pub fn print(&self, prefixes: &Prefixes) -> String {
-        let mut name = format!("{}{}", prefixes.global, prefixes.of(self.content));
+        self.print_as(NameForm::Long, prefixes)
+    }
+
+    /// Prints the name in one of its forms.
+    pub fn print_as(&self, form: NameForm, prefixes: &Prefixes) -> String {
+        let name = match form {
+            NameForm::Long => self.print_long(|time| time.to_string()),
+            NameForm::Old { separator } => self.print_long(|time| time.print_w3c(separator)),
+            NameForm::Short => self.print_short(),
+        };
+        format!("{}{}{name}", prefixes.global, prefixes.of(self.content))
+    }
+
+    fn print_short(&self) -> String {
+        let word = match (self.session.is_full(), self.content) {
+            (true, Content::Signatures) => "dfs",
+            (true, _) => "df",
+            (false, Content::Signatures) => "dns",
+            (false, _) => "di",
+        };
+        let times = match self.session {
+            Session::Full { time } => print_base36(time.seconds().max(0) as u64),
+            Session::Incremental { start, end } => [start, end].map(|time| print_base36(time.seconds().max(0) as u64)).join("."),
+        };
+        let content = match self.content {
+            Content::Volume(number) => format!("{}.dt", print_base36(number.into())),
+            Content::Manifest => "m".into(),
+            Content::Signatures => "st".into(),
+            Content::Statistics => "jsonstat".into(), // never seen: only versions that write long names alone write statistics
+        };
+        let suffix = match self.encoding {
+            _ if self.partial => ".p",
+            Encoding::Plain => "",
+            Encoding::Gzip => ".z",
+            Encoding::OpenPgp => ".g",
+        };
+        format!("{word}.{times}.{content}{suffix}")
+    }
+
+    fn print_long(&self, print: impl Fn(BackupTime) -> String) -> String {
+        let mut name = String::new();
         name += match (self.session.is_full(), self.content) {
             (true, Content::Signatures) => "duplicity-full-signatures.",
             (true, _) => "duplicity-full.",
@@ -150,8 +205,8 @@ impl StoredName {
         };
         // Writing to a String cannot fail.
         let _ = match self.session {
-            Session::Full { time } => write!(name, "{time}"),
-            Session::Incremental { start, end } => write!(name, "{start}.to.{end}"),
+            Session::Full { time } => write!(name, "{}", print(time)),
+            Session::Incremental { start, end } => write!(name, "{}.to.{}", print(start), print(end)),
         };
         let _ = match self.content {
             Content::Volume(number) => write!(name, ".vol{number}.difftar"),
@@ -253,6 +308,18 @@ fn take_short_time(text: &str) -> Option<(BackupTime, &str)> {
     Some((BackupTime::from_seconds(seconds), rest))
 }
 
+/// Prints base 36 with digits `0` to `9`, `a` to `z`, without padding.
+fn print_base36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit((number % 36) as u32, 36));
+        number /= 36;
+        if number == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
+
 /// Parses base 36 with digits `0` to `9`, `a` to `z`.
 fn base36(digits: &str) -> Option<u64> {
     let lower = digits.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
@@ -321,7 +388,23 @@ mod tests {
             ("di.towsfm.towsfp.m.g", inc(t, u), Content::Manifest, false, OpenPgp),
             ("dns.towsfm.towsfp.st.p", inc(t, u), Content::Signatures, true, Plain),
         ] {
-            assert_eq!(parse(name), Some(StoredName { session, content, partial, encoding }), "{name}");
+            let stored = StoredName { session, content, partial, encoding };
+            assert_eq!(parse(name), Some(stored), "{name}");
+            let form = if name.starts_with("duplicity") { NameForm::Long } else { NameForm::Short };
+            let usual = !["vol001", "150210z", ".st.gz"].iter().any(|odd| name.contains(odd));
+            assert!(!usual || stored.print_as(form, &Prefixes::default()) == name, "{name}");
+        }
+    }
+
+    #[test]
+    fn old_names_are_read_as_they_are_printed() {
+        for separator in [':', '_'] {
+            for session in [full(1795359736), inc(1795359730, 1782000000)] {
+                for content in [Content::Volume(12), Content::Manifest, Content::Signatures] {
+                    let name = StoredName { session, content, partial: false, encoding: Gzip };
+                    assert_eq!(parse(&name.print_as(NameForm::Old { separator }, &Prefixes::default())), Some(name));
+                }
+            }
         }
     }
 

@@ -81,6 +81,37 @@ pub enum VolumeHash {
     Md5([u8; 16]),
 }
 
+/// What a set did to a regular file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileChange {
+    /// It is stored whole.
+    New,
+    /// It is stored as a delta.
+    Changed,
+    /// There was a regular file, and now there is none.
+    Deleted,
+}
+
+impl ManifestVolume {
+    /// Prints the block of lines of a volume.
+    pub fn print(&self) -> Vec<u8> {
+        let mut text = format!("Volume {}:\n", self.number).into_bytes();
+        let bounds = [("StartingPath   ", &self.first, self.first_piece), ("EndingPath     ", &self.last, self.last_piece)];
+        for (word, path, piece) in bounds {
+            let piece = piece.map_or(" ".into(), |piece| piece.to_string());
+            text.extend([b"    ", word.as_bytes(), &quoted(path), b" ", piece.as_bytes(), b"\n"].concat());
+        }
+        if let Some(hash) = self.hash {
+            let (word, digits) = match &hash {
+                VolumeHash::Sha1(digest) => ("SHA1", hex(digest)),
+                VolumeHash::Md5(digest) => ("MD5", hex(digest)),
+            };
+            text.extend(format!("    Hash {word} {digits}\n").into_bytes());
+        }
+        text
+    }
+}
+
 impl Manifest {
     /// Takes volumes in any order; of two with one number the later one stays.
     pub fn new(hostname: Option<Vec<u8>>, local_directory: Option<Vec<u8>>, volumes: Vec<ManifestVolume>) -> Self {
@@ -130,31 +161,36 @@ impl Manifest {
 
     /// Prints the manifest, without a list of files.
     pub fn print(&self) -> Vec<u8> {
+        let mut text = Self::print_head(self.hostname.as_deref(), self.local_directory.as_deref());
+        self.volumes.iter().for_each(|volume| text.extend(volume.print()));
+        text
+    }
+
+    /// Prints the lines before the first volume.
+    pub fn print_head(hostname: Option<&[u8]>, local_directory: Option<&[u8]>) -> Vec<u8> {
         let mut text = Vec::new();
-        if let Some(hostname) = &self.hostname {
-            text.extend([b"Hostname ", &hostname[..], b"\n"].concat());
+        if let Some(hostname) = hostname {
+            text.extend([b"Hostname ", hostname, b"\n"].concat());
         }
-        if let Some(directory) = &self.local_directory {
+        if let Some(directory) = local_directory {
             text.extend([b"Localdir ", &quote(directory)[..], b"\n"].concat());
         }
-        for volume in &self.volumes {
-            text.extend(format!("Volume {}:\n", volume.number).into_bytes());
-            let bounds =
-                [("StartingPath   ", &volume.first, volume.first_piece), ("EndingPath     ", &volume.last, volume.last_piece)];
-            for (word, path, piece) in bounds {
-                let path = if path.is_root() { b".".to_vec() } else { quote(path.as_bytes()) };
-                let piece = piece.map_or(" ".into(), |piece| piece.to_string());
-                text.extend([b"    ", word.as_bytes(), &path, b" ", piece.as_bytes(), b"\n"].concat());
-            }
-            if let Some(hash) = volume.hash {
-                let (word, digits) = match &hash {
-                    VolumeHash::Sha1(digest) => ("SHA1", hex(digest)),
-                    VolumeHash::Md5(digest) => ("MD5", hex(digest)),
-                };
-                text.extend(format!("    Hash {word} {digits}\n").into_bytes());
-            }
-        }
         text
+    }
+
+    /// Prints the line in front of a list of so many files.
+    pub fn print_list_head(count: u64) -> Vec<u8> {
+        format!("Filelist {count}\n").into_bytes()
+    }
+
+    /// Prints the line of one regular file.
+    pub fn print_list_line(change: FileChange, path: &EntryPath) -> Vec<u8> {
+        let word: &[u8] = match change {
+            FileChange::New => b"    new      ",
+            FileChange::Changed => b"    changed  ",
+            FileChange::Deleted => b"    deleted  ",
+        };
+        [word, &quoted(path), b"\n"].concat()
     }
 
     /// Returns the volumes by number; never empty in a parsed manifest.
@@ -303,6 +339,11 @@ fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
 /// Tells whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
 fn needs_quoting(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'\\' | b'"' | b'\'')
+}
+
+/// Returns a path as lines have it: quoted if it has to be, the root as a dot.
+fn quoted(path: &EntryPath) -> Vec<u8> {
+    if path.is_root() { b".".to_vec() } else { quote(path.as_bytes()) }
 }
 
 /// Quotes a path if it has to be.

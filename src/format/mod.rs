@@ -1,15 +1,15 @@
 //! duplicity's grammars: pure functions between bytes and nouns.
 //!
 //! A backup set is a tar stream cut into *volumes*, a *manifest* that says which paths each volume holds, and a *signature file*.
-//! This room reads all three, and the names that they are stored under:
+//! This room reads and prints all three, and the names that they are stored under:
 //!
-//! | bytes | parsed by | into |
-//! |---|---|---|
-//! | `duplicity-full.20261122T151019Z.vol1.difftar.gz` | [`StoredName::parse`] | session, kind of file, encoding |
-//! | a decoded manifest | [`Manifest::parse`] | volumes with their path ranges and hashes |
-//! | a decoded volume or signature file | [`TarReader`] | headers and data, in stream order |
-//! | a header in a volume | [`Member::parse`] | path, whole or delta or deleted, piece, entry |
-//! | a header in a signature file | [`SignatureMember::parse`] | path, entry or deleted |
+//! | bytes | parsed by | into | printed by |
+//! |---|---|---|---|
+//! | `duplicity-full.20261122T151019Z.vol1.difftar.gz` | [`StoredName::parse`] | session, kind of file, encoding | [`StoredName::print`] |
+//! | a decoded manifest | [`Manifest::parse`] | volumes with their path ranges and hashes | [`Manifest::print`] and its parts |
+//! | a decoded volume or signature file | [`TarReader`] | headers and data, in stream order | [`TarHeader::print`] |
+//! | a header in a volume | [`Member::parse`] | path, whole or delta or deleted, piece, entry | [`Member::header`] |
+//! | a header in a signature file | [`SignatureMember::parse`] | path, entry or deleted | [`SignatureMember::header`] |
 //!
 //! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are checked, names with `..` refused,
 //! and what must be held in memory at once is limited.
@@ -21,12 +21,14 @@ mod filename;
 mod manifest;
 mod sigtar;
 mod tar;
+mod ustar;
 
-pub use difftar::{Member, MemberKind};
-pub use filename::{Content, Encoding, Prefixes, Session, StoredName};
-pub use manifest::{Manifest, ManifestVolume, VolumeHash};
+pub use difftar::{Member, MemberKind, PIECE};
+pub use filename::{Content, Encoding, NameForm, Prefixes, Session, StoredName};
+pub use manifest::{FileChange, Manifest, ManifestVolume, VolumeHash};
 pub use sigtar::{SignatureKind, SignatureMember};
 pub use tar::{TarHeader, TarReader};
+pub use ustar::padding;
 
 /// What can be wrong with bytes that should be duplicity's.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@
 //!
 //! Source: seen in signature files of duplicity 0.8.22 and 3.2.1.
 
-use super::difftar::{entry, entry_path};
+use super::difftar::{entry, entry_path, with_entry};
 use super::{Error, TarHeader};
 use crate::model::{Entry, EntryKind, EntryPath};
 
@@ -57,6 +57,26 @@ impl SignatureMember {
         let kind = if deleted { SignatureKind::Deleted } else { SignatureKind::Present(entry) };
         Ok(Self { path, kind, length: header.size })
     }
+
+    /// Returns the metadata, if the path is there.
+    pub fn entry(&self) -> Option<&Entry> {
+        match &self.kind {
+            SignatureKind::Present(entry) => Some(entry),
+            SignatureKind::Deleted => None,
+        }
+    }
+
+    /// Returns the tar header of a member, the counterpart of [`SignatureMember::parse`].
+    pub fn header(&self) -> TarHeader {
+        let entry = self.entry();
+        let (prefix, slash) = match entry.map(|entry| &entry.kind) {
+            None => ("deleted/", ""),
+            Some(EntryKind::File) => ("signature/", ""),
+            Some(EntryKind::Directory) if !self.path.is_root() => ("snapshot/", "/"),
+            Some(_) => ("snapshot/", ""),
+        };
+        with_entry([prefix.as_bytes(), self.path.as_bytes(), slash.as_bytes()].concat(), entry, self.length)
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +105,23 @@ mod tests {
             };
             assert_eq!(found, kind, "{name}");
         }
+    }
+
+    #[test]
+    fn headers_are_parsed_as_what_they_were() {
+        for (typeflag, name) in [
+            (b'5', "snapshot/"),
+            (b'0', "signature/"),
+            (b'2', "snapshot/"),
+            (b'5', "snapshot/d/"),
+            (b'0', "signature/a"),
+            (b'6', "snapshot/p"),
+        ] {
+            let header = TarHeader { name: name.into(), typeflag, size: 12, mode: 0o644, mtime: 7, ..TarHeader::default() };
+            assert_eq!(SignatureMember::parse(&header).unwrap().header(), header, "{name}");
+        }
+        let deleted = TarHeader { name: b"deleted/a".to_vec(), typeflag: b'0', ..TarHeader::default() };
+        assert_eq!(SignatureMember::parse(&deleted).unwrap().header(), deleted);
     }
 
     #[test]

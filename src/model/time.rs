@@ -90,6 +90,22 @@ impl BackupTime {
         })
     }
 
+    /// Prints local time with its zone as in old file names, the counterpart of [`BackupTime::parse_w3c`]: the hours of the zone are rounded
+    /// down, so that the minutes are to be added. `separator` stands for each `:`.
+    ///
+    /// Source: names written by duplicity 0.8.22 with `--old-filenames` in several zones.
+    pub fn print_w3c(self, separator: char) -> String {
+        let utc = self.utc().naive_utc();
+        let offset = Local.offset_from_utc_datetime(&utc).fix();
+        let time = utc.checked_add_offset(offset).unwrap_or(utc).format("%Y-%m-%dT%H:%M:%S");
+        let minutes = offset.local_minus_utc().div_euclid(60);
+        let zone = match (minutes.div_euclid(60), minutes.rem_euclid(60)) {
+            (0, 0) => "Z".to_string(),
+            (hours, minutes) => format!("{}{:02}:{minutes:02}", if hours < 0 { '-' } else { '+' }, hours.abs()),
+        };
+        format!("{time}{zone}").replace(':', &separator.to_string())
+    }
+
     /// Prints local time as C's `asctime` does, in English: `Wed Jan  1 00:00:00 2020`.
     pub fn print_asctime(self) -> String {
         const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];

@@ -1,9 +1,10 @@
 //! [`LocalStorage`]: a directory of this machine.
 
-use super::{Error, Listed, Storage};
-use std::fs::File;
+use super::{Error, ErrorKind, Listed, Storage, StoredWriter};
+use std::fs::{File, Metadata};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of one directory.
 pub struct LocalStorage {
@@ -15,6 +16,21 @@ impl LocalStorage {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
+
+    /// Returns where a file lies while it is written. No duplicity takes a name that begins with a dot for one of its own; the next
+    /// writer of the same file takes the place of what a killed one has left.
+    fn unfinished(&self, name: &str) -> PathBuf {
+        self.directory.join(format!(".dupfs-{name}.tmp"))
+    }
+}
+
+fn listed(name: String, data: &Metadata) -> Listed {
+    let stamp = data.mtime().wrapping_mul(1_000_000_000).wrapping_add(data.mtime_nsec()) as u64;
+    Listed { name, size: data.len(), stamp }
+}
+
+fn failed<'a>(deed: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |error| Error::io(deed, path.display().to_string(), &error)
 }
 
 impl Storage for LocalStorage {
@@ -23,18 +39,13 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
-        let failed = |error: &std::io::Error| Error::io("list", self.directory.display().to_string(), error);
         let mut found = Vec::new();
-        for entry in self.directory.read_dir().map_err(|e| failed(&e))? {
-            let entry = entry.map_err(|e| failed(&e))?;
+        for entry in self.directory.read_dir().map_err(failed("list", &self.directory))? {
+            let entry = entry.map_err(failed("list", &self.directory))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Follows symlinks: a volume may have been moved to another disk and linked.
             match std::fs::metadata(entry.path()) {
-                Ok(data) if data.is_file() => found.push(Listed {
-                    name,
-                    size: data.len(),
-                    stamp: data.mtime().wrapping_mul(1_000_000_000).wrapping_add(data.mtime_nsec()) as u64,
-                }),
+                Ok(data) if data.is_file() => found.push(listed(name, &data)),
                 _ => continue, // a folder, or a file that went away meanwhile
             }
         }
@@ -43,18 +54,94 @@ impl Storage for LocalStorage {
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let path = self.directory.join(name);
-        let failed = |error: std::io::Error| Error::io("read", path.display().to_string(), &error);
-        let file = File::open(&path).map_err(failed)?;
+        let file = File::open(&path).map_err(failed("read", &path))?;
         let mut filled = 0;
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failed("read", &path)(error)),
             }
         }
         Ok(filled)
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        match std::fs::create_dir(&self.directory) {
+            Err(_) if self.directory.is_dir() => Ok(()),
+            result => result.map_err(failed("create", &self.directory)),
+        }
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error> {
+        let (path, unfinished) = (self.directory.join(name), self.unfinished(name));
+        // Made anew, never opened: whatever lies there, a link perhaps, is not written through.
+        let _ = std::fs::remove_file(&unfinished);
+        let file = File::options().read(true).write(true).create_new(true).open(&unfinished).map_err(failed("write", &path))?;
+        Ok(Box::new(LocalWriter { file: Some(file), name: name.to_string(), path, unfinished }))
+    }
+
+    fn delete(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(failed("delete", &path)),
+        }
+    }
+}
+
+/// A file under its unfinished name.
+struct LocalWriter {
+    /// There until the end.
+    file: Option<File>,
+    name: String,
+    path: PathBuf,
+    unfinished: PathBuf,
+}
+
+impl Write for LocalWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut file = self.file.as_ref().ok_or(std::io::ErrorKind::NotConnected)?;
+        match file.write(bytes) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => Err(failed("write", &self.path)(error).into()),
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StoredWriter for LocalWriter {
+    fn finish(mut self: Box<Self>) -> Result<Listed, Error> {
+        let failed = failed("write", &self.path);
+        let Some(file) = self.file.take() else {
+            let cause = "it has been ended before".to_string();
+            return Err(Error { deed: "write", place: self.path.display().to_string(), kind: ErrorKind::Other, cause });
+        };
+        let end = || -> std::io::Result<Listed> {
+            file.sync_data()?;
+            std::fs::rename(&self.unfinished, &self.path)?;
+            let listed = listed(self.name.clone(), &file.metadata()?);
+            // The name, too, is to outlive a power cut.
+            self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+            Ok(listed)
+        };
+        let result = end().map_err(failed);
+        if result.is_err() {
+            let _ = std::fs::remove_file(&self.unfinished);
+        }
+        result
+    }
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = std::fs::remove_file(&self.unfinished);
+        }
     }
 }
 
@@ -76,5 +163,42 @@ mod tests {
         assert_eq!(storage.read_at("a", 8, &mut buffer).unwrap(), 2);
         assert_eq!(&buffer[..2], b"89");
         assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn files_are_there_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(directory.path().join("new"));
+        storage.prepare().unwrap();
+        storage.prepare().unwrap();
+        let names = || storage.list().unwrap().into_iter().map(|file| file.name).collect::<Vec<_>>();
+        let mut writer = storage.create("duplicity-full.x").unwrap();
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(names(), [".dupfs-duplicity-full.x.tmp"]);
+        let listed = writer.finish().unwrap();
+        assert_eq!((names(), listed.size), (vec!["duplicity-full.x".to_string()], 3));
+        assert_eq!(storage.list().unwrap(), [listed]);
+        let mut other = storage.create("duplicity-full.x").unwrap();
+        other.write_all(b"defg").unwrap();
+        drop(other);
+        assert_eq!(storage.list().unwrap()[0].size, 3);
+        storage.delete("duplicity-full.x").unwrap();
+        storage.delete("duplicity-full.x").unwrap();
+        assert!(names().is_empty());
+        let nowhere = LocalStorage::new(directory.path().join("a/b"));
+        assert_eq!(nowhere.prepare().unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(nowhere.create("x").err().unwrap().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let mut writer = LocalWriter {
+            file: Some(File::options().write(true).open("/dev/full").unwrap()),
+            name: "x".into(),
+            path: "/nowhere/x".into(),
+            unfinished: "/nowhere/y".into(),
+        };
+        let error = Error::from(writer.write_all(b"abc").unwrap_err());
+        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::NoSpace, "/nowhere/x"));
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL asks for. Names are flat:
 //! no storage descends into folders. A listing is a picture of one moment: a file may be gone, or be longer, when it is read.
+//!
+//! A file is written as a whole: [`Storage::create`] gives a [`StoredWriter`], and nothing is to be seen under the name before its
+//! [`finish`](StoredWriter::finish) has returned well. What a storage keeps meanwhile has a name that no duplicity takes for one of
+//! its own.
 
+use std::io::Write;
 use std::sync::Arc;
 
 mod local;
@@ -43,6 +48,35 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it cannot be read.
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+
+    /// Makes the storage itself if it is missing, but not the folders above it.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be made.
+    fn prepare(&self) -> Result<(), Error>;
+
+    /// Begins a file that will take the place of any other of this name.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::Permission`], [`ErrorKind::NoSpace`] and others when nothing can be written.
+    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error>;
+
+    /// Deletes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`Error`] when it is still there afterwards, or may be.
+    fn delete(&self, name: &str) -> Result<(), Error>;
+}
+
+/// A stored file that is being written. Dropped before its end, it leaves nothing under its name.
+///
+/// Errors of [`Write`] hold an [`Error`] inside; `Error::from` takes it out.
+pub trait StoredWriter: Write + Send {
+    /// Ends the file: from now on it is there, whole, whatever happens to this machine.
+    ///
+    /// # Errors
+    /// [`Error`] when that cannot be promised.
+    fn finish(self: Box<Self>) -> Result<Listed, Error>;
 }
 
 /// What can go wrong with a storage: deed, place, cause.
@@ -68,6 +102,8 @@ pub enum ErrorKind {
     NotFound,
     /// The storage refuses access.
     Permission,
+    /// There is no room left.
+    NoSpace,
     /// Anything else; trying again may help.
     Other,
 }
@@ -78,10 +114,26 @@ impl Error {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidFilename => {
                 ErrorKind::NotFound
             }
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Permission,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
+                ErrorKind::NoSpace
+            }
             _ => ErrorKind::Other,
         };
         Self { deed, place: place.into(), kind, cause: error.to_string() }
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Takes the [`Error`] out again that a [`StoredWriter`] has put in.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(|other| Self::io("write", "", &other))
     }
 }
 

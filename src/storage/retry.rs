@@ -1,6 +1,6 @@
 //! [`RetryingStorage`]: a storage around another that tries again when that can help.
 
-use super::{Error, ErrorKind, Listed, Storage};
+use super::{Error, ErrorKind, Listed, Storage, StoredWriter};
 use crate::monitor::{Level, Monitor};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,5 +49,18 @@ impl Storage for RetryingStorage {
         // Borrowed mutably once per try, never by two at a time.
         let buffer = std::cell::RefCell::new(buffer);
         self.retry(|| self.inner.read_at(name, offset, &mut buffer.borrow_mut()))
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        self.retry(|| self.inner.prepare())
+    }
+
+    /// Tries again to begin a file. Bytes that are gone cannot be written again: a storage that can lose them keeps them itself.
+    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error> {
+        self.retry(|| self.inner.create(name))
+    }
+
+    fn delete(&self, name: &str) -> Result<(), Error> {
+        self.retry(|| self.inner.delete(name))
     }
 }
