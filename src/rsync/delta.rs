@@ -15,9 +15,25 @@
 //!
 //! Source: librsync 2.3.2, prototab.h and rdiff; deltas in volumes of duplicity 0.8.22 and 3.2.1.
 
-use super::Error;
+use super::{CheckedSignature, Error};
+use std::io::{self, BufRead, Read};
 
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
+
+/// Returns the delta that makes `new` of what `signature` was made of. Both are read as the delta is; the signature is held in memory, at some
+/// 40 bytes a block.
+///
+/// # Errors
+/// Those of reading the signature.
+pub fn delta<'a>(
+    new: impl BufRead + Send + 'a,
+    signature: &mut CheckedSignature<impl Read>,
+) -> io::Result<impl Read + Send + 'a> {
+    librsync::Delta::with_buf_read(new, signature).map_err(|error| match error {
+        librsync::Error::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, format!("librsync cannot take the signature: {other}")),
+    })
+}
 
 /// One step in making new content. A long literal may come in several commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +209,7 @@ impl DeltaParser {
     }
 
     fn error(&self, cause: &'static str) -> Error {
-        Error { offset: self.offset, cause }
+        Error { what: "delta", offset: self.offset, cause }
     }
 }
 
@@ -231,7 +247,11 @@ mod tests {
                     }
                     Command::Copy { offset, length } => {
                         let range = offset as usize..(offset + length) as usize;
-                        new.extend_from_slice(basis.get(range).ok_or(Error { offset, cause: "beyond the basis" })?);
+                        new.extend_from_slice(basis.get(range).ok_or(Error {
+                            what: "delta",
+                            offset,
+                            cause: "beyond the basis",
+                        })?);
                     }
                 }
                 Ok::<(), Error>(())
@@ -302,18 +322,18 @@ mod tests {
             (b"", 4, "it ends too early"),
             (&far, 13, "a copy ends beyond all files"),
         ] {
-            assert_eq!(patch(b"", &with_magic(commands), 1), Err(Error { offset, cause }), "{commands:?}");
+            assert_eq!(patch(b"", &with_magic(commands), 1), Err(Error { what: "delta", offset, cause }), "{commands:?}");
         }
         let mut parser = DeltaParser::new();
         let result = parser.feed(&with_magic(&huge_twice), |_| Ok::<(), Error>(()));
         assert_eq!(result.unwrap_err().cause, "the new content is longer than any file");
-        assert_eq!(patch(b"", b"rs\x01\x36\0", 1), Err(Error { offset: 2, cause: "no magic number of a delta" }));
-        assert_eq!(patch(b"", b"", 1), Err(Error { offset: 0, cause: "it ends too early" }));
+        assert_eq!(patch(b"", b"rs\x01\x36\0", 1), Err(Error { what: "delta", offset: 2, cause: "no magic number of a delta" }));
+        assert_eq!(patch(b"", b"", 1), Err(Error { what: "delta", offset: 0, cause: "it ends too early" }));
     }
 
     #[test]
     fn the_sink_can_stop() {
-        let stop = Error { offset: 99, cause: "enough" };
+        let stop = Error { what: "delta", offset: 99, cause: "enough" };
         let result = DeltaParser::new().feed(&with_magic(b"\x01a\x00"), |_| Err(stop.clone()));
         assert_eq!(result, Err(stop));
     }

@@ -1,7 +1,9 @@
 //! The librsync algorithms, knowing nothing of backups.
 //!
 //! A *delta* makes new content from a *basis*: literal commands carry new bytes, copy commands name a range of the basis.
-//! [`DeltaParser`] reads one as it streams by, without holding literals, so that callers can note where they lie.
+//! [`DeltaParser`] reads one as it streams by, without holding literals, so that callers can note where they lie. [`delta`] makes one,
+//! from new content and the basis's *signature*, which [`SignatureWriter`] has made when the basis was new; that takes librsync itself,
+//! behind a check of what it is given.
 //!
 //! ```
 //! use dupfs::rsync::{Command, DeltaParser, Error};
@@ -22,14 +24,18 @@
 //! ```
 
 mod delta;
+mod signature;
 
-pub use delta::{Command, DeltaParser};
+pub use delta::{Command, DeltaParser, delta};
+pub use signature::{CheckedSignature, SignatureWriter};
 
-/// Why bytes are no delta.
+/// Why bytes are no delta, or no signature.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot parse delta at byte {offset}: {cause}")]
+#[error("cannot parse {what} at byte {offset}: {cause}")]
 pub struct Error {
-    /// Where in the delta.
+    /// What the bytes should be.
+    pub what: &'static str,
+    /// Where in it.
     pub offset: u64,
     /// What is wrong there.
     pub cause: &'static str,

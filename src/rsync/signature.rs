@@ -1,0 +1,190 @@
+//! Signatures: a weak and a strong sum of each block of a file, from which a later session tells which blocks are still there.
+//!
+//! `72730136`, the block length and the length of a strong sum as 32-bit numbers, then for each block its weak sum and the first bytes of its
+//! MD4. All numbers are unsigned and big-endian. The last block may be shorter; an empty file has the 12 bytes of the head only.
+//!
+//! The weak sum of the bytes x1 to xn, in 16-bit arithmetic: `s1` is the sum of all x + 31, `s2` the sum of the values that `s1` takes
+//! after each byte; the sum is `s2 << 16 | s1`.
+//!
+//! Source: librsync 2.3.2, checksum.h and rollsum.h; signatures of duplicity 0.8.22 and 3.2.1, which always ask for this kind.
+
+use super::Error;
+use md4::{Digest, Md4};
+use std::io::{self, Read, Write};
+
+/// What duplicity writes: rolling sums and MD4.
+const MAGIC: u32 = 0x7273_0136;
+/// The other kinds that librsync knows: BLAKE2 instead of MD4, and another rolling sum with either.
+const OTHER_MAGICS: [u32; 3] = [0x7273_0137, 0x7273_0146, 0x7273_0147];
+/// Bytes before the first block.
+const HEAD: usize = 12;
+/// Bytes of a strong sum that duplicity keeps.
+const STRONG: usize = 8;
+/// Bytes of a strong sum at most: those of BLAKE2b as librsync takes it.
+const MOST_STRONG: u32 = 32;
+/// What librsync adds to each byte.
+const CHAR_OFFSET: u32 = 31;
+
+/// Computes the signature of what is written to it, and writes that on.
+pub struct SignatureWriter<W> {
+    sink: W,
+    block_length: usize,
+    /// Bytes of a block that is not complete.
+    pending: Vec<u8>,
+    length: u64,
+}
+
+impl<W: Write> SignatureWriter<W> {
+    /// Writes the head. `block_length` is in bytes, at least 1.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub fn new(mut sink: W, block_length: u32) -> io::Result<Self> {
+        sink.write_all(&[MAGIC, block_length, STRONG as u32].map(u32::to_be_bytes).concat())?;
+        Ok(Self { sink, block_length: block_length.max(1) as usize, pending: Vec::new(), length: HEAD as u64 })
+    }
+
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        if !self.pending.is_empty() {
+            let (taken, rest) = bytes.split_at(bytes.len().min(self.block_length - self.pending.len()));
+            self.pending.extend_from_slice(taken);
+            bytes = rest;
+            if self.pending.len() < self.block_length {
+                return Ok(());
+            }
+            let block = std::mem::take(&mut self.pending);
+            self.add(&block)?;
+        }
+        let blocks = bytes.chunks_exact(self.block_length);
+        self.pending.extend_from_slice(blocks.remainder());
+        blocks.into_iter().try_for_each(|block| self.add(block))
+    }
+
+    /// Ends the file; returns the sink and the length of the signature in bytes.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn finish(mut self) -> io::Result<(W, u64)> {
+        if !self.pending.is_empty() {
+            let block = std::mem::take(&mut self.pending);
+            self.add(&block)?;
+        }
+        Ok((self.sink, self.length))
+    }
+
+    fn add(&mut self, block: &[u8]) -> io::Result<()> {
+        let mut sums = [0; 4 + STRONG];
+        sums[..4].copy_from_slice(&weak_sum(block).to_be_bytes());
+        sums[4..].copy_from_slice(&Md4::digest(block)[..STRONG]);
+        self.length += sums.len() as u64;
+        self.sink.write_all(&sums)
+    }
+}
+
+/// Returns the weak sum of a block.
+fn weak_sum(block: &[u8]) -> u32 {
+    // Neither sum overflows 32 bits within so many bytes.
+    const STRETCH: usize = 4096;
+    let (mut s1, mut s2) = (0u32, 0u32);
+    for stretch in block.chunks(STRETCH) {
+        let (mut sum, mut weighted) = (0u32, 0u32);
+        for (&byte, weight) in stretch.iter().zip((1..=stretch.len() as u32).rev()) {
+            let value = u32::from(byte) + CHAR_OFFSET;
+            sum += value;
+            weighted = weighted.wrapping_add(value.wrapping_mul(weight));
+        }
+        s2 = s2.wrapping_add(s1.wrapping_mul(stretch.len() as u32)).wrapping_add(weighted);
+        s1 = s1.wrapping_add(sum);
+    }
+    s2 << 16 | s1 & 0xffff
+}
+
+/// A stored signature whose form has been checked, to be read by librsync, which believes what it reads.
+pub struct CheckedSignature<R> {
+    head: io::Cursor<[u8; HEAD]>,
+    body: R,
+}
+
+impl<R: Read> CheckedSignature<R> {
+    /// Takes a signature of `length` bytes.
+    ///
+    /// # Errors
+    /// [`Error`] when it is none, inside an [`io::Error`], or those of `body`.
+    pub fn new(mut body: R, length: u64) -> io::Result<Self> {
+        let failed = |cause| io::Error::new(io::ErrorKind::InvalidData, Error { what: "signature", offset: 0, cause });
+        let mut head = [0; HEAD];
+        body.read_exact(&mut head)?;
+        let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (magic, block, strong) = (number(0), number(4), number(8));
+        if magic != MAGIC && !OTHER_MAGICS.contains(&magic) {
+            return Err(failed("no magic number of a signature"));
+        }
+        if block == 0 || block > 1 << 30 || strong == 0 || strong > MOST_STRONG {
+            return Err(failed("its lengths make no sense"));
+        }
+        if (length - (HEAD as u64).min(length)) % u64::from(4 + strong) != 0 {
+            return Err(failed("it does not end behind a block"));
+        }
+        Ok(Self { head: io::Cursor::new(head), body })
+    }
+}
+
+impl<R: Read> Read for CheckedSignature<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.head.read(buffer)? {
+            0 => self.body.read(buffer),
+            count => Ok(count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn signature(pieces: &[&[u8]], block_length: u32) -> Vec<u8> {
+        let mut writer = SignatureWriter::new(Vec::new(), block_length).unwrap();
+        pieces.iter().for_each(|piece| writer.update(piece).unwrap());
+        let (signature, length) = writer.finish().unwrap();
+        assert_eq!(signature.len() as u64, length);
+        signature
+    }
+
+    fn librsync(content: &[u8], block_length: u32) -> Vec<u8> {
+        let mut theirs = Vec::new();
+        let kind = librsync::SignatureType::MD4;
+        librsync::Signature::with_options(content, block_length as usize, 8, kind).unwrap().read_to_end(&mut theirs).unwrap();
+        theirs
+    }
+
+    #[test]
+    fn as_duplicity_writes_them() {
+        let hello = signature(&[b"hello world\n"], 512);
+        assert_eq!(hello, b"\x72\x73\x01\x36\0\0\x02\0\0\0\0\x08\x27\xd8\x05\xda\x97\x66\x8a\xb2\xf2\x9d\x01\x15");
+        assert_eq!(signature(&[], 512), b"\x72\x73\x01\x36\0\0\x02\0\0\0\0\x08");
+    }
+
+    proptest! {
+        #[test]
+        fn equal_librsync(content in prop::collection::vec(any::<u8>(), 1..20_000), cut in 1usize..5000, block in prop::sample::select(vec![16u32, 512, 513, 1024, 9000])) {
+            let pieces: Vec<_> = content.chunks(cut).collect();
+            prop_assert_eq!(signature(&pieces, block), librsync(&content, block));
+        }
+
+        #[test]
+        fn any_bytes_are_a_signature_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..60), keep in any::<bool>()) {
+            let bytes = if keep { [&MAGIC.to_be_bytes()[..], &bytes].concat() } else { bytes };
+            if let Ok(mut checked) = CheckedSignature::new(&bytes[..], bytes.len() as u64) {
+                let mut delta = Vec::new();
+                if let Ok(mut job) = librsync::Delta::new(&b"something new"[..], &mut checked) {
+                    let _ = job.read_to_end(&mut delta);
+                }
+            }
+        }
+    }
+}
