@@ -16,7 +16,8 @@
 //! | all else | [`Collection::leftovers`] |
 //!
 //! Whether all volumes are there is not told by names: the manifest says how many there should be, and this room opens no file.
-//! [`LocalCopy`] finds manifests and signature files in duplicity's archive directory, already decrypted.
+//! [`LocalCopy`] finds manifests and signature files in duplicity's archive directory, already decrypted; [`ArchiveDirectory`] holds,
+//! synchronises and writes it.
 //!
 //! ```
 //! use dupfs::{collection::scan, format::Prefixes, model::BackupTime, storage::Listed};
@@ -28,12 +29,14 @@
 //! assert!(collection.leftovers.is_empty());
 //! ```
 
+mod archive;
 mod at_time;
 mod chain;
 mod local_copy;
 mod scan;
 mod set;
 
+pub use archive::{ArchiveDirectory, ArchiveError, Copy, SyncPlan};
 pub use at_time::AtTime;
 pub use chain::{BackupChain, SignatureChain};
 pub use local_copy::{ArchiveOptions, LocalCopy, LocalFile};

@@ -126,7 +126,7 @@ impl<R: Read> CheckedSignature<R> {
         if block == 0 || block > 1 << 30 || strong == 0 || strong > MOST_STRONG {
             return Err(failed("its lengths make no sense"));
         }
-        if (length - (HEAD as u64).min(length)) % u64::from(4 + strong) != 0 {
+        if !length.saturating_sub(HEAD as u64).is_multiple_of(u64::from(4 + strong)) {
             return Err(failed("it does not end behind a block"));
         }
         Ok(Self { head: io::Cursor::new(head), body })
