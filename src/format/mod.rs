@@ -19,12 +19,15 @@ use std::io;
 mod difftar;
 mod filename;
 mod manifest;
+mod number;
+mod part;
 mod sigtar;
 mod tar;
 
 pub use difftar::{Member, MemberKind};
 pub use filename::{Content, Encoding, Prefixes, Session, StoredName};
 pub use manifest::{Manifest, ManifestVolume, VolumeHash};
+pub use part::{Extent, Part};
 pub use sigtar::{SignatureKind, SignatureMember};
 pub use tar::{TarHeader, TarReader};
 

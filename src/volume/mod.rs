@@ -22,10 +22,12 @@
 mod cache;
 mod check;
 mod members;
+mod parts;
 mod reader;
 
 pub use check::Checked;
 pub use members::{Event, first_pass};
+pub use parts::{PartBuilder, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
 
 use crate::format::{Encoding, VolumeHash};
