@@ -28,17 +28,17 @@ mod chains;
 mod database;
 mod fill;
 mod lines;
-mod parts;
+mod packed;
 mod passes;
 mod query;
 mod schema;
 mod seeks;
 mod snapshot;
 
+pub use crate::format::{Extent, Part};
 pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
-pub use parts::{Extent, Part};
-pub use passes::{PassListener, append_commands};
+pub use passes::PassListener;
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
 pub use snapshot::{Snapshot, Walk};
 

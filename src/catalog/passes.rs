@@ -2,14 +2,13 @@
 
 use super::catalog::{Catalog, TRY_AGAIN, set_at};
 use super::chains::Chain;
-use super::parts::PackedParts;
+use super::packed::PackedParts;
 use super::query::{self, DirectoryId, VersionId};
-use super::{Error, Extent, Part, seeks};
+use super::{Error, Part, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::Level;
-use crate::rsync::{Command, DeltaParser};
-use crate::volume::{Event, VolumeKey, first_pass};
+use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
 use rusqlite::Connection;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -18,8 +17,6 @@ use std::time::Instant;
 
 /// Rows that are fetched at once while members and versions are read side by side.
 const WINDOW: u32 = 1024;
-/// Offsets and lengths from here on are taken for forged.
-const LIMIT: u64 = 1 << 62;
 
 /// Hears the members of a volume while it is decoded, each with its version. What it heard counts only once the pass has ended well.
 pub trait PassListener {
@@ -187,18 +184,11 @@ struct Told {
     complaints: Vec<String>,
 }
 
-/// The version whose members are coming in.
+/// The path whose members are coming in.
 struct Current {
     path: EntryPath,
     version: Option<VersionId>,
-    part: Part,
-    /// Reads the commands of a delta that began in this volume, with the content they have told so far.
-    delta: Option<(DeltaParser, Vec<Extent>)>,
-    /// Where the data of the current member goes on in the plain tar.
-    offset: u64,
-    broken: Option<String>,
-    /// The current member is one too many for this path.
-    ignored: bool,
+    part: PartBuilder,
 }
 
 impl<'a> VolumeRun<'a> {
@@ -208,21 +198,10 @@ impl<'a> VolumeRun<'a> {
     }
 
     fn member(&mut self, member: &Member) -> Option<VersionId> {
+        let data = member.offset..member.offset.saturating_add(member.length);
         if let Some(current) = self.current.as_mut().filter(|current| current.path == member.path) {
-            current.ignored = true;
-            match member.piece {
-                Some(piece) if current.part.pieces.start > 0 && member.kind != MemberKind::Deleted => {
-                    current.ignored = false;
-                    if piece != current.part.pieces.end {
-                        current.broken = Some(format!("piece {} of '{}' is missing", current.part.pieces.end, current.path));
-                    }
-                    current.part.pieces.end = piece.saturating_add(1);
-                    current.take_in(member, self.number);
-                }
-                // Of several members for one path, the first counts.
-                _ => {}
-            }
-            return current.version.filter(|_| !current.ignored);
+            let counts = current.part.go_on(member.kind, member.piece, data);
+            return current.version.filter(|_| counts);
         }
         self.flush(true);
         let version = match self.cursor.find(&member.path) {
@@ -238,50 +217,24 @@ impl<'a> VolumeRun<'a> {
         if member.kind == MemberKind::Deleted {
             return version;
         }
-        let start = member.piece.unwrap_or(0);
-        let is_delta = member.kind == MemberKind::Delta;
-        let mut current = Current {
-            path: member.path.clone(),
-            version,
-            part: Part { pieces: start..start.saturating_add(1), is_delta, ..Part::default() },
-            delta: (is_delta && start <= 1).then(Default::default),
-            offset: 0,
-            broken: None,
-            ignored: false,
-        };
-        current.take_in(member, self.number);
-        self.current = Some(current);
+        let part = PartBuilder::new(self.number, member.kind, member.piece, data);
+        self.current = Some(Current { path: member.path.clone(), version, part });
         version
     }
 
     fn data(&mut self, bytes: &[u8]) {
-        let number = self.number;
-        let Some(current) = self.current.as_mut().filter(|current| !current.ignored) else { return };
-        let start = current.offset;
-        current.offset += bytes.len() as u64;
-        let Some((parser, content)) = &mut current.delta else { return };
-        if let Err(cause) = append_commands(parser, content, bytes, |at| (number, start + at)) {
-            current.broken.get_or_insert(format!("the delta of '{}' is damaged: {cause}", current.path));
+        if let Some(current) = &mut self.current {
+            current.part.data(bytes);
         }
     }
 
-    /// Ends the version whose members came in; `is_last` tells that none follow in another volume.
+    /// Ends the path whose members came in; `is_last` tells that none follow in another volume.
     fn flush(&mut self, is_last: bool) {
-        let Some(Current { path, version: Some(version), mut part, delta, broken, .. }) = self.current.take() else { return };
-        if let Some(cause) = broken {
-            self.complaints.push(cause);
-            return;
+        let Some(Current { path, version: Some(version), part }) = self.current.take() else { return };
+        match part.finish(is_last) {
+            Ok(part) => self.parts.push(version, &part),
+            Err(cause) => self.complaints.push(format!("cannot put '{path}' together: {cause}")),
         }
-        part.is_last = is_last;
-        part.is_content = !part.is_delta;
-        if let Some((parser, content)) = delta.filter(|_| is_last) {
-            if let Err(cause) = parser.finish() {
-                self.complaints.push(format!("the delta of '{path}' is damaged: {cause}"));
-                return;
-            }
-            (part.extents, part.is_content) = (content, true);
-        }
-        self.parts.push(version, &part);
     }
 
     fn finish(mut self, is_last: bool) -> Result<Told, Error> {
@@ -290,50 +243,6 @@ impl<'a> VolumeRun<'a> {
             Some(error) => Err(error),
             None => Ok(Told { parts: self.parts, complaints: self.complaints }),
         }
-    }
-}
-
-impl Current {
-    fn take_in(&mut self, member: &Member, volume: u32) {
-        self.offset = member.offset;
-        Extent::Stored { volume, offset: member.offset, length: member.length }.append(&mut self.part.extents);
-    }
-}
-
-/// Feeds bytes of a delta to its parser and appends the content that they tell. `place` gives volume and offset in its plain tar
-/// for an offset within `bytes`; a literal does not cross a gap there.
-///
-/// # Errors
-/// What is wrong with the delta.
-pub fn append_commands(
-    parser: &mut DeltaParser,
-    content: &mut Vec<Extent>,
-    bytes: &[u8],
-    place: impl Fn(u64) -> (u32, u64),
-) -> Result<(), String> {
-    let base = parser.position();
-    let mut sink = |command: Command<'_>| {
-        match command {
-            Command::Literal { offset, bytes } => {
-                let (volume, offset) = place(offset - base);
-                Extent::Stored { volume, offset, length: bytes.len() as u64 }.append(content);
-            }
-            Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => {
-                Extent::Copied { offset, length }.append(content)
-            }
-            Command::Copy { .. } => return Err(Stop("a copy lies beyond any file".to_string())),
-        }
-        Ok(())
-    };
-    parser.feed(bytes, &mut sink).map_err(|Stop(cause)| cause)
-}
-
-/// Why telling commands apart was stopped.
-struct Stop(String);
-
-impl From<crate::rsync::Error> for Stop {
-    fn from(error: crate::rsync::Error) -> Self {
-        Self(error.to_string())
     }
 }
 

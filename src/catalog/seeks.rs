@@ -1,7 +1,7 @@
 //! Outlines of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
 
 use super::database::Database;
-use super::parts::PackedParts;
+use super::packed::PackedParts;
 use super::{Error, Part, VersionId};
 use crate::codec::SeekPoint;
 use crate::volume::{Outline, OutlineStore, VolumeKey};

@@ -72,12 +72,14 @@ mod openpgp;
 mod reopened;
 mod source;
 mod state;
+mod table;
 mod zlib;
 
 pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
 pub use error::{Cause, Error};
 pub use reopened::Reopened;
+pub use table::Table;
 
 use self::gpg::Gpg;
 use self::gzip::Gzip;

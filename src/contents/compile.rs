@@ -3,6 +3,7 @@
 use super::{Contents, Error, ExtentMap, Piece};
 use crate::catalog::{Chain, Extent, Part, Version};
 use crate::rsync::DeltaParser;
+use crate::volume::append_commands;
 
 /// Bytes of a delta that are read at once while its commands are told apart.
 const STEP: u64 = 256 * 1024;
@@ -47,8 +48,7 @@ impl Contents {
                 buffer.resize(step as usize, 0);
                 let piece = Piece { position: version.position, volume, offset, length: step };
                 self.read_piece(chain, &piece, &mut buffer)?;
-                crate::catalog::append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at))
-                    .map_err(failed)?;
+                append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at)).map_err(failed)?;
                 (offset, length) = (offset + step, length - step);
             }
         }

@@ -10,6 +10,7 @@
 //! | a decoded volume or signature file | [`TarReader`] | headers and data, in stream order | [`TarHeader::print`] |
 //! | a header in a volume | [`Member::parse`] | path, whole or delta or deleted, piece, entry | [`Member::header`] |
 //! | a header in a signature file | [`SignatureMember::parse`] | path, entry or deleted | [`SignatureMember::header`] |
+//! | the table behind the tar of a volume of our own | [`Toc::parse`] | frames, chunk hashes, a row for each path | [`TocWriter`] |
 //!
 //! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are checked, names with `..` refused,
 //! and what must be held in memory at once is limited.
@@ -19,15 +20,20 @@ use std::io;
 mod difftar;
 mod filename;
 mod manifest;
+mod number;
+mod part;
 mod sigtar;
 mod tar;
+mod toc;
 mod ustar;
 
 pub use difftar::{Member, MemberKind, PIECE};
 pub use filename::{Content, Encoding, NameForm, Prefixes, Session, StoredName};
 pub use manifest::{FileChange, Manifest, ManifestVolume, VolumeHash};
+pub use part::{Extent, Part};
 pub use sigtar::{SignatureKind, SignatureMember};
 pub use tar::{TarHeader, TarReader};
+pub use toc::{CHUNK, Toc, TocRow, TocRows, TocWriter};
 pub use ustar::padding;
 
 /// What can be wrong with bytes that should be duplicity's.
@@ -65,6 +71,14 @@ pub enum Error {
     Manifest {
         /// Number of the line, from 1.
         line: usize,
+        /// What is wrong there.
+        cause: &'static str,
+    },
+    /// Bytes are no table of contents.
+    #[error("cannot parse table of contents at byte {offset}: {cause}")]
+    Toc {
+        /// Where in the table.
+        offset: usize,
         /// What is wrong there.
         cause: &'static str,
     },

@@ -22,17 +22,17 @@
 mod cache;
 mod check;
 mod members;
+mod parts;
 mod reader;
 
+pub use crate::format::CHUNK;
 pub use check::Checked;
 pub use members::{Event, first_pass};
+pub use parts::{PartBuilder, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
 
 use crate::format::{Encoding, VolumeHash};
 use crate::storage::StoredFile;
-
-/// Bytes of a stored file that one hash stands for.
-pub const CHUNK: usize = 64 * 1024;
 
 /// Plain bytes between two seek points, at least: what one random read decodes. Measured: a seek point every MiB costs 5 % of
 /// the first pass, and a read from it less than 1 ms.

@@ -1,5 +1,6 @@
-//! [`Part`]: what one volume holds of one version, as stored in the catalog.
+//! [`Part`]: what one volume holds of one version.
 
+use super::number::{put, put_signed, take, take_signed};
 use std::ops::Range;
 
 /// A stretch of a version's content.
@@ -60,7 +61,7 @@ impl Part {
         self.extents.iter().map(|extent| extent.length()).sum()
     }
 
-    /// Prints bytes for the database: flags, pieces, then per extent its length and kind, and where it starts as the distance
+    /// Prints bytes for a database: flags, pieces, then per extent its length and kind, and where it starts as the distance
     /// from the end of the last one of its kind. Numbers are LEB128, distances zigzag.
     pub fn encode(&self) -> Vec<u8> {
         let flags = [(self.is_delta, DELTA), (self.is_content, CONTENT), (self.is_last, LAST)];
@@ -117,27 +118,6 @@ impl Part {
     }
 }
 
-/// The parts of one volume, as the database will have them, end to end: a volume may hold a million small files.
-#[derive(Default)]
-pub struct PackedParts {
-    rows: Vec<(super::VersionId, Option<u64>, usize)>,
-    bytes: Vec<u8>,
-}
-
-impl PackedParts {
-    /// Appends the part of one version.
-    pub fn push(&mut self, version: super::VersionId, part: &Part) {
-        self.bytes.extend(part.encode());
-        self.rows.push((version, part.size(), self.bytes.len()));
-    }
-
-    /// Returns version, encoded part, and the version's size where the part tells it.
-    pub fn iter(&self) -> impl Iterator<Item = (super::VersionId, &[u8], Option<u64>)> {
-        let starts = std::iter::once(0).chain(self.rows.iter().map(|(_, _, end)| *end));
-        self.rows.iter().zip(starts).map(|((version, size, end), start)| (*version, &self.bytes[start..*end], *size))
-    }
-}
-
 impl Extent {
     /// Returns the number of bytes.
     pub fn length(&self) -> u64 {
@@ -163,36 +143,6 @@ impl Extent {
             _ => list.push(self),
         }
     }
-}
-
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn put_signed(bytes: &mut Vec<u8>, number: i64) {
-    put(bytes, (number << 1 ^ number >> 63) as u64);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-fn take_signed(bytes: &mut &[u8]) -> Option<i64> {
-    let number = take(bytes)?;
-    Some((number >> 1) as i64 ^ -((number & 1) as i64))
 }
 
 #[cfg(test)]
