@@ -24,6 +24,7 @@
 //!   taken; a table is taken only if it names this volume and fits the rows of its set.
 //! - Where the database cannot be written, everything goes on in memory.
 
+mod basis;
 #[expect(clippy::module_inception, reason = "the noun of the room")]
 mod catalog;
 mod chains;
@@ -37,16 +38,19 @@ mod query;
 mod schema;
 mod seeks;
 mod snapshot;
+mod stats;
 mod tables;
 #[cfg(test)]
 mod testing;
 
 pub use crate::format::{Extent, Part};
+pub use basis::{Basis, Saved};
 pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
 pub use snapshot::{Snapshot, Walk};
+pub use stats::SourceStat;
 
 use std::path::PathBuf;
 
