@@ -35,7 +35,7 @@
 //!
 //! # Invariants
 //! - Wrong, short or missing data is never passed off as good: no byte of a volume counts before the volume's hash has matched its
-//!   manifest, and every byte read later belongs to a chunk that was hashed then.
+//!   manifest, or the hash of its chunk the one that was kept then or that stands in the volume's own table of contents.
 //! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
 //! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
 //! - Nothing here writes to a collection, or to duplicity's archive directory.

@@ -55,6 +55,9 @@ pub struct Catalog {
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, Arc<Error>)>>,
     said: Mutex<HashSet<String>>,
+    /// Finds tables instead of the codec.
+    #[cfg(test)]
+    pub(super) tables: Option<Box<super::testing::ReadTable>>,
 }
 
 impl Catalog {
@@ -84,6 +87,8 @@ impl Catalog {
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
             said: Mutex::default(),
+            #[cfg(test)]
+            tables: None,
         })
     }
 

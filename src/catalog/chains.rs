@@ -160,6 +160,7 @@ fn drop_rows(connection: &Connection, id: i64) -> Result<(), Error> {
     connection.execute("DELETE FROM frames WHERE volume >= ?1 AND volume < ?2", volumes)?;
     connection.execute("DELETE FROM volumes WHERE id >= ?1 AND id < ?2", volumes)?;
     connection.execute("DELETE FROM parts WHERE version >= ?1 AND version < ?2", versions)?;
+    connection.execute("DELETE FROM source_stats WHERE version >= ?1 AND version < ?2", versions)?;
     connection.execute("DELETE FROM versions WHERE id >= ?1 AND id < ?2", versions)?;
     connection.execute("DELETE FROM directories WHERE id >= ?1 AND id < ?2", directories)?;
     connection.execute("DELETE FROM sets WHERE chain = ?1", [id])?;

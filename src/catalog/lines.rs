@@ -7,7 +7,7 @@ use super::{Error, VersionId};
 use crate::codec;
 use crate::collection::BackupSet;
 use crate::format::{self, Encoding, SignatureKind, SignatureMember, TarReader};
-use crate::model::EntryPath;
+use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
 use crate::volume::Event;
@@ -122,21 +122,28 @@ impl Catalog {
         Ok(last)
     }
 
-    /// Sends the lines of a set as the headers in its volumes give them.
+    /// Sends the lines of a set as its volumes give them: by their tables, or by the headers in them.
     fn volume_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
         let set = set_at(chain, position)?;
         let manifest = self.manifest(chain, position)?;
         let mut batch = Batch::new(sender);
         let mut last: Option<EntryPath> = None;
+        let mut tell = |path: &EntryPath, entry: &Option<Entry>| {
+            if last.as_ref() != Some(path) {
+                last = Some(path.clone());
+                batch.push(Line { path: path.clone(), entry: entry.clone() });
+            }
+        };
         for volume in manifest.volumes() {
+            if let Some(toc) = self.table(chain, position, volume.number) {
+                toc.rows().for_each(|row| tell(&row.path, &row.entry));
+                continue;
+            }
             let mut source = self.volume(chain, position, volume.number)?;
             source.hash = volume.hash;
             let listener = |event: Event<'_>| {
-                if let Event::Member(member) = event
-                    && last.as_ref() != Some(&member.path)
-                {
-                    last = Some(member.path.clone());
-                    batch.push(Line { path: member.path.clone(), entry: member.entry.clone() });
+                if let Event::Member(member) = event {
+                    tell(&member.path, &member.entry);
                 }
                 ControlFlow::Continue(())
             };

@@ -12,19 +12,23 @@
 //!
 //! The catalog is an SQLite database with those rows. It fills in two levels. Level 1 ([`Catalog::fill`]) comes from signature
 //! files, or from volumes where a signature file is missing: names, types, metadata. Level 2 ([`Catalog::fill_volume`]) comes from
-//! the first pass over each volume, whatever that was made for: sizes, extents, seek points.
+//! the first pass over each volume, whatever that was made for: sizes, extents, seek points. A volume of our own tells all that in
+//! the table of contents at its end, so it needs no pass.
 //!
 //! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes and time stamps of its stored
 //! files; a chain that lost or changed a set gets new ids, so that an id never means another thing.
 //!
 //! # Invariants
 //! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
-//! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well.
+//! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well, or that its table was
+//!   taken; a table is taken only if it names this volume and fits the rows of its set.
 //! - Where the database cannot be written, everything goes on in memory.
 
+mod basis;
 #[expect(clippy::module_inception, reason = "the noun of the room")]
 mod catalog;
 mod chains;
+mod cursor;
 mod database;
 mod fill;
 mod lines;
@@ -34,13 +38,19 @@ mod query;
 mod schema;
 mod seeks;
 mod snapshot;
+mod stats;
+mod tables;
+#[cfg(test)]
+mod testing;
 
 pub use crate::format::{Extent, Part};
+pub use basis::{Basis, Saved};
 pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
 pub use snapshot::{Snapshot, Walk};
+pub use stats::SourceStat;
 
 use std::path::PathBuf;
 

@@ -2,21 +2,16 @@
 
 use super::catalog::{Catalog, TRY_AGAIN, set_at};
 use super::chains::Chain;
+use super::cursor::Cursor;
 use super::packed::PackedParts;
-use super::query::{self, DirectoryId, VersionId};
-use super::{Error, Part, seeks};
+use super::{Error, Part, VersionId, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::Level;
 use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
-use rusqlite::Connection;
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Rows that are fetched at once while members and versions are read side by side.
-const WINDOW: u32 = 1024;
 
 /// Hears the members of a volume while it is decoded, each with its version. What it heard counts only once the pass has ended well.
 pub trait PassListener {
@@ -48,7 +43,8 @@ impl PassListener for Nobody {
 }
 
 impl Catalog {
-    /// Makes sure that a volume has had its first pass. Several callers at once make one pass.
+    /// Makes sure that a volume has had its first pass, or that its table of contents has been read instead. Several callers at once
+    /// make one pass.
     ///
     /// # Errors
     /// [`Error`] when the volume is missing, damaged, or cannot be read; the monitor has heard of it then.
@@ -60,11 +56,19 @@ impl Catalog {
         let turn = self.lock_busy().entry(key).or_default().clone();
         let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let result = match self.query(|connection, _| seeks::is_passed(connection, key)) {
-            Ok(false) => self.pass_and(chain, position, number, &mut Nobody, Keep::Surely),
+            Ok(false) => self.fill_now(chain, position, number),
             other => other.map(|_| ()),
         };
         self.lock_busy().remove(&key);
         result
+    }
+
+    fn fill_now(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
+        self.check_not_bad(chain.volume_key(position, number))?;
+        match self.fill_from_table(chain, position, number)? {
+            true => Ok(()),
+            false => self.pass_and(chain, position, number, &mut Nobody, Keep::Surely),
+        }
     }
 
     /// Decodes a volume from its start, tells its members, and keeps what they tell.
@@ -84,11 +88,7 @@ impl Catalog {
         keep: Keep,
     ) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        if let Some((since, cause)) = self.lock_bad().get(&key)
-            && since.elapsed() < TRY_AGAIN
-        {
-            return Err(Error::Again(cause.clone()));
-        }
+        self.check_not_bad(key)?;
         match self.pass_now(chain, position, number, listener, keep) {
             Err(error) if !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) => {
                 let error = Arc::new(error);
@@ -97,6 +97,14 @@ impl Catalog {
                 Err(Error::Again(error))
             }
             result => result,
+        }
+    }
+
+    /// Fails at once for a volume that has failed within the last minute.
+    fn check_not_bad(&self, key: VolumeKey) -> Result<(), Error> {
+        match self.lock_bad().get(&key) {
+            Some((since, cause)) if since.elapsed() < TRY_AGAIN => Err(Error::Again(cause.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -193,7 +201,7 @@ struct Current {
 
 impl<'a> VolumeRun<'a> {
     fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32, number: u32) -> Self {
-        let cursor = Cursor { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None };
+        let cursor = Cursor::new(catalog, chain, position);
         Self { cursor, number, parts: PackedParts::default(), complaints: Vec::new(), current: None, trouble: None }
     }
 
@@ -244,85 +252,4 @@ impl<'a> VolumeRun<'a> {
             None => Ok(Told { parts: self.parts, complaints: self.complaints }),
         }
     }
-}
-
-/// Finds the versions of a set in path order, mostly by just taking the next row.
-struct Cursor<'a> {
-    catalog: &'a Catalog,
-    chain: &'a Chain,
-    position: u32,
-    rows: VecDeque<(VersionId, DirectoryId, Vec<u8>)>,
-    /// The first row that is not in `rows`; `None` before the first look-up.
-    next: Option<VersionId>,
-    /// Behind the last row of the set.
-    end: Option<VersionId>,
-    /// The directory of the last path.
-    parent: Option<(Vec<u8>, Option<DirectoryId>)>,
-}
-
-impl Cursor<'_> {
-    fn find(&mut self, path: &EntryPath) -> Result<Option<VersionId>, Error> {
-        let (directory, name) = match path.split_last() {
-            None => (Some(DirectoryId::above_root(self.chain.id)), &[][..]),
-            Some((parent, name)) => (self.directory(parent)?, name),
-        };
-        let Some(directory) = directory else { return Ok(None) };
-        if self.rows.is_empty()
-            && let Some(next) = self.next
-        {
-            self.fetch(next)?;
-        }
-        let is_next =
-            self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
-        if is_next {
-            return Ok(self.rows.pop_front().map(|(id, _, _)| id));
-        }
-        let (chain, position) = (self.chain, self.position);
-        let found: Option<VersionId> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
-        if found.is_none() {
-            self.catalog.query(|connection, _| query::set_is_there(connection, chain.set_id(position)))?;
-        }
-        if let Some(id) = found {
-            self.rows.clear();
-            self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));
-        }
-        Ok(found)
-    }
-
-    fn fetch(&mut self, from: VersionId) -> Result<(), Error> {
-        let end = match self.end {
-            Some(end) => end,
-            None => {
-                let end = self.catalog.versions_of(self.chain, self.position)?.end;
-                *self.end.insert(VersionId::new(self.chain.id, end as i64))
-            }
-        };
-        self.rows = self.catalog.query(|connection, _| {
-            let mut statement = connection
-                .prepare_cached("SELECT id, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
-            let rows = statement.query_map((from, end, WINDOW), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })?;
-        self.next = self.rows.back().map(|(id, _, _)| VersionId::new(self.chain.id, id.number() as i64 + 1));
-        Ok(())
-    }
-
-    fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
-        if let Some((known, id)) = &self.parent
-            && known == path
-        {
-            return Ok(*id);
-        }
-        let id = self.catalog.query(|connection, _| query::directory_at(connection, self.chain.id, path))?;
-        self.parent = Some((path.to_vec(), id));
-        Ok(id)
-    }
-}
-
-fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<VersionId>, Error> {
-    use rusqlite::OptionalExtension;
-    Ok(connection
-        .prepare_cached("SELECT id FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3")?
-        .query_row((directory, name, position), |row| row.get(0))
-        .optional()?)
 }

@@ -170,37 +170,37 @@ pub(super) fn kind_columns(entry: Option<&Entry>, directory: Option<DirectoryId>
     }
 }
 
-/// The columns that [`version`] reads, in its order.
-const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, extra, size";
+/// The columns that [`version`] and [`entry`] read, in their order.
+pub(super) const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, extra, size";
 
 fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Version, Error> {
-    let kind: i64 = row.get(4)?;
-    let mut directory = None;
-    let device = || -> Result<(u32, u32), rusqlite::Error> {
-        let numbers = row.get::<_, i64>(8)? as u64;
-        Ok(((numbers >> 32) as u32, numbers as u32))
-    };
-    let entry_kind = match kind {
-        DIRECTORY => {
-            directory = row.get(8)?;
-            Some(EntryKind::Directory)
-        }
-        FILE => Some(EntryKind::File),
-        SYMLINK => Some(EntryKind::Symlink { target: row.get(8)? }),
-        FIFO => Some(EntryKind::Fifo),
-        CHAR_DEVICE => device().map(|(major, minor)| Some(EntryKind::CharDevice { major, minor }))?,
-        BLOCK_DEVICE => device().map(|(major, minor)| Some(EntryKind::BlockDevice { major, minor }))?,
-        _ => None,
-    };
-    let kind = match entry_kind {
+    let kind = match entry(row, |owner| Ok((*owners.get(connection, owner)?).clone()))? {
         None => VersionKind::Deleted,
-        Some(kind) => VersionKind::Present {
-            entry: Entry { kind, mode: row.get(5)?, owner: (*owners.get(connection, row.get(6)?)?).clone(), mtime: row.get(7)? },
-            directory,
+        Some(entry) => VersionKind::Present {
+            directory: if entry.kind == EntryKind::Directory { row.get(8)? } else { None },
+            entry,
             size: row.get::<_, Option<i64>>(9)?.map(|size| size as u64),
         },
     };
     Ok(Version { id: row.get(0)?, directory: row.get(1)?, name: row.get(2)?, position: row.get(3)?, until: None, kind })
+}
+
+/// Reads the metadata in a row of [`COLUMNS`]; `None` when the path is gone. `owner` finds an owner by its id.
+pub(super) fn entry(row: &Row<'_>, owner: impl FnOnce(i64) -> Result<Owner, Error>) -> Result<Option<Entry>, Error> {
+    let device = || -> Result<(u32, u32), rusqlite::Error> {
+        let numbers = row.get::<_, i64>(8)? as u64;
+        Ok(((numbers >> 32) as u32, numbers as u32))
+    };
+    let kind = match row.get(4)? {
+        DIRECTORY => EntryKind::Directory,
+        FILE => EntryKind::File,
+        SYMLINK => EntryKind::Symlink { target: row.get(8)? },
+        FIFO => EntryKind::Fifo,
+        CHAR_DEVICE => device().map(|(major, minor)| EntryKind::CharDevice { major, minor })?,
+        BLOCK_DEVICE => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Entry { kind, mode: row.get(5)?, owner: owner(row.get(6)?)?, mtime: row.get(7)? }))
 }
 
 /// The owners that have been met, by their id in the database: there are few.
@@ -210,7 +210,7 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    fn get(&self, connection: &Connection, id: i64) -> Result<Arc<Owner>, Error> {
+    pub(super) fn get(&self, connection: &Connection, id: i64) -> Result<Arc<Owner>, Error> {
         let lock = || self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(owner) = lock().get(&id) {
             return Ok(owner.clone());

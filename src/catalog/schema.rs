@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Changes with every change of the tables or of the meaning of what they hold.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
 /// `directories` gives each path that ever was a directory of a chain one id.
@@ -55,6 +55,9 @@ CREATE TABLE parts(
     number INTEGER NOT NULL,        -- the volume; 0 for what was put together from all volumes
     extents BLOB NOT NULL,          -- with a check behind it
     PRIMARY KEY(version, number)) WITHOUT ROWID;
+CREATE TABLE source_stats(          -- of a file when it was saved from this machine
+    version INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL, ctime INTEGER NOT NULL, inode INTEGER NOT NULL);
 ";
 
 /// Gets a database ready, new or not; tells whether its tables are ours and of this version.

@@ -176,6 +176,11 @@ impl Codec {
         Ok(Decoder::new(&name, stage))
     }
 
+    /// Tells whether each file has to be signed by a certain key, which only decoding it from start to end can prove.
+    pub fn demands_signature(&self) -> bool {
+        self.keys.demands_signature()
+    }
+
     fn stage(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Box<dyn Stage>, Cause> {
         if encoding != Encoding::OpenPgp && self.keys.demands_signature() {
             return Err(Cause::Signature("a file that is not OpenPGP has none".into()));

@@ -1,4 +1,4 @@
-//! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every read after.
+//! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every other read.
 
 use super::{CHUNK, Error, VolumeSource};
 use crate::format::VolumeHash;
@@ -61,7 +61,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Takes the hashes of all chunks of a file of `length` bytes.
+    /// Takes the hashes of all chunks of the first `length` bytes of a file; nothing behind them can be read.
     pub fn new(file: StoredFile, length: u64, chunks: Arc<Vec<[u8; 32]>>) -> Self {
         Self { file, length, chunks, last: Mutex::default() }
     }
@@ -79,7 +79,7 @@ impl Checked {
                 deed: "trust",
                 place: self.file.name().to_string(),
                 kind: ErrorKind::Other,
-                cause: format!("the bytes from {start} on have changed since the volume was checked"),
+                cause: format!("the bytes from {start} on are not those whose hash was kept"),
             });
         }
         let bytes = Arc::new(bytes);

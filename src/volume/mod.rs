@@ -8,12 +8,14 @@
 //! plain    |--- frame ---|-- frame --|---- frame ----|     a seek point at the start of each, about 1 MiB apart
 //! ```
 //!
+//! A volume of our own says the same in the table of contents behind its tar, so that its outline can be had without a pass.
+//!
 //! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes whose chunk hashes match. Decoded
 //! frames are kept in a cache bounded in bytes.
 //!
 //! # Invariants
-//! - No byte of a volume is used before the stored file's hash has matched its manifest: [`first_pass`] hashes first and decodes
-//!   then, and everything read later belongs to a chunk whose hash was taken in that very pass.
+//! - No byte of a volume is used before its hash has matched: [`first_pass`] checks the whole stored file against the manifest, and
+//!   decodes then; everything read later belongs to a chunk whose hash was taken in that very pass, or stands in the volume's table.
 //! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the stream proves the rest of it.
 //!
 //! Absent on purpose: any idea of what the members mean, and any place to keep outlines; whoever keeps them gives an
@@ -58,17 +60,26 @@ pub struct VolumeSource {
     pub hash: Option<VolumeHash>,
 }
 
-/// What the first pass leaves of a volume: enough to check and to decode any part of it.
+/// What the first pass leaves of a volume, or its table tells: enough to check and to decode any part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
     /// Offset of the first plain byte of each frame, ascending from 0; at least one.
     pub frames: Vec<u64>,
-    /// Length of all plain bytes.
+    /// Length of the plain bytes: all of them, or those before the table.
     pub plain_length: u64,
-    /// Size of the stored file in bytes.
+    /// Length of the stored bytes, likewise.
     pub stored_length: u64,
-    /// BLAKE3 of each chunk of [`CHUNK`] stored bytes; the last may be shorter.
+    /// BLAKE3 of each chunk of [`CHUNK`] of these stored bytes; the last may be shorter.
     pub chunks: Vec<[u8; 32]>,
+}
+
+impl Outline {
+    /// Tells whether the frames follow each other from 0 on, none of them being longer than is ever decoded at once.
+    pub fn is_sound(&self) -> bool {
+        let ends = self.frames.iter().skip(1).chain([&self.plain_length]);
+        let mut frames = self.frames.iter().zip(ends);
+        self.frames.first() == Some(&0) && frames.all(|(start, end)| start <= end && end - start <= MAX_FRAME)
+    }
 }
 
 /// Why a volume, or a part of it, cannot be read.

@@ -2,7 +2,7 @@
 
 use super::cache::FrameCache;
 use super::check::Checked;
-use super::{Error, MAX_FRAME, Outline, VolumeKey, VolumeSource};
+use super::{Error, Outline, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
 use crate::storage::ReadAt;
 use lru::LruCache;
@@ -116,9 +116,7 @@ impl VolumeReader {
         }
         let outline = self.store.outline(source.key).map_err(|cause| self.seek_error(source, cause))?;
         let outline = outline.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
-        let ends = outline.frames.iter().skip(1).chain([&outline.plain_length]);
-        let is_sound = outline.frames.iter().zip(ends).all(|(start, end)| start <= end && end - start <= MAX_FRAME);
-        if outline.frames.first() != Some(&0) || !is_sound {
+        if !outline.is_sound() {
             return Err(self.seek_error(source, "its outline is damaged".into()));
         }
         let chunks = Arc::new(outline.chunks.clone());

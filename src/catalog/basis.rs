@@ -1,0 +1,403 @@
+//! [`Basis`]: in path order, what is saved already of each path: what a new session compares the source with.
+//!
+//! The rows of a set lie in the database in path order, and so the basis is the sets merged:
+//!
+//! ```text
+//! position 2   ·     b gone      ·          d'      each run is read once, a window of rows at a time
+//! position 1   a'       ·       c/x         d'
+//! position 0   a        b        ·          d
+//!              a'              c/x         d'      of one path the newest counts, unless it is gone
+//! ```
+
+use super::catalog::{Catalog, set_at};
+use super::chains::Chain;
+use super::query::{self, Owners};
+use super::{DirectoryId, Error, SourceStat, VersionId};
+use crate::model::{Entry, EntryPath, Owner};
+use rusqlite::Connection;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, OnceLock};
+
+/// Rows that are held of all sets together, some 4 MB, as long as there are not more than [`LEAST`] of each set.
+const ROWS: usize = 16 * 1024;
+/// Rows that are fetched of a set at once, at least.
+const LEAST: usize = 8;
+/// Paths of directories that are kept: those on the way of each run, and some more.
+const DIRECTORIES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// What is saved of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// The path.
+    pub path: EntryPath,
+    /// Its metadata.
+    pub entry: Entry,
+    /// The version that holds it.
+    pub version: VersionId,
+    /// Position of the set that brought it.
+    pub position: u32,
+    /// What this machine's file system said when it was saved, if that is known.
+    pub stat: Option<SourceStat>,
+}
+
+/// What the sets of a chain up to one position have saved, in path order; ends with the first error.
+pub struct Basis<'c> {
+    catalog: &'c Catalog,
+    chain: Arc<Chain>,
+    runs: Vec<Run>,
+    /// The next row of each run that has one, the first path on top, and of one path the newest.
+    heads: BinaryHeap<Head>,
+    directories: Directories,
+    window: usize,
+}
+
+/// What comes of one set.
+struct Run {
+    position: u32,
+    /// Numbers of its rows that have not been fetched.
+    next: u64,
+    end: u64,
+    rows: std::vec::IntoIter<Found>,
+}
+
+/// A row of a set.
+struct Found {
+    path: EntryPath,
+    version: VersionId,
+    entry: Option<Entry>,
+    stat: Option<SourceStat>,
+}
+
+struct Head {
+    found: Found,
+    /// Index of its run, which is its position.
+    run: usize,
+}
+
+impl Catalog {
+    /// Returns what the sets of a chain up to a position have saved, each path that is there with its newest state, in path order. Each
+    /// path counts by itself, as for duplicity: also those are met whose parent is gone or no directory, because some writer forgot to
+    /// tell that they went with it.
+    ///
+    /// # Errors
+    /// [`Error::Set`] when a set cannot be read. The iterator fails with it when the signature file of a set is not in path order:
+    /// nothing can be built on that set.
+    pub fn basis(&self, chain: &Arc<Chain>, position: u32) -> Result<Basis<'_>, Error> {
+        self.basis_by(chain, position, (ROWS / (position as usize + 1)).max(LEAST))
+    }
+
+    fn basis_by(&self, chain: &Arc<Chain>, position: u32, window: usize) -> Result<Basis<'_>, Error> {
+        self.snapshot(chain, position)?;
+        let runs = self.query(|connection, _| {
+            let mut statement = connection
+                .prepare("SELECT position, first_version, end_version FROM sets WHERE id >= ?1 AND id <= ?2 ORDER BY id")?;
+            let runs = statement.query_map([chain.set_id(0), chain.set_id(position)], |row| {
+                let (position, next, end): (u32, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(Run { position, next: next as u64, end: end as u64, rows: Vec::new().into_iter() })
+            })?;
+            Ok(runs.collect::<Result<Vec<_>, _>>()?)
+        })?;
+        if !runs.iter().map(|run| run.position).eq(0..=position) {
+            return Err(Error::Gone(format!("the sets before number {position} of a chain")));
+        }
+        let directories = Directories { known: lru::LruCache::new(DIRECTORIES), last: None };
+        let mut basis = Basis {
+            catalog: self,
+            chain: chain.clone(),
+            heads: BinaryHeap::with_capacity(runs.len()),
+            runs,
+            directories,
+            window,
+        };
+        for run in 0..basis.runs.len() {
+            let head = basis.next_of(run)?.map(|found| Head { found, run });
+            basis.heads.extend(head);
+        }
+        Ok(basis)
+    }
+}
+
+impl Basis<'_> {
+    fn step(&mut self) -> Result<Option<Saved>, Error> {
+        while let Some((newest, position)) = self.pop()? {
+            while self.heads.peek().is_some_and(|head| head.found.path == newest.path) {
+                self.pop()?;
+            }
+            if let Some(entry) = newest.entry {
+                let Found { path, version, stat, .. } = newest;
+                return Ok(Some(Saved { path, entry, version, position, stat }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the first path's newest row, and the next one of that run in its place.
+    fn pop(&mut self) -> Result<Option<(Found, u32)>, Error> {
+        let Some(run) = self.heads.peek().map(|head| head.run) else { return Ok(None) };
+        let next = self.next_of(run)?;
+        let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
+        let found = match next {
+            None => std::collections::binary_heap::PeekMut::pop(head).found,
+            Some(next) if order(&next.path, &head.found.path).is_le() => {
+                let set = set_at(&self.chain, run as u32)?.end();
+                let cause = format!("'{}' comes behind '{}'", next.path, head.found.path).into();
+                return Err(Error::Set { what: format!("the signature file of set {set} in path order"), cause });
+            }
+            Some(next) => std::mem::replace(&mut head.found, next),
+        };
+        Ok(Some((found, run as u32)))
+    }
+
+    /// Returns the next row of a run.
+    fn next_of(&mut self, run: usize) -> Result<Option<Found>, Error> {
+        let Self { catalog, chain, runs, directories, window, .. } = self;
+        let Some(run) = runs.get_mut(run) else { return Ok(None) };
+        if run.rows.as_slice().is_empty() && run.next < run.end {
+            let end = run.end.min(run.next + *window as u64);
+            let [from, to] = [run.next, end].map(|number| VersionId::from_parts(chain.number(), number));
+            let rows = catalog.query(|connection, owners| {
+                let rows = rows(connection, owners, directories, (from, to));
+                // Without the set, nothing found would look like nothing saved.
+                query::set_is_there(connection, chain.set_id(run.position)).and(rows)
+            })?;
+            run.rows = rows.into_iter();
+            run.next = end;
+        }
+        Ok(run.rows.next())
+    }
+}
+
+impl Iterator for Basis<'_> {
+    type Item = Result<Saved, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.step();
+        if next.is_err() {
+            self.heads.clear();
+        }
+        next.transpose()
+    }
+}
+
+/// Returns the rows of versions `from` to `to`, half-open.
+fn rows(
+    connection: &Connection,
+    owners: &Owners,
+    directories: &mut Directories,
+    (from, to): (VersionId, VersionId),
+) -> Result<Vec<Found>, Error> {
+    static SELECT: OnceLock<String> = OnceLock::new();
+    let select = || format!("SELECT {} FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id", query::COLUMNS);
+    let mut statement = connection.prepare_cached(SELECT.get_or_init(select))?;
+    let mut rows = statement.query((from, to))?;
+    let mut stats = connection.prepare_cached(
+        "SELECT version, size, ctime, inode FROM source_stats WHERE version >= ?1 AND version < ?2 ORDER BY version",
+    )?;
+    let mut stats = stats.query_map((from, to), |row| {
+        let (size, inode): (i64, i64) = (row.get(1)?, row.get(3)?);
+        Ok((row.get::<_, VersionId>(0)?, SourceStat { size: size as u64, ctime: row.get(2)?, inode: inode as u64 }))
+    })?;
+    let mut stat = stats.next().transpose()?;
+    let mut owner: Option<(i64, Arc<Owner>)> = None;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let version: VersionId = row.get(0)?;
+        let name = row.get_ref(2)?.as_blob().unwrap_or_default();
+        let path = match name {
+            b"" => EntryPath::root(),
+            name => directories.path(connection, row.get(1)?)?.join(name).map_err(|invalid| Error::Gone(invalid.to_string()))?,
+        };
+        let entry = query::entry(row, |id| {
+            let same = owner.as_ref().filter(|(known, _)| *known == id).map(|(_, owner)| owner.clone());
+            let known = same.map_or_else(|| owners.get(connection, id), Ok)?;
+            let copy = (*known).clone();
+            owner = Some((id, known));
+            Ok(copy)
+        })?;
+        while stat.as_ref().is_some_and(|(of, _)| *of < version) {
+            stat = stats.next().transpose()?;
+        }
+        let stat = stat.as_ref().filter(|(of, _)| *of == version).map(|(_, stat)| *stat);
+        found.push(Found { path, version, entry, stat });
+    }
+    Ok(found)
+}
+
+/// Paths of directories by their ids: rows that follow each other mostly lie in the same directory, or in one nearby.
+struct Directories {
+    known: lru::LruCache<DirectoryId, EntryPath>,
+    last: Option<(DirectoryId, EntryPath)>,
+}
+
+impl Directories {
+    fn path(&mut self, connection: &Connection, id: DirectoryId) -> Result<&EntryPath, Error> {
+        let path = match self.last.take() {
+            Some((last, path)) if last == id => path,
+            _ => self.find(connection, id)?,
+        };
+        Ok(&self.last.insert((id, path)).1)
+    }
+
+    fn find(&mut self, connection: &Connection, id: DirectoryId) -> Result<EntryPath, Error> {
+        let (mut at, mut names) = (id, Vec::new());
+        let mut path = loop {
+            if at.is_root() {
+                break EntryPath::root();
+            }
+            if let Some(known) = self.known.get(&at) {
+                break known.clone();
+            }
+            let (parent, name) = query::directory_name(connection, at)?;
+            names.push((at, name));
+            at = parent;
+        };
+        for (id, name) in names.into_iter().rev() {
+            path = path.join(&name).map_err(|invalid| Error::Gone(invalid.to_string()))?;
+            self.known.put(id, path.clone());
+        }
+        Ok(path)
+    }
+}
+
+/// Compares paths as they compare themselves, but faster: those of neighbours begin alike.
+fn order(a: &EntryPath, b: &EntryPath) -> Ordering {
+    const STEP: usize = 16;
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let steps = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b).count();
+    let key = |&b: &u8| if b == b'/' { 0 } else { b };
+    let [a, b] = [a, b].map(|path| path.get(steps * STEP..).unwrap_or_default().iter().map(key));
+    a.cmp(b)
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The heap has its greatest on top.
+        order(&other.found.path, &self.found.path).then(self.run.cmp(&other.run))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head {}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Files, Item, State, World, path};
+    use super::*;
+    use State::{Directory, File, Gone};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn file() -> State {
+        File(b"content".to_vec())
+    }
+
+    fn saved(world: &World, chain: &Arc<Chain>, position: u32) -> Vec<(String, u32)> {
+        let basis = world.catalog.basis(chain, position).unwrap();
+        basis.map(|saved| saved.map(|saved| (saved.path.to_string(), saved.position)).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_newest_state_of_each_path_in_path_order() {
+        let files = Arc::new(Files::default());
+        files.write(0, &[&[(".", Directory), ("a", file()), ("d", Directory), ("d/x", file()), ("d-y", file())]], false);
+        files.write(1, &[&[(".", Directory), ("a", Gone), ("d", Directory), ("d/b", file()), ("d/x", file())]], false);
+        files.write(2, &[&[("a", file()), ("d/b", Gone)]], false);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        let expect = |position: u32, expected: &[(&str, u32)]| {
+            let expected: Vec<_> = expected.iter().map(|(path, position)| (path.to_string(), *position)).collect();
+            assert_eq!(saved(&world, &chain, position), expected);
+        };
+        expect(0, &[(".", 0), ("a", 0), ("d", 0), ("d/x", 0), ("d-y", 0)]);
+        expect(1, &[(".", 1), ("d", 1), ("d/b", 1), ("d/x", 1), ("d-y", 0)]);
+        expect(2, &[(".", 1), ("a", 2), ("d", 1), ("d/x", 1), ("d-y", 0)]);
+        assert!(world.catalog.basis(&chain, 3).is_err());
+        let first = world.catalog.basis(&chain, 2).unwrap().nth(1).unwrap().unwrap();
+        let entry = world.catalog.version(first.version).unwrap().entry().cloned();
+        assert_eq!(Some(first.entry), entry);
+    }
+
+    #[test]
+    fn what_lost_its_parent_is_met_all_the_same() {
+        let files = Arc::new(Files::default());
+        files.write(0, &[&[(".", Directory), ("d", Directory), ("d/x", file()), ("e", Directory), ("e/y", file())]], false);
+        files.write(1, &[&[("d", file()), ("e", Gone)]], false);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        let paths: Vec<_> = saved(&world, &chain, 1).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, [".", "d", "d/x", "e/y"]);
+    }
+
+    #[test]
+    fn a_set_out_of_order_is_no_basis() {
+        let files = Arc::new(Files::default());
+        files.write(0, &[&[(".", Directory), ("b", file()), ("a", file()), ("c", file())]], false);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        let mut basis = world.catalog.basis(&chain, 0).unwrap();
+        let error = basis.find_map(Result::err).unwrap().to_string();
+        assert_eq!(error, "cannot read the signature file of set 20231114T221320Z in path order: 'a' comes behind 'b'");
+        assert!(basis.next().is_none());
+    }
+
+    #[test]
+    fn rows_that_are_gone_are_not_taken_for_nothing_saved() {
+        let files = Arc::new(Files::default());
+        files.write(0, &[&[(".", Directory), ("a", file()), ("b", file()), ("c", file())]], false);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        assert_eq!(world.catalog.basis(&chain, 0).unwrap().count(), 4);
+        let mut basis = world.catalog.basis_by(&chain, 0, 2).unwrap();
+        basis.next().unwrap().unwrap();
+        files.0.lock().unwrap().clear();
+        let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
+        world.catalog.set_collection(&none).unwrap();
+        assert!(matches!(basis.last(), Some(Err(Error::Gone(_)))));
+    }
+
+    const NAMES: [&str; 8] = [".", "a", "a/b", "a/b/c", "a-", "a/b.", "b", "b/a"];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn equals_a_map_of_paths(sets in prop::collection::vec(prop::collection::vec(0..4u8, NAMES.len()), 1..6), window in 1..5usize) {
+            let files = Arc::new(Files::default());
+            let mut names = NAMES.map(path);
+            names.sort();
+            let mut expected = BTreeMap::new();
+            for (position, states) in sets.iter().enumerate() {
+                let mut items: Vec<Item> = Vec::new();
+                for (name, state) in names.iter().zip(states) {
+                    let text = NAMES.iter().find(|text| path(text) == *name).unwrap();
+                    let state = match state {
+                        0 => { expected.remove(name); Gone }
+                        1 => { expected.insert(name.clone(), position as u32); file() }
+                        2 => { expected.insert(name.clone(), position as u32); Directory }
+                        _ => continue,
+                    };
+                    items.push((text, state));
+                }
+                files.write(position as u32, &[&items], false);
+            }
+            let world = World::plain(&files);
+            let chain = world.chain();
+            let basis = world.catalog.basis_by(&chain, sets.len() as u32 - 1, window).unwrap();
+            let found: Vec<_> = basis.map(|saved| saved.map(|saved| (saved.path, saved.position)).unwrap()).collect();
+            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

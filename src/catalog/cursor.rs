@@ -1,0 +1,99 @@
+//! [`Cursor`]: the versions of one set, found path by path.
+
+use super::Error;
+use super::catalog::Catalog;
+use super::chains::Chain;
+use super::query::{self, DirectoryId, VersionId};
+use crate::model::EntryPath;
+use rusqlite::Connection;
+use std::collections::VecDeque;
+
+/// Rows that are fetched at once while members and versions are read side by side.
+const WINDOW: u32 = 1024;
+
+/// Finds the versions of a set in path order, mostly by just taking the next row.
+pub struct Cursor<'a> {
+    catalog: &'a Catalog,
+    chain: &'a Chain,
+    position: u32,
+    rows: VecDeque<(VersionId, DirectoryId, Vec<u8>)>,
+    /// The first row that is not in `rows`; `None` before the first look-up.
+    next: Option<VersionId>,
+    /// Behind the last row of the set.
+    end: Option<VersionId>,
+    /// The directory of the last path.
+    parent: Option<(Vec<u8>, Option<DirectoryId>)>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Begins before the first path of the set at `position`.
+    pub fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32) -> Self {
+        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None }
+    }
+
+    /// Returns the version of a path in the set, if it has one.
+    pub fn find(&mut self, path: &EntryPath) -> Result<Option<VersionId>, Error> {
+        let (directory, name) = match path.split_last() {
+            None => (Some(DirectoryId::above_root(self.chain.id)), &[][..]),
+            Some((parent, name)) => (self.directory(parent)?, name),
+        };
+        let Some(directory) = directory else { return Ok(None) };
+        if self.rows.is_empty()
+            && let Some(next) = self.next
+        {
+            self.fetch(next)?;
+        }
+        let is_next =
+            self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
+        if is_next {
+            return Ok(self.rows.pop_front().map(|(id, _, _)| id));
+        }
+        let (chain, position) = (self.chain, self.position);
+        let found: Option<VersionId> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
+        if found.is_none() {
+            self.catalog.query(|connection, _| query::set_is_there(connection, chain.set_id(position)))?;
+        }
+        if let Some(id) = found {
+            self.rows.clear();
+            self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));
+        }
+        Ok(found)
+    }
+
+    fn fetch(&mut self, from: VersionId) -> Result<(), Error> {
+        let end = match self.end {
+            Some(end) => end,
+            None => {
+                let end = self.catalog.versions_of(self.chain, self.position)?.end;
+                *self.end.insert(VersionId::new(self.chain.id, end as i64))
+            }
+        };
+        self.rows = self.catalog.query(|connection, _| {
+            let mut statement = connection
+                .prepare_cached("SELECT id, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
+            let rows = statement.query_map((from, end, WINDOW), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })?;
+        self.next = self.rows.back().map(|(id, _, _)| VersionId::new(self.chain.id, id.number() as i64 + 1));
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
+        if let Some((known, id)) = &self.parent
+            && known == path
+        {
+            return Ok(*id);
+        }
+        let id = self.catalog.query(|connection, _| query::directory_at(connection, self.chain.id, path))?;
+        self.parent = Some((path.to_vec(), id));
+        Ok(id)
+    }
+}
+
+fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<VersionId>, Error> {
+    use rusqlite::OptionalExtension;
+    Ok(connection
+        .prepare_cached("SELECT id FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3")?
+        .query_row((directory, name, position), |row| row.get(0))
+        .optional()?)
+}

@@ -1,0 +1,269 @@
+//! Level 2 without a first pass: what the table of contents in a volume of our own tells.
+
+use super::catalog::{Catalog, set_at};
+use super::chains::Chain;
+use super::cursor::Cursor;
+use super::packed::PackedParts;
+use super::{Error, seeks};
+use crate::codec::{self, SeekPoint};
+use crate::format::Toc;
+use crate::storage::ReadAt;
+use crate::volume::{Outline, VolumeSource};
+use std::sync::Arc;
+
+impl Catalog {
+    /// Returns the table of a volume, if there is one that belongs there and makes sense. Otherwise a pass over the whole volume tells
+    /// everything, and also what is wrong with it.
+    pub(super) fn table(&self, chain: &Chain, position: u32, number: u32) -> Option<Toc> {
+        // Only the end of the volume proves its signature.
+        if self.codec.demands_signature() {
+            return None;
+        }
+        let source = self.volume(chain, position, number).ok()?;
+        let table = self.read_table(&source).ok()??;
+        let toc = Toc::parse(&table.bytes).ok()?;
+        let session = set_at(chain, position).ok()?.session;
+        let fits = (toc.session, toc.volume) == (session, number) && toc.stored_length <= source.file.size();
+        (fits && outline(&toc).is_sound()).then_some(toc)
+    }
+
+    fn read_table(&self, source: &VolumeSource) -> Result<Option<codec::Table>, codec::Error> {
+        let file: Arc<dyn ReadAt> = Arc::new(source.file.clone());
+        #[cfg(test)]
+        if let Some(read) = &self.tables {
+            return read(file, source.encoding);
+        }
+        self.codec.table(file, source.encoding)
+    }
+
+    /// Keeps what the table of a volume tells, as if the volume had had its first pass; `false` if there is no table, or it does not
+    /// fit the rows of the set. Damage elsewhere in the volume then shows when those bytes are read, by their chunk's hash.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub(super) fn fill_from_table(&self, chain: &Chain, position: u32, number: u32) -> Result<bool, Error> {
+        let Some(toc) = self.table(chain, position, number) else { return Ok(false) };
+        let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
+        let Some(described) = manifest.volume(number) else { return Ok(false) };
+        let mut cursor = Cursor::new(self, chain, position);
+        let mut parts = PackedParts::default();
+        let mut goes_on = false;
+        for row in toc.rows() {
+            let Some(version) = cursor.find(&row.path)? else { return Ok(false) };
+            // Only the last path can go on in the next volume.
+            if goes_on {
+                return Ok(false);
+            }
+            if row.entry.is_some() {
+                goes_on = !row.part.is_last;
+                parts.push(version, &row.part);
+            }
+        }
+        // A file that seems to end where it does not would be shown too short.
+        if goes_on != described.last_piece.is_some() {
+            return Ok(false);
+        }
+        let outline = outline(&toc);
+        let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
+        let key = chain.volume_key(position, number);
+        self.sturdy(|| self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts)))?;
+        Ok(true)
+    }
+}
+
+fn outline(toc: &Toc) -> Outline {
+    Outline {
+        frames: toc.frames.iter().map(|(plain, _)| *plain).collect(),
+        plain_length: toc.plain_length,
+        stored_length: toc.stored_length,
+        chunks: toc.chunks.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Files, Item, State, World, make_table, path, session, time};
+    use super::*;
+    use crate::catalog::{Part, VersionKind};
+    use crate::codec::Options;
+    use crate::format::TocWriter;
+    use crate::volume::VolumeReader;
+    use State::{Delta, Directory, File, Gone};
+
+    /// Literal "say: ", then 5 bytes from offset 6 of the basis, then the end.
+    const DELTA: &[u8] = b"rs\x026\x05say: \x45\x06\x05\x00";
+
+    fn noise(length: usize, seed: u64) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// A full set of two volumes, across which `d/big` lies, and an increment.
+    fn files(with_tables: bool) -> Arc<Files> {
+        let files = Arc::new(Files::default());
+        let first: &[Item] = &[
+            (".", Directory),
+            ("a", File(noise(3000, 1))),
+            ("b", File(Vec::new())),
+            ("d", Directory),
+            ("d/big", File(noise(400_000, 2))),
+        ];
+        files.write(0, &[first, &[("d/big", File(noise(300_000, 3))), ("e", File(noise(200_000, 4)))]], with_tables);
+        files.write(1, &[&[(".", Directory), ("a", Delta(DELTA.to_vec())), ("b", Gone), ("f", File(noise(9, 5)))]], with_tables);
+        files
+    }
+
+    /// What is known of a version: its path, its size, its parts.
+    type Known = (String, Option<u64>, Vec<(u32, Part)>);
+
+    /// Returns all that is known of all versions of the two sets.
+    fn all(world: &World, chain: &Arc<Chain>) -> Vec<Known> {
+        let mut all = Vec::new();
+        for position in 0..2 {
+            for number in world.catalog.versions_of(chain, position).unwrap() {
+                let id = super::super::VersionId::from_parts(chain.number(), number);
+                let version = world.catalog.version(id).unwrap();
+                let size = match version.kind {
+                    VersionKind::Present { size, .. } => size,
+                    VersionKind::Deleted => None,
+                };
+                all.push((world.catalog.path(&version).unwrap().to_string(), size, world.catalog.parts(id).unwrap()));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_table_tells_what_a_pass_does() {
+        let (with, without) = (files(true), files(false));
+        let [by_table, by_pass] = [&with, &without].map(|files| {
+            let world = World::plain(files);
+            let chain = world.chain();
+            assert_eq!(world.catalog.fill(&chain).unwrap(), 2);
+            world.storage.take_calls();
+            (0..2).for_each(|position| world.fill_volumes(&chain, position));
+            assert!(world.said.0.lock().unwrap().is_empty());
+            (all(&world, &chain), world.take_reads("difftar"))
+        });
+        assert_eq!(by_table.0, by_pass.0);
+        let size = |name: &str| by_table.0.iter().rfind(|(path, ..)| path == name).unwrap().1;
+        assert_eq!([size("a"), size("e"), size("f"), size("b")], [Some(10), Some(200_000), Some(9), None]);
+        // One look at the end of each of the three volumes; a pass reads all of it twice.
+        assert_eq!(by_table.1.0, 3);
+        assert!(by_table.1.1 <= 3 * 65536, "{} bytes", by_table.1.1);
+        assert!(by_pass.1.1 > 2 * 900_000);
+    }
+
+    #[test]
+    fn what_is_read_by_a_table_is_checked_by_its_chunks() {
+        let files = files(true);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        world.catalog.fill(&chain).unwrap();
+        world.fill_volumes(&chain, 0);
+        let reader = VolumeReader::new(world.codec.clone(), world.catalog.outlines(), 0);
+        let source = world.catalog.volume(&chain, 0, 2).unwrap();
+        let extents = world.catalog.snapshot(&chain, 0).unwrap().find(&world.catalog, &path("e")).unwrap().unwrap();
+        let part = world.catalog.parts(extents.id).unwrap().remove(0).1;
+        let crate::catalog::Extent::Stored { offset, .. } = part.extents[0] else { panic!() };
+        world.storage.take_calls();
+        let mut bytes = vec![0; 5000];
+        reader.read(&source, offset + 150_000, &mut bytes).unwrap();
+        assert_eq!(bytes, noise(200_000, 4)[150_000..155_000]);
+        assert!(world.take_reads("difftar").1 <= 3 * 65536);
+        // The table is sound, the bytes before it are not.
+        files.change("vol2", |bytes| bytes[offset as usize + 100_000] ^= 1);
+        let reader = VolumeReader::new(world.codec.clone(), world.catalog.outlines(), 0);
+        let error = reader.read(&source, offset + 100_000, &mut bytes).unwrap_err().to_string();
+        assert!(error.contains("hash"), "{error}");
+        // What the table covers ends where it begins.
+        let mut last = [0; 1];
+        let outline = world.catalog.outlines().outline(source.key).unwrap().unwrap();
+        reader.read(&source, outline.plain_length - 1, &mut last).unwrap();
+        assert!(reader.read(&source, outline.plain_length, &mut last).is_err());
+    }
+
+    /// Fills the increment with another table than its own; tells whether that was taken.
+    fn is_taken(make: impl Fn(&[u8]) -> Vec<u8>) -> bool {
+        let (files, part) = (files(true), format!("to.{}.vol1", time(1)));
+        let (mut tar, mut hash) = (Vec::new(), String::new());
+        self::files(false).change(&part, |bytes| tar = bytes.clone());
+        files.replace_table(&part, &make(&tar));
+        // The manifest has to tell the new hash, or a pass would fail.
+        files.change(&part, |bytes| hash = sha1_hex(bytes));
+        files.change(&format!("to.{}.manifest", time(1)), |bytes| {
+            let at = bytes.windows(5).position(|word| word == b"SHA1 ").unwrap() + 5;
+            bytes[at..at + 40].copy_from_slice(hash.as_bytes());
+        });
+        let world = World::plain(&files);
+        let chain = world.chain();
+        world.catalog.fill(&chain).unwrap();
+        world.storage.take_calls();
+        (0..2).for_each(|position| world.fill_volumes(&chain, position));
+        let expected = World::plain(&self::files(false));
+        let expected_chain = expected.chain();
+        expected.catalog.fill(&expected_chain).unwrap();
+        (0..2).for_each(|position| expected.fill_volumes(&expected_chain, position));
+        assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
+        assert_eq!(world.said.0.lock().unwrap()[..], [""; 0]);
+        // One look for the table; a pass hashes and decodes besides.
+        world.take_reads(&part).0 == 1
+    }
+
+    fn sha1_hex(bytes: &[u8]) -> String {
+        use sha1::Digest;
+        sha1::Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_is_ignored() {
+        assert!(is_taken(|tar| make_table(tar, session(1), 1, false)));
+        assert!(!is_taken(|tar| make_table(tar, session(0), 1, false)), "of another session");
+        assert!(!is_taken(|tar| make_table(tar, session(1), 2, false)), "of another volume");
+        assert!(!is_taken(|tar| make_table(tar, session(1), 1, true)), "its last file goes on, the manifest says no");
+        assert!(!is_taken(|_| b"no table at all".to_vec()));
+        assert!(!is_taken(|tar| make_table(tar, session(1), 1, false)[..100].to_vec()), "cut");
+        let with = |frames: &[(u64, Vec<u8>)], name: &str, stored: u64| {
+            let mut writer = TocWriter::new();
+            writer.push(&path(name), None, &Part::default());
+            let chunks = vec![[0; 32]; stored.div_ceil(65536) as usize];
+            writer.finish(session(1), 1, 1 << 30, stored, frames, &chunks)
+        };
+        let frames: Vec<_> = (0..20u64).map(|number| (number << 26, vec![1, 1])).take_while(|(at, _)| *at < 1 << 30).collect();
+        assert!(!is_taken(|_| with(&frames, "unknown", 1000)), "of a path that the set does not have");
+        assert!(!is_taken(|_| with(&frames, "b", 1 << 20)), "of a longer file");
+        assert!(!is_taken(|_| with(&[(0, vec![1, 1])], "b", 1000)), "with a frame that does not fit into memory");
+    }
+
+    #[test]
+    fn a_demanded_signature_needs_the_whole_volume() {
+        let world = World::new(&files(true), None, Options { sign_key: Some("01234567".into()), ..Options::default() });
+        let chain = world.chain();
+        assert!(world.catalog.table(&chain, 0, 1).is_none());
+        assert_eq!(world.take_reads("difftar"), (0, 0));
+    }
+
+    #[test]
+    fn without_signature_file_the_tables_tell_the_names() {
+        let complete = files(true);
+        let expected = World::plain(&complete);
+        let expected_chain = expected.chain();
+        expected.catalog.fill(&expected_chain).unwrap();
+        let files = files(true);
+        files.0.lock().unwrap().retain(|name, _| !name.contains("sigtar"));
+        let world = World::plain(&files);
+        let chain = world.chain();
+        assert_eq!(world.catalog.fill(&chain).unwrap(), 2);
+        let (count, bytes) = world.take_reads("difftar");
+        assert_eq!(count, 3, "a look at the end of each volume");
+        assert!(bytes <= 3 * 65536);
+        assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
+        let snapshots = [(&world, &chain), (&expected, &expected_chain)].map(|(world, chain)| {
+            let walk = world.catalog.snapshot(chain, 1).unwrap().walk(&world.catalog, &path("")).unwrap();
+            walk.map(|item| item.map(|(path, version)| (path, version.entry().cloned())).unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(snapshots[0], snapshots[1]);
+        assert_eq!(snapshots[0].len(), 6);
+    }
+}
