@@ -37,6 +37,18 @@ impl Storage for Files {
         buffer[..count].copy_from_slice(&bytes[..count]);
         Ok(count)
     }
+
+    fn prepare(&self) -> Result<(), storage::Error> {
+        Ok(())
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn storage::StoredWriter>, storage::Error> {
+        panic!("the catalog has no business writing '{name}'")
+    }
+
+    fn delete(&self, name: &str) -> Result<(), storage::Error> {
+        panic!("the catalog has no business deleting '{name}'")
+    }
 }
 
 /// What a session found at a path.

@@ -1,10 +1,10 @@
-//! [`Error`]: why a stored file cannot be decoded.
+//! [`Error`]: why a stored file cannot be decoded or encoded.
 
 use crate::storage;
 use std::fmt;
 use std::io;
 
-/// A stored file that cannot be decoded: its name and the cause.
+/// A stored file that cannot be decoded or encoded: its name, empty where it is about all files of a session, and the cause.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// Name of the stored file.
@@ -13,7 +13,7 @@ pub struct Error {
     pub cause: Cause,
 }
 
-/// What stands in the way of decoding.
+/// What stands in the way of decoding or encoding.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Cause {
     /// The stored bytes cannot be read.
@@ -55,6 +55,26 @@ pub enum Cause {
     /// A file of this machine (secret keyring, temporary file) cannot be used.
     #[error("{0}")]
     Local(String),
+    /// A passphrase is to encrypt, and there is none or an empty one.
+    #[error("a passphrase is needed to encrypt without recipients: set PASSPHRASE, and not to nothing")]
+    EmptyPassphrase,
+    /// Nothing can be encrypted for this recipient.
+    #[error("the recipient '{key}' cannot be used: {why}")]
+    Recipient {
+        /// As the user has named it.
+        key: String,
+        /// Why not.
+        why: String,
+    },
+    /// The signature cannot be made.
+    #[error("cannot sign: {0}")]
+    Signing(String),
+    /// A word of `--gpg-options` is unknown or asks for what is not served.
+    #[error("cannot use --gpg-options: {0}")]
+    GpgOption(String),
+    /// What takes the encoded bytes has failed.
+    #[error("cannot write: {0}")]
+    Sink(String),
     /// Any other failure of a reader between this room and its caller.
     #[error("{0}")]
     Other(String),
@@ -75,6 +95,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             Cause::Storage(error) => error.fmt(f), // names the file itself
+            cause if self.file.is_empty() => cause.fmt(f),
+            cause @ (Cause::Signing(_) | Cause::Sink(_)) => write!(f, "cannot encode '{}': {cause}", self.file),
             cause => write!(f, "cannot decode '{}': {cause}", self.file),
         }
     }

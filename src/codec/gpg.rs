@@ -11,13 +11,15 @@ use super::state::{self, Kind};
 use crate::storage::ReadAt;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use zeroize::Zeroizing;
 
 /// Longest output that is kept in memory: certificates.
 const OUTPUT_LIMIT: u64 = 64 << 20;
+/// Longest signature packet.
+const SIGNATURE_LIMIT: u64 = 64 << 10;
 /// Most lines of gpg's messages that are kept.
 const LINES: usize = 500;
 
@@ -155,6 +157,19 @@ impl Gpg {
         Ok(self.run(command, &[])?.0)
     }
 
+    /// Starts to sign data with the very key of a fingerprint, in a signature of its own.
+    pub fn sign(&self, fingerprint: &str, digest: &str, passphrase: Option<&str>) -> Result<Signature, Cause> {
+        let mut command = self.command(passphrase.is_some());
+        command.args(["--no-armor", "--digest-algo", digest, "--local-user", &format!("{fingerprint}!"), "--detach-sign"]);
+        let mut child = self.spawn(command)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let listener = std::thread::Builder::new().name("gpg-stderr".to_owned());
+        let listener = listener.spawn(move || stderr.map(Said::read).unwrap_or_default()).ok();
+        let mut signature = Signature { child, stdin, stdout, listener, finished: false };
+        signature.update(&self.first_line(passphrase));
+        Ok(signature)
+    }
+
     /// Starts to decrypt a whole message; `signer` tells whether a key and its primary key, as fingerprints, are the demanded one.
     pub fn decrypt(&self, file: Arc<dyn ReadAt>, passphrase: Option<&str>, signer: Option<Accept>) -> Result<Decryption, Cause> {
         let mut command = self.command(passphrase.is_some());
@@ -171,6 +186,61 @@ impl Gpg {
         let buffer = vec![0; 64 << 10].into();
         let (feeder, listener) = (feeder.ok(), listener.ok());
         Ok(Decryption { child, stdout, feeder, listener, signer, buffer, position: 0, length: 0, finished: false })
+    }
+}
+
+/// A running gpg that signs.
+pub(super) struct Signature {
+    child: Child,
+    /// `None` once gpg has given up; why is told in the end.
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    listener: Option<JoinHandle<Said>>,
+    finished: bool,
+}
+
+impl Signature {
+    /// Takes the next bytes to sign.
+    pub fn update(&mut self, data: &[u8]) {
+        if self.stdin.as_mut().is_some_and(|stdin| stdin.write_all(data).is_err()) {
+            self.stdin = None;
+        }
+    }
+
+    /// Returns the signature packet.
+    pub fn finish(mut self) -> Result<Vec<u8>, Cause> {
+        self.stdin = None;
+        let mut packet = Vec::new();
+        if let Some(stdout) = self.stdout.take() {
+            let read = stdout.take(SIGNATURE_LIMIT).read_to_end(&mut packet);
+            read.map_err(|e| Cause::Signing(format!("cannot read gpg's output: {e}")))?;
+        }
+        let said = self.listener.take().and_then(|t| t.join().ok()).unwrap_or_default();
+        let status = self.child.wait().map_err(|e| Cause::Signing(format!("cannot wait for gpg: {e}")))?;
+        self.finished = true;
+        if status.success() && said.has("SIG_CREATED") {
+            return Ok(packet);
+        }
+        let words = said.last_words();
+        let why = if words.contains("Bad passphrase") || said.has("BAD_PASSPHRASE") {
+            "wrong passphrase for the signing key (SIGN_PASSPHRASE)"
+        } else if words.contains("No passphrase") || said.has("MISSING_PASSPHRASE") {
+            "no passphrase for the signing key (SIGN_PASSPHRASE)"
+        } else if said.has("INV_SGNR") || words.contains("No secret key") {
+            "gpg has no secret key for it"
+        } else {
+            "gpg fails"
+        };
+        Err(Cause::Signing(format!("{why}: {words}")))
+    }
+}
+
+impl Drop for Signature {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -123,7 +123,11 @@ impl<S: Source> Inflate<S> {
         self.at = At::Inside;
         (self.position, self.length) = (0, 0);
         while self.length < self.buffer.len() {
-            let input = self.source.fill()?;
+            let input = match self.source.fill() {
+                // What the bytes so far make comes first; the next call fails again.
+                Err(Cause::Truncated) if self.length > 0 => return Ok(true),
+                input => input?,
+            };
             let room = usize::try_from(self.ahead).unwrap_or(usize::MAX).min(self.buffer.len() - self.length);
             let wanted = room == 0;
             let end = if wanted { self.buffer.len() } else { self.length + room };
@@ -199,6 +203,17 @@ impl<S: Source> Source for Inflate<S> {
 
 /// In place of a number of bits: a new gzip member begins here, or the file ends.
 const FRESH: u8 = 0xff;
+
+/// Writes the state of a place where no block is unfinished and nothing refers to what stands before: behind a full flush.
+pub(super) fn write_flushed(state: &mut Vec<u8>) {
+    state.extend_from_slice(&[0, 0]); // bits, and the byte that they are of
+    state.extend_from_slice(&[0, 0, 0]); // the window: as it is, no bytes
+}
+
+/// Writes the state of a place where a gzip member begins.
+pub(super) fn write_fresh(state: &mut Vec<u8>) {
+    state.push(FRESH);
+}
 
 /// Writes a window deflated if that makes it smaller: a flag, the length as u16, the bytes.
 fn write_window(state: &mut Vec<u8>, window: &[u8]) {

@@ -37,10 +37,25 @@ type Once<T> = Arc<Mutex<Option<T>>>;
 /// Where a session key is kept: locked while somebody looks for it.
 pub(super) type Cell = Once<Arc<Session>>;
 
+/// A passphrase that several may hold.
+pub(super) type Passphrase = Arc<Zeroizing<String>>;
+
+impl PassphraseSource {
+    /// Returns the passphrase, asking for it unless gpg-agent does that.
+    pub(super) fn get(&self, use_agent: bool) -> Result<Option<Passphrase>, Cause> {
+        match self {
+            Self::None => Ok(None),
+            Self::Ask(_) if use_agent => Ok(None),
+            Self::Fixed(passphrase) => Ok(Some(Arc::new(passphrase.clone()))),
+            Self::Ask(ask) => ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string())),
+        }
+    }
+}
+
 pub(super) struct Keys {
     pub gpg: Gpg,
     source: PassphraseSource,
-    passphrase: Once<Option<Arc<Zeroizing<String>>>>,
+    passphrase: Once<Option<Passphrase>>,
     sessions: Mutex<HashMap<blake3::Hash, Cell>>,
     secret_keyring: Option<PathBuf>,
     secret_keys: Once<Arc<Vec<SecretKey>>>,
@@ -73,13 +88,8 @@ impl Keys {
     }
 
     /// Returns the passphrase, asking for it when nobody has yet.
-    pub fn passphrase(&self) -> Result<Option<Arc<Zeroizing<String>>>, Cause> {
-        once(&self.passphrase, || match &self.source {
-            PassphraseSource::None => Ok(None),
-            PassphraseSource::Ask(_) if self.gpg.use_agent => Ok(None),
-            PassphraseSource::Fixed(passphrase) => Ok(Some(Arc::new(passphrase.clone()))),
-            PassphraseSource::Ask(ask) => ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string())),
-        })
+    pub fn passphrase(&self) -> Result<Option<Passphrase>, Cause> {
+        once(&self.passphrase, || self.source.get(self.gpg.use_agent))
     }
 
     /// Returns the passphrase as gpg would take it.
@@ -106,6 +116,11 @@ impl Keys {
     /// Returns where the session key in `packets` is kept, or will be.
     pub fn cell(&self, packets: &[u8]) -> Cell {
         lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone()
+    }
+
+    /// Keeps the session key of a message that has just been made, so that reading it asks for nothing.
+    pub fn remember(&self, packets: &[u8], session: &Arc<Session>) {
+        *lock(&self.cell(packets)) = Some(session.clone());
     }
 
     fn find(&self, packets: &[u8], opens: Try) -> Result<Session, Cause> {

@@ -63,6 +63,7 @@
 //! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes (`volume` does), and writing.
 
 mod decoder;
+mod encode;
 mod error;
 mod gpg;
 mod gzip;
@@ -72,14 +73,13 @@ mod openpgp;
 mod reopened;
 mod source;
 mod state;
-mod table;
 mod zlib;
 
 pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
+pub use encode::{EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, parse_gpg_options};
 pub use error::{Cause, Error};
 pub use reopened::Reopened;
-pub use table::Table;
 
 use self::gpg::Gpg;
 use self::gzip::Gzip;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A stored file that can be read from any seek point, by many threads at once.
 ///
 /// What it gives has not been checked against CRC or MDC, which only a whole pass can do: `file` should hold the same bytes that
-/// a [`Decoder`](super::Decoder) has read to the end.
+/// a [`Decoder`](super::Decoder) has read to the end, or its first part, up to the end of what is read.
 pub struct Reopened {
     codec: Codec,
     file: Arc<dyn ReadAt>,
@@ -72,7 +72,7 @@ impl Reopened {
 
     /// Reads a message from its first byte.
     fn start(&self, buffer: &mut [u8]) -> Result<(), Cause> {
-        match self.access.as_ref().map(|access| access.start(self.file.clone(), SHORT, None)) {
+        match self.access.as_ref().map(|access| access.begin(self.file.clone(), SHORT)) {
             None | Some(Err(Cause::Unsupported(_))) => self.spooled(0, buffer),
             Some(message) => message?.fill_exactly(buffer),
         }

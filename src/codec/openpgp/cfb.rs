@@ -15,7 +15,9 @@ use sha1::{Digest, Sha1};
 /// Random bytes and repetition at the start.
 pub const PREFIX: usize = BLOCK + 2;
 /// Header and hash at the end.
-const MDC: usize = 2 + 20;
+pub const MDC: usize = MDC_HEADER.len() + 20;
+/// Header of the modification detection code: a packet of 20 bytes with tag 19.
+pub const MDC_HEADER: [u8; 2] = [0xd3, 0x14];
 /// Bytes decrypted at once: four of gpg's chunks, together with its ciphertext well inside the second cache.
 const BATCH: usize = 32 << 10;
 
@@ -30,7 +32,8 @@ struct Stretch {
     extent: Extent,
 }
 
-/// Decrypts, and holds back the last 22 bytes, until it is known whether they are the modification detection code.
+/// Decrypts, and holds back the last 22 bytes, until it is known whether they are the modification detection code: they are not
+/// where a part of a file ends in the middle of the packet.
 pub struct Decrypt {
     body: Body<Stored>,
     aes: Aes,
@@ -44,14 +47,17 @@ pub struct Decrypt {
     /// End of what may be given.
     end: usize,
     finished: bool,
-    /// None if decoding began in the middle: then the code can't be checked.
+    /// Without `hash`: the stored bytes have ended before the packet did, which matters to those who want more of it.
+    cut: bool,
+    /// None if decoding began in the middle, or what is read is only a part: then the code can't be checked.
     hash: Option<Sha1>,
 }
 
 impl Decrypt {
-    /// Starts at the first byte behind the version number of the packet.
-    pub fn open(body: Body<Stored>, aes: Aes) -> Result<Self, Cause> {
-        let mut decrypt = Self::new(body, aes, [0; BLOCK], Some(Sha1::new()));
+    /// Starts at the first byte behind the version number of the packet. If not `whole`, the modification detection code is not
+    /// checked, and the stored bytes may end early.
+    pub fn open(body: Body<Stored>, aes: Aes, whole: bool) -> Result<Self, Cause> {
+        let mut decrypt = Self::new(body, aes, [0; BLOCK], whole.then(Sha1::new));
         decrypt.refill()?;
         if decrypt.plain.len() < PREFIX || decrypt.end < PREFIX {
             return Err(Cause::Truncated);
@@ -65,7 +71,7 @@ impl Decrypt {
 
     fn new(body: Body<Stored>, aes: Aes, before: [u8; BLOCK], hash: Option<Sha1>) -> Self {
         let (plain, stretches) = (Vec::with_capacity(BATCH + 4 * BLOCK), Vec::new());
-        Self { body, aes, cipher: before.to_vec(), plain, stretches, position: 0, end: 0, finished: false, hash }
+        Self { body, aes, cipher: before.to_vec(), plain, stretches, position: 0, end: 0, finished: false, cut: false, hash }
     }
 
     /// Writes the state of the current place.
@@ -103,7 +109,7 @@ impl Decrypt {
         self.aes.decrypt(&self.cipher[old..], &mut self.plain);
         self.plain.truncate(self.cipher.len() - BLOCK);
         let shown = self.end;
-        match self.plain.len().checked_sub(MDC) {
+        match self.plain.len().checked_sub(if self.cut { 0 } else { MDC }) {
             Some(end) if end >= shown => self.end = end,
             _ if self.finished => return Err(Cause::Truncated),
             _ => {}
@@ -111,9 +117,9 @@ impl Decrypt {
         if let Some(hash) = &mut self.hash {
             hash.update(&self.plain[shown..self.end]);
             if self.finished {
-                let (header, code) = self.plain[self.end..].split_at(2);
+                let (header, code) = self.plain[self.end..].split_at(MDC_HEADER.len());
                 hash.update(header);
-                if header != [0xd3, 0x14] || code != hash.clone().finalize().as_slice() {
+                if header != MDC_HEADER || code != hash.clone().finalize().as_slice() {
                     return Err(Cause::NotAuthentic("the modification detection code (MDC) is missing or wrong".to_owned()));
                 }
             }
@@ -143,7 +149,13 @@ impl Decrypt {
         let full = self.plain.len() + BATCH;
         while self.cipher.len() - BLOCK < full {
             let start = self.cipher.len() - BLOCK;
-            let data = self.body.fill()?;
+            let data = match self.body.fill() {
+                Err(Cause::Truncated) if self.hash.is_none() => {
+                    (self.finished, self.cut) = (true, true);
+                    return Ok(());
+                }
+                data => data?,
+            };
             let count = data.len().min(full - start);
             if count == 0 {
                 self.finished = true;
@@ -165,6 +177,9 @@ impl Source for Decrypt {
     fn fill(&mut self) -> Result<&[u8], Cause> {
         while self.position == self.end && !self.finished {
             self.refill()?;
+        }
+        if self.position == self.end && self.cut {
+            return Err(Cause::Truncated);
         }
         Ok(&self.plain[self.position..self.end])
     }

@@ -38,9 +38,7 @@ impl Head {
             match tag {
                 tag::PUBLIC_KEY_ENCRYPTED_SESSION_KEY | tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY => {
                     let packet = body.read_all(KEYS_LIMIT)?;
-                    keys.extend_from_slice(&[0xc0 | tag, 0xff]);
-                    keys.extend_from_slice(&(packet.len() as u32).to_be_bytes());
-                    keys.extend_from_slice(&packet);
+                    write_key_packet(tag, &packet, &mut keys);
                     if keys.len() > KEYS_LIMIT {
                         return Err(Cause::damaged(format!("its session keys take more than {KEYS_LIMIT} bytes")));
                     }
@@ -59,6 +57,13 @@ impl Head {
         Err(Cause::Truncated)
     }
 
+    /// Takes what a writer has made: packets with the session key by tag and body, and the prefix.
+    pub fn of_new(packets: &[(u8, Vec<u8>)], prefix: [u8; PREFIX]) -> Self {
+        let mut keys = Vec::new();
+        packets.iter().for_each(|(tag, body)| write_key_packet(*tag, body, &mut keys));
+        Self { keys, prefix, start: (0, Extent::NONE) }
+    }
+
     fn encrypted(keys: Vec<u8>, mut body: Body<Stored>) -> Result<Self, Cause> {
         match body.needed()? {
             1 => {}
@@ -75,6 +80,11 @@ impl Head {
     pub fn body(&self, file: Arc<dyn ReadAt>, stride: usize) -> Body<Stored> {
         Body::new(Stored::new(file, self.start.0, stride), self.start.1)
     }
+}
+
+fn write_key_packet(tag: u8, body: &[u8], keys: &mut Vec<u8>) {
+    keys.push(0xc0 | tag);
+    super::packets::write_last_chunk(body, keys);
 }
 
 const UNPROTECTED: &str = "it is encrypted without integrity protection (packet tag 9, as by gpg 1.x or --rfc2440), so anybody could \

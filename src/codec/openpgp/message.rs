@@ -88,6 +88,11 @@ impl Message {
         Ok(Self { body, seal, verifier, finished: false })
     }
 
+    /// Lets the end of the literal data be the end of everything, unchecked.
+    pub fn unchecked(self) -> Self {
+        Self { finished: true, ..self }
+    }
+
     /// Goes on from a seek point; the end of the literal data is then the end of everything, unchecked.
     pub fn enter(file: Arc<dyn ReadAt>, aes: Aes, seal: Arc<Seal>, sealed: &[u8]) -> Result<Self, Cause> {
         let state = seal.open(sealed)?;
@@ -129,8 +134,8 @@ impl Message {
     }
 }
 
-const DIRECT: u8 = 0;
-const ZIP: u8 = 1;
+pub const DIRECT: u8 = 0;
+pub const ZIP: u8 = 1;
 const ZLIB: u8 = 2;
 
 /// Takes OpenPGP's number of a compression algorithm (RFC 4880 9.3).

@@ -10,25 +10,31 @@
 
 mod aes;
 mod cfb;
+mod encrypt;
 mod head;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 mod message;
 mod packets;
+mod recipients;
 pub(super) mod s2k;
 mod seal;
 mod sequoia;
 mod signature;
 #[cfg(target_arch = "x86_64")]
 mod unlock;
+mod writer;
 
 pub(super) use aes::{Aes, BLOCK};
+pub(super) use head::Head;
+pub(super) use packets::{tag, write_chunks, write_last_chunk};
+pub(super) use recipients::{Recipient, SigningKey};
 pub(super) use signature::{Signer, parse_certs};
 #[cfg(target_arch = "x86_64")]
 pub(super) use unlock::unlock;
+pub(super) use writer::{LEAD, Layout, MessageWriter};
 
 use self::cfb::{Decrypt, PREFIX};
-use self::head::Head;
 use self::message::Message;
 use self::seal::Seal;
 use self::signature::Verifier;
@@ -42,6 +48,7 @@ use openpgp::policy::StandardPolicy;
 use openpgp::types::{HashAlgorithm, SymmetricAlgorithm};
 use openpgp::{Packet, PacketPile};
 use std::sync::{Arc, LazyLock};
+use zeroize::Zeroizing;
 
 /// sequoia's idea of what is secure, but for reading what has been written long ago.
 static POLICY: LazyLock<StandardPolicy> = LazyLock::new(|| {
@@ -80,6 +87,9 @@ pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn St
         result => result,
     }
 }
+
+#[cfg(test)]
+pub(super) use sequoia::open as by_sequoia;
 
 fn by_gpg(keys: &Keys, file: Arc<dyn ReadAt>, why: &str) -> Result<Box<dyn Stage>, Cause> {
     let accept = keys.signer()?.map(|signer| {
@@ -137,14 +147,60 @@ impl Access {
 
     /// Reads from the start, `stride` stored bytes at once; the signature is checked if a signer is demanded.
     pub fn start(&self, file: Arc<dyn ReadAt>, stride: usize, signer: Option<Signer>) -> Result<Message, Cause> {
-        let decrypt = Decrypt::open(self.head.body(file, stride), self.aes()?)?;
+        let decrypt = Decrypt::open(self.head.body(file, stride), self.aes()?, true)?;
         Message::open(decrypt, self.seal.clone(), signer.map(Verifier::new))
+    }
+
+    /// Reads from the start and checks nothing: `file` may end before the message does.
+    pub fn begin(&self, file: Arc<dyn ReadAt>, stride: usize) -> Result<Message, Cause> {
+        let decrypt = Decrypt::open(self.head.body(file, stride), self.aes()?, false)?;
+        Ok(Message::open(decrypt, self.seal.clone(), None)?.unchecked())
+    }
+
+    /// Returns the key of the tag of this message's table, and of no other one's.
+    pub fn table_key(&self) -> Zeroizing<[u8; 32]> {
+        table_key(&self.session, &self.head)
+    }
+
+    /// Returns how many of the last ciphertext's bytes may lie behind a border of cipher blocks, counted modulo a block: where the
+    /// borders are is not known, but where the modification detection code begins is, with `d3 14`.
+    pub fn borders(&self, cipher: &[u8]) -> Result<Vec<usize>, Cause> {
+        let aes = self.aes()?;
+        let Some(code) = cipher.len().checked_sub(cfb::MDC).filter(|code| *code >= 2 * BLOCK) else { return Ok(Vec::new()) };
+        let fits = |behind: &usize| {
+            let first = (cipher.len() - behind) % BLOCK;
+            let block = first + (code - first) / BLOCK * BLOCK; // that the code begins in
+            let mut plain = Vec::with_capacity(2 * BLOCK);
+            aes.decrypt(&cipher[block - BLOCK..cipher.len().min(block + 2 * BLOCK)], &mut plain);
+            plain[code - block..].starts_with(&cfb::MDC_HEADER)
+        };
+        Ok((0..BLOCK).filter(fits).collect())
+    }
+
+    /// Decrypts the last ciphertext of the message, with one of its [`borders`](Self::borders). The first two cipher blocks give
+    /// nothing of use.
+    pub fn decrypt_end(&self, cipher: &[u8], border: usize) -> Result<Zeroizing<Vec<u8>>, Cause> {
+        let first = (cipher.len() - border) % BLOCK;
+        let mut plain = Zeroizing::new(Vec::with_capacity(cipher.len() + BLOCK));
+        plain.resize(first + BLOCK, 0);
+        self.aes()?.decrypt(&cipher[first..], &mut plain);
+        plain.truncate(cipher.len());
+        Ok(plain)
     }
 
     /// Reads from a seek point on.
     pub fn enter(&self, file: Arc<dyn ReadAt>, sealed: &[u8]) -> Result<Message, Cause> {
         Message::enter(file, self.aes()?, self.seal.clone(), sealed)
     }
+}
+
+/// Derives the key of a table's tag (RFC 5869). Files of a session may share a session key, but none shares its prefix.
+pub(super) fn table_key(session: &Session, head: &Head) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    let derive = hkdf::Hkdf::<sha2::Sha256>::new(Some(&head.prefix), &session.key);
+    // Fails for more than 255 hashes only.
+    let _ = derive.expand_multi_info(&[b"dupfs 2026-11 table of an OpenPGP message: tag", &head.keys], &mut *key);
+    key
 }
 
 /// Whether a key opens the first bytes: one wrong key in 65536 seems to.

@@ -45,6 +45,14 @@ impl Extent {
     /// Of a body that has ended.
     pub const NONE: Self = Self { left: 0, then: Then::End };
 
+    /// Of a body that goes on up to the end of whatever it is in.
+    pub const REST: Self = Self { left: 0, then: Then::Rest };
+
+    /// Returns what is left where `left` bytes of a chunk are, behind which another chunk follows.
+    pub fn in_chunk(left: u64) -> Self {
+        Self { left, then: Then::Chunk }
+    }
+
     /// Returns what is left `count` bytes later in the same chunk.
     pub fn after(self, count: u64) -> Self {
         Self { left: self.left.saturating_sub(count), ..self }
@@ -88,6 +96,37 @@ impl Extent {
 
 fn number(source: &mut impl Source, bytes: u32) -> Result<u64, Cause> {
     (0..bytes).try_fold(0, |sum, _| Ok(sum << 8 | u64::from(source.needed()?)))
+}
+
+/// Appends `data` as chunks that are whole powers of two, the largest first; a further chunk has to follow.
+pub fn write_chunks(mut data: &[u8], stored: &mut Vec<u8>) {
+    while let Some(power) = data.len().checked_ilog2() {
+        let (chunk, rest) = data.split_at(1 << power.min(30));
+        stored.push(224 + power.min(30) as u8);
+        stored.extend_from_slice(chunk);
+        data = rest;
+    }
+}
+
+/// Appends `data` as the last chunk, or the only one, with a length of five bytes.
+pub fn write_last_chunk(data: &[u8], stored: &mut Vec<u8>) {
+    stored.push(0xff);
+    stored.extend_from_slice(&(data.len() as u32).to_be_bytes());
+    stored.extend_from_slice(data);
+}
+
+/// Appends `data` as the last chunks, the very last of which has a length of one or two bytes.
+pub fn write_rest(data: &[u8], stored: &mut Vec<u8>) {
+    let (chunks, last) = data.split_at(data.len() & !8191);
+    write_chunks(chunks, stored);
+    match u8::try_from(last.len()) {
+        Ok(length @ 0..192) => stored.push(length),
+        _ => {
+            let length = last.len() - 192;
+            stored.extend_from_slice(&[(length >> 8) as u8 + 192, length as u8]);
+        }
+    }
+    stored.extend_from_slice(last);
 }
 
 /// The first bytes of a packet.

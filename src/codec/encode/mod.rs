@@ -1,0 +1,312 @@
+//! Plain bytes to stored bytes: the way back of [`Decoder`](super::Decoder), and seek points and a table for the reader to come.
+//!
+//! ```text
+//! plain, some 1 MiB ─► Encoder::frame: deflate (any thread, any order) ─► Frame
+//! Frame, in order ──► EncodedFile::push: join, encrypt, sign ─► sink
+//!                     end_frames: the seek point of each frame ─► finish_with_table, or finish
+//! ```
+//! Frames need nothing of each other, so all cores deflate, and a reader inflates just the frame that it wants. A frame is a gzip
+//! member of its own, or ends with a full flush inside of OpenPGP's one deflate stream. An [`EncodedFile`] is serial: it only joins
+//! and, at some 500 MB/s, encrypts.
+//!
+//! What may stand behind the frames is a *table*, of which this room knows nothing but how to find it from the file's end.
+
+mod deflate;
+mod file;
+mod options;
+mod table;
+
+pub use file::{EncodedFile, EncodedWriter};
+pub use options::{GpgOptions, parse_gpg_options};
+pub use table::Table;
+
+use super::gpg::{Gpg, Signature, first_line};
+use super::keys::{Keys, Passphrase, Session};
+use super::openpgp::{Layout, MessageWriter, Recipient, SigningKey, s2k, tag};
+use super::{Cause, Codec, Encoding, Error, PassphraseSource};
+use openpgp::crypto::{Password, S2K, SessionKey, random};
+use openpgp::types::HashAlgorithm;
+use sequoia_openpgp as openpgp;
+use std::io::Write;
+use std::sync::Arc;
+
+/// How to encode the files of a session.
+#[derive(Debug, Clone)]
+pub struct EncodeOptions {
+    /// Of all of them. OpenPGP is symmetric, with the passphrase of the [`Codec`], when there are no recipients.
+    pub encoding: Encoding,
+    /// Compression level, 0 (stored) to 9; `None` for no compression at all, which gzip takes for 0 (`--no-compression`).
+    pub level: Option<u8>,
+    /// Whom to encrypt for (`--encrypt-key`), as gpg names keys.
+    pub recipients: Vec<String>,
+    /// The same, but their key IDs are left out of the files (`--hidden-encrypt-key`).
+    pub hidden_recipients: Vec<String>,
+    /// Who signs OpenPGP files (`--sign-key`).
+    pub sign_key: Option<String>,
+    /// Passphrase of the signing key (environment `SIGN_PASSPHRASE`).
+    pub sign_passphrase: PassphraseSource,
+    /// What `--gpg-options` asks for; the words for gpg itself are taken from the [`Codec`].
+    pub gpg_options: GpgOptions,
+    /// Seconds since 1970 UTC, to be written into the files.
+    pub time: u32,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self {
+            encoding: Encoding::OpenPgp,
+            level: Some(6),
+            recipients: Vec::new(),
+            hidden_recipients: Vec::new(),
+            sign_key: None,
+            sign_passphrase: PassphraseSource::None,
+            gpg_options: GpgOptions::default(),
+            time: 0,
+        }
+    }
+}
+
+/// What the key packets of each file are made from.
+enum Lock {
+    /// The passphrase, stretched once with one salt: the session key of all files, and their key packet.
+    Passphrase { session: Arc<Session>, packet: Vec<u8> },
+    /// Keys of recipients: each file has a session key of its own.
+    Recipients { cipher: u8, recipients: Vec<Recipient> },
+}
+
+/// Who signs and how.
+struct Signer {
+    gpg: Gpg,
+    key: SigningKey,
+    digest: u8,
+    passphrase: Option<Passphrase>,
+}
+
+impl Signer {
+    fn start(&self) -> Result<Signature, Cause> {
+        let digest = HashAlgorithm::from(self.digest).to_string();
+        self.gpg.sign(&self.key.fingerprint, &digest, self.passphrase.as_ref().map(|p| p.as_str()))
+    }
+}
+
+/// Encodes the files of one session. May be used from many threads at once.
+pub struct Encoder {
+    keys: Arc<Keys>,
+    encoding: Encoding,
+    /// `None`: no compression.
+    level: Option<u8>,
+    time: u32,
+    lock: Option<Lock>,
+    signer: Option<Signer>,
+}
+
+/// Plain bytes made ready for [`EncodedFile::push`].
+#[derive(Debug)]
+pub struct Frame {
+    plain: u64,
+    bytes: Vec<u8>,
+}
+
+impl Frame {
+    /// Returns the number of plain bytes.
+    pub fn plain_len(&self) -> u64 {
+        self.plain
+    }
+
+    /// Returns the number of bytes that it adds to the stored file, but for encryption's framing (below 1 %); the plain ones, if it
+    /// has to be signed.
+    pub fn stored_len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl Codec {
+    /// Prepares to encode the files of a session. Stretches the passphrase, or gets the recipients' keys from gpg, once for all.
+    ///
+    /// # Errors
+    /// [`Error`] without a file name: [`Cause::EmptyPassphrase`] when one is needed, [`Cause::Recipient`] and [`Cause::Signing`] when a
+    /// key can't be used, [`Cause::GpgOption`], [`Cause::Gpg`] when gpg cannot be run, [`Cause::Passphrase`] when asking fails.
+    pub fn encoder(&self, options: EncodeOptions) -> Result<Arc<Encoder>, Error> {
+        Encoder::new(&self.keys, options).map(Arc::new).map_err(|cause| cause.of(""))
+    }
+}
+
+impl Encoder {
+    fn new(keys: &Arc<Keys>, options: EncodeOptions) -> Result<Self, Cause> {
+        let asked = &options.gpg_options;
+        let encrypts = options.encoding == Encoding::OpenPgp;
+        let level = match options.encoding {
+            Encoding::Plain => None,
+            Encoding::Gzip => Some(options.level.unwrap_or(0)),
+            // gpg's level 0 is no compression.
+            Encoding::OpenPgp => {
+                options.level.filter(|_| asked.compress != Some(false)).map(|l| asked.level.unwrap_or(l)).filter(|l| *l > 0)
+            }
+        };
+        if let Some(level) = level.filter(|level| *level > 9) {
+            return Err(Cause::Other(format!("there is no compression level {level}")));
+        }
+        let lock = if encrypts { Some(Lock::new(keys, &options)?) } else { None };
+        let signer = match &options.sign_key {
+            Some(name) if encrypts => {
+                let gpg = Gpg { options: parse_gpg_options(&keys.gpg.options)?.program, ..keys.gpg.clone() };
+                let key = SigningKey::find(&gpg, name)?;
+                let passphrase = options.sign_passphrase.get(gpg.use_agent)?;
+                Some(Signer { gpg, key, digest: asked.digest.unwrap_or(SHA512), passphrase })
+            }
+            _ => None,
+        };
+        Ok(Self { keys: keys.clone(), encoding: options.encoding, level, time: options.time, lock, signer })
+    }
+
+    /// Makes a frame of about 1 MiB of plain bytes: deflates them, if that is wanted. What does not shrink is stored, which costs a
+    /// twentieth of the time. To be called from as many threads as there are cores.
+    pub fn frame(&self, plain: Vec<u8>) -> Result<Frame, Error> {
+        let length = plain.len() as u64;
+        let bytes = match (self.encoding, self.level) {
+            (Encoding::Gzip, level) => deflate::members(&plain, level.unwrap_or(0), self.time),
+            (Encoding::OpenPgp, Some(level)) if self.signer.is_none() => deflate::flushed(&plain, level),
+            _ => Ok(plain),
+        };
+        Ok(Frame { plain: length, bytes: bytes.map_err(|cause| cause.of(""))? })
+    }
+
+    /// Starts a stored file. `name` is for messages; what `sink` has taken is a file only after [`EncodedFile::finish`] or
+    /// [`EncodedFile::finish_with_table`].
+    ///
+    /// # Errors
+    /// [`Error`] when gpg, which signs, cannot be run, or there are no random numbers.
+    pub fn create<W: Write>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedFile<W>, Error> {
+        EncodedFile::new(self.clone(), name, sink)
+    }
+
+    /// Starts a stored file that is written as a stream, and cut into frames on the way.
+    ///
+    /// # Errors
+    /// As [`Encoder::create`].
+    pub fn writer<W: Write>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedWriter<W>, Error> {
+        Ok(EncodedWriter::new(self.create(name, sink)?))
+    }
+
+    /// Starts a message: its session key, key packets, and what stands before the frames.
+    fn message(&self) -> Result<Option<MessageWriter>, Cause> {
+        let Some(lock) = &self.lock else { return Ok(None) };
+        let (session, keys) = lock.open()?;
+        let layout = Layout { keys, lead: self.lead(), compressed: self.level.is_some(), chunked: self.signer.is_some() };
+        let writer = MessageWriter::new(&session, layout)?;
+        self.keys.remember(&writer.head().keys, &session);
+        Ok(Some(writer))
+    }
+
+    /// Returns the inner bytes before the first frame.
+    fn lead(&self) -> Vec<u8> {
+        let packets = match &self.signer {
+            // The literal packet's length comes with the frame.
+            Some(signer) => [signer.key.one_pass(signer.digest), vec![0xc0 | tag::LITERAL]].concat(),
+            None => [&[0x80 | tag::LITERAL << 2 | 3], &self.literal_head()[..]].concat(),
+        };
+        if self.level.is_none() {
+            return packets;
+        }
+        let mut lead = vec![0x80 | tag::COMPRESSED << 2 | 3, 1];
+        deflate::store(&packets, false, &mut lead);
+        lead
+    }
+
+    /// Returns what literal data begin with: binary, no name, the time.
+    fn literal_head(&self) -> [u8; 6] {
+        let [a, b, c, d] = self.time.to_be_bytes();
+        [b'b', 0, a, b, c, d]
+    }
+}
+
+const AES256: u8 = 9;
+const SHA1: u8 = 2;
+const SHA512: u8 = 10;
+/// The strongest that can be written, and gpg's own choice on any machine of this century: 62 MiB to hash.
+const S2K_COUNT: u8 = 255;
+
+impl Lock {
+    fn new(keys: &Keys, options: &EncodeOptions) -> Result<Self, Cause> {
+        let asked = &options.gpg_options;
+        if options.recipients.is_empty() && options.hidden_recipients.is_empty() {
+            return Self::passphrase(keys, asked);
+        }
+        let find = |hidden: bool| move |name: &String| Recipient::find(&keys.gpg, name, hidden || asked.hide);
+        let named = options.recipients.iter().chain(&asked.encrypt_to).map(find(false));
+        let hidden = options.hidden_recipients.iter().chain(&asked.hidden_encrypt_to).map(find(true));
+        let recipients = named.chain(hidden).collect::<Result<Vec<_>, _>>()?;
+        let cipher = asked.cipher.unwrap_or_else(|| Recipient::common_cipher(&recipients));
+        Ok(Self::Recipients { cipher, recipients })
+    }
+
+    /// Stretches the passphrase: gpg's way, unless told otherwise.
+    #[allow(deprecated)] // weaker ways are for those who ask for them
+    fn passphrase(keys: &Keys, asked: &GpgOptions) -> Result<Self, Cause> {
+        let passphrase = keys.passphrase()?.ok_or(Cause::EmptyPassphrase)?;
+        let passphrase = first_line(&passphrase);
+        if passphrase.is_empty() {
+            return Err(Cause::EmptyPassphrase);
+        }
+        let cipher = asked.cipher.or(asked.s2k_cipher).unwrap_or(AES256);
+        let digest = asked.s2k_digest.unwrap_or(SHA1);
+        let mut salt = [0; 8];
+        random(&mut salt).map_err(no_random)?;
+        let (hash, mode) = (HashAlgorithm::from(digest), asked.s2k_mode.unwrap_or(3));
+        let count = asked.s2k_count.map_or(S2K_COUNT, count_byte);
+        let hash_bytes = (16 + u32::from(count & 15)) << (count / 16 + 6);
+        let (s2k, fields) = match mode {
+            0 => (S2K::Simple { hash }, Vec::new()),
+            1 => (S2K::Salted { hash, salt }, salt.to_vec()),
+            _ => (S2K::Iterated { hash, salt, hash_bytes }, [&salt[..], &[count]].concat()),
+        };
+        let key = s2k::derive(&s2k, &Password::from(passphrase), key_size(cipher));
+        let key = key.map_err(|e| Cause::GpgOption(format!("{e:#}")))?;
+        let packet = [&[4, cipher, mode, digest][..], &fields].concat();
+        Ok(Self::Passphrase { session: Arc::new(Session { algorithm: cipher, key }), packet })
+    }
+
+    /// Returns the session key of a new file, and its key packets by tag and body.
+    fn open(&self) -> Result<(Arc<Session>, Vec<(u8, Vec<u8>)>), Cause> {
+        match self {
+            Self::Passphrase { session, packet } => {
+                Ok((session.clone(), vec![(tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY, packet.clone())]))
+            }
+            Self::Recipients { cipher, recipients } => {
+                let key = SessionKey::new(key_size(*cipher)).map_err(no_random)?;
+                let session = Session { algorithm: *cipher, key };
+                let packets = recipients.iter().map(|recipient| recipient.packet(&session)).collect::<Result<_, _>>()?;
+                Ok((Arc::new(session), packets))
+            }
+        }
+    }
+}
+
+fn no_random(error: openpgp::anyhow::Error) -> Cause {
+    Cause::Local(format!("no random numbers: {error:#}"))
+}
+
+fn key_size(cipher: u8) -> usize {
+    match cipher {
+        7 => 16,
+        8 => 24,
+        _ => 32,
+    }
+}
+
+/// Returns the first coded count (RFC 4880 3.7.1.3) that stands for at least so many bytes.
+fn count_byte(bytes: u32) -> u8 {
+    (0..=255).find(|c: &u8| (16 + u32::from(c & 15)) << (c / 16 + 6) >= bytes).unwrap_or(255)
+}
+
+// Frames come from a pool of threads.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn sent<T: Send>() {}
+    shared::<Encoder>();
+    shared::<Frame>();
+    sent::<EncodedFile<Box<dyn Write + Send>>>();
+};
+
+#[cfg(test)]
+mod tests;
