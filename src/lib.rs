@@ -29,7 +29,7 @@
 //! | 5 | `volume` | one volume, open: its members, any range of its plain tar |
 //! | 4 | `collection` | which backups there are, by the names of stored files |
 //! | 3 | `codec` | stored bytes to plain bytes: gzip, OpenPGP |
-//! | 2 | `accounts` `storage` `format` `rsync` | users and groups here; stored files; duplicity's grammars; librsync's deltas |
+//! | 2 | `accounts` `storage` `format` `rsync` `source` | users and groups here; stored files; duplicity's grammars; librsync's deltas; the live tree |
 //! | 1 | `monitor` | by which the library reports what does not stop it |
 //! | 0 | `model` | nouns without input or output |
 //!
@@ -53,5 +53,6 @@ pub mod model;
 pub mod monitor;
 pub mod restore;
 pub mod rsync;
+pub mod source;
 pub mod storage;
 pub mod volume;

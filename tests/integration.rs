@@ -29,3 +29,6 @@ mod counted;
 
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
+
+/// Selection rules asked of the original and of ours.
+mod selection;

@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["model"],
     &["monitor"],
-    &["accounts", "storage", "format", "rsync"],
+    &["accounts", "storage", "format", "rsync", "source"],
     &["codec"],
     &["collection"],
     &["volume"],

@@ -38,7 +38,7 @@ impl Version {
     }
 
     /// Returns the program, looked for once in a run.
-    fn checked(self) -> &'static Path {
+    pub fn checked(self) -> &'static Path {
         static PROGRAMS: [std::sync::OnceLock<PathBuf>; 2] = [const { std::sync::OnceLock::new() }; 2];
         PROGRAMS[self as usize].get_or_init(|| self.program())
     }
