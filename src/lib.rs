@@ -23,7 +23,7 @@
 //! | floor | rooms | what they do |
 //! |---|---|---|
 //! | 9 | `cli` | the program: commands, options, words, exit codes |
-//! | 8 | `history` `restore` | all snapshots as one tree; a snapshot written into a directory |
+//! | 8 | `history` `restore` `backup` | all snapshots as one tree; a snapshot written into a directory; a source saved as a new set |
 //! | 7 | `contents` | the bytes of one version of a file |
 //! | 6 | `catalog` | which set holds each version, and where its bytes lie |
 //! | 5 | `volume` | one volume, open: its members, any range of its plain tar |
@@ -43,6 +43,7 @@
 #![warn(missing_docs)]
 
 pub mod accounts;
+pub mod backup;
 pub mod catalog;
 pub mod codec;
 pub mod collection;

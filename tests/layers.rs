@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["volume"],
     &["catalog"],
     &["contents"],
-    &["history", "restore"],
+    &["history", "restore", "backup"],
     &["cli"],
 ];
 

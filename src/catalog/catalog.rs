@@ -46,7 +46,7 @@ pub struct Catalog {
     pub(super) owners: Owners,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) codec: Arc<Codec>,
-    pub(super) local_copy: Option<LocalCopy>,
+    local_copy: RwLock<Option<Arc<LocalCopy>>>,
     pub(super) monitor: Arc<dyn Monitor>,
     chains: RwLock<Vec<Arc<Chain>>>,
     /// The highest number that a chain has had; lower ones are not given out again.
@@ -79,7 +79,7 @@ impl Catalog {
             owners: Owners::default(),
             storage: options.storage,
             codec: options.codec,
-            local_copy: options.local_copy,
+            local_copy: RwLock::new(options.local_copy.map(Arc::new)),
             monitor: options.monitor,
             chains: RwLock::default(),
             most_chain: AtomicI64::new(0),
@@ -107,6 +107,15 @@ impl Catalog {
         self.most_chain.fetch_max(most, Ordering::Relaxed);
         *self.chains.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = chains.clone();
         Ok(chains)
+    }
+
+    /// Takes over a new picture of duplicity's archive directory.
+    pub fn set_local_copy(&self, copy: LocalCopy) {
+        *self.local_copy.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Arc::new(copy));
+    }
+
+    pub(super) fn local_copy(&self) -> Option<Arc<LocalCopy>> {
+        self.local_copy.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Returns the chains, oldest end first.
@@ -270,7 +279,8 @@ impl Catalog {
             let decoder = self.codec.decode(file, encoding)?;
             Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(typed)
         };
-        let local = self.local_copy.as_ref().and_then(|copy| copy.manifest(set.session));
+        let copy = self.local_copy();
+        let local = copy.as_ref().and_then(|copy| copy.manifest(set.session));
         let manifest = match local.and_then(|local| parse(Arc::new(local.file.clone()), local.encoding).ok()) {
             Some(manifest) => manifest,
             None => parse(Arc::new(self.stored(stored)), stored.encoding).map_err(failed)?,

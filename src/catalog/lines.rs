@@ -53,7 +53,7 @@ impl Catalog {
     }
 
     fn has_local_signatures(&self, set: &BackupSet) -> bool {
-        self.local_copy.as_ref().is_some_and(|copy| copy.signatures(set.session).is_some())
+        self.local_copy().is_some_and(|copy| copy.signatures(set.session).is_some())
     }
 
     /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong.
@@ -73,7 +73,8 @@ impl Catalog {
 
     fn signature_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
         let set = set_at(chain, position)?;
-        let local = self.local_copy.as_ref().and_then(|copy| copy.signatures(set.session));
+        let copy = self.local_copy();
+        let local = copy.as_ref().and_then(|copy| copy.signatures(set.session));
         if let Some(local) = local
             && self.decode_lines(set, Arc::new(local.file.clone()), local.encoding, sender).is_ok()
         {

@@ -3,10 +3,11 @@
 //! Options may stand anywhere on the line, in the spelling of either family of duplicity (0.8 and 3.x), cut to any unique prefix;
 //! of an option given twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Shows every backup that duplicity ever made as a folder, and restores from it
+/// Shows every backup that duplicity ever made as a folder, restores from it, and makes new ones
 #[derive(Debug, Parser)]
 #[command(name = "dupfs", version, infer_long_args = true, infer_subcommands = true, args_override_self = true)]
 #[command(after_help = super::exit::HELP)]
@@ -27,6 +28,15 @@ pub enum Command {
     /// Goes to the background once the mount answers. `fusermount3 -u DIR` or `umount DIR` ends it.
     #[cfg(feature = "mount")]
     Mount(MountArgs),
+    /// Back up a folder or file: what has changed since the backup before, or everything if there is none
+    #[command(visible_alias = "bu")]
+    Backup(BackupArgs),
+    /// Back up everything
+    #[command(visible_alias = "fb")]
+    Full(BackupArgs),
+    /// Back up what has changed since the backup before
+    #[command(visible_alias = "inc", aliases = ["ib", "incr"])]
+    Incremental(BackupArgs),
     /// Restore a backup, or one file or folder of it, into a folder
     ///
     /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
@@ -71,6 +81,15 @@ pub struct MountArgs {
     /// Options as mount(8) passes them, separated by commas; each of the above too
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
+}
+
+/// Arguments of `backup`, `full` and `incremental`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The folder or file to back up
+    pub source: PathBuf,
+    /// Where to: file:///folder, or a plain path
+    pub url: String,
 }
 
 /// Arguments of `restore`.
@@ -125,22 +144,25 @@ pub struct Common {
     /// Set owners when restoring (the default)
     #[arg(long, global = true, hide = true, overrides_with = "no_restore_ownership")]
     pub restore_ownership: bool,
-    /// Parent of duplicity's local metadata; it is read if it is there, never written
+    /// Parent of duplicity's local metadata
     #[arg(long, global = true, value_name = "DIR")]
     pub archive_dir: Option<PathBuf>,
     /// Name of the backup, which is its folder in the archive directory
     #[arg(long, global = true, value_name = "NAME")]
     pub name: Option<String>,
-    /// Ask for no passphrase
+    /// Do not encrypt; ask for no passphrase
     #[arg(long, global = true)]
     pub no_encryption: bool,
-    /// Expect files encrypted to this key: gpg-agent has the secret key, nothing is asked
+    /// Encrypt (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_encryption")]
+    pub encryption: bool,
+    /// Encrypt to this key; when reading: gpg-agent has the secret key, nothing is asked
     #[arg(long, global = true, value_name = "KEY")]
     pub encrypt_key: Vec<String>,
     /// As --encrypt-key, for a hidden recipient
     #[arg(long, global = true, value_name = "KEY")]
     pub hidden_encrypt_key: Vec<String>,
-    /// Accept only files that are signed by this key
+    /// Sign with this key; when reading: accept only files that it has signed
     #[arg(long, global = true, value_name = "KEY")]
     pub sign_key: Option<String>,
     /// As --encrypt-key and --sign-key with the same key
@@ -188,30 +210,184 @@ pub struct Common {
     /// How much to say: 0 to 9, or error, warning, notice, info, debug
     #[arg(short = 'v', long, global = true, value_name = "LEVEL", default_value = "notice", value_parser = parse_verbosity)]
     pub verbosity: u8,
+    /// What concerns making backups.
+    #[command(flatten)]
+    pub writing: Writing,
     /// Accepted, without meaning here
     #[command(flatten)]
     pub ignored: Ignored,
 }
 
-/// Options of duplicity that change nothing about reading.
+/// Options of making backups.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of backup, full and incremental")]
+pub struct Writing {
+    /// Size of volumes in MiB
+    #[arg(long, global = true, value_name = "MIB", default_value_t = 200)]
+    pub volsize: u64,
+    /// Make a full backup when the newest one is older than this
+    #[arg(long, global = true, value_name = "TIME")]
+    pub full_if_older_than: Option<String>,
+    /// Make a full backup when so many incremental ones stand on the newest
+    #[arg(long, global = true, value_name = "COUNT")]
+    pub full_if_n_inc: Option<usize>,
+    /// Store nothing if nothing has changed
+    #[arg(long, global = true)]
+    pub skip_if_no_change: bool,
+    /// Tell what would be done, and store nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Do not compress
+    #[arg(long, global = true)]
+    pub no_compression: bool,
+    /// Compress (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_compression")]
+    pub compression: bool,
+    /// Go on although host or source folder are not those of the backup before
+    #[arg(long, global = true)]
+    pub allow_source_mismatch: bool,
+    /// Do not compare the newest manifest in storage with its local copy
+    #[arg(long, global = true)]
+    pub no_check_remote: bool,
+    /// Largest block of signatures in bytes; the square root of a file's size if not given
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub max_blocksize: Option<u64>,
+    /// Do not list the changed files in the manifest
+    #[arg(long, global = true)]
+    pub no_files_changed: bool,
+    /// List the changed files in the manifest (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_files_changed")]
+    pub files_changed: bool,
+    /// Print no statistics
+    #[arg(long, global = true)]
+    pub no_print_statistics: bool,
+    /// Print statistics (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_print_statistics")]
+    pub print_statistics: bool,
+    /// Store the statistics beside the backup, and print them, as JSON
+    #[arg(long, global = true)]
+    pub jsonstat: bool,
+    /// Show how far it has got
+    #[arg(long, global = true)]
+    pub progress: bool,
+    /// Show it every so many seconds
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 3)]
+    pub progress_rate: u64,
+    /// Follow symbolic links, and store what they lead to
+    #[arg(long, global = true)]
+    pub copy_links: bool,
+    /// Fetch the metadata of the newest chain (partial) or of all (full)
+    #[arg(long, global = true, value_name = "MODE", default_value = "partial", value_parser = ["partial", "full"])]
+    pub metadata_sync_mode: String,
+    /// Write the short file names of old
+    #[arg(long, global = true)]
+    pub short_filenames: bool,
+    /// Write the oldest file names, with local times
+    #[arg(long, global = true, conflicts_with = "short_filenames")]
+    pub old_filenames: bool,
+    /// What stands for ':' in the oldest file names
+    #[arg(long, global = true, value_name = "CHAR", default_value_t = ':')]
+    pub time_separator: char,
+    /// Leave out what matches this pattern, and all below it
+    #[arg(long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
+    exclude: Vec<OsString>,
+    /// Store what matches this pattern, all below it, and the folders it lies in
+    #[arg(long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
+    include: Vec<OsString>,
+    /// Leave out what the patterns in a file match; lines beginning with '+ ' include
+    #[arg(long, global = true, value_name = "FILE", alias = "exclude-globbing-filelist")]
+    exclude_filelist: Vec<OsString>,
+    /// Store what the patterns in a file match; lines beginning with '- ' exclude
+    #[arg(long, global = true, value_name = "FILE", alias = "include-globbing-filelist")]
+    include_filelist: Vec<OsString>,
+    /// Leave out what a regular expression finds something in
+    #[arg(long, global = true, value_name = "REGEXP", allow_hyphen_values = true)]
+    exclude_regexp: Vec<OsString>,
+    /// Store what a regular expression finds something in
+    #[arg(long, global = true, value_name = "REGEXP", allow_hyphen_values = true)]
+    include_regexp: Vec<OsString>,
+    /// Leave out folders that hold something of this name
+    #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
+    exclude_if_present: Vec<OsString>,
+    /// Leave out files last modified before this time
+    #[arg(long, global = true, value_name = "TIME")]
+    exclude_older_than: Vec<OsString>,
+    /// Leave out device files
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    exclude_device_files: Vec<OsString>,
+    /// Leave out other file systems
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    exclude_other_filesystems: Vec<OsString>,
+    /// Store just the files that a list names
+    #[arg(long, global = true, value_name = "FILE")]
+    files_from: Vec<OsString>,
+    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    filter_globbing: Vec<OsString>,
+    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    filter_literal: Vec<OsString>,
+    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    filter_regexp: Vec<OsString>,
+    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    filter_ignorecase: Vec<OsString>,
+    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    filter_strictcase: Vec<OsString>,
+    /// Entries of these files end in NUL instead of a newline
+    #[arg(long, global = true)]
+    pub null_separator: bool,
+    /// Pretend that it is this second since 1970
+    #[arg(long, global = true, hide = true, value_name = "SECONDS")]
+    pub current_time: Option<i64>,
+    #[arg(long, global = true, hide = true, value_name = "NUMBER")]
+    pub fail_on_volume: Option<u32>,
+    #[arg(long, global = true, hide = true, value_name = "NUMBER")]
+    pub skip_volume: Option<u32>,
+    /// The selection options in the order of the command line: name and value.
+    #[arg(skip)]
+    pub selection: Vec<(&'static str, OsString)>,
+}
+
+/// The options whose order counts.
+const SELECTION: &[&str] = &[
+    "exclude",
+    "include",
+    "exclude_filelist",
+    "include_filelist",
+    "exclude_regexp",
+    "include_regexp",
+    "exclude_if_present",
+    "exclude_older_than",
+    "exclude_device_files",
+    "exclude_other_filesystems",
+    "files_from",
+    "filter_globbing",
+    "filter_literal",
+    "filter_regexp",
+    "filter_ignorecase",
+    "filter_strictcase",
+];
+
+/// Returns the selection options in the order of the command line.
+fn selection(matches: &clap::ArgMatches) -> Vec<(&'static str, OsString)> {
+    let matches = matches.subcommand().map_or(matches, |(_, below)| below);
+    let mut found = Vec::new();
+    for &name in SELECTION {
+        let places = matches.indices_of(name).into_iter().flatten();
+        let values = matches.get_many::<OsString>(name).into_iter().flatten();
+        found.extend(places.zip(values).map(|(place, value)| (place, name, value.clone())));
+    }
+    found.sort_by_key(|(place, ..)| *place);
+    found.into_iter().map(|(_, name, value)| (name, value)).collect()
+}
+
+/// Options of duplicity that change nothing here.
 #[derive(Debug, Args)]
 pub struct Ignored {
     #[arg(long, global = true, hide = true)]
-    no_compression: bool,
-    #[arg(long, global = true, hide = true, value_name = "CHAR")]
-    time_separator: Option<String>,
-    #[arg(long, global = true, hide = true, value_name = "MODE")]
-    metadata_sync_mode: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    old_filenames: bool,
-    #[arg(long, global = true, hide = true)]
-    short_filenames: bool,
-    #[arg(long, global = true, hide = true, value_name = "MB")]
-    volsize: Option<u64>,
-    #[arg(long, global = true, hide = true)]
-    progress: bool,
-    #[arg(long, global = true, hide = true)]
-    allow_source_mismatch: bool,
+    asynchronous_upload: bool,
+    #[arg(long, global = true, hide = true, value_name = "COUNT")]
+    concurrency: Option<u32>,
+    #[arg(long, global = true, hide = true, value_name = "KIB")]
+    copy_blocksize: Option<u32>,
 }
 
 fn parse_owner(text: &str) -> Result<(u32, u32), String> {
@@ -249,13 +425,20 @@ fn parse_verbosity(text: &str) -> Result<u8, String> {
 
 /// Parses a command line, also as mount(8) and mount.fuse3 call us; ends the process, with the words of clap, if it makes no sense.
 pub fn parse(arguments: Vec<std::ffi::OsString>) -> Cli {
-    let cli = Cli::parse_from(prepare(arguments.clone(), false));
+    let cli = parse_once(prepare(arguments.clone(), false));
     match &cli.command {
         // Now it is known that this is `mount`, wherever the word stands and however it is cut.
         #[cfg(feature = "mount")]
-        Command::Mount(mount) if !mount.options.is_empty() => Cli::parse_from(prepare(arguments, true)),
+        Command::Mount(mount) if !mount.options.is_empty() => parse_once(prepare(arguments, true)),
         _ => cli,
     }
+}
+
+fn parse_once(arguments: Vec<OsString>) -> Cli {
+    let matches = Cli::command().get_matches_from(arguments);
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.common.writing.selection = selection(&matches);
+    cli
 }
 
 /// Puts a command line into the form that [`Cli`] parses.

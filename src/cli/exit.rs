@@ -1,10 +1,10 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
-use dupfs::{codec, restore, storage, volume};
+use dupfs::{codec, collection, restore, source, storage, volume};
 
 /// The end of every help text.
-pub const HELP: &str = "Exit codes: 0 done; 2 bad command line; 11 target not empty; 19 path not in the backup; 20 nothing to restore; \
-21 a volume's hash differs; 22 not signed by the demanded key; 23 bad URL; 30 no backup found, or no passphrase; 31 wrong passphrase or no key; \
+pub const HELP: &str = "Exit codes: 0 done; 2 bad command line; 3 another host; 5 manifests differ; 7 list of files missing; 11 target not empty; \
+13 source missing; 14 to 16 and 70 to 73 selection makes no sense; 17 no signatures to build on; 19 path not in the backup; 20 nothing to restore; 21 a volume's hash differs; 22 not signed by the demanded key; 23 bad URL, or another instance runs; 30 no backup found, or no passphrase; 31 wrong passphrase or no key; 42 another source; \
 50 to 53 storage failed, refused, missing, full; 90 something could not be restored whole";
 
 /// A bad command line.
@@ -13,6 +13,10 @@ pub const COMMAND_LINE: u8 = 2;
 pub const EXCEPTION: u8 = 30;
 /// Something could not be restored.
 pub const INCOMPLETE: u8 = 90;
+
+/// What to do when the source is another one.
+const MISMATCH: &str = "Aborting because you may have accidentally tried to backup two different data sets to the same remote location, or using the \
+same archive directory.  If this is not a mistake, use the --allow-source-mismatch switch to avoid seeing this message";
 
 /// A failure with its own exit code.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,34 @@ pub enum Failure {
     /// The collection holds no backup.
     #[error("No backup chains found in '{0}': check the URL and --file-prefix")]
     NoBackups(String),
+    /// There is nothing that an increment could be built on.
+    #[error("Fatal Error: Unable to start incremental backup.  Old signatures not found and incremental specified")]
+    NoSignatures,
+    /// The newest manifest in storage is not the one that is known here.
+    #[error(
+        "Fatal Error: Remote manifest does not match local one.  Either the remote backup set or the local archive directory has been corrupted."
+    )]
+    ManifestMismatch,
+    /// The backup before was made on another machine.
+    #[error(
+        "Fatal Error: Backup source host has changed.\nCurrent hostname: {current}\nPrevious hostname: {previous}\n\n{MISMATCH}"
+    )]
+    HostMismatch {
+        /// This one.
+        current: String,
+        /// That one.
+        previous: String,
+    },
+    /// The backup before was made of another folder.
+    #[error(
+        "Fatal Error: Backup source directory has changed.\nCurrent directory: {current}\nPrevious directory: {previous}\n\n{MISMATCH}"
+    )]
+    SourceMismatch {
+        /// This one.
+        current: String,
+        /// That one.
+        previous: String,
+    },
     /// A restore delivered some entries only.
     #[error("{0} of {1} entries could not be restored; each is named above")]
     Incomplete(u64, u64),
@@ -39,6 +71,10 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::CommandLine(_) => COMMAND_LINE,
             Failure::NoBackups(_) => EXCEPTION,
             Failure::Incomplete(..) => INCOMPLETE,
+            Failure::HostMismatch { .. } => 3,
+            Failure::ManifestMismatch => 5,
+            Failure::NoSignatures => 17,
+            Failure::SourceMismatch { .. } => 42,
         });
     }
     if let Some(error) = cause.downcast_ref::<restore::Error>() {
@@ -57,10 +93,32 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             volume::Error::Members { .. } | volume::Error::Outline { .. } | volume::Error::Stopped => None,
         };
     }
+    if let Some(error) = cause.downcast_ref::<source::Error>() {
+        return source_code(error);
+    }
+    if let Some(collection::ArchiveError::Locked) = cause.downcast_ref::<collection::ArchiveError>() {
+        return Some(23);
+    }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
         return codec_code(&error.cause);
     }
     cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+fn source_code(error: &source::Error) -> Option<u8> {
+    match error {
+        source::Error::Missing(_) => Some(13),
+        source::Error::FilePrefix { .. } | source::Error::ArchivePattern(_) => Some(14),
+        source::Error::Globbing(_) | source::Error::BackwardRange(_) => Some(15),
+        source::Error::RedundantInclusion(_) => Some(16),
+        source::Error::RedundantFilter(_) => Some(70),
+        source::Error::TrailingFilter(_) => Some(71),
+        source::Error::AbsoluteFilesFrom(_) => Some(72),
+        source::Error::EmptyFilesFrom => Some(73),
+        source::Error::Filelist { .. } => Some(7),
+        source::Error::EmptyPattern(_) | source::Error::NotForRestore(_) => Some(COMMAND_LINE),
+        source::Error::Open { .. } | source::Error::FilelistEncoding(_) | source::Error::Regexp { .. } => None,
+    }
 }
 
 fn codec_code(cause: &codec::Cause) -> Option<u8> {

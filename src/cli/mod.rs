@@ -1,13 +1,16 @@
 //! The program: one command a file, options in, library call, words out; and what the commands share.
 
 mod args;
+mod backup;
 mod exit;
 mod list;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;
+mod progress;
 mod report;
 mod restore;
+mod statistics;
 mod status;
 
 use std::process::ExitCode;
@@ -19,6 +22,9 @@ pub fn main() -> ExitCode {
     let result = open::take_passphrases().and_then(|()| match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
+        args::Command::Backup(arguments) => backup::run(arguments, &cli.common, backup::Action::Implied),
+        args::Command::Full(arguments) => backup::run(arguments, &cli.common, backup::Action::Full),
+        args::Command::Incremental(arguments) => backup::run(arguments, &cli.common, backup::Action::Incremental),
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),

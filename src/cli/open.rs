@@ -15,6 +15,7 @@ use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -53,30 +54,39 @@ pub struct Opened {
     pub report: Arc<Report>,
 }
 
-/// Lists a storage. Needs no key, and writes nothing.
-pub fn find(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
+/// Finds the storage behind a URL; nothing is asked of it yet.
+pub fn reach(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage: Arc<dyn Storage> = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
-    let prefixes = Prefixes {
+    let storage = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
+    Ok((url, storage))
+}
+
+/// Lists a storage. Needs no key, and writes nothing.
+pub fn find(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
+    let (url, storage) = reach(typed, common, report)?;
+    let prefixes = prefixes(common);
+    let collection = scan(&storage.list()?, &prefixes);
+    Ok(Found { url, storage, collection, prefixes, archive: archive_directory(typed, common) })
+}
+
+/// Returns how names begin.
+pub fn prefixes(common: &Common) -> Prefixes {
+    Prefixes {
         global: common.file_prefix.clone(),
         archive: common.file_prefix_archive.clone(),
         manifest: common.file_prefix_manifest.clone(),
         signature: common.file_prefix_signature.clone(),
         jsonstat: common.file_prefix_jsonstat.clone(),
-    };
-    let collection = scan(&storage.list()?, &prefixes);
+    }
+}
+
+/// Returns duplicity's archive directory of a collection.
+pub fn archive_directory(typed: &str, common: &Common) -> Option<PathBuf> {
     let (xdg, home) = caches();
     let archive_dir = common.archive_dir.as_deref().map(expand);
-    let archive = ArchiveOptions {
-        archive_dir: archive_dir.as_deref(),
-        name: common.name.as_deref(),
-        url: typed,
-        xdg_cache_home: xdg.as_deref(),
-        home: home.as_deref(),
-    }
-    .directory();
-    Ok(Found { url, storage, collection, prefixes, archive })
+    let (archive_dir, name) = (archive_dir.as_deref(), common.name.as_deref());
+    ArchiveOptions { archive_dir, name, url: typed, xdg_cache_home: xdg.as_deref(), home: home.as_deref() }.directory()
 }
 
 /// Opens storage and catalog, and lists the collection.
@@ -92,8 +102,7 @@ pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result
             None
         }
     });
-    let (xdg, home) = caches();
-    let directory = cache_directory(&url, &prefixes, sign_key(common), xdg.as_deref(), home.as_deref());
+    let directory = our_cache(&url, &prefixes, sign_key(common));
     let options =
         CatalogOptions { directory, storage: storage.clone(), codec: codec.clone(), local_copy, monitor: report.clone() };
     let catalog = Arc::new(Catalog::open(options)?);
@@ -201,13 +210,19 @@ const MANIFESTS_TOGETHER: usize = 16;
 
 /// The passphrase from the environment.
 static PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
+/// The same for the key that signs.
+static SIGN_PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
+/// Whether a passphrase that is typed has to be typed twice.
+static TWICE: AtomicBool = AtomicBool::new(false);
 
 /// Takes the passphrases out of the environment, so that no program that we run inherits them. To be called before any thread is
 /// started.
 pub fn take_passphrases() -> anyhow::Result<()> {
-    let taken = std::env::var_os("PASSPHRASE").map(OsString::into_string).transpose();
-    let taken = taken.map_err(|_| Failure::CommandLine("PASSPHRASE is not valid UTF-8".into()))?;
-    PASSPHRASE.get_or_init(|| taken.map(Zeroizing::new));
+    for (name, kept) in [("PASSPHRASE", &PASSPHRASE), ("SIGN_PASSPHRASE", &SIGN_PASSPHRASE)] {
+        let taken = std::env::var_os(name).map(OsString::into_string).transpose();
+        let taken = taken.map_err(|_| Failure::CommandLine(format!("{name} is not valid UTF-8")))?;
+        kept.get_or_init(|| taken.map(Zeroizing::new));
+    }
     for name in ["PASSPHRASE", "SIGN_PASSPHRASE"] {
         // SAFETY: no other thread is running that could read the environment.
         unsafe { std::env::remove_var(name) };
@@ -220,24 +235,17 @@ pub fn accounts(common: &Common) -> Accounts {
     Accounts::new(common.numeric_owner)
 }
 
-fn sign_key(common: &Common) -> Option<&String> {
+pub fn sign_key(common: &Common) -> Option<&String> {
     common.encrypt_sign_key.as_ref().or(common.sign_key.as_ref())
 }
 
-fn codec_options(common: &Common) -> anyhow::Result<Options> {
+pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
     let passphrase = match PASSPHRASE.get().cloned().flatten() {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         // gpg-agent knows or asks.
         None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
         None => PassphraseSource::Ask(Arc::new(ask)),
-    };
-    let tempdir = match common.tempdir.as_deref().map(expand) {
-        Some(tempdir) if !tempdir.is_dir() => {
-            return Err(anyhow::anyhow!("cannot use '{}' for temporary files: it is not a folder", tempdir.display()));
-        }
-        Some(tempdir) => std::path::absolute(tempdir)?,
-        None => std::env::temp_dir(),
     };
     Ok(Options {
         passphrase,
@@ -246,8 +254,13 @@ fn codec_options(common: &Common) -> anyhow::Result<Options> {
         gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
         secret_keyring: common.encrypt_secret_keyring.as_deref().map(expand),
         use_agent: common.use_agent,
-        tempdir,
+        tempdir: tempdir(common)?,
     })
+}
+
+/// Has passphrases typed twice from now on: nothing proves them.
+pub fn ask_twice() {
+    TWICE.store(true, Ordering::Relaxed);
 }
 
 /// Asks for the passphrase on the terminal; `None` if there is no terminal.
@@ -255,12 +268,51 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
-    rpassword::prompt_password("GnuPG passphrase for decryption: ").map(|answer| Some(Zeroizing::new(answer)))
+    let prompt = |text: &str| rpassword::prompt_password(text).map(Zeroizing::new);
+    loop {
+        let first = prompt("GnuPG passphrase for decryption: ")?;
+        if !TWICE.load(Ordering::Relaxed) {
+            return Ok(Some(first));
+        }
+        if *first != *prompt("Retype passphrase for decryption to confirm: ")? {
+            eprintln!("First and second passphrases do not match!  Please try again.");
+        } else if first.is_empty() {
+            eprintln!("Cannot use empty passphrase with symmetric encryption!  Please try again.");
+        } else {
+            return Ok(Some(first));
+        }
+    }
+}
+
+/// Returns where the passphrase of the signing key comes from. The other variable serves, if the key signs and decrypts.
+pub fn sign_passphrase(common: &Common) -> PassphraseSource {
+    let variable = |kept: &OnceLock<Option<Zeroizing<String>>>| kept.get().cloned().flatten();
+    let is_both = |key: &String| common.encrypt_sign_key.is_some() || common.encrypt_key.contains(key);
+    let other = || variable(&PASSPHRASE).filter(|_| sign_key(common).is_some_and(is_both));
+    match variable(&SIGN_PASSPHRASE).or_else(other) {
+        Some(passphrase) => PassphraseSource::Fixed(passphrase),
+        None if common.use_agent || common.no_encryption || sign_key(common).is_none() => PassphraseSource::None,
+        None => PassphraseSource::Ask(Arc::new(|| match std::io::stdin().is_terminal() {
+            true => rpassword::prompt_password("GnuPG passphrase for signing key: ").map(|answer| Some(Zeroizing::new(answer))),
+            false => Ok(None),
+        })),
+    }
+}
+
+/// Returns where temporary files lie.
+pub fn tempdir(common: &Common) -> anyhow::Result<PathBuf> {
+    match common.tempdir.as_deref().map(expand) {
+        Some(tempdir) if !tempdir.is_dir() => {
+            Err(anyhow::anyhow!("cannot use '{}' for temporary files: it is not a folder", tempdir.display()))
+        }
+        Some(tempdir) => Ok(std::path::absolute(tempdir)?),
+        None => Ok(std::env::temp_dir()),
+    }
 }
 
 /// Replaces a leading `~` by the home directory and `$NAME` by that variable, which a shell leaves alone in `--archive-dir=~/backup`.
 /// Variables that are not set stay as they are.
-fn expand(path: &Path) -> PathBuf {
+pub fn expand(path: &Path) -> PathBuf {
     shellexpand::path::full_with_context_no_errors(path, || caches().1, |name| std::env::var_os(name)).into_owned()
 }
 
@@ -268,6 +320,12 @@ fn expand(path: &Path) -> PathBuf {
 fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
     (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home)
+}
+
+/// Returns our own cache directory of a collection, if anything tells where caches are.
+pub fn our_cache(url: &Url, prefixes: &Prefixes, sign_key: Option<&String>) -> Option<PathBuf> {
+    let (xdg, home) = caches();
+    cache_directory(url, prefixes, sign_key, xdg.as_deref(), home.as_deref())
 }
 
 /// Returns our own cache directory of a collection: `dupfs/NAME` in the user's cache, NAME derived from where the collection is.

@@ -1,9 +1,12 @@
 //! Monitors: for a terminal, and for a mount in the background.
 
+use super::progress::Way;
 use dupfs::monitor::{Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Prints messages as duplicity does: errors to stderr, all others to stdout; or, in the background, to the system's log.
 pub struct Report {
@@ -11,6 +14,7 @@ pub struct Report {
     in_background: AtomicBool,
     quiet_stdout: bool,
     progress: ProgressBar,
+    way: Mutex<Option<Way>>,
 }
 
 impl Report {
@@ -25,7 +29,7 @@ impl Report {
             Ok(style) => bar.with_style(style),
             Err(_) => bar, // The template is a constant, which the tests show.
         };
-        Self { verbosity, in_background: AtomicBool::new(false), quiet_stdout: false, progress }
+        Self { verbosity, in_background: AtomicBool::new(false), quiet_stdout: false, progress, way: Mutex::default() }
     }
 
     /// Sends all messages to stderr if `quiet`, for a command whose whole stdout is data.
@@ -41,6 +45,30 @@ impl Report {
     /// Prints a line that belongs to the output of a command, if the verbosity asks for notices.
     pub fn notice(&self, text: &str) {
         self.message(Level::Notice, text);
+    }
+
+    /// Begins to show how far a backup has got, of so many bytes.
+    pub fn begin_progress(&self, total: u64, rate: Duration) {
+        *self.lock_way() = Some(Way::new(total, rate));
+    }
+
+    /// Shows that it has got to its end.
+    pub fn end_progress(&self) {
+        if let Some(way) = self.lock_way().take() {
+            self.notice(&way.last());
+        }
+    }
+
+    fn lock_way(&self) -> std::sync::MutexGuard<'_, Option<Way>> {
+        self.way.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Prints what is printed at any verbosity.
+    pub fn always(&self, text: &str) {
+        self.progress.suspend(|| {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        });
     }
 
     /// Takes the progress bar away.
@@ -72,6 +100,12 @@ impl Monitor for Report {
     }
 
     fn progress(&self, done: u64, total: u64) {
+        if let Some(way) = &mut *self.lock_way() {
+            if let Some(line) = way.at(done) {
+                self.notice(&line);
+            }
+            return;
+        }
         self.progress.set_length(total);
         self.progress.set_position(done);
     }

@@ -295,7 +295,7 @@ mod tests {
         here(&[format!("{man}.part")]);
         assert!(plan().delete.contains(&man));
         std::fs::remove_file(directory.path().join(&man)).unwrap();
-        assert_eq!(copies(&plan()), [String::new(); 0]);
+        assert!(copies(&plan()).is_empty());
     }
 
     #[test]

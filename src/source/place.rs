@@ -63,6 +63,14 @@ impl SourceTree {
         full
     }
 
+    /// Opens a regular file by its path, as [`Found::open`] does.
+    ///
+    /// # Errors
+    /// As [`Found::open`].
+    pub fn open_file(&self, path: &EntryPath) -> io::Result<File> {
+        self.place.open_file(path)
+    }
+
     /// Starts to walk the tree from its root, with everything in it if there is no selection.
     pub fn walk(&self, selection: Option<Arc<Selection>>) -> Walk {
         Walk::new(self.place.clone(), selection)

@@ -26,12 +26,14 @@ mod check;
 mod members;
 mod parts;
 mod reader;
+mod writer;
 
 pub use crate::format::CHUNK;
 pub use check::Checked;
 pub use members::{Event, first_pass};
 pub use parts::{PartBuilder, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
+pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};
 
 use crate::format::{Encoding, VolumeHash};
 use crate::storage::StoredFile;

@@ -79,6 +79,11 @@ impl PartBuilder {
         }
     }
 
+    /// Returns how many extents are held in memory.
+    pub fn extents(&self) -> usize {
+        self.part.extents.len() + self.delta.as_ref().map_or(0, |(_, content)| content.len())
+    }
+
     /// Ends the path in this volume; `is_last` tells that no members of it follow in another one. A delta that begins and ends in
     /// this volume has become content, any other remains a stretch of the delta.
     ///

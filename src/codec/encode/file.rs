@@ -97,6 +97,11 @@ impl<W: Write> EncodedFile<W> {
         self.attempt(|file| file.end())
     }
 
+    /// Returns what the file is written to.
+    pub fn sink(&self) -> Option<&W> {
+        self.sink.as_ref()
+    }
+
     /// Ends the file, and returns the sink.
     ///
     /// # Errors

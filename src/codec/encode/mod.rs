@@ -226,6 +226,9 @@ const SHA512: u8 = 10;
 /// The strongest that can be written, and gpg's own choice on any machine of this century: 62 MiB to hash.
 const S2K_COUNT: u8 = 255;
 
+/// Packets by tag and body.
+type Packets = Vec<(u8, Vec<u8>)>;
+
 impl Lock {
     fn new(keys: &Keys, options: &EncodeOptions) -> Result<Self, Cause> {
         let asked = &options.gpg_options;
@@ -267,7 +270,7 @@ impl Lock {
     }
 
     /// Returns the session key of a new file, and its key packets by tag and body.
-    fn open(&self) -> Result<(Arc<Session>, Vec<(u8, Vec<u8>)>), Cause> {
+    fn open(&self) -> Result<(Arc<Session>, Packets), Cause> {
         match self {
             Self::Passphrase { session, packet } => {
                 Ok((session.clone(), vec![(tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY, packet.clone())]))

@@ -1,0 +1,133 @@
+//! [`Journal`]: what a session of ours has stored so far, so that the next run can go on from its last volume.
+//!
+//! Manifest and signature file of an unfinished session lie in duplicity's archive directory as `.part` files, which either program can go
+//! on with. But duplicity makes the signatures of what is stored anew, from files that may have changed meanwhile, and then stores
+//! deltas against what was never stored. So this program keeps the signatures that it wrote, and the journal says up to where they
+//! belong to which volume. It lies in our own cache directory; without it a session is not continued, but started over.
+//!
+//! One line for the session, one for each volume, each with a check at its end: a torn line ends the journal.
+
+use super::members::Mark;
+use crate::catalog::SourceStat;
+use crate::format::Session;
+use crate::model::BackupTime;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What is known of the volumes of an unfinished session.
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+/// A journal, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journaled {
+    /// The session.
+    pub session: Session,
+    /// Of each volume from 1 its stored size, and where the session stood behind it.
+    pub volumes: Vec<(u64, Mark)>,
+}
+
+impl Journal {
+    /// Begins a journal; with what is known of volumes that are kept.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn begin(path: &Path, known: &Journaled) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        let mut text = print(&match known.session {
+            Session::Full { time } => format!("full {}", time.seconds()),
+            Session::Incremental { start, end } => format!("incremental {} {}", start.seconds(), end.seconds()),
+        });
+        known.volumes.iter().for_each(|(size, mark)| text.push_str(&volume(*size, mark)));
+        file.write_all(text.as_bytes())?;
+        Ok(Self { path: path.to_path_buf(), file })
+    }
+
+    /// Notes that one more volume is stored.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn add(&mut self, stored_size: u64, mark: &Mark) -> io::Result<()> {
+        self.file.write_all(volume(stored_size, mark).as_bytes())
+    }
+
+    /// Ends the session: there is nothing to go on with any more.
+    pub fn end(self) {
+        let _ = std::fs::remove_file(self.path);
+    }
+
+    /// Reads a journal; `None` if there is none.
+    pub fn read(path: &Path) -> Option<Journaled> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut lines = text.split_inclusive('\n').map_while(parse);
+        let first = lines.next()?;
+        let words: Vec<&str> = first.split(' ').collect();
+        let time = |word: &str| word.parse().ok().map(BackupTime::from_seconds);
+        let session = match words[..] {
+            ["full", at] => Session::Full { time: time(at)? },
+            ["incremental", start, end] => Session::Incremental { start: time(start)?, end: time(end)? },
+            _ => return None,
+        };
+        let volumes = lines.map_while(|line| parse_volume(&line)).collect();
+        Some(Journaled { session, volumes })
+    }
+}
+
+fn volume(size: u64, mark: &Mark) -> String {
+    let Mark { signatures, entries, inside } = mark;
+    let inside = inside.map_or_else(String::new, |SourceStat { size, ctime, inode }| format!(" {size} {ctime} {inode}"));
+    print(&format!("volume {size} {signatures} {entries}{inside}"))
+}
+
+fn parse_volume(line: &str) -> Option<(u64, Mark)> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let number = |word: &str| word.parse::<u64>().ok();
+    let (fixed, rest) = words.split_first_chunk::<4>()?;
+    let ["volume", size, signatures, entries] = *fixed else { return None };
+    let inside = match rest {
+        [] => None,
+        [size, ctime, inode] => Some(SourceStat { size: number(size)?, ctime: ctime.parse().ok()?, inode: number(inode)? }),
+        _ => return None,
+    };
+    Some((number(size)?, Mark { signatures: number(signatures)?, entries: number(entries)?, inside }))
+}
+
+/// Returns a line with its check.
+fn print(text: &str) -> String {
+    format!("{text} #{}\n", &blake3::hash(text.as_bytes()).to_hex()[..8])
+}
+
+/// Returns a line without its check; `None` if it is not whole.
+fn parse(line: &str) -> Option<String> {
+    let (text, _) = line.rsplit_once(" #")?;
+    (print(text) == line).then(|| text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_read_up_to_a_torn_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("session");
+        assert_eq!(Journal::read(&path), None);
+        let (start, end) = (BackupTime::from_seconds(5), BackupTime::from_seconds(9));
+        let mark = |n, inside| Mark { signatures: n * 512, entries: n, inside };
+        let stat = SourceStat { size: 7, ctime: -1, inode: 9 };
+        let known = Journaled { session: Session::Incremental { start, end }, volumes: vec![(100, mark(1, Some(stat)))] };
+        let mut journal = Journal::begin(&path, &known).unwrap();
+        journal.add(200, &mark(2, None)).unwrap();
+        journal.add(300, &mark(3, None)).unwrap();
+        let volumes = vec![(100, mark(1, Some(stat))), (200, mark(2, None)), (300, mark(3, None))];
+        assert_eq!(Journal::read(&path), Some(Journaled { volumes: volumes.clone(), ..known.clone() }));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(Journal::read(&path), Some(Journaled { volumes: volumes[..2].to_vec(), ..known }));
+        journal.end();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,357 @@
+//! Saving a source: from the live tree to a new set of a collection.
+//!
+//! ```text
+//! source ─► compare ─► members ─────────► frames ─► encode ─► volumes ─► storage
+//! walk       │          read, delta,       1 MiB    all cores  SetWriter
+//!            │          signature ──► signature file, list of files
+//! catalog ─► basis
+//! what is saved already
+//! ```
+//! [`backup`] is that way from top to bottom. One thread walks, compares, reads and makes signatures; all cores deflate and encrypt; one thread
+//! puts the frames into volumes and stores them. What is under way is bounded, so memory is, whatever the size of the source.
+//!
+//! # Awkward cases
+//! - A file changes, shrinks or grows while it is read: sizes in headers are those of what follows, the signature is that of what was
+//!   stored, a file that grows ends where it ended when it was opened. A warning tells.
+//! - A file cannot be read: it is left out, with a warning, and counted. If that happens behind its first MiB, part of it is stored
+//!   already, and the session ends; the next one goes on.
+//! - The session is killed: [`resume`] goes on from the last volume, with the signatures of what was stored then, not of what is there now.
+//!
+//! # Invariants
+//! - A name that duplicity would take for a file of a set appears in storage only with all its bytes.
+//! - The manifest of a set is stored last, when all else is there.
+//! - A signature is made of the very bytes that are stored.
+//!
+//! # Absent on purpose
+//! What is printed, and which of a user's words lead here: that is the program's.
+
+mod compare;
+mod content;
+mod journal;
+mod members;
+mod pipeline;
+mod resume;
+mod session;
+mod signatures;
+mod sigtar;
+mod spool;
+mod statistics;
+
+pub use compare::Change;
+pub use resume::{complete, is_unfinished};
+pub use session::store_statistics;
+pub use statistics::Statistics;
+
+use self::compare::Comparison;
+use self::members::MemberWriter;
+use self::session::SetWriter;
+use self::signatures::Signatures;
+use crate::accounts::Accounts;
+use crate::catalog::{self, Basis, Catalog, Chain};
+use crate::codec::{self, Codec, EncodeOptions, Encoder};
+use crate::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
+use crate::format::{NameForm, Prefixes, Session};
+use crate::model::{BackupTime, EntryPath};
+use crate::monitor::{Level, Monitor};
+use crate::source::{Selection, SourceTree, Walk};
+use crate::storage::{self, Storage};
+use crate::volume;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to save.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// Time of the new set (`--current-time`).
+    pub time: BackupTime,
+    /// Size that volumes should not exceed, in bytes (`--volsize`).
+    pub volume_size: u64,
+    /// Largest block of a signature in bytes, if there is a limit (`--max-blocksize`).
+    pub max_block_size: Option<u64>,
+    /// How names are spelt.
+    pub names: NameForm,
+    /// What names begin with.
+    pub prefixes: Prefixes,
+    /// How files are encoded.
+    pub encode: EncodeOptions,
+    /// Name of this machine, for the manifest.
+    pub hostname: Option<Vec<u8>>,
+    /// The source as it was typed, for the manifest.
+    pub source: Option<Vec<u8>>,
+    /// Whether the manifest lists the files (`--no-files-changed`).
+    pub list_files: bool,
+    /// Takes owners by number when comparing (`--numeric-owner`).
+    pub numeric_owner: bool,
+    /// Stores nothing when nothing has changed (`--skip-if-no-change`).
+    pub skip_if_no_change: bool,
+    /// Where temporary files lie (`--tempdir`).
+    pub tempdir: PathBuf,
+    /// Where it is noted what is stored so far; without it a killed session cannot be continued.
+    pub journal: Option<PathBuf>,
+    /// For tests: fails instead of storing this volume (`--fail-on-volume`).
+    pub fail_on_volume: Option<u32>,
+    /// For tests: does not store this volume (`--skip-volume`).
+    pub skip_volume: Option<u32>,
+}
+
+impl BackupOptions {
+    /// Returns the size of frames: small enough that volumes keep to their size.
+    fn frame_size(&self) -> usize {
+        (self.volume_size / 8).clamp(128 << 10, 1 << 20) as usize
+    }
+}
+
+/// Where to save.
+pub struct Target<'a> {
+    /// The stored files.
+    pub storage: Arc<dyn Storage>,
+    /// What is in storage, by names.
+    pub collection: &'a Collection,
+    /// duplicity's archive directory, synchronised.
+    pub archive: &'a ArchiveDirectory,
+    /// Decodes what is saved.
+    pub codec: Arc<Codec>,
+    /// Encodes what will be.
+    pub encoder: Arc<Encoder>,
+    /// Encodes the manifest, if otherwise than the rest: it is never compressed by itself.
+    pub manifest_encoder: Option<Arc<Encoder>>,
+    /// Knows the collection.
+    pub catalog: &'a Catalog,
+}
+
+/// What has become of a session.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was counted.
+    pub statistics: Statistics,
+    /// The set that was stored; `None` if nothing was.
+    pub session: Option<Session>,
+}
+
+/// Why a session cannot be made, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the source cannot be read to its end, and part of it is stored.
+    #[error(
+        "cannot read '{path}' to its end: {cause}; part of it is stored, so the backup ends here. Run it again when the file can be read, or \
+         exclude the file: it will go on from the last volume"
+    )]
+    Source {
+        /// The file.
+        path: EntryPath,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The rest of a file is gone, of which an interrupted session has stored a part.
+    #[error("the rest of '{0}' is gone, of which an interrupted backup has stored a part")]
+    Lost(EntryPath),
+    /// A signature file cannot be read.
+    #[error("cannot read the signatures in '{file}': {cause}; a full backup needs none")]
+    Signatures {
+        /// The signature file.
+        file: String,
+        /// Why.
+        cause: String,
+    },
+    /// The archive directory or the journal cannot be used.
+    #[error("cannot {deed} '{}': {cause}", path.display())]
+    Archive {
+        /// What was tried.
+        deed: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A temporary file cannot be used.
+    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
+    Temporary(io::Error),
+    /// A file cannot be stored or read.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// A volume cannot be written.
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
+    /// A file cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] codec::Error),
+    /// The catalog has no answer.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// `--fail-on-volume`.
+    #[error("told to fail on volume {0}")]
+    ToldToFail(u32),
+    /// Another part of the session has failed, and says why.
+    #[error("the session has ended")]
+    Stopped,
+    /// A frame came when no volume was open.
+    #[error("no volume is open")]
+    NoVolume,
+}
+
+impl Error {
+    fn source(path: &EntryPath, cause: io::Error) -> Self {
+        Self::Source { path: path.clone(), cause }
+    }
+
+    fn archive(deed: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Archive { deed, path: path.to_path_buf(), cause }
+    }
+
+    fn temporary(cause: io::Error) -> Self {
+        Self::Temporary(cause)
+    }
+}
+
+impl From<pipeline::Stopped> for Error {
+    fn from(_: pipeline::Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// Saves a source as a new set: an increment on `base` and the position of its last set, or a full set without.
+///
+/// # Errors
+/// [`Error`] when nothing is saved; what is stored of the set then is gone on with by the next call. Paths that cannot be read are no error:
+/// the monitor hears of them, and they are counted.
+pub fn backup(
+    target: &Target,
+    source: &SourceTree,
+    selection: Option<Arc<Selection>>,
+    base: Option<&Arc<Chain>>,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<Outcome, Error> {
+    let (session, kept) = resume::find(target, source, base, options, monitor)?;
+    match store(target, source, selection.clone(), base, session, kept.as_ref(), options, monitor) {
+        Err(Error::Lost(path)) => {
+            monitor.message(Level::Warning, &format!("{}; starting over", Error::Lost(path)));
+            resume::discard(target, session, options)?;
+            let session = resume::new_session(base, options);
+            store(target, source, selection, base, session, None, options, monitor)
+        }
+        result => result,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "what backup() was given, and what it has found")]
+fn store(
+    target: &Target,
+    source: &SourceTree,
+    selection: Option<Arc<Selection>>,
+    base: Option<&Arc<Chain>>,
+    session: Session,
+    kept: Option<&session::Kept>,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<Outcome, Error> {
+    let accounts = Accounts::new(options.numeric_owner);
+    let changes = compare(target, source.walk(selection), base, &accounts)?;
+    let bases = base.map(|chain| bases(target, chain, options)).transpose()?;
+    let (mut set, sigtar) = SetWriter::begin(target, options, monitor, session, kept)?;
+    let stored = kept.and_then(resume::stored);
+    let mut made = None;
+    pipeline::pipeline(
+        |feed| {
+            let mut members = MemberWriter::new(options, monitor, target.catalog, feed, sigtar, bases, stored)?;
+            for change in changes {
+                members.write(change?)?;
+            }
+            made = Some(members.finish()?);
+            Ok(())
+        },
+        |members::Load { frame, mark }| frame.encode(&target.encoder).map(|frame| members::Load { frame, mark }),
+        |load| set.take(load?),
+    )?;
+    let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
+    let mut statistics = written.statistics;
+    if options.skip_if_no_change && base.is_some() && written.entries == 0 {
+        set.abandon();
+        return Ok(Outcome { statistics, session: None });
+    }
+    let members::Written { files, .. } = &mut written;
+    statistics.stored_size = set.finish(sigtar, files)?;
+    remember(target, session, written, options, monitor);
+    Ok(Outcome { statistics, session: Some(session) })
+}
+
+/// Counts what a session would do, and stores nothing.
+///
+/// # Errors
+/// [`Error`] when what is saved already cannot be read.
+pub fn dry_run(
+    target: &Target,
+    source: &SourceTree,
+    selection: Option<Arc<Selection>>,
+    base: Option<&Arc<Chain>>,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<Statistics, Error> {
+    let accounts = Accounts::new(options.numeric_owner);
+    let mut statistics = Statistics::default();
+    for change in compare(target, source.walk(selection), base, &accounts)? {
+        let change = change?;
+        statistics.meet(&change);
+        let line = match &change {
+            Change::Same(..) | Change::Suspect(..) => continue,
+            Change::Socket(path) => format!("Skipping socket {path}"),
+            Change::Failed(failure) => {
+                statistics.errors += u64::from(!failure.is_gone());
+                let text = format!("Error accessing possibly locked file {}: {}", failure.path, failure.cause);
+                monitor.message(Level::Warning, &text);
+                continue;
+            }
+            Change::New(found, _) => {
+                statistics.add_new(found);
+                format!("A {}", found.path)
+            }
+            Change::Changed(found, _) => {
+                statistics.add_changed(found);
+                format!("M {}", found.path)
+            }
+            Change::Gone(saved) => {
+                statistics.add_deleted();
+                format!("D {}", saved.path)
+            }
+        };
+        monitor.message(Level::Info, &line);
+    }
+    Ok(statistics)
+}
+
+/// Walks the source beside what is saved.
+fn compare<'a>(
+    target: &'a Target,
+    walk: Walk,
+    base: Option<&Arc<Chain>>,
+    accounts: &'a Accounts,
+) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<Basis<'a>>>>, Error> {
+    let saved = base.map(|chain| target.catalog.basis(chain, chain.sets.len() as u32 - 1)).transpose()?;
+    Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts))
+}
+
+/// Returns the signatures of what is saved.
+fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Result<Signatures<'a>, Error> {
+    let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
+    Ok(Signatures::new(&chain.sets, local_copy, target.storage.clone(), target.codec.clone(), options.tempdir.clone()))
+}
+
+/// Lets the catalog know the new set, so that a mount need not read it, and what was found of its files, so that the next session knows
+/// them again. What goes wrong here is no harm: the catalog fills in what it lacks.
+fn remember(target: &Target, session: Session, mut written: members::Written, options: &BackupOptions, monitor: &dyn Monitor) {
+    let mut remember = || -> Result<(), Error> {
+        let collection = scan(&target.storage.list()?, &options.prefixes);
+        let chains = target.catalog.set_collection(&collection)?;
+        target.catalog.set_local_copy(LocalCopy::open(target.archive.path(), &options.prefixes)?);
+        let Some(chain) = chains.iter().find(|chain| chain.sets.last().is_some_and(|set| set.session == session)) else {
+            return Ok(());
+        };
+        target.catalog.fill(chain)?;
+        let position = chain.sets.len() as u32 - 1;
+        Ok(target.catalog.save_stats(chain, position, written.stats().map_err(Error::temporary)?)?)
+    };
+    if let Err(error) = remember() {
+        monitor.message(Level::Warning, &format!("the backup is complete, but the catalog does not know it yet: {error}"));
+    }
+}

@@ -1,0 +1,108 @@
+//! One thread makes things, many work on them, one takes the results in order: with bounded queues in between.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// The one who takes the results has failed, and will say why.
+#[derive(Debug)]
+pub struct Stopped;
+
+/// Takes things to be worked on.
+pub struct Feed<T, R> {
+    work: Sender<(T, Sender<R>)>,
+    order: Sender<Receiver<R>>,
+}
+
+impl<T, R> Feed<T, R> {
+    /// Hands a thing over; waits while too many are under way.
+    ///
+    /// # Errors
+    /// [`Stopped`] when nobody takes results any more.
+    pub fn push(&self, thing: T) -> Result<(), Stopped> {
+        let (done, result) = bounded(1);
+        self.order.send(result).map_err(|_| Stopped)?;
+        self.work.send((thing, done)).map_err(|_| Stopped)
+    }
+}
+
+/// Lets `make` push things, `work` turn each into a result, on all cores, and `take` have the results in the order of the things. Ends when
+/// all are taken, or at the first error; of two errors that of `take` is returned. Three things for each core are under way at most.
+///
+/// # Errors
+/// Those of `make` and `take`.
+pub fn pipeline<T: Send, R: Send, E: From<Stopped> + Send>(
+    make: impl FnOnce(&Feed<T, R>) -> Result<(), E>,
+    work: impl Fn(T) -> R + Sync,
+    take: impl FnMut(R) -> Result<(), E> + Send,
+) -> Result<(), E> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let (order, ordered) = bounded(3 * threads);
+    let (sender, things) = bounded::<(T, Sender<R>)>(3 * threads);
+    std::thread::scope(|scope| {
+        let work = &work;
+        for _ in 0..threads {
+            let things = things.clone();
+            scope.spawn(move || {
+                for (thing, done) in things {
+                    // Whoever wanted it may be gone.
+                    let _ = done.send(work(thing));
+                }
+            });
+        }
+        drop(things);
+        let taker = scope.spawn(move || {
+            let mut take = take;
+            // A result that never comes is one whose worker has panicked, which the scope tells.
+            ordered.iter().filter_map(|result: Receiver<R>| result.recv().ok()).try_for_each(&mut take)
+        });
+        let feed = Feed { work: sender, order };
+        let made = make(&feed);
+        drop(feed);
+        let taken = taker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        taken.and(made)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    enum Trouble {
+        Stopped,
+        At(u32),
+    }
+
+    impl From<Stopped> for Trouble {
+        fn from(_: Stopped) -> Self {
+            Self::Stopped
+        }
+    }
+
+    fn run(fail_making: Option<u32>, fail_taking: Option<u32>) -> (Result<(), Trouble>, Vec<u32>) {
+        let mut taken = Vec::new();
+        let make = |feed: &Feed<u32, u32>| {
+            (0..500).try_for_each(|n| if Some(n) == fail_making { Err(Trouble::At(n)) } else { Ok(feed.push(n)?) })
+        };
+        let work = |n: u32| {
+            std::thread::sleep(std::time::Duration::from_micros(u64::from(n % 7) * 20));
+            n
+        };
+        let result = pipeline(make, work, |n| {
+            taken.push(n);
+            if Some(n) == fail_taking { Err(Trouble::At(n)) } else { Ok(()) }
+        });
+        (result, taken)
+    }
+
+    #[test]
+    fn results_come_in_order_whoever_is_faster() {
+        assert_eq!(run(None, None), (Ok(()), (0..500).collect()));
+    }
+
+    #[test]
+    fn errors_end_it_and_what_was_made_before_is_taken() {
+        assert_eq!(run(Some(100), None), (Err(Trouble::At(100)), (0..100).collect()));
+        assert_eq!(run(None, Some(50)), (Err(Trouble::At(50)), (0..=50).collect()));
+        assert_eq!(run(Some(400), Some(50)).0, Err(Trouble::At(50)));
+    }
+}

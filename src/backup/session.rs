@@ -1,0 +1,367 @@
+//! [`SetWriter`]: the stored files of one set, in the order that keeps a collection readable at any moment.
+//!
+//! Volumes, then the signature file, then the manifest: a set counts as complete when its manifest is stored. Meanwhile the archive
+//! directory holds what duplicity expects of an unfinished session, and each step leaves a state that both versions of duplicity
+//! can read, go on with, or clean up:
+//!
+//! | step | storage | archive directory |
+//! |---|---|---|
+//! | volume 1 is stored | `vol1` | `sigtar.part`, `manifest.part` |
+//! | volume n is stored | … `voln` | its block is behind `manifest.part` |
+//! | all are stored | `sigtar` | |
+//! | | | `sigtar` instead of `sigtar.part` |
+//! | | | `manifest` instead of `manifest.part` |
+//! | the set is complete | `manifest` | |
+//!
+//! The local manifest comes before the stored one, other than with duplicity: 0.8.22 refuses to run when a set is complete in storage and
+//! still has its `manifest.part` here.
+
+use super::journal::{Journal, Journaled};
+use super::members::{FileList, Load, Mark};
+use super::pipeline::{Feed, pipeline};
+use super::sigtar::{SharedFile, SigtarWriter};
+use super::spool::Spool;
+use super::{BackupOptions, Error, Target};
+use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
+use crate::format::{Content, Encoding, Manifest, ManifestVolume, Session, StoredName};
+use crate::monitor::{Level, Monitor};
+use crate::storage::StoredWriter;
+use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+/// Signature files are encoded in frames of so many bytes.
+const FRAME: usize = 1 << 20;
+
+/// The names of one session's files.
+#[derive(Clone)]
+pub struct Names<'a> {
+    session: Session,
+    options: &'a BackupOptions,
+}
+
+impl<'a> Names<'a> {
+    /// Names the files of a session.
+    pub fn new(session: Session, options: &'a BackupOptions) -> Self {
+        Self { session, options }
+    }
+
+    /// Returns a name in storage.
+    pub fn stored(&self, content: Content) -> String {
+        let encoding = match (content, self.options.encode.encoding) {
+            (Content::Manifest, Encoding::Gzip) => Encoding::Plain,
+            (_, encoding) => encoding,
+        };
+        self.print(content, encoding, false)
+    }
+
+    /// Returns a name in the archive directory.
+    pub fn local(&self, content: Content) -> String {
+        self.print(content, if content == Content::Signatures { Encoding::Gzip } else { Encoding::Plain }, false)
+    }
+
+    /// Returns the name of a checkpoint in the archive directory.
+    pub fn part(&self, content: Content) -> String {
+        self.print(content, Encoding::Plain, true)
+    }
+
+    fn print(&self, content: Content, encoding: Encoding, partial: bool) -> String {
+        StoredName { session: self.session, content, partial, encoding }.print_as(self.options.names, &self.options.prefixes)
+    }
+}
+
+/// What an interrupted session leaves to be gone on with.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its volumes, from 1.
+    pub volumes: Vec<ManifestVolume>,
+    /// Their sizes, and where the session stood behind each.
+    pub journaled: Journaled,
+    /// Bytes of the manifest so far.
+    pub manifest: Vec<u8>,
+}
+
+/// Stores one set.
+pub struct SetWriter<'a> {
+    target: &'a Target<'a>,
+    options: &'a BackupOptions,
+    monitor: &'a dyn Monitor,
+    names: Names<'a>,
+    session: Session,
+    /// Where the signature file grows: under its checkpoint's name as soon as there is a volume.
+    sigtar: PathBuf,
+    sigtar_file: SharedFile,
+    journal: Option<Journal>,
+    volume: Option<VolumeWriter>,
+    /// Number of the volume that is open, or of the last one.
+    number: u32,
+    mark: Mark,
+    /// Head and blocks of the manifest.
+    manifest: Vec<u8>,
+    stored_size: u64,
+}
+
+impl<'a> SetWriter<'a> {
+    /// Begins a set, or goes on with one. Returns the signature file, too, to be filled.
+    ///
+    /// # Errors
+    /// [`Error`] when archive directory or journal cannot be written.
+    pub fn begin(
+        target: &'a Target<'a>,
+        options: &'a BackupOptions,
+        monitor: &'a dyn Monitor,
+        session: Session,
+        kept: Option<&Kept>,
+    ) -> Result<(Self, SigtarWriter), Error> {
+        let names = Names::new(session, options);
+        let part = target.archive.path().join(names.part(Content::Signatures));
+        let (path, length) = match kept.and_then(|kept| kept.journaled.volumes.last()) {
+            Some((_, mark)) => (part, mark.signatures),
+            None => {
+                // No duplicity takes this for one of its files.
+                let path = target.archive.path().join(".dupfs-session.tmp");
+                let _ = std::fs::remove_file(&path);
+                (path, 0)
+            }
+        };
+        let sigtar = SigtarWriter::open(&path, length)?;
+        let known = kept.map_or_else(|| Journaled { session, volumes: Vec::new() }, |kept| kept.journaled.clone());
+        let journal = options
+            .journal
+            .as_deref()
+            .map(|path| Journal::begin(path, &known).map_err(|cause| Error::archive("write", path, cause)));
+        let head = || Manifest::print_head(options.hostname.as_deref(), options.source.as_deref());
+        let writer = Self {
+            target,
+            options,
+            monitor,
+            names,
+            session,
+            sigtar: path,
+            sigtar_file: sigtar.shared(),
+            journal: journal.transpose()?,
+            volume: None,
+            number: known.volumes.len() as u32,
+            mark: known.volumes.last().map(|(_, mark)| mark.clone()).unwrap_or_default(),
+            manifest: kept.map_or_else(head, |kept| kept.manifest.clone()),
+            stored_size: 0,
+        };
+        Ok((writer, sigtar))
+    }
+
+    /// Takes the next frame; begins and ends volumes as sizes demand.
+    ///
+    /// # Errors
+    /// [`Error`] when nothing more can be stored.
+    pub fn take(&mut self, load: Load<EncodedFrame>) -> Result<(), Error> {
+        if self.volume.as_ref().is_some_and(|volume| volume.is_full(&load.frame, self.options.volume_size)) {
+            self.end_volume()?;
+        }
+        self.open_volume()?.push(load.frame)?;
+        self.mark = load.mark;
+        Ok(())
+    }
+
+    fn open_volume(&mut self) -> Result<&mut VolumeWriter, Error> {
+        if self.volume.is_none() {
+            self.number += 1;
+            let name = self.names.stored(Content::Volume(self.number));
+            self.monitor.message(Level::Info, &format!("Writing {name}"));
+            let writer = match self.options.skip_volume {
+                Some(number) if number == self.number => Box::new(Nowhere(0)) as Box<dyn StoredWriter>,
+                _ => self.target.storage.create(&name)?,
+            };
+            self.volume = Some(VolumeWriter::create(self.session, self.number, self.target.encoder.clone(), &name, writer)?);
+        }
+        self.volume.as_mut().ok_or(Error::NoVolume)
+    }
+
+    fn end_volume(&mut self) -> Result<(), Error> {
+        let Some(volume) = self.volume.take() else { return Ok(()) };
+        if self.options.fail_on_volume == Some(self.number) {
+            return Err(Error::ToldToFail(self.number));
+        }
+        let WrittenVolume { described, listed, .. } = volume.finish()?;
+        self.stored_size += listed.size;
+        self.note(&described, listed.size)?;
+        self.monitor.message(Level::Info, &format!("Processed volume {}", self.number));
+        Ok(())
+    }
+
+    /// Notes in the archive directory that a volume is stored.
+    fn note(&mut self, described: &ManifestVolume, size: u64) -> Result<(), Error> {
+        let archive = self.target.archive;
+        let block = described.print();
+        self.manifest.extend_from_slice(&block);
+        self.sigtar_file.sync().map_err(|cause| Error::archive("write", &self.sigtar, cause))?;
+        let part = self.names.part(Content::Manifest);
+        let signatures = archive.path().join(self.names.part(Content::Signatures));
+        if self.sigtar != signatures {
+            std::fs::rename(&self.sigtar, &signatures).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
+            self.sigtar = signatures;
+            archive.write(&part, &self.manifest)?;
+        } else {
+            let path = archive.path().join(&part);
+            let append = || File::options().append(true).open(&path)?.write_all(&block);
+            append().map_err(|cause| Error::archive("write", &path, cause))?;
+        }
+        if let (Some(journal), Some(path)) = (&mut self.journal, &self.options.journal) {
+            journal.add(size, &self.mark).map_err(|cause| Error::archive("write", path, cause))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the last volume and makes the set complete. Returns how many bytes its volumes have.
+    ///
+    /// # Errors
+    /// [`Error`] when something cannot be stored; the next run goes on from there.
+    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<u64, Error> {
+        if self.number == 0 {
+            self.open_volume()?;
+        }
+        self.end_volume()?;
+        sigtar.finish()?;
+        self.store_signatures()?;
+        let archive = self.target.archive;
+        archive.delete(&self.names.part(Content::Signatures))?;
+        let mut manifest = Spool::new(&self.options.tempdir);
+        manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
+        let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
+        let mut local = archive.create(&self.names.local(Content::Manifest))?;
+        copy(&mut local).map_err(crate::storage::Error::from)?;
+        local.finish()?;
+        archive.delete(&self.names.part(Content::Manifest))?;
+        let encoder = self.target.manifest_encoder.as_ref().unwrap_or(&self.target.encoder);
+        let name = self.names.stored(Content::Manifest);
+        let mut writer = encoder.writer(&name, self.target.storage.create(&name)?)?;
+        copy(&mut writer).map_err(crate::codec::Error::from)?;
+        writer.finish()?.finish()?;
+        if let Some(journal) = self.journal {
+            journal.end();
+        }
+        Ok(self.stored_size)
+    }
+
+    /// Gives a set up of which nothing is stored.
+    pub fn abandon(self) {
+        let _ = std::fs::remove_file(&self.sigtar);
+        if let Some(journal) = self.journal {
+            journal.end();
+        }
+    }
+
+    /// Stores the signature file, and keeps a compressed copy in the archive directory.
+    fn store_signatures(&self) -> Result<(), Error> {
+        let (name, encoder) = (self.names.stored(Content::Signatures), &self.target.encoder);
+        let remote = self.target.storage.create(&name)?;
+        let local = self.target.archive.create(&self.names.local(Content::Signatures))?;
+        let gzip = self.target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
+        // The copy is what is stored, if that is only compressed.
+        let same = self.options.encode.encoding == Encoding::Gzip;
+        let (second, copy) = if same { (Some(local), None) } else { (None, Some(local)) };
+        let mut stored = encoder.create(&name, Both(remote, second))?;
+        let mut copy = copy.map(|local| gzip.create(&name, local)).transpose()?;
+        let file = File::open(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
+        encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
+        // In this order: a signature file here that the storage lacks is no good to anybody.
+        stored.finish()?.finish()?;
+        if let Some(copy) = copy {
+            copy.finish()?.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// Stores the statistics of a set beside it, and in the archive directory, as versions 3.x do.
+///
+/// # Errors
+/// [`Error`] when they cannot be stored.
+pub fn store_statistics(target: &Target, session: Session, text: &[u8], options: &BackupOptions) -> Result<(), Error> {
+    let names = Names::new(session, options);
+    let gzip = target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
+    let stored = target.storage.create(&names.stored(Content::Statistics))?;
+    let local = target.archive.create(&names.print(Content::Statistics, Encoding::Gzip, false))?;
+    for (encoder, writer) in [(&target.encoder, stored), (&gzip, local)] {
+        let mut writer = encoder.writer("statistics", writer)?;
+        writer.write_all(text).map_err(crate::codec::Error::from)?;
+        writer.finish()?.finish()?;
+    }
+    Ok(())
+}
+
+/// A frame of a signature file, and the same for the archive directory.
+type Encoded = Result<(Frame, Option<Frame>), Error>;
+
+/// Encodes a file, and for the archive directory once more, if there is a second file; on all cores.
+fn encode(
+    mut file: File,
+    path: &std::path::Path,
+    (encoder, stored): (&Encoder, &mut EncodedFile<Both>),
+    (gzip, mut copy): (&Encoder, Option<&mut EncodedFile<Box<dyn StoredWriter>>>),
+) -> Result<(), Error> {
+    let twice = copy.is_some();
+    let make = |feed: &Feed<Vec<u8>, Encoded>| loop {
+        let mut plain = Vec::with_capacity(FRAME);
+        let count = Read::by_ref(&mut file).take(FRAME as u64).read_to_end(&mut plain);
+        match count.map_err(|cause| Error::archive("read", path, cause))? {
+            0 => return Ok(()),
+            _ => feed.push(plain)?,
+        }
+    };
+    let work = |plain: Vec<u8>| {
+        let copy = if twice { Some(gzip.frame(plain.clone())?) } else { None };
+        Ok((encoder.frame(plain)?, copy))
+    };
+    pipeline(make, work, |frames| {
+        let (frame, second) = frames?;
+        stored.push(frame)?;
+        if let (Some(copy), Some(frame)) = (&mut copy, second) {
+            copy.push(frame)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes everything twice.
+struct Both(Box<dyn StoredWriter>, Option<Box<dyn StoredWriter>>);
+
+impl Both {
+    /// Ends the first file, then the second.
+    fn finish(self) -> Result<(), Error> {
+        self.0.finish()?;
+        self.1.map_or(Ok(()), |second| Ok(second.finish().map(|_| ())?))
+    }
+}
+
+impl Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.1.as_mut().map_or(Ok(()), |second| second.write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where the volume goes that a test has said to skip.
+struct Nowhere(u64);
+
+impl Write for Nowhere {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl StoredWriter for Nowhere {
+    fn finish(self: Box<Self>) -> Result<crate::storage::Listed, crate::storage::Error> {
+        Ok(crate::storage::Listed { name: String::new(), size: self.0, stamp: 0 })
+    }
+}

@@ -1,0 +1,445 @@
+//! `backup`, `full`, `incremental`: from what was typed to a new set, in the steps and words of duplicity.
+
+use super::args::{BackupArgs, Common, Writing};
+use super::exit::Failure;
+use super::open;
+use super::report::Report;
+use super::statistics::{self, Period};
+use anyhow::Context;
+use dupfs::backup::{self, BackupOptions, Outcome, Target};
+use dupfs::catalog::{Catalog, CatalogOptions, Chain};
+use dupfs::codec::{self, Codec, EncodeOptions, Encoder, parse_gpg_options};
+use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
+use dupfs::format::{Encoding, Manifest, NameForm};
+use dupfs::model::BackupTime;
+use dupfs::monitor::{Level, Monitor};
+use dupfs::source::{Base, Rule, Selection, SelectionOptions, SourceOptions, SourceTree};
+use dupfs::storage::{ErrorKind, ReadAt, Storage, StoredFile, Url};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// An increment if there is something to build on, else a full backup.
+    Implied,
+    /// A full backup.
+    Full,
+    /// An increment, or failure.
+    Incremental,
+}
+
+/// What each step needs.
+struct Session<'a> {
+    common: &'a Common,
+    writing: &'a Writing,
+    url: Url,
+    storage: Arc<dyn Storage>,
+    codec: Arc<Codec>,
+    report: Arc<Report>,
+    now: BackupTime,
+}
+
+/// Makes a backup.
+pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::Result<()> {
+    let writing = &common.writing;
+    let report = Arc::new(Report::new(common.verbosity, false));
+    let typed_source = open::expand(&arguments.source);
+    let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
+    let now = BackupTime::from_seconds(writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()));
+    let selection = selection(writing, &source, now, report.as_ref())?;
+    let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
+    let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
+    let session = Session { common, writing, url, storage, codec, report, now };
+    let archive_path = open::archive_directory(&arguments.url, common)
+        .context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
+    let archive = ArchiveDirectory::lock(&archive_path)?;
+    if !writing.dry_run {
+        session.storage.prepare()?;
+    }
+    let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
+    if let Some(selection) = &selection {
+        warn_dropped(selection, session.report.as_ref());
+    }
+    done
+}
+
+impl Session<'_> {
+    fn back_up(
+        &self,
+        archive: &ArchiveDirectory,
+        source: &SourceTree,
+        typed_source: &Path,
+        selection: Option<Arc<Selection>>,
+        action: Action,
+    ) -> anyhow::Result<()> {
+        let prefixes = open::prefixes(self.common);
+        let cache = open::our_cache(&self.url, &prefixes, None);
+        let mut options = self.options(source, cache.as_deref())?;
+        let mut encoder = None;
+        if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
+            let ready = self.encoder(&options, action)?;
+            backup::complete(archive, &self.storage, &ready, &options, self.report.as_ref())?;
+            encoder = Some(ready);
+        }
+        let listing = match self.storage.list() {
+            Err(error) if self.writing.dry_run && error.kind == ErrorKind::NotFound => Vec::new(),
+            listing => listing?,
+        };
+        let collection = scan(&listing, &prefixes);
+        self.synchronize(archive, &listing, &collection)?;
+        self.report.notice(&open::last_full(&collection));
+        let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
+        let base = self.base(action, &collection, &local_copy)?;
+        let catalog = Catalog::open(CatalogOptions {
+            directory: cache,
+            storage: self.storage.clone(),
+            codec: self.codec.clone(),
+            local_copy: Some(local_copy),
+            monitor: self.report.clone(),
+        })?;
+        let chains = catalog.set_collection(&collection)?;
+        let base = match base {
+            true => chains.last(),
+            false => None,
+        };
+        options.time = self.free_time(&collection)?;
+        let (encoder, manifest_encoder) = match encoder {
+            Some(ready) => ready,
+            None => self.encoder(&options, if base.is_some() { Action::Incremental } else { Action::Full })?,
+        };
+        if let Some(chain) = base {
+            self.check(chain, &catalog, typed_source)?;
+        }
+        let target = Target {
+            storage: self.storage.clone(),
+            collection: &collection,
+            archive,
+            codec: self.codec.clone(),
+            encoder,
+            manifest_encoder,
+            catalog: &catalog,
+        };
+        let start = SystemTime::now();
+        let outcome = match self.writing.dry_run {
+            true => {
+                let statistics = backup::dry_run(&target, source, selection, base, &options, self.report.as_ref())?;
+                Outcome { statistics, session: None }
+            }
+            false => {
+                self.begin_progress(&target, source, selection.clone(), base, &options)?;
+                backup::backup(&target, source, selection, base, &options, self.report.as_ref())?
+            }
+        };
+        self.report.end_progress();
+        let period = Period { start, end: SystemTime::now() };
+        self.finish(&outcome, period, base, &target, &options)
+    }
+
+    /// Counts first what there is to do, if the way is to be shown.
+    fn begin_progress(
+        &self,
+        target: &Target,
+        source: &SourceTree,
+        selection: Option<Arc<Selection>>,
+        base: Option<&Arc<Chain>>,
+        options: &BackupOptions,
+    ) -> anyhow::Result<()> {
+        if self.writing.progress {
+            let planned = backup::dry_run(target, source, selection, base, options, &dupfs::monitor::Silent)?;
+            let total = planned.new_file_size + planned.changed_file_size;
+            self.report.begin_progress(total, Duration::from_secs(self.writing.progress_rate.max(1)));
+        }
+        Ok(())
+    }
+
+    /// Prints and stores statistics.
+    fn finish(
+        &self,
+        outcome: &Outcome,
+        period: Period,
+        base: Option<&Arc<Chain>>,
+        target: &Target,
+        options: &BackupOptions,
+    ) -> anyhow::Result<()> {
+        let Outcome { statistics, session } = outcome;
+        if options.skip_if_no_change && session.is_none() && !self.writing.dry_run {
+            self.report.notice("Skipped volume upload, as effectivly nothing has changed");
+        }
+        if !self.writing.no_print_statistics {
+            self.report.always(&statistics::block(statistics, period));
+        }
+        if self.writing.jsonstat {
+            let base = base.filter(|_| session.is_none_or(|session| !session.is_full()));
+            let full = base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end());
+            let increments = base.map_or(0, |chain| chain.sets.len() - usize::from(session.is_none()));
+            let source = options.source.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            let place = (self.url.typed(), source.as_ref());
+            let object = statistics::object(statistics, period, *session, full, increments, place);
+            let text = format!("{object:#}\n");
+            self.report.always(&text);
+            if let Some(session) = session {
+                backup::store_statistics(target, *session, text.as_bytes(), options)?;
+            }
+        }
+        if statistics.errors > 0 {
+            let text = format!("{} paths could not be read and are not in this backup; each is named above", statistics.errors);
+            self.report.message(Level::Warning, &text);
+        }
+        Ok(())
+    }
+
+    fn options(&self, source: &SourceTree, cache: Option<&Path>) -> anyhow::Result<BackupOptions> {
+        let (common, writing) = (self.common, self.writing);
+        if writing.volsize == 0 || writing.volsize > 1 << 20 {
+            return Err(Failure::CommandLine("--volsize must be between 1 and 1048576 MiB".into()).into());
+        }
+        let encoding = match (common.no_encryption, writing.no_compression) {
+            (false, _) => Encoding::OpenPgp,
+            (true, false) => Encoding::Gzip,
+            (true, true) => Encoding::Plain,
+        };
+        let names = match (writing.short_filenames, writing.old_filenames) {
+            (true, _) => NameForm::Short,
+            (_, true) => NameForm::Old { separator: writing.time_separator },
+            _ => NameForm::Long,
+        };
+        let words: Vec<String> = common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect();
+        let gpg_options = parse_gpg_options(&words).map_err(|cause| Failure::CommandLine(cause.to_string()))?;
+        gpg_options.notes().iter().for_each(|note| self.report.message(Level::Warning, note));
+        let both = common.encrypt_sign_key.iter();
+        let encode = EncodeOptions {
+            encoding,
+            level: (!writing.no_compression).then_some(6),
+            recipients: common.encrypt_key.iter().chain(both).cloned().collect(),
+            hidden_recipients: common.hidden_encrypt_key.clone(),
+            sign_key: open::sign_key(common).cloned(),
+            sign_passphrase: open::sign_passphrase(common),
+            gpg_options,
+            time: u32::try_from(self.now.seconds()).unwrap_or(0),
+        };
+        let hostname = rustix::system::uname().nodename().to_bytes().to_vec();
+        Ok(BackupOptions {
+            time: self.now,
+            volume_size: writing.volsize << 20,
+            max_block_size: writing.max_blocksize,
+            names,
+            prefixes: open::prefixes(common),
+            encode,
+            hostname: Some(hostname).filter(|name| !name.is_empty()),
+            source: Some(source.name().to_vec()),
+            list_files: !writing.no_files_changed,
+            numeric_owner: common.numeric_owner,
+            skip_if_no_change: writing.skip_if_no_change,
+            tempdir: open::tempdir(common)?,
+            journal: cache.and_then(journal),
+            fail_on_volume: writing.fail_on_volume,
+            skip_volume: writing.skip_volume,
+        })
+    }
+
+    /// Gets ready to encode: passphrases are asked for, keys are found. A passphrase that nothing in storage can prove is asked for twice.
+    fn encoder(&self, options: &BackupOptions, action: Action) -> anyhow::Result<(Arc<Encoder>, Option<Arc<Encoder>>)> {
+        let is_symmetric = options.encode.recipients.is_empty() && options.encode.hidden_recipients.is_empty();
+        if options.encode.encoding == Encoding::OpenPgp && is_symmetric && action != Action::Incremental {
+            open::ask_twice();
+        }
+        let encoder = self.codec.encoder(options.encode.clone())?;
+        // The manifest is never compressed by itself.
+        let plain = EncodeOptions { encoding: Encoding::Plain, ..EncodeOptions::default() };
+        let is_gzip = options.encode.encoding == Encoding::Gzip;
+        Ok((encoder, is_gzip.then(|| self.codec.encoder(plain)).transpose()?))
+    }
+
+    /// Makes the archive directory what duplicity would make of it.
+    fn synchronize(
+        &self,
+        archive: &ArchiveDirectory,
+        listing: &[dupfs::storage::Listed],
+        collection: &Collection,
+    ) -> anyhow::Result<()> {
+        let newest = collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
+        let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
+        let report = &self.report;
+        if plan == SyncPlan::default() {
+            report.notice("Local and Remote metadata are synchronized, no sync needed.");
+        } else if self.writing.dry_run {
+            if !plan.copy.is_empty() {
+                report.notice("Sync would copy the following from remote to local:");
+                plan.copy.iter().for_each(|copy| report.notice(&copy.listed.name));
+            }
+            if !plan.delete.is_empty() {
+                report.notice("Sync would remove the following spurious local files:");
+                plan.delete.iter().for_each(|name| report.notice(name));
+            }
+        } else {
+            report.notice("Synchronizing remote metadata to local cache...");
+            archive.synchronize(&plan, &self.storage, &self.codec, report.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Decides whether to build on the newest chain.
+    fn base(&self, action: Action, collection: &Collection, local_copy: &LocalCopy) -> anyhow::Result<bool> {
+        let writing = self.writing;
+        let threshold = match &writing.full_if_older_than {
+            Some(text) => {
+                Some(BackupTime::parse_expression(text, self.now).map_err(|error| Failure::CommandLine(error.to_string()))?)
+            }
+            None => None,
+        };
+        if action == Action::Full {
+            return Ok(false);
+        }
+        let newest = collection.chains.last();
+        let is_signed = newest.is_some_and(|chain| {
+            chain.sets().iter().all(|set| set.signatures.is_some() || local_copy.signatures(set.session).is_some())
+        });
+        match newest.filter(|_| is_signed) {
+            None if action == Action::Incremental => Err(Failure::NoSignatures.into()),
+            None => {
+                self.report.message(Level::Warning, "No signatures found, switching to full backup.");
+                Ok(false)
+            }
+            Some(chain) if threshold.is_some_and(|threshold| chain.start() < threshold) => {
+                self.report.notice("Last full backup is too old, forcing full backup");
+                Ok(false)
+            }
+            Some(chain) if writing.full_if_n_inc.is_some_and(|most| chain.sets().len() > most) => {
+                self.report.notice("Latest chain has too many incrementals, forcing full backup");
+                Ok(false)
+            }
+            Some(_) => Ok(true),
+        }
+    }
+
+    /// Returns the time of the new set: later than all others, since names carry whole seconds.
+    fn free_time(&self, collection: &Collection) -> anyhow::Result<BackupTime> {
+        let newest = collection.chains.iter().map(|chain| chain.end()).max();
+        let Some(newest) = newest.filter(|newest| *newest >= self.now) else { return Ok(self.now) };
+        let ahead = newest.seconds() - self.now.seconds();
+        if self.writing.current_time.is_some() || ahead > 5 {
+            let text = format!(
+                "the newest backup is of {}, which is not in the past: check this machine's clock",
+                newest.print_asctime()
+            );
+            return Err(anyhow::anyhow!(text));
+        }
+        std::thread::sleep(Duration::from_secs(ahead as u64 + 1));
+        Ok(BackupTime::from_seconds(newest.seconds() + 1))
+    }
+
+    /// Makes sure that this is the next backup of the same source, as far as the newest manifest tells.
+    fn check(&self, chain: &Arc<Chain>, catalog: &Catalog, typed_source: &Path) -> anyhow::Result<()> {
+        let Some((position, set)) = chain.sets.iter().enumerate().next_back() else { return Ok(()) };
+        let local = catalog.manifest(chain, position as u32)?;
+        if let Some(stored) = set.manifest.as_ref().filter(|_| !self.writing.no_check_remote) {
+            let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
+            let remote = self.codec.decode(file, stored.encoding);
+            let remote = remote.map(|decoder| Manifest::read(std::io::BufReader::new(decoder)));
+            match remote {
+                // Whoever encrypts for others need not be able to read it.
+                Err(error) if matches!(error.cause, codec::Cause::NoSecretKey(_) | codec::Cause::Gpg(_)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(remote) => {
+                    if !is_equal(&remote?, &local) {
+                        return Err(Failure::ManifestMismatch.into());
+                    }
+                }
+            }
+        }
+        if self.writing.allow_source_mismatch {
+            return Ok(());
+        }
+        let host = rustix::system::uname().nodename().to_bytes().to_vec();
+        if let Some(known) = local.hostname.as_ref().filter(|known| !is_same_host(known, &host)) {
+            let [current, previous] = [&host, known].map(|name| String::from_utf8_lossy(name).into_owned());
+            return Err(Failure::HostMismatch { current, previous }.into());
+        }
+        if let Some(known) = local.local_directory.as_ref().filter(|known| !is_same_source(known, typed_source)) {
+            let previous = String::from_utf8_lossy(known).into_owned();
+            return Err(Failure::SourceMismatch { current: typed_source.display().to_string(), previous }.into());
+        }
+        Ok(())
+    }
+}
+
+/// Returns where the journal lies in our own cache directory, which is made if it is missing.
+fn journal(cache: &Path) -> Option<std::path::PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
+    Some(cache.join("session"))
+}
+
+/// Tells whether two manifests are of the same set, as duplicity compares them.
+fn is_equal(one: &Manifest, other: &Manifest) -> bool {
+    let numbers = |manifest: &Manifest| manifest.volumes().iter().map(|volume| volume.number).collect::<Vec<_>>();
+    numbers(one) == numbers(other) && one.hostname == other.hostname && one.local_directory == other.local_directory
+}
+
+/// Takes a host name and its fully qualified form for the same.
+fn is_same_host(known: &[u8], host: &[u8]) -> bool {
+    let first = |name: &[u8]| name.split(|&b| b == b'.').next().map(<[u8]>::to_vec);
+    known == host || (known.contains(&b'.') != host.contains(&b'.')) && first(known) == first(host)
+}
+
+/// Takes different spellings of one folder for the same.
+fn is_same_source(known: &[u8], typed: &Path) -> bool {
+    let known = Path::new(std::ffi::OsStr::from_bytes(known));
+    let plain = |path: &Path| path.components().collect::<std::path::PathBuf>();
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    plain(known) == plain(typed) || real(known).is_some_and(|known| real(typed) == Some(known))
+}
+
+/// Compiles the selection options.
+fn selection(
+    writing: &Writing,
+    source: &SourceTree,
+    now: BackupTime,
+    monitor: &dyn Monitor,
+) -> anyhow::Result<Option<Arc<Selection>>> {
+    if writing.selection.is_empty() {
+        return Ok(None);
+    }
+    let rule = |(name, value): &(&'static str, std::ffi::OsString)| -> anyhow::Result<Rule> {
+        let path = || open::expand(Path::new(value));
+        Ok(match *name {
+            "exclude" => Rule::Exclude(value.clone()),
+            "include" => Rule::Include(value.clone()),
+            "exclude_filelist" => Rule::ExcludeFilelist(path()),
+            "include_filelist" => Rule::IncludeFilelist(path()),
+            "exclude_regexp" => Rule::ExcludeRegexp(value.clone()),
+            "include_regexp" => Rule::IncludeRegexp(value.clone()),
+            "exclude_if_present" => Rule::ExcludeIfPresent(value.clone()),
+            "exclude_older_than" => {
+                let time = BackupTime::parse_expression(&value.to_string_lossy(), now);
+                Rule::ExcludeOlderThan(time.map_err(|error| Failure::CommandLine(error.to_string()))?)
+            }
+            "exclude_device_files" => Rule::ExcludeDeviceFiles,
+            "exclude_other_filesystems" => Rule::ExcludeOtherFilesystems,
+            "files_from" => Rule::FilesFrom(path()),
+            "filter_globbing" => Rule::FilterGlobbing,
+            "filter_literal" => Rule::FilterLiteral,
+            "filter_regexp" => Rule::FilterRegexp,
+            "filter_ignorecase" => Rule::FilterIgnoreCase,
+            _ => Rule::FilterStrictCase,
+        })
+    };
+    let rules = writing.selection.iter().map(rule).collect::<anyhow::Result<_>>()?;
+    let options = SelectionOptions { rules, null_separator: writing.null_separator };
+    Ok(Some(Arc::new(Selection::new(Base::Source(source.name()), &options, monitor)?)))
+}
+
+/// Warns when a pattern with `**` has had an effect that surprises everybody.
+fn warn_dropped(selection: &Selection, monitor: &dyn Monitor) {
+    let dropped = selection.dropped();
+    if dropped > 0 {
+        let text = format!(
+            "{dropped} paths are left out that no option excludes: an include with '**' may match anywhere below its fixed part, and so keeps there \
+             only what is included; exclude what is not wanted instead, or include '**' last"
+        );
+        monitor.message(Level::Warning, &text);
+    }
+}

@@ -1,0 +1,302 @@
+//! Writing volumes: members become frames, frames become volumes.
+//!
+//! ```text
+//! members ─► FrameBuilder ─► PlainFrame ─encode─► EncodedFrame ─► VolumeWriter ─► stored file, WrittenVolume
+//!            one thread      many threads at once                 one thread
+//! ```
+//! A frame ends between two members, so a volume may end behind any frame, and a frame need not know which volume it will be in.
+
+use super::{Error, PartBuilder};
+use crate::codec::{EncodedFile, Encoder, Frame};
+use crate::format::{CHUNK, ManifestVolume, Member, MemberKind, Part, Session, TocWriter, VolumeHash, padding};
+use crate::model::EntryPath;
+use crate::storage::{self, Listed, StoredWriter};
+use sha1::{Digest, Sha1};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// A tar's end is filled up with zeros to a multiple of this, as duplicity does.
+const RECORD: u64 = 10240;
+/// Zeros at the end of a tar, at least: two blocks.
+const END: u64 = 1024;
+/// A volume ends when the rows of its table take so many bytes, which are held in memory.
+const MOST_ROWS: usize = 8 << 20;
+/// A volume whose part of one path has more extents than this gets no table: they are held in memory, 32 bytes each.
+const MOST_EXTENTS: usize = 1 << 20;
+
+/// A member within a frame: its offset is that in the frame.
+#[derive(Debug)]
+struct FrameMember {
+    member: Member,
+    /// No piece of the same file follows.
+    is_last: bool,
+}
+
+/// Gathers members until they make a frame.
+#[derive(Debug)]
+pub struct FrameBuilder {
+    size: usize,
+    frame: PlainFrame,
+}
+
+/// Plain tar that will be encoded by itself.
+#[derive(Debug, Default)]
+pub struct PlainFrame {
+    plain: Vec<u8>,
+    members: Vec<FrameMember>,
+}
+
+impl FrameBuilder {
+    /// Makes frames of at most `size` bytes, unless one member alone is larger.
+    pub fn new(size: usize) -> Self {
+        Self { size, frame: PlainFrame::default() }
+    }
+
+    /// Adds a member with all its data; its length and offset are set here. `is_last` is false when another piece of the same file
+    /// follows. Returns a frame when the member would not fit into it any more.
+    pub fn push(&mut self, mut member: Member, is_last: bool, data: &[u8]) -> Option<PlainFrame> {
+        member.length = data.len() as u64;
+        let mut header = Vec::new();
+        member.header().print(&mut header);
+        let padding = padding(member.length);
+        let length = header.len() + data.len() + padding;
+        let full = (self.frame.plain.len() + length > self.size && !self.frame.plain.is_empty()).then(|| self.take());
+        let plain = &mut self.frame.plain;
+        if plain.capacity() == 0 {
+            plain.reserve_exact(self.size.max(length));
+        }
+        plain.extend_from_slice(&header);
+        member.offset = plain.len() as u64;
+        plain.extend_from_slice(data);
+        plain.resize(plain.len() + padding, 0);
+        self.frame.members.push(FrameMember { member, is_last });
+        full
+    }
+
+    /// Returns what has been gathered; it may hold nothing.
+    pub fn take(&mut self) -> PlainFrame {
+        std::mem::take(&mut self.frame)
+    }
+}
+
+impl PlainFrame {
+    /// Tells whether there is no member in it.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Encodes the frame: the bulk of a backup's work, to be done by many threads.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] when there is no memory for it.
+    pub fn encode(self, encoder: &Encoder) -> Result<EncodedFrame, Error> {
+        let Self { plain, members } = self;
+        let has_delta = members.iter().any(|part| part.member.kind == MemberKind::Delta);
+        let (length, deltas) = (plain.len() as u64, has_delta.then(|| plain.clone()));
+        Ok(EncodedFrame { frame: encoder.frame(plain)?, length, members, deltas })
+    }
+}
+
+/// A frame as it will be stored.
+pub struct EncodedFrame {
+    frame: Frame,
+    /// Plain bytes.
+    length: u64,
+    members: Vec<FrameMember>,
+    /// The plain bytes, if there are deltas in them, whose commands the table tells.
+    deltas: Option<Vec<u8>>,
+}
+
+impl EncodedFrame {
+    /// Returns how many bytes it adds to a stored file.
+    pub fn stored_length(&self) -> u64 {
+        self.frame.stored_len()
+    }
+}
+
+/// A volume that is stored.
+#[derive(Debug)]
+pub struct WrittenVolume {
+    /// What the manifest says of it.
+    pub described: ManifestVolume,
+    /// What a listing says of it.
+    pub listed: Listed,
+    /// Whether the last member is a piece that another one follows.
+    pub goes_on: bool,
+}
+
+/// One volume, being written.
+pub struct VolumeWriter {
+    number: u32,
+    session: Session,
+    encoder: Arc<Encoder>,
+    file: EncodedFile<Sink>,
+    plain: u64,
+    /// `None` when it has become too large.
+    toc: Option<TocWriter>,
+    current: Option<Current>,
+    first: Option<Bound>,
+    last: Option<Bound>,
+}
+
+/// The path whose members are coming in.
+struct Current {
+    member: Member,
+    part: PartBuilder,
+    is_last: bool,
+}
+
+/// A path and its piece, as a manifest has them.
+type Bound = (EntryPath, Option<u64>);
+
+impl VolumeWriter {
+    /// Begins the volume of a number, to be stored by `writer`.
+    ///
+    /// # Errors
+    /// [`Error`] when the first bytes cannot be written.
+    pub fn create(
+        session: Session,
+        number: u32,
+        encoder: Arc<Encoder>,
+        name: &str,
+        writer: Box<dyn StoredWriter>,
+    ) -> Result<Self, Error> {
+        let file = encoder.create(name, Sink::new(writer))?;
+        Ok(Self { number, session, encoder, file, plain: 0, toc: Some(TocWriter::new()), current: None, first: None, last: None })
+    }
+
+    /// Tells whether the volume would get larger than `limit` bytes by one more frame.
+    pub fn is_full(&self, next: &EncodedFrame, limit: u64) -> bool {
+        let rows = self.toc.as_ref().map_or(0, TocWriter::encoded_length);
+        let table = rows as u64 + 2 * RECORD;
+        self.first.is_some() && (rows > MOST_ROWS || self.file.stored() + next.stored_length() + table > limit)
+    }
+
+    /// Adds a frame.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be written.
+    pub fn push(&mut self, frame: EncodedFrame) -> Result<(), Error> {
+        for part in frame.members {
+            self.tell(part, frame.deltas.as_deref())?;
+        }
+        self.plain += frame.length;
+        Ok(self.file.push(frame.frame)?)
+    }
+
+    /// Ends tar, table and file. What has no member is described as holding the root.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be written; there is no such volume then.
+    pub fn finish(mut self) -> Result<WrittenVolume, Error> {
+        let goes_on = self.current.as_ref().is_some_and(|current| !current.is_last);
+        self.flush()?;
+        let zeros = RECORD - self.plain % RECORD;
+        let zeros = if zeros < END { zeros + RECORD } else { zeros };
+        self.file.push(self.encoder.frame(vec![0; zeros as usize])?)?;
+        let sink = match self.toc.take() {
+            Some(toc) => {
+                let points = self.file.end_frames()?;
+                let frames: Vec<_> = points.into_iter().map(|point| (point.plain, point.state)).collect();
+                let (stored, chunks) = self.file.sink().map_or_else(Default::default, Sink::chunks);
+                let table = toc.finish(self.session, self.number, self.plain + zeros, stored, &frames, &chunks);
+                self.file.finish_with_table(&table)?
+            }
+            None => self.file.finish()?,
+        };
+        let (listed, sha1) = sink.finish()?;
+        let root = || (EntryPath::root(), None);
+        let ((first, first_piece), (last, last_piece)) = (self.first.unwrap_or_else(root), self.last.unwrap_or_else(root));
+        let hash = Some(VolumeHash::Sha1(sha1));
+        let described = ManifestVolume { number: self.number, first, first_piece, last, last_piece, hash };
+        Ok(WrittenVolume { described, listed, goes_on })
+    }
+
+    /// Takes note of a member for table and manifest.
+    fn tell(&mut self, FrameMember { member, is_last }: FrameMember, deltas: Option<&[u8]>) -> Result<(), Error> {
+        let bound = (member.path.clone(), member.piece.filter(|_| !is_last));
+        self.first.get_or_insert_with(|| bound.clone());
+        self.last = Some(bound);
+        let range = self.plain + member.offset..self.plain + member.offset + member.length;
+        match &mut self.current {
+            Some(current) if current.member.path == member.path => {
+                current.part.go_on(member.kind, member.piece, range);
+                current.is_last = is_last;
+            }
+            _ => {
+                self.flush()?;
+                let part = PartBuilder::new(self.number, member.kind, member.piece, range);
+                self.current = Some(Current { member: member.clone(), part, is_last });
+            }
+        }
+        if let (MemberKind::Delta, Some(plain), Some(current)) = (member.kind, deltas, &mut self.current) {
+            let data = plain.get(member.offset as usize..(member.offset + member.length) as usize);
+            current.part.data(data.unwrap_or_default());
+            if current.part.extents() > MOST_EXTENTS {
+                self.toc = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the path whose members came in.
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(Current { member, part, is_last }) = self.current.take() else { return Ok(()) };
+        let Some(toc) = &mut self.toc else { return Ok(()) };
+        let part = match member.kind {
+            MemberKind::Deleted => Part::default(),
+            _ => part.finish(is_last).map_err(|cause| Error::Members { name: format!("number {}", self.number), cause })?,
+        };
+        toc.push(&member.path, member.entry.as_ref(), &part);
+        Ok(())
+    }
+}
+
+/// Hashes what goes into a stored file.
+struct Sink {
+    writer: Box<dyn StoredWriter>,
+    sha1: Sha1,
+    length: u64,
+    chunks: Vec<[u8; 32]>,
+    chunk: blake3::Hasher,
+}
+
+impl Sink {
+    fn new(writer: Box<dyn StoredWriter>) -> Self {
+        Self { writer, sha1: Sha1::new(), length: 0, chunks: Vec::new(), chunk: blake3::Hasher::new() }
+    }
+
+    /// Returns how many bytes there are, and the hash of each chunk of them, the last one perhaps shorter.
+    fn chunks(&self) -> (u64, Vec<[u8; 32]>) {
+        let rest = (!self.length.is_multiple_of(CHUNK as u64)).then(|| *self.chunk.finalize().as_bytes());
+        (self.length, self.chunks.iter().copied().chain(rest).collect())
+    }
+
+    fn finish(self) -> Result<(Listed, [u8; 20]), storage::Error> {
+        Ok((self.writer.finish()?, self.sha1.finalize().into()))
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write_all(bytes)?;
+        self.sha1.update(bytes);
+        let mut left = bytes;
+        while !left.is_empty() {
+            let room = CHUNK - (self.length % CHUNK as u64) as usize;
+            let (now, rest) = left.split_at(room.min(left.len()));
+            self.chunk.update(now);
+            self.length += now.len() as u64;
+            if now.len() == room {
+                self.chunks.push(*self.chunk.finalize().as_bytes());
+                self.chunk.reset();
+            }
+            left = rest;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
