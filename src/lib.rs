@@ -1,4 +1,4 @@
-//! dupfs, the library: reads the backups that duplicity has made.
+//! dupfs, the library: reads the backups that duplicity has made, and makes backups that duplicity reads.
 //!
 //! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a file is an extent map
 //! ([`contents`]); a volume is a random-access device ([`volume`]). Each is told on its room's page.
@@ -6,10 +6,13 @@
 //! # The way of the data
 //!
 //! ```text
-//! URL ─► storage ─► collection ─► codec, volume ───► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
-//!        names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
-//!                                 any range of tar   where      ► extent map  as folders  them
-//!                                                                └──────────► restore ─► directory
+//! READ   URL ─► storage ─► collection ─► codec, volume ───► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
+//!               names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
+//!                                        any range of tar   where      ► extent map  as folders  them
+//!                                                                       └──────────► restore ─► directory
+//! WRITE  source tree ─► source ───────► backup ─────────► volume ───► codec ────────────► storage
+//!                       walk, select    compare, delta    cut tar     compress, encrypt   write
+//!                                          └── catalog: what is saved already; rsync: signatures and deltas
 //! ```
 //!
 //! Three packages' worth of code: this library (duplicity; no FUSE, no terminal), the crate `dupfs-mount` (FUSE; no duplicity), and the
@@ -26,9 +29,9 @@
 //! | 8 | `history` `restore` `backup` | all snapshots as one tree; a snapshot written into a directory; a source saved as a new set |
 //! | 7 | `contents` | the bytes of one version of a file |
 //! | 6 | `catalog` | which set holds each version, and where its bytes lie |
-//! | 5 | `volume` | one volume, open: its members, any range of its plain tar |
-//! | 4 | `collection` | which backups there are, by the names of stored files |
-//! | 3 | `codec` | stored bytes to plain bytes: gzip, OpenPGP |
+//! | 5 | `volume` | one volume, open or in the making: its members, any range of its plain tar |
+//! | 4 | `collection` | which backups there are, by the names of stored files; duplicity's archive directory |
+//! | 3 | `codec` | stored bytes to plain bytes and back: gzip, OpenPGP |
 //! | 2 | `accounts` `storage` `format` `rsync` `source` | users and groups here; stored files; duplicity's grammars; librsync's deltas; the live tree |
 //! | 1 | `monitor` | by which the library reports what does not stop it |
 //! | 0 | `model` | nouns without input or output |
@@ -38,7 +41,7 @@
 //!   manifest, or the hash of its chunk the one that was kept then or that stands in the volume's own table of contents.
 //! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
 //! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
-//! - Nothing here writes to a collection, or to duplicity's archive directory.
+//! - Only [`backup`] writes to a collection, and to duplicity's archive directory: a set counts when its manifest is stored, which is last.
 
 #![warn(missing_docs)]
 

@@ -1,11 +1,12 @@
 //! The content of one file, read once: pieces for the volumes, and its signature.
 
+use super::signing::Signing;
 use super::spool::Spool;
 use crate::format::PIECE;
-use crate::rsync::{CheckedSignature, SignatureWriter, delta};
+use crate::rsync::{CheckedSignature, delta};
 use crate::source::Found;
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 /// Bytes that are read at once, a multiple of [`PIECE`]. A file that cannot be read so far is left out; one that cannot be read further
@@ -123,13 +124,13 @@ impl BufRead for SourceReader {
 }
 
 /// What is read passes a signature on its way.
-struct Tee<'a, W> {
+struct Tee<'a> {
     reader: &'a mut SourceReader,
-    signature: &'a mut SignatureWriter<W>,
+    signature: &'a mut Signing,
     failed: &'a mut Option<io::Error>,
 }
 
-impl<W: Write> Read for Tee<'_, W> {
+impl Read for Tee<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -137,7 +138,7 @@ impl<W: Write> Read for Tee<'_, W> {
     }
 }
 
-impl<W: Write> BufRead for Tee<'_, W> {
+impl BufRead for Tee<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &self.failed {
             Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
@@ -161,11 +162,7 @@ pub type PieceSink<'s, E> = dyn FnMut(Option<u64>, &[u8], bool) -> Result<(), E>
 ///
 /// # Errors
 /// Those of the file, and of `sink`.
-pub fn whole<W: Write, E: From<io::Error>>(
-    reader: &mut SourceReader,
-    signature: &mut SignatureWriter<W>,
-    sink: &mut PieceSink<E>,
-) -> Result<(), E> {
+pub fn whole<E: From<io::Error>>(reader: &mut SourceReader, signature: &mut Signing, sink: &mut PieceSink<E>) -> Result<(), E> {
     for number in 1.. {
         let piece = reader.piece()?;
         signature.update(piece)?;
@@ -182,10 +179,10 @@ pub fn whole<W: Write, E: From<io::Error>>(
 ///
 /// # Errors
 /// Those of the file, of the signature that it is compared with, and of `sink`.
-pub fn changes<W: Write + Send, E: From<io::Error>>(
+pub fn changes<E: From<io::Error>>(
     reader: &mut SourceReader,
     (basis, length): (&mut Spool, u64),
-    signature: &mut SignatureWriter<W>,
+    signature: &mut Signing,
     sink: &mut PieceSink<E>,
 ) -> Result<(), E> {
     let mut failed = None;
@@ -217,7 +214,7 @@ pub fn has_signature(reader: &mut SourceReader, basis: &mut Spool, length: u64, 
     let mut head = [0; 12];
     basis.read_exact(&mut head)?;
     let block = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let mut signature = SignatureWriter::new(Spool::new(tempdir), block)?;
+    let mut signature = Signing::new(Spool::new(tempdir), block, reader.size())?;
     loop {
         let piece = reader.piece()?;
         signature.update(piece)?;

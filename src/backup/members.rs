@@ -3,6 +3,7 @@
 use super::compare::Change;
 use super::content::{self, SourceReader, block_length};
 use super::signatures::Signatures;
+use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
@@ -11,7 +12,6 @@ use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
-use crate::rsync::SignatureWriter;
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
 use std::io::{self, Read, Write};
@@ -373,19 +373,13 @@ impl<'a> MemberWriter<'a> {
         }
     }
 
-    fn begin_signature(&self, reader: &SourceReader) -> Result<SignatureWriter<Spool>, Error> {
+    fn begin_signature(&self, reader: &SourceReader) -> Result<Signing, Error> {
         let block = block_length(reader.size(), self.options.max_block_size);
-        SignatureWriter::new(Spool::new(&self.options.tempdir), block).map_err(Error::temporary)
+        Signing::new(Spool::new(&self.options.tempdir), block, reader.size()).map_err(Error::temporary)
     }
 
     /// Ends a file: its signature is kept, whatever it says of content that changed meanwhile is what was stored.
-    fn end(
-        &mut self,
-        found: &Found,
-        reader: SourceReader,
-        signature: SignatureWriter<Spool>,
-        result: Result<(), Trouble>,
-    ) -> Result<(), Error> {
+    fn end(&mut self, found: &Found, reader: SourceReader, signature: Signing, result: Result<(), Trouble>) -> Result<(), Error> {
         result.map_err(|trouble| match trouble {
             Trouble::Source(cause) => Error::source(&found.path, cause),
             Trouble::Other(error) => error,

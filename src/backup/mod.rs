@@ -33,6 +33,7 @@ mod pipeline;
 mod resume;
 mod session;
 mod signatures;
+mod signing;
 mod sigtar;
 mod spool;
 mod statistics;

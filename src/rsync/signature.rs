@@ -25,12 +25,11 @@ const MOST_STRONG: u32 = 32;
 /// What librsync adds to each byte.
 const CHAR_OFFSET: u32 = 31;
 
-/// Computes the signature of what is written to it, and writes that on.
+/// Computes the signature of what is written to it, and writes that on. Holds no block: they may be large.
 pub struct SignatureWriter<W> {
     sink: W,
     block_length: usize,
-    /// Bytes of a block that is not complete.
-    pending: Vec<u8>,
+    block: Block,
     length: u64,
 }
 
@@ -41,7 +40,7 @@ impl<W: Write> SignatureWriter<W> {
     /// Those of `sink`.
     pub fn new(mut sink: W, block_length: u32) -> io::Result<Self> {
         sink.write_all(&[MAGIC, block_length, STRONG as u32].map(u32::to_be_bytes).concat())?;
-        Ok(Self { sink, block_length: block_length.max(1) as usize, pending: Vec::new(), length: HEAD as u64 })
+        Ok(Self { sink, block_length: block_length.max(1) as usize, block: Block::default(), length: HEAD as u64 })
     }
 
     /// Takes the next bytes of the file.
@@ -49,19 +48,15 @@ impl<W: Write> SignatureWriter<W> {
     /// # Errors
     /// Those of the sink.
     pub fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        if !self.pending.is_empty() {
-            let (taken, rest) = bytes.split_at(bytes.len().min(self.block_length - self.pending.len()));
-            self.pending.extend_from_slice(taken);
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(self.block_length - self.block.length));
+            self.block.update(now);
             bytes = rest;
-            if self.pending.len() < self.block_length {
-                return Ok(());
+            if self.block.length == self.block_length {
+                self.end_block()?;
             }
-            let block = std::mem::take(&mut self.pending);
-            self.add(&block)?;
         }
-        let blocks = bytes.chunks_exact(self.block_length);
-        self.pending.extend_from_slice(blocks.remainder());
-        blocks.into_iter().try_for_each(|block| self.add(block))
+        Ok(())
     }
 
     /// Ends the file; returns the sink and the length of the signature in bytes.
@@ -69,38 +64,54 @@ impl<W: Write> SignatureWriter<W> {
     /// # Errors
     /// Those of the sink.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
-        if !self.pending.is_empty() {
-            let block = std::mem::take(&mut self.pending);
-            self.add(&block)?;
+        if self.block.length > 0 {
+            self.end_block()?;
         }
         Ok((self.sink, self.length))
     }
 
-    fn add(&mut self, block: &[u8]) -> io::Result<()> {
-        let mut sums = [0; 4 + STRONG];
-        sums[..4].copy_from_slice(&weak_sum(block).to_be_bytes());
-        sums[4..].copy_from_slice(&Md4::digest(block)[..STRONG]);
+    fn end_block(&mut self) -> io::Result<()> {
+        let sums = std::mem::take(&mut self.block).sums();
         self.length += sums.len() as u64;
         self.sink.write_all(&sums)
     }
 }
 
-/// Returns the weak sum of a block.
-fn weak_sum(block: &[u8]) -> u32 {
-    // Neither sum overflows 32 bits within so many bytes.
-    const STRETCH: usize = 4096;
-    let (mut s1, mut s2) = (0u32, 0u32);
-    for stretch in block.chunks(STRETCH) {
-        let (mut sum, mut weighted) = (0u32, 0u32);
-        for (&byte, weight) in stretch.iter().zip((1..=stretch.len() as u32).rev()) {
-            let value = u32::from(byte) + CHAR_OFFSET;
-            sum += value;
-            weighted = weighted.wrapping_add(value.wrapping_mul(weight));
+/// The sums of a block so far.
+#[derive(Default)]
+struct Block {
+    length: usize,
+    weak: (u32, u32),
+    strong: Md4,
+}
+
+impl Block {
+    fn update(&mut self, bytes: &[u8]) {
+        // Neither sum overflows 32 bits within so many bytes.
+        const STRETCH: usize = 4096;
+        self.length += bytes.len();
+        self.strong.update(bytes);
+        let (mut s1, mut s2) = self.weak;
+        for stretch in bytes.chunks(STRETCH) {
+            let (mut sum, mut weighted) = (0u32, 0u32);
+            for (&byte, weight) in stretch.iter().zip((1..=stretch.len() as u32).rev()) {
+                let value = u32::from(byte) + CHAR_OFFSET;
+                sum += value;
+                weighted = weighted.wrapping_add(value.wrapping_mul(weight));
+            }
+            s2 = s2.wrapping_add(s1.wrapping_mul(stretch.len() as u32)).wrapping_add(weighted);
+            s1 = s1.wrapping_add(sum);
         }
-        s2 = s2.wrapping_add(s1.wrapping_mul(stretch.len() as u32)).wrapping_add(weighted);
-        s1 = s1.wrapping_add(sum);
+        self.weak = (s1, s2);
     }
-    s2 << 16 | s1 & 0xffff
+
+    fn sums(self) -> [u8; 4 + STRONG] {
+        let mut sums = [0; 4 + STRONG];
+        let (s1, s2) = self.weak;
+        sums[..4].copy_from_slice(&(s2 << 16 | s1 & 0xffff).to_be_bytes());
+        sums[4..].copy_from_slice(&self.strong.finalize()[..STRONG]);
+        sums
+    }
 }
 
 /// A stored signature whose form has been checked, to be read by librsync, which believes what it reads.
