@@ -8,8 +8,10 @@ use std::thread::JoinHandle;
 
 /// Files from this size on, in bytes, are worth a thread.
 const LARGE: u64 = 8 << 20;
-/// Bytes that are handed over at once, and how often they may wait.
+/// Bytes that are handed over at once: whole blocks, as many as are summed up together, unless that would be too much; and how often
+/// they may wait.
 const BATCH: usize = 256 << 10;
+const MOST_BATCH: usize = 8 << 20;
 const WAITING: usize = 4;
 
 /// The signature of a file in the making.
@@ -22,6 +24,8 @@ pub enum Signing {
         sender: Sender<Vec<u8>>,
         /// What has not been handed over.
         batch: Vec<u8>,
+        /// How much is handed over at once.
+        size: usize,
         /// Gives the signature and its length.
         worker: JoinHandle<io::Result<(Spool, u64)>>,
     },
@@ -39,7 +43,8 @@ impl Signing {
         }
         let (sender, receiver) = bounded(WAITING);
         let worker = std::thread::Builder::new().name("signature".into()).spawn(move || sign(writer, &receiver))?;
-        Ok(Self::There { sender, batch: Vec::with_capacity(BATCH), worker })
+        let size = BATCH.next_multiple_of(8 * block_length as usize).min(MOST_BATCH);
+        Ok(Self::There { sender, batch: Vec::with_capacity(size), size, worker })
     }
 
     /// Takes the next bytes of the file.
@@ -49,14 +54,14 @@ impl Signing {
     pub fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Here(writer) => writer.update(bytes),
-            Self::There { sender, batch, .. } => {
+            Self::There { sender, batch, size, .. } => {
                 while !bytes.is_empty() {
-                    let (now, rest) = bytes.split_at(bytes.len().min(BATCH - batch.len()));
+                    let (now, rest) = bytes.split_at(bytes.len().min(*size - batch.len()));
                     batch.extend_from_slice(now);
                     bytes = rest;
-                    if batch.len() == BATCH {
+                    if batch.len() == *size {
                         // Nobody takes it when the spool has failed, which the end tells.
-                        let _ = sender.send(std::mem::replace(batch, Vec::with_capacity(BATCH)));
+                        let _ = sender.send(std::mem::replace(batch, Vec::with_capacity(*size)));
                     }
                 }
                 Ok(())
@@ -71,7 +76,7 @@ impl Signing {
     pub fn finish(self) -> io::Result<(Spool, u64)> {
         match self {
             Self::Here(writer) => writer.finish(),
-            Self::There { sender, batch, worker } => {
+            Self::There { sender, batch, worker, .. } => {
                 let _ = sender.send(batch);
                 drop(sender);
                 worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

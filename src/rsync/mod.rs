@@ -24,6 +24,7 @@
 //! ```
 
 mod delta;
+mod md4;
 mod signature;
 
 pub use delta::{Command, DeltaParser, delta};

@@ -9,7 +9,8 @@
 //! Source: librsync 2.3.2, checksum.h and rollsum.h; signatures of duplicity 0.8.22 and 3.2.1, which always ask for this kind.
 
 use super::Error;
-use md4::{Digest, Md4};
+use super::md4::{LANES, eight};
+use ::md4::{Digest, Md4};
 use std::io::{self, Read, Write};
 
 /// What duplicity writes: rolling sums and MD4.
@@ -49,6 +50,14 @@ impl<W: Write> SignatureWriter<W> {
     /// Those of the sink.
     pub fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            if self.block.length == 0
+                && let Some((blocks, rest)) = bytes.split_at_checked(LANES * self.block_length)
+                && let Some(strong) = eight(blocks)
+            {
+                self.add_eight(blocks, strong)?;
+                bytes = rest;
+                continue;
+            }
             let (now, rest) = bytes.split_at(bytes.len().min(self.block_length - self.block.length));
             self.block.update(now);
             bytes = rest;
@@ -57,6 +66,17 @@ impl<W: Write> SignatureWriter<W> {
             }
         }
         Ok(())
+    }
+
+    fn add_eight(&mut self, blocks: &[u8], strong: [[u32; LANES]; 4]) -> io::Result<()> {
+        let mut sums = [[0; 4 + STRONG]; LANES];
+        for (lane, (sums, block)) in sums.iter_mut().zip(blocks.chunks(self.block_length)).enumerate() {
+            sums[..4].copy_from_slice(&weak_sum((0, 0), block).1.to_be_bytes());
+            sums[4..8].copy_from_slice(&strong[0][lane].to_le_bytes());
+            sums[8..].copy_from_slice(&strong[1][lane].to_le_bytes());
+        }
+        self.length += sums.as_flattened().len() as u64;
+        self.sink.write_all(sums.as_flattened())
     }
 
     /// Ends the file; returns the sink and the length of the signature in bytes.
@@ -77,6 +97,18 @@ impl<W: Write> SignatureWriter<W> {
     }
 }
 
+/// Bytes whose weak sums are added up at once, and how often each of them counts in the second one.
+const LANE: usize = 32;
+const WEIGHTS: [i16; LANE] = {
+    let mut weights = [0; LANE];
+    let mut at = 0;
+    while at < LANE {
+        weights[at] = (LANE - at) as i16;
+        at += 1;
+    }
+    weights
+};
+
 /// The sums of a block so far.
 #[derive(Default)]
 struct Block {
@@ -87,31 +119,35 @@ struct Block {
 
 impl Block {
     fn update(&mut self, bytes: &[u8]) {
-        // Neither sum overflows 32 bits within so many bytes.
-        const STRETCH: usize = 4096;
         self.length += bytes.len();
         self.strong.update(bytes);
-        let (mut s1, mut s2) = self.weak;
-        for stretch in bytes.chunks(STRETCH) {
-            let (mut sum, mut weighted) = (0u32, 0u32);
-            for (&byte, weight) in stretch.iter().zip((1..=stretch.len() as u32).rev()) {
-                let value = u32::from(byte) + CHAR_OFFSET;
-                sum += value;
-                weighted = weighted.wrapping_add(value.wrapping_mul(weight));
-            }
-            s2 = s2.wrapping_add(s1.wrapping_mul(stretch.len() as u32)).wrapping_add(weighted);
-            s1 = s1.wrapping_add(sum);
-        }
-        self.weak = (s1, s2);
+        self.weak = weak_sum(self.weak, bytes).0;
     }
 
     fn sums(self) -> [u8; 4 + STRONG] {
         let mut sums = [0; 4 + STRONG];
-        let (s1, s2) = self.weak;
-        sums[..4].copy_from_slice(&(s2 << 16 | s1 & 0xffff).to_be_bytes());
+        sums[..4].copy_from_slice(&weak_sum(self.weak, &[]).1.to_be_bytes());
         sums[4..].copy_from_slice(&self.strong.finalize()[..STRONG]);
         sums
     }
+}
+
+/// Goes on with the two sums of a block; returns them, and the weak sum that they make.
+fn weak_sum((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
+    let (lanes, rest) = bytes.as_chunks::<LANE>();
+    for lane in lanes {
+        // Products and sums of 16 and 32 bits, as vector units have them: at most 32 * 33 / 2 * 255.
+        let sum: u32 = lane.iter().map(|&byte| u32::from(byte)).sum();
+        let weighted: i32 = lane.iter().zip(WEIGHTS).map(|(&byte, weight)| i32::from(i16::from(byte)) * i32::from(weight)).sum();
+        let sum_of_weights = LANE as u32 * (LANE as u32 + 1) / 2;
+        s2 = s2.wrapping_add(s1.wrapping_mul(LANE as u32)).wrapping_add(weighted as u32 + CHAR_OFFSET * sum_of_weights);
+        s1 = s1.wrapping_add(sum + CHAR_OFFSET * LANE as u32);
+    }
+    for &byte in rest {
+        s1 = s1.wrapping_add(u32::from(byte) + CHAR_OFFSET);
+        s2 = s2.wrapping_add(s1);
+    }
+    ((s1, s2), s2 << 16 | s1 & 0xffff)
 }
 
 /// A stored signature whose form has been checked, to be read by librsync, which believes what it reads.
