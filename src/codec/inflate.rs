@@ -131,7 +131,7 @@ impl<S: Source> Inflate<S> {
             let room = usize::try_from(self.ahead).unwrap_or(usize::MAX).min(self.buffer.len() - self.length);
             let wanted = room == 0;
             let end = if wanted { self.buffer.len() } else { self.length + room };
-            let Step { taken, made, met } = self.inflater.step(input, &mut self.buffer[self.length..end], wanted)?;
+            let Step { taken, made, met, .. } = self.inflater.step(input, &mut self.buffer[self.length..end], wanted)?;
             if taken > 0 {
                 self.last = input[taken - 1];
             } else if made == 0 && met == Met::Edge {

@@ -46,6 +46,8 @@ pub(super) struct Step {
     pub taken: usize,
     pub made: usize,
     pub met: Met,
+    /// At a border between blocks or behind the last one: how many bits of the input that was taken belong to what follows.
+    pub bits: Option<u8>,
 }
 
 pub(super) struct Inflater {
@@ -112,7 +114,8 @@ impl Inflater {
             z::Z_MEM_ERROR => return Err(Cause::Other("cannot inflate: out of memory".to_owned())),
             _ => return Err(Cause::damaged("the compressed data are invalid")),
         };
-        Ok(Step { taken, made, met })
+        let bits = (blocks && stream.data_type & 128 != 0).then_some((stream.data_type & 63) as u8);
+        Ok(Step { taken, made, met, bits })
     }
 
     /// Returns the last 32 KiB of output, or as much as there has been.

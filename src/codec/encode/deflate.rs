@@ -5,9 +5,11 @@
 //! blocks. What shrinks well by its frequencies, as text does, is known by its first quarter.
 
 use crate::codec::Cause;
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use crate::codec::zlib::{Inflater, Met, Wrapping};
+use flate2::Crc;
 use libdeflater::{CompressionLvl, Compressor};
 use std::ops::Range;
+use zeroize::Zeroizing;
 
 /// What is looked at, and decided on, as one.
 const SEGMENT: usize = 64 << 10;
@@ -138,29 +140,63 @@ pub fn store(plain: &[u8], last: bool, out: &mut Vec<u8>) {
 /// Deflates a frame so that frames can be joined to one stream, each to be inflated without those before it.
 pub fn flushed(plain: &[u8], level: u8) -> Result<Vec<u8>, Cause> {
     let mut out = Vec::with_capacity(plain.len() / 2 + 1024);
-    let mut compress = None;
     for run in runs(plain) {
         let bytes = &plain[run.bytes];
         if level == 0 || !run.deflated {
             store(bytes, false, &mut out);
-            continue;
-        }
-        // A full flush forgets what was before it, so it does not matter that stored bytes have come between.
-        let compress = compress.get_or_insert_with(|| Compress::new(Compression::new(level.into()), false));
-        let before = compress.total_in();
-        loop {
-            out.reserve(bytes.len() / 4 + 1024);
-            let done = (compress.total_in() - before) as usize;
-            let status = compress.compress_vec(&bytes[done..], &mut out, FlushCompress::Full);
-            match status.map_err(|e| Cause::Other(format!("cannot deflate: {e}")))? {
-                Status::Ok if out.len() == out.capacity() => {} // there may be more of the flush
-                Status::Ok | Status::BufError if (compress.total_in() - before) as usize == bytes.len() => break,
-                Status::Ok => {}
-                status => return Err(Cause::Other(format!("cannot deflate: {status:?}"))),
-            }
+        } else {
+            let at = out.len();
+            deflate(bytes, level, &mut out)?;
+            go_on(&mut out, at, bytes)?;
         }
     }
     Ok(out)
+}
+
+/// Appends a whole deflate stream. libdeflate takes half the time of zlib-rs, and makes two percent less of it.
+fn deflate(plain: &[u8], level: u8, out: &mut Vec<u8>) -> Result<(), Cause> {
+    let level = CompressionLvl::new(level.into()).map_err(|_| Cause::Other(format!("no compression level {level}")))?;
+    let mut compressor = Compressor::new(level);
+    let at = out.len();
+    out.resize(at + compressor.deflate_compress_bound(plain.len()), 0);
+    let length = compressor.deflate_compress(plain, &mut out[at..]);
+    out.truncate(at + length.map_err(|e| Cause::Other(format!("cannot deflate: {e}")))?);
+    Ok(())
+}
+
+/// Makes the stream that begins at `at` one that goes on at a byte's border, as a full flush does: its last block is the last one no
+/// more, and an empty stored block follows. Where blocks begin is known from inflating all of it, which takes a tenth of the time
+/// that deflating took, and shows at once that the stream is right.
+fn go_on(out: &mut Vec<u8>, at: usize, plain: &[u8]) -> Result<(), Cause> {
+    let wrong = || Cause::Other("what was deflated cannot be inflated".to_owned());
+    let mut inflater = Inflater::new(Wrapping::Raw)?;
+    let mut inflated = Zeroizing::new(vec![0; plain.len() + 1]);
+    let (mut taken, mut made) = (0, 0);
+    let (mut last, mut end) = (0, 0);
+    loop {
+        let step = inflater.step(&out[at + taken..], &mut inflated[made..], true)?;
+        (taken, made) = (taken + step.taken, made + step.made);
+        if let Some(bits) = step.bits {
+            (last, end) = (end, 8 * taken - usize::from(bits));
+        }
+        match step.met {
+            Met::End => break,
+            _ if step.taken + step.made == 0 && step.bits.is_none() => return Err(wrong()),
+            _ => {}
+        }
+    }
+    // Behind the last block there are fewer bits left than a byte has.
+    if taken != out.len() - at || end.div_ceil(8) != taken || inflated[..made] != *plain {
+        return Err(wrong());
+    }
+    out[at + last / 8] &= !(1 << (last % 8));
+    let left = 8 * taken - end;
+    if let Some(byte) = out.last_mut() {
+        *byte &= 0xff >> left;
+    }
+    // Three bits of zero begin the stored block; the rest of their byte is skipped.
+    out.extend_from_slice(if left < 3 { &[0, 0, 0, 0xff, 0xff] } else { &[0, 0, 0xff, 0xff] });
+    Ok(())
 }
 
 /// Makes gzip members of a frame; one if all of it shrinks, or nothing.
@@ -172,12 +208,7 @@ pub fn members(plain: &[u8], level: u8, time: u32) -> Result<Vec<u8>, Cause> {
         if level == 0 || !run.deflated {
             store(bytes, true, &mut out);
         } else {
-            let level = CompressionLvl::new(level.into()).map_err(|_| Cause::Other(format!("no compression level {level}")))?;
-            let mut compressor = Compressor::new(level);
-            let at = out.len();
-            out.resize(at + compressor.deflate_compress_bound(bytes.len()), 0);
-            let length = compressor.deflate_compress(bytes, &mut out[at..]);
-            out.truncate(at + length.map_err(|e| Cause::Other(format!("cannot deflate: {e}")))?);
+            deflate(bytes, level, &mut out)?;
         }
         out.extend_from_slice(&gzip_trailer(bytes));
     }
@@ -197,4 +228,85 @@ pub fn gzip_trailer(plain: &[u8]) -> [u8; 8] {
     trailer[..4].copy_from_slice(&crc.sum().to_le_bytes());
     trailer[4..].copy_from_slice(&(plain.len() as u32).to_le_bytes());
     trailer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::testing::{Random, text};
+    use proptest::prelude::*;
+    use std::io::Read;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut random = Random(length as u64);
+        std::iter::repeat_with(|| random.below(256) as u8).take(length).collect()
+    }
+
+    fn deflated(plain: &[u8]) -> Vec<(usize, bool)> {
+        runs(plain).into_iter().map(|run| (run.bytes.len(), run.deflated)).collect()
+    }
+
+    fn check_joined(frames: &[&[u8]], level: u8) {
+        let mut joined: Vec<u8> = frames.iter().flat_map(|frame| flushed(frame, level).unwrap()).collect();
+        joined.extend_from_slice(END);
+        let mut plain = Vec::new();
+        let mut decoder = flate2::bufread::DeflateDecoder::new(&joined[..]);
+        decoder.read_to_end(&mut plain).unwrap();
+        assert!(plain == frames.concat());
+        assert_eq!(decoder.into_inner(), b"");
+    }
+
+    #[test]
+    fn frames_are_joined() {
+        for level in [0, 1, 6, 9] {
+            check_joined(&[&text(300_000), &noise(200_000), b"", b"x", &text(50)], level);
+            for length in 0..300 {
+                check_joined(&[&text(length), &noise(length), &vec![0; length]], level);
+            }
+        }
+    }
+
+    #[test]
+    fn noise_is_stored_and_all_else_is_not() {
+        assert_eq!(deflated(&noise(1 << 20)), [(1 << 20, false)]);
+        assert_eq!(deflated(&text(1 << 20)), [(1 << 20, true)]);
+        assert_eq!(deflated(&[]), [(0, true)]);
+        let mixed = [noise(SEGMENT), text(2 * SEGMENT), noise(3 * SEGMENT)].concat();
+        assert_eq!(deflated(&mixed), [(SEGMENT, false), (2 * SEGMENT, true), (3 * SEGMENT, false)]);
+        // Noise that repeats itself, at any distance within the window.
+        for period in [100, 1000, 5001, 16 << 10, 31_000] {
+            assert_eq!(deflated(&noise(period).repeat((1 << 20) / period)).len(), 1, "{period}");
+            assert!(deflated(&noise(period).repeat((1 << 20) / period))[0].1, "{period}");
+        }
+        // Seven bits of eight, and base64.
+        let bits: Vec<u8> = noise(1 << 20).iter().map(|byte| byte & 0x7f).collect();
+        assert!(deflated(&bits)[0].1);
+        assert!(flushed(&noise(1 << 20), 6).unwrap().len() < (1 << 20) + 100);
+        // What deflate itself has made shrinks no more.
+        let packed = flushed(&text(4 << 20), 6).unwrap();
+        assert!(!deflated(&packed[..1 << 20])[0].1);
+    }
+
+    /// Wherever bytes lose 1 % to a choice, the choice was wrong.
+    #[test]
+    fn what_is_stored_would_not_have_shrunk() {
+        for rare in [2, 5, 10, 20, 40, 80, 160] {
+            // One byte in `rare` is a zero.
+            let mut random = Random(rare as u64);
+            let mut plain = noise(1 << 20);
+            plain.iter_mut().for_each(|byte| *byte = if random.below(rare) == 0 { 0 } else { *byte });
+            let mut by_deflate = Vec::new();
+            deflate(&plain, 6, &mut by_deflate).unwrap();
+            let ours = flushed(&plain, 6).unwrap();
+            assert!(ours.len() as f64 <= by_deflate.len() as f64 * 1.01, "{rare}: {} {}", ours.len(), by_deflate.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_frames(frames in prop::collection::vec((any::<Vec<u8>>(), 1..3000usize), 0..5), level in 0..10u8) {
+            let frames: Vec<Vec<u8>> = frames.iter().map(|(bytes, times)| bytes.repeat(*times)).collect();
+            check_joined(&frames.iter().map(|frame| &frame[..]).collect::<Vec<_>>(), level);
+        }
+    }
 }

@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 const FRAME: usize = 1 << 20;
 /// Of a gzip file so many last bytes wait for those that follow: a file that is left unfinished ends inside a member.
 const HELD: usize = 8;
+/// Least plain bytes of the first frame in a signed file, whose chunks are those of the literal data: the first chunk of these
+/// needs 512 bytes with the head (RFC 4880 4.2.2.4; sequoia insists).
+const SIGNED_FIRST: usize = 512 - 6;
 
 /// One stored file in the making. Dropped before it is finished, it leaves bytes in the sink that are no complete file, except
 /// where [`Encoding::Plain`] has no way to tell: a sink should show nothing under the file's name before the end.
@@ -89,7 +92,7 @@ impl<W: Write> EncodedFile<W> {
     }
 
     /// Lets all bytes of the frames go to the sink, and returns the seek point of each that is not empty, in order. No frame may
-    /// follow.
+    /// follow. What begins within the first 506 bytes of a signed file is one frame with the first.
     ///
     /// # Errors
     /// [`Error`] when the sink fails.
@@ -112,7 +115,7 @@ impl<W: Write> EncodedFile<W> {
     }
 
     /// Ends the file with a table behind the frames, of at most 64 MiB, and returns the sink. Calls
-    /// [`end_frames`](Self::end_frames) if nobody has.
+    /// [`end_frames`](Self::end_frames) if nobody has. A signed file of fewer than 506 bytes gets no table: no tar is as short.
     ///
     /// # Errors
     /// As [`finish`](Self::finish), and when the table is too long.
@@ -168,8 +171,13 @@ impl<W: Write> EncodedFile<W> {
                 message.take()
             }
             Layer::Signed(message, signed) => {
-                if let Some((start, plain)) = signed.held.replace((start, frame.bytes.into())) {
-                    signed.chunks(&encoder, message, start, &plain)?;
+                match &mut signed.held {
+                    Some((_, first)) if signed.fresh && first.len() < SIGNED_FIRST => first.extend_from_slice(&frame.bytes),
+                    held => {
+                        if let Some((start, plain)) = held.replace((start, frame.bytes.into())) {
+                            signed.chunks(&encoder, message, start, &plain)?;
+                        }
+                    }
                 }
                 message.take()
             }
@@ -187,12 +195,14 @@ impl<W: Write> EncodedFile<W> {
                 self.points = message.end_frames()?;
                 message.take()
             }
+            Layer::Signed(_, signed) if self.plain < SIGNED_FIRST as u64 => {
+                let first = signed.held.iter().map(|_| SeekPoint { plain: 0, state: state::begin(Kind::Start) });
+                self.points = first.collect();
+                Vec::new()
+            }
             Layer::Signed(message, signed) => {
                 if let Some((start, plain)) = signed.held.take() {
                     signed.chunks(&encoder, message, start, &plain)?;
-                } else if signed.fresh {
-                    // The literal data must not begin with the table's chunk.
-                    signed.chunks(&encoder, message, 0, &[])?;
                 }
                 self.points = message.end_frames()?;
                 message.take()
@@ -234,6 +244,9 @@ impl<W: Write> EncodedFile<W> {
         }
         if !self.ended {
             self.end()?;
+        }
+        if matches!(self.form, Layer::Signed(..)) && self.plain < SIGNED_FIRST as u64 {
+            return self.close();
         }
         let encoder = self.encoder.clone();
         let form = if encoder.level.is_some() { Form::Blocks } else { Form::Direct };
