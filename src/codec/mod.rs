@@ -1,4 +1,4 @@
-//! Stored bytes to plain bytes: gzip, OpenPGP, or nothing to do; from the start, or from the middle.
+//! Stored bytes to plain bytes and back: gzip, OpenPGP, or nothing to do; from the start, or from the middle.
 //!
 //! A volume, a signature file or a manifest is stored as it is, deflated, or encrypted (and then deflated inside the encryption).
 //! All of these are made to be read from their start. [`Codec::decode`] does that, checks all that there is to check, and leaves
@@ -22,9 +22,17 @@
 //! | OpenPGP | any byte, or block border | the same, the cipher block before, what the packets have left; sealed |
 //! | other OpenPGP | any byte | "spooled" |
 //!
+//! The other way, [`Codec::encoder`] makes files of independent frames, which leave their seek points as they are written, and may
+//! carry a table that [`Codec::table`] finds from the file's end (see [`Encoder`]).
+//!
+//! ```text
+//! plain, 1 MiB ─► Encoder::frame (any thread) ─► Frame ─► EncodedFile: join, sign, encrypt ─► Write
+//! ```
+//!
 //! Invariants:
 //! - A [`Decoder`] gives its last byte only after CRC, MDC and a demanded signature were found right.
 //! - Reading from a point checks none of these: the caller checks the stored bytes against hashes of the first pass.
+//! - What is encrypted is always protected by an MDC. A file left unfinished is truncated to any reader, but for plain ones.
 //! - No key or passphrase is in an argument list, in the environment of a child, or on a disk; window bytes of an encrypted file
 //!   leave this room sealed only.
 //! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of session key packets, 64 KiB a
@@ -60,7 +68,8 @@
 //! # }
 //! ```
 //!
-//! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes (`volume` does), and writing.
+//! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes and what stands in a table
+//! (`volume` does), other ciphers than AES and ASCII armor in what is written.
 
 mod decoder;
 mod encode;
@@ -150,7 +159,7 @@ impl Default for Options {
     }
 }
 
-/// Decodes stored files. Cheap to clone: clones share passphrase and session keys. May be used from many threads at once.
+/// Decodes stored files, and encodes. Cheap to clone: clones share passphrase and session keys. May be used from many threads at once.
 #[derive(Clone)]
 pub struct Codec {
     keys: Arc<Keys>,

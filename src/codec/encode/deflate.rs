@@ -91,7 +91,8 @@ impl Repetitions {
         Self { places: vec![u32::MAX; 1 << HASH_BITS].into() }
     }
 
-    /// Returns how many bytes of the segment are in repetitions of seven bytes or more, which deflate writes as three.
+    /// Estimates how many bytes of the segment are in repetitions of seven bytes or more, which deflate writes as three. Looks at a
+    /// quarter of the bytes, but for what stood anywhere before.
     fn saved(&mut self, plain: &[u8], segment: Range<usize>) -> usize {
         let word = |at: usize| plain.get(at..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_le_bytes(*word));
         let mut saved: usize = 0;
@@ -104,19 +105,27 @@ impl Repetitions {
                 }
                 noted += 4;
             }
+            if at % (4 * LOOK) >= LOOK {
+                at = at.next_multiple_of(4 * LOOK);
+                continue;
+            }
             let Some(here) = word(at) else { break };
             let place = self.places[hash(here)] as usize;
             if place < at && at - place <= WINDOW && word(place) == Some(here) {
-                let length = plain[place..].iter().zip(&plain[at..segment.end]).take_while(|(a, b)| a == b).count();
+                let end = segment.end.min(at.next_multiple_of(LOOK).max(at + 1));
+                let length = plain[place..].iter().zip(&plain[at..end]).take_while(|(a, b)| a == b).count();
                 saved += length.saturating_sub(3);
                 at += length;
             } else {
                 at += 1;
             }
         }
-        saved
+        4 * saved
     }
 }
+
+/// So many bytes in a row are looked at, of four times as many.
+const LOOK: usize = 512;
 
 fn hash(word: u32) -> usize {
     (word.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize
@@ -153,7 +162,7 @@ pub fn flushed(plain: &[u8], level: u8) -> Result<Vec<u8>, Cause> {
     Ok(out)
 }
 
-/// Appends a whole deflate stream. libdeflate takes half the time of zlib-rs, and makes two percent less of it.
+/// Appends a whole deflate stream. libdeflate takes three quarters of the time of zlib-rs, and makes two percent less of it.
 fn deflate(plain: &[u8], level: u8, out: &mut Vec<u8>) -> Result<(), Cause> {
     let level = CompressionLvl::new(level.into()).map_err(|_| Cause::Other(format!("no compression level {level}")))?;
     let mut compressor = Compressor::new(level);
@@ -165,8 +174,8 @@ fn deflate(plain: &[u8], level: u8, out: &mut Vec<u8>) -> Result<(), Cause> {
 }
 
 /// Makes the stream that begins at `at` one that goes on at a byte's border, as a full flush does: its last block is the last one no
-/// more, and an empty stored block follows. Where blocks begin is known from inflating all of it, which takes a tenth of the time
-/// that deflating took, and shows at once that the stream is right.
+/// more, and an empty stored block follows. Where blocks begin is known from inflating all of it, which takes an eighth of the
+/// time that deflating took, and shows at once that the stream is right.
 fn go_on(out: &mut Vec<u8>, at: usize, plain: &[u8]) -> Result<(), Cause> {
     let wrong = || Cause::Other("what was deflated cannot be inflated".to_owned());
     let mut inflater = Inflater::new(Wrapping::Raw)?;

@@ -110,15 +110,4 @@ mod tests {
             prop_assert_eq!(code, &Sha1::digest(hashed)[..]);
         }
     }
-
-    /// Not a test: prints the speed.
-    #[test]
-    #[ignore = "measures"]
-    fn speed() {
-        let mut data = vec![1; 256 << 20];
-        let (mut encrypt, _) = Encrypt::begin(Aes::new(9, &[7; 32]).unwrap()).unwrap();
-        let start = std::time::Instant::now();
-        encrypt.update(&mut data);
-        println!("{:.0} MB/s", data.len() as f64 / 1e6 / start.elapsed().as_secs_f64());
-    }
 }

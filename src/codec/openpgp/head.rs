@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Most bytes that the packets with the session key may have in all: some 400 recipients with RSA-4096 keys.
 const KEYS_LIMIT: usize = 256 << 10;
 
+/// A packet that holds the session key: tag and body.
+pub type KeyPacket = (u8, Vec<u8>);
+
 /// The packets that hold the session key, and where the encrypted bytes begin.
 #[derive(Clone)]
 pub struct Head {
@@ -57,8 +60,8 @@ impl Head {
         Err(Cause::Truncated)
     }
 
-    /// Takes what a writer has made: packets with the session key by tag and body, and the prefix.
-    pub fn of_new(packets: &[(u8, Vec<u8>)], prefix: [u8; PREFIX]) -> Self {
+    /// Takes what a writer has made: packets with the session key, and the prefix.
+    pub fn of_new(packets: &[KeyPacket], prefix: [u8; PREFIX]) -> Self {
         let mut keys = Vec::new();
         packets.iter().for_each(|(tag, body)| write_key_packet(*tag, body, &mut keys));
         Self { keys, prefix, start: (0, Extent::NONE) }

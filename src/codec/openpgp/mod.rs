@@ -26,7 +26,7 @@ mod unlock;
 mod writer;
 
 pub(super) use aes::{Aes, BLOCK};
-pub(super) use head::Head;
+pub(super) use head::{Head, KeyPacket};
 pub(super) use packets::{tag, write_chunks, write_last_chunk};
 pub(super) use recipients::{Recipient, SigningKey};
 pub(super) use signature::{Signer, parse_certs};

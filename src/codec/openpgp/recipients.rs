@@ -1,5 +1,6 @@
 //! Whose keys a message is made for, and by whom it is signed: chosen among the keys of a certificate as gpg chooses.
 
+use super::head::KeyPacket;
 use super::packets::tag;
 use super::{POLICY, parse_certs};
 use crate::codec::Cause;
@@ -42,8 +43,8 @@ impl Recipient {
         [9, 8, 7].into_iter().find(known).unwrap_or(9)
     }
 
-    /// Makes the packet (tag and body) that holds the session key for this one.
-    pub fn packet(&self, session: &Session) -> Result<(u8, Vec<u8>), Cause> {
+    /// Makes the packet that holds the session key for this one.
+    pub fn packet(&self, session: &Session) -> Result<KeyPacket, Cause> {
         let make = || {
             let mut packet = PKESK3::for_recipient(SymmetricAlgorithm::from(session.algorithm), &session.key, &self.key)?;
             if self.hidden {

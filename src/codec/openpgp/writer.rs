@@ -16,7 +16,7 @@
 use super::aes::{Aes, BLOCK};
 use super::cfb::PREFIX;
 use super::encrypt::Encrypt;
-use super::head::Head;
+use super::head::{Head, KeyPacket};
 use super::packets::{Extent, tag, write_chunks, write_last_chunk, write_rest};
 use super::seal::Seal;
 use crate::codec::keys::Session;
@@ -48,8 +48,8 @@ struct Mark {
 
 /// What stands around the frames.
 pub struct Layout {
-    /// The packets with the session key, by tag and body.
-    pub keys: Vec<(u8, Vec<u8>)>,
+    /// The packets with the session key.
+    pub keys: Vec<KeyPacket>,
     /// Inner bytes before the first frame.
     pub lead: Vec<u8>,
     /// Whether frames are deflated.

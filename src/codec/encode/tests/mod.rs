@@ -2,7 +2,6 @@
 
 mod gpg_options;
 mod kinds;
-mod speed;
 mod table;
 
 use crate::codec::testing::{GpgHome, Memory, decode, file, fixed, text};
