@@ -175,6 +175,7 @@ fn keep(
         .collect();
     let journaled = match options.journal.as_deref().and_then(Journal::read) {
         Some(journaled) if journaled.session == session => {
+            unpack_signatures(target, &names)?;
             let length =
                 std::fs::metadata(target.archive.path().join(names.part(Content::Signatures))).map_or(0, |data| data.len());
             let same =
@@ -198,6 +199,21 @@ fn keep(
     let journaled = Journaled { session, volumes: journaled.volumes[..count].to_vec() };
     let text = Manifest::new(manifest.hostname, manifest.local_directory, volumes.clone()).print();
     Ok(Some(Kept { volumes, journaled, manifest: text }))
+}
+
+/// Brings back the checkpoint of the signature file, if the session has got so far that there is only the file itself.
+fn unpack_signatures(target: &Target, names: &Names) -> Result<(), Error> {
+    let [part, local] = [names.part(Content::Signatures), names.local(Content::Signatures)];
+    let listing = target.archive.list()?;
+    let Some(listed) = listing.iter().find(|listed| listed.name == local) else { return Ok(()) };
+    if listing.iter().any(|listed| listed.name == part) {
+        return Ok(());
+    }
+    let file = Arc::new(target.archive.file(listed));
+    let mut decoder = target.codec.decode(file, Encoding::Gzip)?;
+    let mut writer = target.archive.create(&part)?;
+    std::io::copy(&mut decoder, &mut writer).map_err(|cause| Error::archive("write", target.archive.path(), cause))?;
+    Ok(writer.finish().map(|_| ())?)
 }
 
 /// Tells whether a file of the source is the one that was found then.
@@ -238,6 +254,12 @@ pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Re
     listing
         .sort_by_key(|listed| StoredName::parse(&listed.name, &options.prefixes).map(|name| name.content != Content::Signatures));
     listing.iter().try_for_each(|listed| target.storage.delete(&listed.name))?;
+    // What was being written has another name so far.
+    let names = Names::new(session, options);
+    let next = listing.len() as u32 + 1;
+    for content in (1..=next).map(Content::Volume).chain([Content::Signatures, Content::Manifest]) {
+        target.storage.delete(&names.stored(content))?;
+    }
     let local = target.archive.list()?;
     Ok(local.iter().filter(is_ours).try_for_each(|listed| target.archive.delete(&listed.name))?)
 }

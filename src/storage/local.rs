@@ -84,6 +84,8 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &str) -> Result<(), Error> {
         let path = self.directory.join(name);
+        // What a killed writer has left of it is of no use either.
+        let _ = std::fs::remove_file(self.unfinished(name));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(failed("delete", &path)),
