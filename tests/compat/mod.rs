@@ -5,6 +5,7 @@
 
 mod long_paths;
 mod spellings;
+mod written;
 
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Truth, Version, assert_same};
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ struct Written {
 }
 
 /// Plays a history and lets duplicity save it step by step.
-fn write(seed: u64, encoding: Encoding, writers: Writers) -> Written {
+fn write(seed: u64, encoding: Encoding, writers: &[(bool, Version)]) -> Written {
     let env = encoding.env();
     let mut history = History::new(seed, Flavour::Rich);
     let mut before = None;

@@ -14,6 +14,8 @@ pub enum Version {
     Old,
     /// 3.2.1, as on PyPI.
     New,
+    /// Not the original: the program under test, which takes the same command lines.
+    Ours,
 }
 
 impl Version {
@@ -25,6 +27,7 @@ impl Version {
                 let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/duplicity-3.2.1/bin/duplicity");
                 ("DUPFS_DUPLICITY_3_2", place, "duplicity 3.2.1")
             }
+            Self::Ours => return PathBuf::from(env!("CARGO_BIN_EXE_dupfs")),
         };
         let program = std::env::var_os(variable).map_or(place, PathBuf::from);
         let version = Command::new(&program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
@@ -39,7 +42,7 @@ impl Version {
 
     /// Returns the program, looked for once in a run.
     pub fn checked(self) -> &'static Path {
-        static PROGRAMS: [std::sync::OnceLock<PathBuf>; 2] = [const { std::sync::OnceLock::new() }; 2];
+        static PROGRAMS: [std::sync::OnceLock<PathBuf>; 3] = [const { std::sync::OnceLock::new() }; 3];
         PROGRAMS[self as usize].get_or_init(|| self.program())
     }
 }
