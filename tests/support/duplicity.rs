@@ -73,8 +73,8 @@ impl Encoding {
         if self.needs_keys() { Env::new().with_keys() } else { Env::new() }
     }
 
-    /// Returns what duplicity is given to write this.
-    fn writing(self) -> Vec<&'static str> {
+    /// Returns what a writer, duplicity or `dupfs`, is given.
+    pub fn writing(self) -> Vec<&'static str> {
         match self {
             Self::Plain => vec!["--no-encryption", "--no-compression"],
             Self::Gzip => vec!["--no-encryption"],

@@ -86,6 +86,29 @@ impl Env {
         std::fs::create_dir(self.cache()).unwrap();
     }
 
+    /// Runs one of the programs with these words, its own collection last: `store-` and the version. It works in the world's root, where
+    /// the source tree is `source`.
+    pub fn type_in(&self, version: super::Version, words: &[&str]) -> super::Outcome {
+        super::Outcome::of(self.command(version.checked()).args(words).arg(self.url_of(version)))
+    }
+
+    /// Returns the URL of a program's own collection.
+    pub fn url_of(&self, version: super::Version) -> String {
+        format!("file://{}", self.store_of(version).display())
+    }
+
+    /// Returns the directory of a program's own collection, which the program makes.
+    pub fn store_of(&self, version: super::Version) -> PathBuf {
+        self.root().join(format!("store-{version:?}"))
+    }
+
+    /// Returns the archive directory of a program's own collection.
+    pub fn archive_of(&self, version: super::Version) -> PathBuf {
+        use md5::{Digest, Md5};
+        let name: String = Md5::digest(self.url_of(version)).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.cache().join("duplicity").join(name)
+    }
+
     /// Prepares a program that sees this world alone.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);

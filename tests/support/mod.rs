@@ -19,6 +19,7 @@ mod history;
 mod keys;
 mod mounted;
 mod random;
+mod terminal;
 mod tree;
 mod truth;
 mod user;

@@ -1,0 +1,264 @@
+//! Who can read a backup: kinds of encryption, what `--gpg-options` do to the packets, and who is asked for which passphrase.
+
+use crate::support::{Env, Keys, Node, Outcome, PASSPHRASE, Tree, Version};
+use Version::{New, Old, Ours};
+use std::path::PathBuf;
+use std::process::Command;
+
+const TIME: i64 = 1_785_585_600;
+
+/// Makes a world with a source of one file, and keys.
+fn world() -> Env {
+    let env = Env::new().with_keys();
+    Tree::new(5).with("text", Node::file("text\n".repeat(1000), 8)).write(None, &env.source());
+    env
+}
+
+/// Prepares `full` or `incremental` to be run with variables.
+fn command(env: &Env, version: Version, variables: &[(&str, &str)], words: &[&str]) -> Command {
+    let mut command = env.command(version.checked());
+    command.args(words).args(["--no-print-statistics", "source", &env.url_of(version)]).envs(variables.iter().copied());
+    command
+}
+
+fn count(env: &Env) -> usize {
+    std::fs::read_dir(env.store_of(Ours)).map_or(0, Iterator::count)
+}
+
+fn volume(env: &Env) -> PathBuf {
+    env.store_of(Ours).join("duplicity-full.20260801T120000Z.vol1.difftar.gpg")
+}
+
+/// Returns what gpg says of the packets of the volume.
+fn packets(env: &Env, passphrase: &str) -> String {
+    let mut gpg = env.command("gpg");
+    gpg.args(["--batch", "--pinentry-mode=loopback", "--passphrase", passphrase, "--list-packets", "-v"]).arg(volume(env));
+    let Outcome { stdout, stderr, .. } = Outcome::of(&mut gpg);
+    format!("{stdout}\n{stderr}")
+}
+
+/// Every option that is honoured shows in the packets.
+#[test]
+fn gpg_options_show_in_the_packets() {
+    let env = world();
+    let (rsa, curve) = (&Keys::get().rsa[24..], &Keys::get().curve);
+    let to_rsa = ["--encrypt-key", rsa];
+    let signed = ["--encrypt-key", rsa, "--sign-key", rsa];
+    let also_curve = format!("--encrypt-to {curve}");
+    let also_hidden = format!("--hidden-encrypt-to {curve}");
+    for (options, gpg_options, there, absent) in [
+        (
+            &[][..],
+            "",
+            &["version 4, cipher 9", "s2k 3, hash 2", "count 65011712 (255)", "compressed packet: algo=1"][..],
+            &[][..],
+        ),
+        (&[], "--cipher-algo AES192", &["version 4, cipher 8"], &[]),
+        (&[], "--s2k-cipher-algo=AES", &["version 4, cipher 7"], &[]),
+        (&[], "--personal-cipher-preferences AES192", &["version 4, cipher 8"], &[]),
+        (&[], "--s2k-digest-algo SHA512", &["s2k 3, hash 10"], &[]),
+        (&[], "--s2k-mode 1", &["s2k 1, hash 2"], &["count"]),
+        (&[], "--s2k-count 65536", &["count 65536 (96)"], &[]),
+        (&[], "--compress-algo none", &["encrypted data packet", "literal data packet"], &["compressed packet"]),
+        (&[], "-z 0", &["literal data packet"], &["compressed packet"]),
+        (&[], "--compress-level=9 --quiet --no-tty", &["compressed packet: algo=1"], &[]),
+        (&to_rsa, "", &["pubkey enc packet: version 3, algo 1, keyid"], &["keyid 0000000000000000", "symkey"]),
+        (&to_rsa, "--throw-keyids", &["keyid 0000000000000000"], &[]),
+        (&["--hidden-encrypt-key", rsa], "", &["keyid 0000000000000000"], &[]),
+        (&to_rsa, &also_curve, &["algo 1, keyid", "algo 18, keyid"], &["keyid 0000000000000000"]),
+        (&to_rsa, &also_hidden, &["algo 1, keyid", "algo 18, keyid 0000000000000000"], &[]),
+        (&signed, "", &["onepass_sig packet", ", digest 10,"], &[]),
+        (&signed, "--digest-algo SHA256", &[", digest 8,"], &[]),
+        (&signed, "--personal-digest-preferences=SHA384", &[", digest 9,"], &[]),
+    ] {
+        let time = TIME.to_string();
+        let words = [&["full", "--current-time", &time, "--gpg-options", gpg_options], options].concat();
+        let variables = [("PASSPHRASE", if options.is_empty() { PASSPHRASE } else { "" }), ("SIGN_PASSPHRASE", "")];
+        Outcome::of(&mut command(&env, Ours, &variables, &words)).success();
+        let packets = packets(&env, PASSPHRASE);
+        for text in there {
+            assert!(packets.contains(text), "{options:?} {gpg_options}: no '{text}' in {packets}");
+        }
+        for text in absent {
+            assert!(!packets.contains(text), "{options:?} {gpg_options}: '{text}' in {packets}");
+        }
+        std::fs::remove_dir_all(env.store_of(Ours)).unwrap();
+        env.clear_caches();
+    }
+}
+
+/// Both originals restore each kind, and check who signed it.
+#[test]
+fn kinds_of_encryption_are_read_by_the_originals() {
+    let env = world();
+    let Keys { rsa, curve, .. } = Keys::get();
+    let by_both = [("PASSPHRASE", PASSPHRASE), ("SIGN_PASSPHRASE", PASSPHRASE)];
+    for (variables, writing, reading, notice) in [
+        (&by_both[..1], &[][..], &[][..], None),
+        (&by_both, &["--sign-key", curve], &["--sign-key", curve], None),
+        // The original wants both passphrases to be equal, unless the key has none.
+        (&[("PASSPHRASE", PASSPHRASE), ("SIGN_PASSPHRASE", "")], &["--sign-key", rsa], &["--sign-key", rsa], None),
+        (
+            &by_both[..1],
+            &["--encrypt-sign-key", curve],
+            &["--encrypt-sign-key", curve],
+            Some("Reuse configured PASSPHRASE as SIGN_PASSPHRASE\n"),
+        ),
+        (
+            &by_both[1..],
+            &["--encrypt-sign-key", curve],
+            &["--encrypt-sign-key", curve],
+            Some("Reuse configured SIGN_PASSPHRASE as PASSPHRASE\n"),
+        ),
+        (
+            &by_both,
+            &["--hidden-encrypt-key", curve, "--encrypt-key", rsa, "--sign-key", rsa, "--use-agent"],
+            &["--sign-key", rsa],
+            None,
+        ),
+    ] {
+        for (seconds, action) in [(0, "full"), (10, "incremental")] {
+            let time = (TIME + seconds).to_string();
+            let words = [&[action, "--current-time", &time], writing].concat();
+            let said = Outcome::of(&mut command(&env, Ours, variables, &words)).success().stdout;
+            assert_eq!(said.contains("Reuse configured"), notice.is_some(), "{said}");
+            assert!(said.contains(notice.unwrap_or_default()), "{said}");
+        }
+        for version in [Old, New] {
+            let target = env.fresh("target");
+            let mut restore = env.command(version.checked());
+            restore.args(["restore", &env.url_of(Ours)]).arg(&target).args(reading).envs(by_both);
+            Outcome::of(&mut restore).success();
+            assert_eq!(std::fs::read(target.join("text")).unwrap().len(), 5000, "{writing:?}");
+            std::fs::remove_dir_all(target).unwrap();
+            env.clear_caches();
+        }
+        std::fs::remove_dir_all(env.store_of(Ours)).unwrap();
+    }
+}
+
+/// Keys and passphrases that do not serve: told before anything is stored.
+#[test]
+fn keys_that_do_not_serve() {
+    let env = world();
+    let Keys { rsa, curve, .. } = Keys::get();
+    let none: &[(&str, &str)] = &[];
+    for (variables, options, code, said) in [
+        (none, &[][..], 30, "set PASSPHRASE"),
+        (&[("PASSPHRASE", "")], &[], 31, "PASSPHRASE is set to nothing"),
+        (none, &["--encrypt-key", "0123456789ABCDEF"], 31, "'0123456789ABCDEF' cannot be used: gpg has no such public key"),
+        (none, &["--encrypt-key", rsa, "--hidden-encrypt-key", "nobody@nowhere"], 31, "nobody@nowhere"),
+        (none, &["--encrypt-key", rsa, "--sign-key", "DEADBEEF"], 31, "DEADBEEF"),
+        (&[("SIGN_PASSPHRASE", "wrong")], &["--encrypt-key", rsa, "--sign-key", curve], 31, "SIGN_PASSPHRASE"),
+        (none, &["--encrypt-key", rsa, "--sign-key", curve], 31, "cannot sign"),
+        (&[("PASSPHRASE", "x")], &["--gpg-options", "--cipher-algo TWOFISH"], 2, "TWOFISH"),
+    ] {
+        let words = [&["full"], options].concat();
+        let mut command = command(&env, Ours, variables, &words);
+        // Nobody is there to be asked, on whatever terminal the tests run.
+        let mut alone = env.command("setsid");
+        alone.arg("--wait").arg(command.get_program()).args(command.get_args()).envs(variables.iter().copied());
+        Outcome::of(&mut alone).failure(code, &[said]);
+        assert_eq!(count(&env), 0, "{options:?}");
+        let _ = env.command("gpgconf").args(["--kill", "all"]).output();
+        command.env_clear();
+    }
+    // A key of which only the public half is here.
+    let public = env.fresh("p");
+    std::fs::create_dir(&public).unwrap();
+    for file in ["pubring.kbx", "trustdb.gpg"] {
+        std::fs::copy(env.gnupg().join(file), public.join(file)).unwrap();
+    }
+    let variables = [("GNUPGHOME", public.to_str().unwrap()), ("SIGN_PASSPHRASE", "")];
+    let signed = ["full", "--encrypt-key", rsa, "--sign-key", rsa];
+    Outcome::of(&mut command(&env, Ours, &variables, &signed)).failure(31, &["no secret key"]);
+    assert_eq!(count(&env), 0);
+    Outcome::of(&mut command(&env, Ours, &variables, &["full", "--encrypt-key", rsa])).success();
+    Outcome::of(&mut command(&env, Ours, &variables, &["incremental", "--encrypt-key", rsa])).success();
+    let _ = env.command("gpgconf").env("GNUPGHOME", &public).args(["--kill", "all"]).output();
+}
+
+/// An increment with another passphrase than the chain's would be a chain with two: nothing is written.
+#[test]
+fn a_wrong_passphrase_is_noticed_first() {
+    let env = world();
+    let run = |passphrase: &str, words: &[&str]| Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", passphrase)], words));
+    run(PASSPHRASE, &["full"]).success();
+    let stored = count(&env);
+    for words in [&["incremental"][..], &["backup"], &["incremental", "--no-check-remote"], &["incremental", "--dry-run"]] {
+        run("wrong", words).failure(31, &["wrong passphrase"]);
+        assert_eq!(count(&env), stored, "{words:?}");
+    }
+    std::fs::remove_dir_all(env.archive_of(Ours)).unwrap();
+    run("wrong", &["incremental"]).failure(31, &["wrong passphrase"]);
+    assert_eq!(count(&env), stored);
+    run(PASSPHRASE, &["incremental"]).success();
+    run("another", &["full"]).success();
+}
+
+/// A lost archive directory is filled again with the secret keys of a file, which gpg knows nothing of.
+#[test]
+fn secret_keys_from_a_file() {
+    let env = world();
+    let curve = &Keys::get().curve;
+    fn to_curve<'a>(words: &[&'a str]) -> Vec<&'a str> {
+        [words, &["--encrypt-key", &Keys::get().curve]].concat()
+    }
+    Outcome::of(&mut command(&env, Ours, &[], &to_curve(&["full"]))).success();
+    let mut export = env.command("gpg");
+    export.args(["--batch", "--pinentry-mode=loopback", "--passphrase", PASSPHRASE, "--export-secret-keys", curve]);
+    let secret = env.root().join("secret.gpg");
+    std::fs::write(&secret, export.output().unwrap().stdout).unwrap();
+    std::fs::remove_dir_all(env.gnupg().join("private-keys-v1.d")).unwrap();
+    let _ = env.command("gpgconf").args(["--kill", "all"]).output();
+    std::fs::remove_dir_all(env.archive_of(Ours)).unwrap();
+    let with_file = to_curve(&["incremental", "--encrypt-secret-keyring", secret.to_str().unwrap()]);
+    Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", "")], &to_curve(&["incremental"]))).failure(31, &["no secret key"]);
+    let said = Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &with_file)).success().stdout;
+    assert!(said.contains("Copying duplicity-full-signatures."), "{said}");
+}
+
+const ASK: &str = "GnuPG passphrase for decryption: ";
+const AGAIN: &str = "Retype passphrase for decryption to confirm: ";
+const SIGNER: &str = "GnuPG passphrase for signing key: ";
+
+/// What is asked on a terminal, in which order, is what 0.8.22 asks; stdin may be anything.
+#[test]
+fn prompts_are_those_of_the_original() {
+    let env = world();
+    let Keys { rsa, curve, .. } = Keys::get();
+    let both = ["--encrypt-key", rsa, "--sign-key", curve];
+    let mut seconds = 0;
+    for (words, answers) in [
+        (&["full"][..], &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)][..]),
+        (&["incremental"], &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)]),
+        (&["full"], &[(ASK, "one"), (AGAIN, "two"), (ASK, ""), (AGAIN, ""), (ASK, "three"), (AGAIN, "three")]),
+        (&[&["full"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
+        (&[&["incremental"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
+        (&["full", "--encrypt-key", rsa], &[]),
+        (&["full", "--no-encryption"], &[]),
+    ] {
+        seconds += 10;
+        let time = (TIME + seconds).to_string();
+        let prompts = |version: Version| {
+            let program = command(&env, version, &[], &[words, &["--current-time", &time]].concat());
+            let mut shell = env.command("sh");
+            shell.args(["-c", "exec \"$@\" </dev/null", "sh"]).arg(program.get_program()).args(program.get_args());
+            let outcome = env.converse(answers, &shell).success();
+            assert!(!outcome.stdout.contains("never asked"), "{version:?} {words:?}: {outcome}");
+            outcome.stdout.matches("passphrase for").count()
+        };
+        assert_eq!(prompts(Ours), answers.len(), "{words:?}");
+        assert_eq!(prompts(Old), answers.len(), "{words:?}");
+        let _ = env.command("gpgconf").args(["--kill", "all"]).output();
+    }
+    // Without a terminal a line of stdin is the answer.
+    let program = command(&env, Ours, &[], &["full", "--current-time", &(TIME + 100).to_string()]);
+    let mut alone = env.command("setsid");
+    alone
+        .args(["--wait", "sh", "-c", "printf 'abc\\nabc\\n' | \"$@\"", "sh"])
+        .arg(program.get_program())
+        .args(program.get_args());
+    let said = Outcome::of(&mut alone).success().stderr;
+    assert!(said.contains(ASK) && said.contains(AGAIN), "{said}");
+}
