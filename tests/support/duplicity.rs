@@ -74,7 +74,7 @@ impl Encoding {
     }
 
     /// Returns what duplicity is given to write this.
-    fn writing(self) -> Vec<&'static str> {
+    pub fn writing(self) -> Vec<&'static str> {
         match self {
             Self::Plain => vec!["--no-encryption", "--no-compression"],
             Self::Gzip => vec!["--no-encryption"],
