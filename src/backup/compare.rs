@@ -21,8 +21,8 @@ pub enum Change {
     Suspect(Found, Box<Saved>),
     /// A file that was a file before: a delta.
     Changed(Found, Box<Saved>),
-    /// Stored whole: it was not there, or was something else (then here), or is no file.
-    New(Found, Option<Box<Saved>>),
+    /// Stored whole: it was not there, or was something else, or is no file.
+    New(Found),
     /// It is there no more.
     Gone(Box<Saved>),
     /// A socket, which the format cannot hold.
@@ -35,7 +35,7 @@ impl Change {
     /// Returns the path that it is about.
     pub fn path(&self) -> &EntryPath {
         match self {
-            Self::Same(found, _) | Self::Suspect(found, _) | Self::Changed(found, _) | Self::New(found, _) => &found.path,
+            Self::Same(found, _) | Self::Suspect(found, _) | Self::Changed(found, _) | Self::New(found) => &found.path,
             Self::Gone(saved) => &saved.path,
             Self::Socket(path) => path,
             Self::Failed(failure) => &failure.path,
@@ -107,13 +107,13 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
     }
 
     fn judge(&self, found: Found, saved: Option<Saved>) -> Change {
-        let Some(saved) = saved.map(Box::new) else { return Change::New(found, None) };
+        let Some(saved) = saved.map(Box::new) else { return Change::New(found) };
         let both_files = found.entry.kind == EntryKind::File && saved.entry.kind == EntryKind::File;
         match is_same(&found.entry, &saved.entry, self.accounts) {
             true if both_files && saved.stat.is_some_and(|stat| stat != SourceStat::of(&found)) => Change::Suspect(found, saved),
             true => Change::Same(found, Some(saved.version).filter(|_| both_files && saved.stat.is_none())),
             false if both_files => Change::Changed(found, saved),
-            false => Change::New(found, Some(saved)),
+            false => Change::New(found),
         }
     }
 }

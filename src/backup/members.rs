@@ -201,7 +201,7 @@ impl<'a> MemberWriter<'a> {
                 Ok(())
             }
             Change::Gone(saved) => self.deleted(&saved),
-            Change::New(found, saved) => self.whole(&found, saved.as_deref()),
+            Change::New(found) => self.whole(&found),
             Change::Changed(found, saved) => {
                 let basis = self.basis(&found, &saved)?;
                 self.delta(&found, basis)
@@ -290,13 +290,10 @@ impl<'a> MemberWriter<'a> {
         self.sign(&saved.path, SignatureKind::Deleted, None, None)
     }
 
-    fn whole(&mut self, found: &Found, saved: Option<&Saved>) -> Result<(), Error> {
-        let was_file = saved.is_some_and(|saved| saved.entry.kind == EntryKind::File);
+    fn whole(&mut self, found: &Found) -> Result<(), Error> {
         if found.entry.kind != EntryKind::File {
             self.written.statistics.add_new(found);
-            if was_file {
-                self.list(FileChange::Deleted, &found.path)?;
-            }
+            // A file that has become something else is listed nowhere.
             if self.is_stored(&found.path) {
                 return Ok(());
             }
@@ -336,7 +333,7 @@ impl<'a> MemberWriter<'a> {
             return self.list(FileChange::Changed, &found.path);
         }
         // Without a signature, or with one that is too large to be held in memory, it is stored whole.
-        let Some((mut basis, length)) = basis else { return self.whole(found, None) };
+        let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
         self.monitor.message(Level::Info, &format!("M {}", found.path));

@@ -302,7 +302,7 @@ pub fn dry_run(
                 monitor.message(Level::Warning, &text);
                 continue;
             }
-            Change::New(found, _) => {
+            Change::New(found) => {
                 statistics.add_new(found);
                 format!("A {}", found.path)
             }
