@@ -6,6 +6,7 @@
 mod bytes;
 mod long_paths;
 mod spellings;
+mod written;
 
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Truth, Version, assert_same};
 use std::collections::BTreeMap;
