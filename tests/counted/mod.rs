@@ -27,7 +27,7 @@ struct Run {
 impl Run {
     /// Opens the world's collection with the catalog in `cache`.
     fn new(env: &Env, cache: &Path) -> Self {
-        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(&env.store()))));
+        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(env.store()))));
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
         let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
         let codec = Arc::new(Codec::new(Options { passphrase, gpg_options, ..Options::default() }));
