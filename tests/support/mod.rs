@@ -22,6 +22,7 @@ mod random;
 mod tree;
 mod truth;
 mod user;
+mod writer;
 
 pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
@@ -34,3 +35,4 @@ pub use random::Random;
 pub use tree::{Kind, Node, Tree};
 pub use truth::{Content, Path, Truth, assert_same};
 pub use user::NOBODY;
+pub use writer::Writer;
