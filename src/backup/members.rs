@@ -193,7 +193,7 @@ impl<'a> MemberWriter<'a> {
             Change::Same(_, None) => Ok(()),
             Change::Same(found, Some(version)) => self.touch(version, &found),
             Change::Socket(path) => {
-                self.monitor.message(Level::Info, &format!("Skipping socket {path}"));
+                self.monitor.message(Level::Info, &self.options.socket(&path));
                 Ok(())
             }
             Change::Failed(failure) => {
@@ -248,15 +248,14 @@ impl<'a> MemberWriter<'a> {
             return;
         }
         self.written.statistics.errors += 1;
-        self.monitor
-            .message(Level::Warning, &format!("Error accessing possibly locked file {}: {}", failure.path, failure.cause));
+        self.monitor.message(Level::Warning, &self.options.unreadable(&failure.path, &failure.cause));
     }
 
     fn report_unreadable(&mut self, found: &Found, cause: &io::Error) {
         if cause.kind() != io::ErrorKind::NotFound {
             self.written.statistics.errors += 1;
         }
-        self.monitor.message(Level::Warning, &format!("Error accessing possibly locked file {}: {cause}", found.path));
+        self.monitor.message(Level::Warning, &self.options.unreadable(&found.path, cause));
     }
 
     /// Tells whether an interrupted session has stored all of a path already.
@@ -381,7 +380,7 @@ impl<'a> MemberWriter<'a> {
             Trouble::Other(error) => error,
         })?;
         if reader.has_changed() {
-            self.monitor.message(Level::Warning, &format!("{} changed while it was read; what was read is stored", found.path));
+            self.monitor.message(Level::Warning, &self.options.changed(&found.path));
         }
         let (signature, length) = signature.finish().map_err(Error::temporary)?;
         self.read += found.size;

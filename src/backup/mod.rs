@@ -57,7 +57,9 @@ use crate::monitor::{Level, Monitor};
 use crate::source::{Selection, SourceTree, Walk};
 use crate::storage::{self, Storage};
 use crate::volume;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +102,30 @@ impl BackupOptions {
     /// Returns the size of frames: small enough that volumes keep to their size.
     fn frame_size(&self) -> usize {
         (self.volume_size / 8).clamp(128 << 10, 1 << 20) as usize
+    }
+
+    /// Returns a path as the user would type it, for messages.
+    fn full_path(&self, path: &EntryPath) -> String {
+        let mut full = PathBuf::from(OsStr::from_bytes(self.source.as_deref().unwrap_or_default()));
+        if !path.is_root() {
+            full.push(OsStr::from_bytes(path.as_bytes()));
+        }
+        full.display().to_string()
+    }
+
+    /// Says that something cannot be read, in duplicity's words.
+    fn unreadable(&self, path: &EntryPath, cause: &io::Error) -> String {
+        format!("Error accessing possibly locked file {}: {cause}", self.full_path(path))
+    }
+
+    /// Says that a file has changed under the reader.
+    fn changed(&self, path: &EntryPath) -> String {
+        format!("{} changed while it was read; what was read is stored", self.full_path(path))
+    }
+
+    /// Says that a socket cannot be stored, in duplicity's words.
+    fn socket(&self, path: &EntryPath) -> String {
+        format!("Skipping socket {}", self.full_path(path))
     }
 }
 
@@ -301,11 +327,10 @@ pub fn dry_run(
         statistics.meet(&change);
         let line = match &change {
             Change::Same(..) | Change::Suspect(..) => continue,
-            Change::Socket(path) => format!("Skipping socket {path}"),
+            Change::Socket(path) => options.socket(path),
             Change::Failed(failure) => {
                 statistics.errors += u64::from(!failure.is_gone());
-                let text = format!("Error accessing possibly locked file {}: {}", failure.path, failure.cause);
-                monitor.message(Level::Warning, &text);
+                monitor.message(Level::Warning, &options.unreadable(&failure.path, &failure.cause));
                 continue;
             }
             Change::New(found) => {

@@ -171,7 +171,6 @@ impl<'a> SetWriter<'a> {
         if self.volume.is_none() {
             self.number += 1;
             let name = self.names.stored(Content::Volume(self.number));
-            self.monitor.message(Level::Info, &format!("Writing {name}"));
             let writer = match self.options.skip_volume {
                 Some(number) if number == self.number => Box::new(Nowhere(0)) as Box<dyn StoredWriter>,
                 _ => self.target.storage.create(&name)?,
@@ -189,7 +188,8 @@ impl<'a> SetWriter<'a> {
         let WrittenVolume { described, listed, in_delta } = volume.finish()?;
         self.stored_size += listed.size;
         self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
-        self.monitor.message(Level::Info, &format!("Processed volume {}", self.number));
+        let name = self.names.stored(Content::Volume(self.number));
+        self.monitor.message(Level::Info, &format!("Writing {name}\nProcessed volume {}", self.number));
         Ok(())
     }
 

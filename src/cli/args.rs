@@ -5,6 +5,7 @@
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Shows every backup that duplicity ever made as a folder, restores from it, and makes new ones
@@ -434,8 +435,13 @@ pub fn parse(arguments: Vec<std::ffi::OsString>) -> Cli {
     }
 }
 
+/// Returns all commands; the help of each ends with the exit codes.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| command.after_help(super::exit::HELP))
+}
+
 fn parse_once(arguments: Vec<OsString>) -> Cli {
-    let matches = Cli::command().get_matches_from(arguments);
+    let matches = command().get_matches_from(arguments);
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     cli.common.writing.selection = selection(&matches);
     cli
@@ -472,7 +478,45 @@ fn prepare(arguments: Vec<std::ffi::OsString>, is_mount: bool) -> Vec<std::ffi::
             _ => prepared.push(argument),
         }
     }
-    prepared
+    command_first(prepared)
+}
+
+/// Moves the command word to the front, so that of options before it and behind it none is lost, and their order stays.
+///
+/// clap keeps of an option that may be given several times only what stands on one side.
+fn command_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut place = 1;
+    while let Some(argument) = arguments.get(place).filter(|argument| argument.as_bytes().starts_with(b"-")) {
+        match takes_next(&argument.to_string_lossy()) {
+            Some(next) => place += 1 + usize::from(next),
+            None => return arguments,
+        }
+    }
+    if let Some(word) = (place < arguments.len()).then(|| arguments.remove(place)) {
+        arguments.insert(1, word);
+    }
+    arguments
+}
+
+/// Tells whether an option has its value in the next argument; `None` if it is not one that every command takes.
+fn takes_next(argument: &str) -> Option<bool> {
+    let common = Cli::command();
+    let has_value = |option: &clap::Arg| {
+        option.get_action().takes_values() && option.get_num_args().is_none_or(|number| number.max_values() > 0)
+    };
+    let Some(long) = argument.strip_prefix("--") else {
+        let (letter, rest) = argument.strip_prefix('-').and_then(|short| Some((short.chars().next()?, short.get(1..)?)))?;
+        let option = common.get_arguments().find(|option| option.get_short() == Some(letter))?;
+        return Some(has_value(option) && rest.is_empty());
+    };
+    let (typed, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+    let names = |option: &clap::Arg| {
+        let aliases = option.get_all_aliases().unwrap_or_default();
+        aliases.into_iter().chain(option.get_long()).map(String::from).collect::<Vec<_>>()
+    };
+    let found = |is: &dyn Fn(&str) -> bool| common.get_arguments().find(|option| names(option).iter().any(|name| is(name)));
+    let option = found(&|name| name == typed).or_else(|| found(&|name| name.starts_with(typed)))?;
+    Some(has_value(option) && value.is_none())
 }
 
 /// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.
@@ -559,9 +603,28 @@ mod tests {
     }
 
     #[test]
+    fn selection_options_keep_their_order_around_the_command_word() {
+        for (typed, expected) in [
+            ("dupfs --include a full --exclude b s u", "include a, exclude b"),
+            (
+                "dupfs --exclude=a -v5 --no-encryption --gpg-options --x -t 3D incr --include b --exclude c s u",
+                "exclude a, include b, exclude c",
+            ),
+            ("dupfs --exclude-dev --excl-file x bac s u", "exclude_device_files , exclude_filelist x"),
+            ("dupfs full s --exclude a u --include b --exclude ** ", "exclude a, include b, exclude **"),
+        ] {
+            let typed = typed.replace("--excl-file", "--exclude-filelist");
+            let cli = parse_once(prepare(typed.trim_end().split(' ').map(Into::into).collect(), false));
+            let selection = cli.common.writing.selection.iter().map(|(name, value)| format!("{name} {}", value.display()));
+            assert_eq!(selection.collect::<Vec<_>>().join(", "), expected, "{typed}");
+        }
+        // Of what is no option here, clap says so.
+        assert_eq!(prepared("dupfs --nonsense full s u"), "dupfs --nonsense full s u");
+    }
+
+    #[test]
     fn the_table_of_options_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -8,12 +8,12 @@ use super::statistics::{self, Period};
 use anyhow::Context;
 use dupfs::backup::{self, BackupOptions, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
-use dupfs::codec::{self, Codec, EncodeOptions, Encoder, parse_gpg_options};
+use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
 use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
 use dupfs::format::{Encoding, Manifest, NameForm};
-use dupfs::model::BackupTime;
+use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
-use dupfs::source::{Base, Rule, Selection, SelectionOptions, SourceOptions, SourceTree};
+use dupfs::source::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, SourceOptions, SourceTree, Verdict};
 use dupfs::storage::{ErrorKind, ReadAt, Storage, StoredFile, Url};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -40,25 +40,30 @@ struct Session<'a> {
     codec: Arc<Codec>,
     report: Arc<Report>,
     now: BackupTime,
+    /// A full backup older than this is too old to build on.
+    threshold: Option<BackupTime>,
 }
 
 /// Makes a backup.
 pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::Result<()> {
     let writing = &common.writing;
+    super::exit::on_interrupt();
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
     let now = BackupTime::from_seconds(writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()));
+    let threshold = time(writing.full_if_older_than.as_deref(), now)?;
     let selection = selection(writing, &source, now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
-    let session = Session { common, writing, url, storage, codec, report, now };
+    let session = Session { common, writing, url, storage, codec, report, now, threshold };
     let archive_path = open::archive_directory(&arguments.url, common)
         .context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
     let archive = ArchiveDirectory::lock(&archive_path)?;
     if !writing.dry_run {
         session.storage.prepare()?;
     }
+    session.warn_inside(&source, selection.as_deref(), archive.path());
     let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
     if let Some(selection) = &selection {
         warn_dropped(selection, session.report.as_ref());
@@ -80,7 +85,7 @@ impl Session<'_> {
         let mut options = self.options(source, cache.as_deref())?;
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
-            let ready = self.encoder(&options, action)?;
+            let ready = self.encoder(&options)?;
             backup::complete(archive, &self.storage, &ready, &options, self.report.as_ref())?;
             encoder = Some(ready);
         }
@@ -91,6 +96,7 @@ impl Session<'_> {
         let collection = scan(&listing, &prefixes);
         self.synchronize(archive, &listing, &collection)?;
         self.report.notice(&open::last_full(&collection));
+        open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
         let base = self.base(action, &collection, &local_copy)?;
         let catalog = Catalog::open(CatalogOptions {
@@ -108,7 +114,7 @@ impl Session<'_> {
         options.time = self.free_time(&collection)?;
         let (encoder, manifest_encoder) = match encoder {
             Some(ready) => ready,
-            None => self.encoder(&options, if base.is_some() { Action::Incremental } else { Action::Full })?,
+            None => self.encoder(&options)?,
         };
         if let Some(chain) = base {
             self.check(chain, &catalog, typed_source)?;
@@ -136,6 +142,27 @@ impl Session<'_> {
         self.report.end_progress();
         let period = Period { start, end: SystemTime::now() };
         self.finish(&outcome, period, base, &target, &options)
+    }
+
+    /// Warns when backups would be backed up: duplicity leaves nothing out by itself.
+    fn warn_inside(&self, source: &SourceTree, selection: Option<&Selection>, archive: &Path) {
+        let name = Path::new(std::ffi::OsStr::from_bytes(source.name()));
+        let is_link = !self.writing.copy_links && name.is_symlink();
+        let Some(root) = name.canonicalize().ok().filter(|_| !is_link) else { return };
+        let target = self.url.local_directory().map(|directory| ("target", directory));
+        for (what, directory) in target.into_iter().chain([("archive directory", archive)]) {
+            let real = directory.canonicalize();
+            let Some(inside) = real.as_ref().ok().and_then(|real| real.strip_prefix(&root).ok()) else { continue };
+            if selection.is_none_or(|selection| is_selected(selection, &root, inside)) {
+                let text = format!(
+                    "the {what} '{}' lies inside the source and is not excluded, so that backups are backed up, too: --exclude '{}' \
+                     leaves it out",
+                    directory.display(),
+                    name.join(inside).display()
+                );
+                self.report.message(Level::Warning, &text);
+            }
+        }
     }
 
     /// Counts first what there is to do, if the way is to be shown.
@@ -168,9 +195,6 @@ impl Session<'_> {
         if options.skip_if_no_change && session.is_none() && !self.writing.dry_run {
             self.report.notice("Skipped volume upload, as effectivly nothing has changed");
         }
-        if !self.writing.no_print_statistics {
-            self.report.always(&statistics::block(statistics, period));
-        }
         if self.writing.jsonstat {
             let base = base.filter(|_| session.is_none_or(|session| !session.is_full()));
             let full = base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end());
@@ -183,6 +207,9 @@ impl Session<'_> {
             if let Some(session) = session {
                 backup::store_statistics(target, *session, text.as_bytes(), options)?;
             }
+        }
+        if !self.writing.no_print_statistics {
+            self.report.always(&statistics::block(statistics, period));
         }
         if statistics.errors > 0 {
             let text = format!("{} paths could not be read and are not in this backup; each is named above", statistics.errors);
@@ -240,10 +267,10 @@ impl Session<'_> {
         })
     }
 
-    /// Gets ready to encode: passphrases are asked for, keys are found. A passphrase that nothing in storage can prove is asked for twice.
-    fn encoder(&self, options: &BackupOptions, action: Action) -> anyhow::Result<(Arc<Encoder>, Option<Arc<Encoder>>)> {
+    /// Gets ready to encode: passphrases are asked for, keys are found.
+    fn encoder(&self, options: &BackupOptions) -> anyhow::Result<(Arc<Encoder>, Option<Arc<Encoder>>)> {
         let is_symmetric = options.encode.recipients.is_empty() && options.encode.hidden_recipients.is_empty();
-        if options.encode.encoding == Encoding::OpenPgp && is_symmetric && action != Action::Incremental {
+        if options.encode.encoding == Encoding::OpenPgp && is_symmetric {
             open::ask_twice();
         }
         let encoder = self.codec.encoder(options.encode.clone())?;
@@ -284,12 +311,6 @@ impl Session<'_> {
     /// Decides whether to build on the newest chain.
     fn base(&self, action: Action, collection: &Collection, local_copy: &LocalCopy) -> anyhow::Result<bool> {
         let writing = self.writing;
-        let threshold = match &writing.full_if_older_than {
-            Some(text) => {
-                Some(BackupTime::parse_expression(text, self.now).map_err(|error| Failure::CommandLine(error.to_string()))?)
-            }
-            None => None,
-        };
         if action == Action::Full {
             return Ok(false);
         }
@@ -303,7 +324,7 @@ impl Session<'_> {
                 self.report.message(Level::Warning, "No signatures found, switching to full backup.");
                 Ok(false)
             }
-            Some(chain) if threshold.is_some_and(|threshold| chain.start() < threshold) => {
+            Some(chain) if self.threshold.is_some_and(|threshold| chain.start() < threshold) => {
                 self.report.notice("Last full backup is too old, forcing full backup");
                 Ok(false)
             }
@@ -335,16 +356,18 @@ impl Session<'_> {
     fn check(&self, chain: &Arc<Chain>, catalog: &Catalog, typed_source: &Path) -> anyhow::Result<()> {
         let Some((position, set)) = chain.sets.iter().enumerate().next_back() else { return Ok(()) };
         let local = catalog.manifest(chain, position as u32)?;
-        if let Some(stored) = set.manifest.as_ref().filter(|_| !self.writing.no_check_remote) {
+        // Whether the passphrase is the right one is found out in any case.
+        let is_asked = !self.writing.no_check_remote;
+        if let Some(stored) = set.manifest.as_ref().filter(|stored| is_asked || stored.encoding == Encoding::OpenPgp) {
             let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
             let remote = self.codec.decode(file, stored.encoding);
             let remote = remote.map(|decoder| Manifest::read(std::io::BufReader::new(decoder)));
             match remote {
                 // Whoever encrypts for others need not be able to read it.
-                Err(error) if matches!(error.cause, codec::Cause::NoSecretKey(_) | codec::Cause::Gpg(_)) => {}
+                Err(codec::Error { cause: Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase, .. }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(remote) => {
-                    if !is_equal(&remote?, &local) {
+                    if is_asked && !is_equal(&remote?, &local) {
                         return Err(Failure::ManifestMismatch.into());
                     }
                 }
@@ -391,6 +414,28 @@ fn is_same_source(known: &[u8], typed: &Path) -> bool {
     let plain = |path: &Path| path.components().collect::<std::path::PathBuf>();
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     plain(known) == plain(typed) || real(known).is_some_and(|known| real(typed) == Some(known))
+}
+
+/// Tells whether a selection takes a folder inside the root, and each on the way to it.
+fn is_selected(selection: &Selection, root: &Path, inside: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+    let mut on_the_way: Vec<_> = inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    on_the_way.reverse();
+    on_the_way.into_iter().all(|folder| {
+        let full = root.join(folder);
+        let Ok(path) = EntryPath::parse(folder.as_os_str().as_bytes()) else { return false };
+        let holds = |name: &[u8]| full.join(std::ffi::OsStr::from_bytes(name)).exists();
+        let is_foreign = device(&full) != device(root);
+        let candidate = Candidate { path: &path, kind: CandidateKind::Directory, mtime: 0, is_foreign, holds: &holds };
+        selection.decide(&candidate) != Verdict::Exclude
+    })
+}
+
+/// Parses a time expression, if there is one.
+fn time(text: Option<&str>, now: BackupTime) -> anyhow::Result<Option<BackupTime>> {
+    let parse = |text| BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()));
+    Ok(text.map(parse).transpose()?)
 }
 
 /// Compiles the selection options.

@@ -1,14 +1,33 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
-use dupfs::{codec, collection, restore, source, storage, volume};
+use dupfs::{backup, codec, collection, restore, source, storage, volume};
 
 /// The end of every help text.
-pub const HELP: &str = "Exit codes: 0 done; 2 bad command line; 3 another host; 5 manifests differ; 7 list of files missing; 11 target not empty; \
-13 source missing; 14 to 16 and 70 to 73 selection makes no sense; 17 no signatures to build on; 19 path not in the backup; 20 nothing to restore; 21 a volume's hash differs; 22 not signed by the demanded key; 23 bad URL, or another instance runs; 30 no backup found, or no passphrase; 31 wrong passphrase or no key; 42 another source; \
-50 to 53 storage failed, refused, missing, full; 90 something could not be restored whole";
+pub const HELP: &str = "\
+Exit codes:
+   0  done; paths that could not be read are named, and counted in Errors
+   2  bad command line
+   3, 42  the backup before was made on another host, of another source
+   4  interrupted (Ctrl-C)
+   5  manifests in storage and in the archive directory differ
+   7  list of files cannot be read
+   9  archive directory cannot be used
+  11  target of a restore is not empty
+  13  source is missing
+  14 to 16, 70 to 73  selection makes no sense
+  17  no signatures to build an increment on
+  19, 20  path is not in the backup; nothing to restore
+  21, 22  a volume's hash differs; it is not signed by the demanded key
+  23  bad URL, or another instance is running
+  30  no backup found, no passphrase, or nothing foreseen
+  31  wrong passphrase, or a key cannot be used
+  50 to 53  storage fails; refuses; is missing; is full
+  90  something could not be restored whole";
 
 /// A bad command line.
 pub const COMMAND_LINE: u8 = 2;
+/// Ctrl-C.
+const INTERRUPTED: u8 = 4;
 /// Nothing foreseen.
 pub const EXCEPTION: u8 = 30;
 /// Something could not be restored.
@@ -60,6 +79,21 @@ pub enum Failure {
     Incomplete(u64, u64),
 }
 
+/// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on. What is stored so far stays, for the next run to go on from.
+pub fn on_interrupt() {
+    extern "C" fn leave(_: libc::c_int) {
+        let text = "\ninterrupted; the next backup goes on from here\n";
+        // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+            libc::_exit(INTERRUPTED.into());
+        }
+    }
+    let handler: extern "C" fn(libc::c_int) = leave;
+    // SAFETY: the handler does only what a signal handler may.
+    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+}
+
 /// Returns the exit code for an error: that of the first cause in its chain that has one.
 pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known).unwrap_or(EXCEPTION)
@@ -96,13 +130,31 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<source::Error>() {
         return source_code(error);
     }
-    if let Some(collection::ArchiveError::Locked) = cause.downcast_ref::<collection::ArchiveError>() {
-        return Some(23);
+    if let Some(error) = cause.downcast_ref::<collection::ArchiveError>() {
+        return match error {
+            collection::ArchiveError::Locked(_) => Some(23),
+            collection::ArchiveError::Local { .. } => Some(9),
+            collection::ArchiveError::Storage(error) => Some(storage_code(error)),
+            collection::ArchiveError::Decode(error) => codec_code(&error.cause),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<backup::Error>() {
+        return backup_code(error);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
         return codec_code(&error.cause);
     }
     cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+/// What a backup fails by is often another room's error, which stands in its place and not behind it.
+fn backup_code(error: &backup::Error) -> Option<u8> {
+    match error {
+        backup::Error::Storage(error) => Some(storage_code(error)),
+        backup::Error::Volume(error) => known(error),
+        backup::Error::Encode(error) => codec_code(&error.cause),
+        _ => None,
+    }
 }
 
 fn source_code(error: &source::Error) -> Option<u8> {
@@ -123,7 +175,13 @@ fn source_code(error: &source::Error) -> Option<u8> {
 
 fn codec_code(cause: &codec::Cause) -> Option<u8> {
     match cause {
-        codec::Cause::WrongPassphrase | codec::Cause::NoSecretKey(_) | codec::Cause::Gpg(_) => Some(31),
+        codec::Cause::WrongPassphrase
+        | codec::Cause::EmptyPassphrase
+        | codec::Cause::NoSecretKey(_)
+        | codec::Cause::Recipient { .. }
+        | codec::Cause::Signing(_)
+        | codec::Cause::Gpg(_) => Some(31),
+        codec::Cause::GpgOption(_) => Some(COMMAND_LINE),
         codec::Cause::Signature(_) => Some(22),
         codec::Cause::Storage(error) => Some(storage_code(error)),
         _ => None,

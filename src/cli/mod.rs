@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
         // Whoever closes our output has read enough.
         Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", report::words(&error));
             ExitCode::from(exit::code(&error))
         }
     }

@@ -13,7 +13,6 @@ use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -241,7 +240,7 @@ pub fn sign_key(common: &Common) -> Option<&String> {
 
 pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
-    let passphrase = match PASSPHRASE.get().cloned().flatten() {
+    let passphrase = match variable(&PASSPHRASE).or_else(|| variable(&SIGN_PASSPHRASE).filter(|_| signer_decrypts(common))) {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         // gpg-agent knows or asks.
         None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
@@ -258,23 +257,20 @@ pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     })
 }
 
-/// Has passphrases typed twice from now on: nothing proves them.
+/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them.
 pub fn ask_twice() {
     TWICE.store(true, Ordering::Relaxed);
 }
 
-/// Asks for the passphrase on the terminal; `None` if there is no terminal.
+/// Asks for the passphrase; `None` if there is nobody to ask.
 fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    let prompt = |text: &str| rpassword::prompt_password(text).map(Zeroizing::new);
     loop {
-        let first = prompt("GnuPG passphrase for decryption: ")?;
+        let Some(first) = prompt("GnuPG passphrase for decryption: ")? else { return Ok(None) };
         if !TWICE.load(Ordering::Relaxed) {
             return Ok(Some(first));
         }
-        if *first != *prompt("Retype passphrase for decryption to confirm: ")? {
+        let Some(second) = prompt("Retype passphrase for decryption to confirm: ")? else { return Ok(None) };
+        if *first != *second {
             eprintln!("First and second passphrases do not match!  Please try again.");
         } else if first.is_empty() {
             eprintln!("Cannot use empty passphrase with symmetric encryption!  Please try again.");
@@ -284,19 +280,46 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
     }
 }
 
+/// Asks on the terminal, whatever stdin is; without a terminal a line of stdin is the answer, and `None` its end.
+fn prompt(text: &str) -> std::io::Result<Option<Zeroizing<String>>> {
+    if std::fs::File::open("/dev/tty").is_ok() {
+        return rpassword::prompt_password(text).map(|answer| Some(Zeroizing::new(answer)));
+    }
+    let mut line = Zeroizing::new(String::new());
+    eprint!("Warning: Password input may be echoed.\n{text}");
+    if std::io::stdin().read_line(&mut line)? == 0 {
+        eprintln!();
+        return Ok(None);
+    }
+    Ok(Some(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_string())))
+}
+
 /// Returns where the passphrase of the signing key comes from. The other variable serves, if the key signs and decrypts.
 pub fn sign_passphrase(common: &Common) -> PassphraseSource {
-    let variable = |kept: &OnceLock<Option<Zeroizing<String>>>| kept.get().cloned().flatten();
-    let is_both = |key: &String| common.encrypt_sign_key.is_some() || common.encrypt_key.contains(key);
-    let other = || variable(&PASSPHRASE).filter(|_| sign_key(common).is_some_and(is_both));
-    match variable(&SIGN_PASSPHRASE).or_else(other) {
+    match variable(&SIGN_PASSPHRASE).or_else(|| variable(&PASSPHRASE).filter(|_| signer_decrypts(common))) {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         None if common.use_agent || common.no_encryption || sign_key(common).is_none() => PassphraseSource::None,
-        None => PassphraseSource::Ask(Arc::new(|| match std::io::stdin().is_terminal() {
-            true => rpassword::prompt_password("GnuPG passphrase for signing key: ").map(|answer| Some(Zeroizing::new(answer))),
-            false => Ok(None),
-        })),
+        None => PassphraseSource::Ask(Arc::new(|| prompt("GnuPG passphrase for signing key: "))),
     }
+}
+
+/// Says which variable serves for the other, too, if one does.
+pub fn reused_passphrase(common: &Common) -> Option<&'static str> {
+    match (variable(&PASSPHRASE), variable(&SIGN_PASSPHRASE)) {
+        (Some(_), None) if signer_decrypts(common) => Some("Reuse configured PASSPHRASE as SIGN_PASSPHRASE"),
+        (None, Some(_)) if signer_decrypts(common) => Some("Reuse configured SIGN_PASSPHRASE as PASSPHRASE"),
+        _ => None,
+    }
+}
+
+fn variable(kept: &OnceLock<Option<Zeroizing<String>>>) -> Option<Zeroizing<String>> {
+    kept.get().cloned().flatten()
+}
+
+/// Tells whether the key that signs is one of those that decrypt.
+fn signer_decrypts(common: &Common) -> bool {
+    let recipients = || common.encrypt_key.iter().chain(&common.hidden_encrypt_key);
+    common.encrypt_sign_key.is_some() || sign_key(common).is_some_and(|key| recipients().any(|recipient| recipient == key))
 }
 
 /// Returns where temporary files lie.

@@ -62,7 +62,7 @@ fn line(done: u64, total: u64, elapsed: Duration, percent: u64, is_stalled: bool
         (100, _) => "0sec".to_string(),
         _ => eta(left),
     };
-    let filled = (percent as usize * BAR / 100).min(BAR - 1);
+    let filled = percent as usize * BAR / 100;
     let bar = format!("{}>{}", "=".repeat(filled), " ".repeat(BAR - filled));
     let (days, rest) = (elapsed.as_secs() / 86400, elapsed.as_secs() % 86400);
     let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(shown, "1.0MB 00:00:01 [1.0MB/s] [=>                                       ] 4% ETA < 30sec");
         let stalled = line(1 << 20, 25 << 20, Duration::from_secs(90_000), 4, true);
         assert!(stalled.starts_with("1.0MB 1d,01:00:00 [0.0B/s]") && stalled.ends_with("4% ETA Stalled!"), "{stalled}");
-        assert!(line(1000, 1000, Duration::from_secs(1), 100, false).contains(&format!("[{}> ] 100%", "=".repeat(39))));
+        assert!(line(1000, 1000, Duration::from_secs(1), 100, false).contains(&format!("[{}>] 100%", "=".repeat(40))));
         for (seconds, text) in
             [(15, "15sec"), (44, "< 45sec"), (100, "1min 30sec"), (400, "6min"), (3700, "1h 1min"), (90_000, "1d 1h 0min")]
         {

@@ -124,6 +124,17 @@ fn to_system_log(level: Level, text: &str) {
     unsafe { libc::syslog(libc::LOG_DAEMON | priority, c"dupfs: %s".as_ptr(), text.as_ptr()) };
 }
 
+/// Returns what an error says, and the causes that it does not say itself.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
 /// Tells whether an error only says that nobody reads our output any more.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());

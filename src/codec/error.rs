@@ -19,7 +19,7 @@ pub enum Cause {
     /// The stored bytes cannot be read.
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    /// The message is encrypted, and there is no passphrase to try.
+    /// The message is, or is to be, encrypted by a passphrase, and there is none.
     #[error("it is encrypted and no passphrase is known: set PASSPHRASE")]
     NoPassphrase,
     /// The passphrase opens nothing; a damaged head of the message looks the same.
@@ -55,8 +55,8 @@ pub enum Cause {
     /// A file of this machine (secret keyring, temporary file) cannot be used.
     #[error("{0}")]
     Local(String),
-    /// A passphrase is to encrypt, and there is none or an empty one.
-    #[error("a passphrase is needed to encrypt without recipients: set PASSPHRASE, and not to nothing")]
+    /// A passphrase is to encrypt, and it is empty.
+    #[error("PASSPHRASE is set to nothing: without --encrypt-key or --no-encryption, a passphrase encrypts")]
     EmptyPassphrase,
     /// Nothing can be encrypted for this recipient.
     #[error("the recipient '{key}' cannot be used: {why}")]
@@ -95,6 +95,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
             Cause::Storage(error) => error.fmt(f), // names the file itself
+            Cause::NoPassphrase if self.file.is_empty() => f.write_str(
+                "a passphrase is needed to encrypt without recipients: set PASSPHRASE, or give --encrypt-key or --no-encryption",
+            ),
             cause if self.file.is_empty() => cause.fmt(f),
             cause @ (Cause::Signing(_) | Cause::Sink(_)) => write!(f, "cannot encode '{}': {cause}", self.file),
             cause => write!(f, "cannot decode '{}': {cause}", self.file),

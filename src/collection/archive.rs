@@ -32,8 +32,11 @@ const LOCK: &str = "lockfile";
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// Another process holds it.
-    #[error("Another duplicity instance is already running with this archive directory")]
-    Locked,
+    #[error(
+        "Another duplicity instance is already running with this archive directory\nIt holds '{}': run this again when it has ended.",
+        .0.display()
+    )]
+    Locked(PathBuf),
     /// The system refuses something.
     #[error("cannot {deed} '{}': {cause}", path.display())]
     Local {
@@ -95,7 +98,7 @@ impl ArchiveDirectory {
         let lock = File::options().append(true).create(true).open(&file).map_err(local("open", &file))?;
         match rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_path_buf(), files: LocalStorage::new(path), lock: Some(lock) }),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(ArchiveError::Locked),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(ArchiveError::Locked(file)),
             Err(errno) => Err(local("lock", &file)(errno.into())),
         }
     }
@@ -154,6 +157,7 @@ impl ArchiveDirectory {
             }
             there.insert(key);
         }
+        plan.copy.sort_by(|one, other| one.listed.name.cmp(&other.listed.name));
         plan.delete =
             here.into_iter().filter(|(key, _)| !there.contains(key) || parts.contains(key)).map(|(_, name)| name).collect();
         Ok(plan)
@@ -170,6 +174,11 @@ impl ArchiveDirectory {
         codec: &Codec,
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
+        for name in &plan.delete {
+            let text = format!("Deleting local {} (not authoritative at backend).", self.path.join(name).display());
+            monitor.message(Level::Notice, &text);
+            self.files.delete(name)?;
+        }
         for Copy { listed, encoding, name } in &plan.copy {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
@@ -184,11 +193,6 @@ impl ArchiveDirectory {
             };
             copied.map_err(|error| from_either(error, name))?;
             writer.finish()?;
-        }
-        for name in &plan.delete {
-            let text = format!("Deleting local {} (not authoritative at backend).", self.path.join(name).display());
-            monitor.message(Level::Notice, &text);
-            self.files.delete(name)?;
         }
         Ok(())
     }

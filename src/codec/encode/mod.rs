@@ -128,7 +128,7 @@ impl Codec {
     /// Prepares to encode the files of a session. Stretches the passphrase, or gets the recipients' keys from gpg, once for all.
     ///
     /// # Errors
-    /// [`Error`] without a file name: [`Cause::EmptyPassphrase`] when one is needed, [`Cause::Recipient`] and [`Cause::Signing`] when a
+    /// [`Error`] without a file name: [`Cause::NoPassphrase`] and [`Cause::EmptyPassphrase`] when one is needed, [`Cause::Recipient`] and [`Cause::Signing`] when a
     /// key can't be used, [`Cause::GpgOption`], [`Cause::Gpg`] when gpg cannot be run, [`Cause::Passphrase`] when asking fails.
     pub fn encoder(&self, options: EncodeOptions) -> Result<Arc<Encoder>, Error> {
         Encoder::new(&self.keys, options).map(Arc::new).map_err(|cause| cause.of(""))
@@ -250,7 +250,7 @@ impl Lock {
     /// Stretches the passphrase: gpg's way, unless told otherwise.
     #[allow(deprecated)] // weaker ways are for those who ask for them
     fn passphrase(keys: &Keys, asked: &GpgOptions) -> Result<Self, Cause> {
-        let passphrase = keys.passphrase()?.ok_or(Cause::EmptyPassphrase)?;
+        let passphrase = keys.passphrase()?.ok_or(Cause::NoPassphrase)?;
         let passphrase = first_line(&passphrase);
         if passphrase.is_empty() {
             return Err(Cause::EmptyPassphrase);

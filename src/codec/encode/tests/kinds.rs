@@ -243,7 +243,7 @@ fn refusals_to_encrypt() {
     let home = GpgHome::new();
     for passphrase in [PassphraseSource::None, fixed(""), fixed("\nx")] {
         let error = Codec::new(home.options(passphrase)).encoder(symmetric(None)).err().unwrap();
-        assert!(matches!(error.cause, Cause::EmptyPassphrase), "{error}");
+        assert!(matches!(error.cause, Cause::EmptyPassphrase | Cause::NoPassphrase), "{error}");
     }
     home.key("signs", "", "ed25519", &[]);
     home.key("elgamal", "", "dsa2048", &[("elg2048", "encr")]);
