@@ -32,3 +32,6 @@ mod cache;
 
 /// Selection rules asked of the original and of ours.
 mod selection;
+
+/// A backup killed at every call that changes a file: what was there stays readable, and the next run goes on.
+mod killed;

@@ -9,7 +9,7 @@
 
 use super::members::Mark;
 use crate::catalog::SourceStat;
-use crate::format::Session;
+use crate::format::{Manifest, ManifestVolume, Session};
 use crate::model::BackupTime;
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,8 +26,21 @@ pub struct Journal {
 pub struct Journaled {
     /// The session.
     pub session: Session,
-    /// Of each volume from 1 its stored size, and where the session stood behind it.
-    pub volumes: Vec<(u64, Mark)>,
+    /// Its volumes, from 1.
+    pub volumes: Vec<JournaledVolume>,
+}
+
+/// A volume that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournaledVolume {
+    /// Its stored size in bytes.
+    pub size: u64,
+    /// Where the session stood behind it.
+    pub mark: Mark,
+    /// It ends inside a delta, which only the program that began it can end.
+    pub in_delta: bool,
+    /// What the manifest says of it.
+    pub described: ManifestVolume,
 }
 
 impl Journal {
@@ -41,7 +54,7 @@ impl Journal {
             Session::Full { time } => format!("full {}", time.seconds()),
             Session::Incremental { start, end } => format!("incremental {} {}", start.seconds(), end.seconds()),
         });
-        known.volumes.iter().for_each(|(size, mark)| text.push_str(&volume(*size, mark)));
+        known.volumes.iter().for_each(|volume| text.push_str(&print_volume(volume)));
         file.write_all(text.as_bytes())?;
         Ok(Self { path: path.to_path_buf(), file })
     }
@@ -50,8 +63,8 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn add(&mut self, stored_size: u64, mark: &Mark) -> io::Result<()> {
-        self.file.write_all(volume(stored_size, mark).as_bytes())
+    pub fn add(&mut self, volume: &JournaledVolume) -> io::Result<()> {
+        self.file.write_all(print_volume(volume).as_bytes())
     }
 
     /// Ends the session: there is nothing to go on with any more.
@@ -76,23 +89,28 @@ impl Journal {
     }
 }
 
-fn volume(size: u64, mark: &Mark) -> String {
-    let Mark { signatures, entries, inside } = mark;
+fn print_volume(volume: &JournaledVolume) -> String {
+    let JournaledVolume { size, mark: Mark { signatures, entries, inside }, in_delta, described } = volume;
     let inside = inside.map_or_else(String::new, |SourceStat { size, ctime, inode }| format!(" {size} {ctime} {inode}"));
-    print(&format!("volume {size} {signatures} {entries}{inside}"))
+    let block: String = described.print().iter().map(|byte| format!("{byte:02x}")).collect();
+    print(&format!("volume {size} {signatures} {entries} {} {block}{inside}", u8::from(*in_delta)))
 }
 
-fn parse_volume(line: &str) -> Option<(u64, Mark)> {
+fn parse_volume(line: &str) -> Option<JournaledVolume> {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |word: &str| word.parse::<u64>().ok();
-    let (fixed, rest) = words.split_first_chunk::<4>()?;
-    let ["volume", size, signatures, entries] = *fixed else { return None };
+    let (fixed, rest) = words.split_first_chunk::<6>()?;
+    let ["volume", size, signatures, entries, in_delta, block] = *fixed else { return None };
     let inside = match rest {
         [] => None,
         [size, ctime, inode] => Some(SourceStat { size: number(size)?, ctime: ctime.parse().ok()?, inode: number(inode)? }),
         _ => return None,
     };
-    Some((number(size)?, Mark { signatures: number(signatures)?, entries: number(entries)?, inside }))
+    let pairs = block.as_bytes().chunks(2);
+    let block = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<Vec<u8>>>()?;
+    let described = Manifest::parse(&block).ok()?.volumes().first()?.clone();
+    let mark = Mark { signatures: number(signatures)?, entries: number(entries)?, inside };
+    Some(JournaledVolume { size: number(size)?, mark, in_delta: in_delta == "1", described })
 }
 
 /// Returns a line with its check.
@@ -109,6 +127,8 @@ fn parse(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::VolumeHash;
+    use crate::model::EntryPath;
 
     #[test]
     fn what_was_noted_is_read_up_to_a_torn_line() {
@@ -116,13 +136,18 @@ mod tests {
         let path = directory.path().join("session");
         assert_eq!(Journal::read(&path), None);
         let (start, end) = (BackupTime::from_seconds(5), BackupTime::from_seconds(9));
-        let mark = |n, inside| Mark { signatures: n * 512, entries: n, inside };
         let stat = SourceStat { size: 7, ctime: -1, inode: 9 };
-        let known = Journaled { session: Session::Incremental { start, end }, volumes: vec![(100, mark(1, Some(stat)))] };
+        let volume = |number: u32, inside: Option<SourceStat>| {
+            let path = EntryPath::parse(b"a b\xff").unwrap();
+            let (first_piece, last_piece, hash) = (None, Some(3), Some(VolumeHash::Sha1([7; 20])));
+            let described = ManifestVolume { number, first: path.clone(), first_piece, last: path, last_piece, hash };
+            let mark = Mark { signatures: u64::from(number) * 512, entries: number.into(), inside };
+            JournaledVolume { size: 100, mark, in_delta: inside.is_some(), described }
+        };
+        let volumes = vec![volume(1, Some(stat)), volume(2, None), volume(3, None)];
+        let known = Journaled { session: Session::Incremental { start, end }, volumes: volumes[..1].to_vec() };
         let mut journal = Journal::begin(&path, &known).unwrap();
-        journal.add(200, &mark(2, None)).unwrap();
-        journal.add(300, &mark(3, None)).unwrap();
-        let volumes = vec![(100, mark(1, Some(stat))), (200, mark(2, None)), (300, mark(3, None))];
+        volumes[1..].iter().for_each(|volume| journal.add(volume).unwrap());
         assert_eq!(Journal::read(&path), Some(Journaled { volumes: volumes.clone(), ..known.clone() }));
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();

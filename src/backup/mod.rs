@@ -206,6 +206,9 @@ pub enum Error {
     /// The catalog has no answer.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
+    /// Something would remove a complete set.
+    #[error("the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong")]
+    Complete(BackupTime),
     /// `--fail-on-volume`.
     #[error("told to fail on volume {0}")]
     ToldToFail(u32),
@@ -251,6 +254,8 @@ pub fn backup(
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
     let (session, kept) = resume::find(target, source, base, options, monitor)?;
+    // A full session that was interrupted is gone on with whatever was asked for.
+    let base = base.filter(|_| !session.is_full());
     match store(target, source, selection.clone(), base, session, kept.as_ref(), options, monitor) {
         Err(Error::Lost(path)) => {
             monitor.message(Level::Warning, &format!("{}; starting over", Error::Lost(path)));
@@ -269,7 +274,7 @@ fn store(
     selection: Option<Arc<Selection>>,
     base: Option<&Arc<Chain>>,
     session: Session,
-    kept: Option<&session::Kept>,
+    kept: Option<&journal::Journaled>,
     options: &BackupOptions,
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {

@@ -10,25 +10,23 @@
 //! Source: what duplicity 0.8.22 and 3.2.1 leave when they are killed, and do next.
 
 use super::content::block_length;
-use super::journal::{Journal, Journaled};
+use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{Mark, Stored};
-use super::session::{Kept, Names};
+use super::session::{Names, growing, manifest_of};
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::{BackupOptions, Error, Target};
 use crate::catalog::{Chain, SourceStat};
 use crate::codec::{self, Encoder};
 use crate::collection::ArchiveDirectory;
-use crate::format::{
-    Content, Encoding, Manifest, ManifestVolume, MemberKind, Session, SignatureKind, SignatureMember, StoredName,
-};
+use crate::format::{Content, Encoding, Manifest, MemberKind, Session, SignatureKind, SignatureMember, StoredName};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
 use crate::storage::{Listed, Storage, StoredFile};
 use crate::volume::{Event, VolumeSource, first_pass};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -41,9 +39,9 @@ pub fn new_session(base: Option<&Arc<Chain>>, options: &BackupOptions) -> Sessio
 }
 
 /// Returns what is stored already, as whoever writes members needs it.
-pub fn stored(kept: &Kept) -> Option<Stored> {
-    let (last, (_, mark)) = (kept.volumes.last()?, kept.journaled.volumes.last()?);
-    Some(Stored { last: last.last.clone(), pieces: last.last_piece, entries: mark.entries })
+pub fn stored(kept: &Journaled) -> Option<Stored> {
+    let JournaledVolume { described, mark, .. } = kept.volumes.last()?;
+    Some(Stored { last: described.last.clone(), pieces: described.last_piece, entries: mark.entries })
 }
 
 /// Returns the session to be made: the one that was interrupted, with what is kept of it, or a new one. A full session is gone on with whatever
@@ -57,9 +55,10 @@ pub fn find(
     base: Option<&Arc<Chain>>,
     options: &BackupOptions,
     monitor: &dyn Monitor,
-) -> Result<(Session, Option<Kept>), Error> {
+) -> Result<(Session, Option<Journaled>), Error> {
     let new = new_session(base, options);
-    let Some(session) = interrupted(target, options)? else { return Ok((new, None)) };
+    let listing = target.storage.list()?;
+    let Some(session) = interrupted(target, &listing, options)? else { return Ok((new, None)) };
     let word = if new.is_full() { "full" } else { "inc" };
     let newest = target.collection.chains.last().map(|chain| chain.end());
     let fits = newest.is_none_or(|newest| newest < session.end())
@@ -70,7 +69,6 @@ pub fn find(
         return Ok((new, None));
     }
     monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
-    let listing = target.storage.list()?;
     let Some(kept) = keep(target, source, session, &listing, options)? else {
         let text = "RESTART: The first volume failed to upload before termination.\n         Restart is impossible...starting backup from beginning.";
         monitor.message(Level::Notice, text);
@@ -84,8 +82,8 @@ pub fn find(
 }
 
 /// Tells where it goes on.
-fn say(kept: &Kept, monitor: &dyn Monitor) {
-    let Some(last) = kept.volumes.last() else { return };
+fn say(kept: &Journaled, monitor: &dyn Monitor) {
+    let Some(last) = kept.volumes.last().map(|volume| &volume.described) else { return };
     let next = last.number + 1;
     let text = format!(
         "RESTART: Volumes {next} to {next} failed to upload before termination.\n         Restarting backup at volume {next}."
@@ -95,12 +93,34 @@ fn say(kept: &Kept, monitor: &dyn Monitor) {
     monitor.message(Level::Notice, &format!("Restarting after volume {}, file {}, block {block}", last.number, last.last));
 }
 
-/// Returns the newest session that the archive directory has a checkpoint of.
-fn interrupted(target: &Target, options: &BackupOptions) -> Result<Option<Session>, Error> {
+/// Returns the session that was interrupted: that of the journal, or the newest one that the archive directory has a checkpoint of. Removes one
+/// of ours that has not got as far as a volume.
+fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> Result<Option<Session>, Error> {
+    if let Some(Journaled { session, volumes }) = options.journal.as_deref().and_then(Journal::read) {
+        match volumes.is_empty() {
+            _ if is_complete(listing, session, options) => {}
+            true => discard(target, session, options)?,
+            false => return Ok(Some(session)),
+        }
+    }
     let names = target.archive.list()?;
     let names = names.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
     let sessions = names.filter(|name| name.partial && name.content == Content::Manifest).map(|name| name.session);
-    Ok(sessions.max_by_key(|session| session.end()))
+    let Some(session) = sessions.max_by_key(|session| session.end()) else { return Ok(None) };
+    if !is_complete(listing, session, options) {
+        return Ok(Some(session));
+    }
+    // Somebody was killed when all was stored.
+    let names = Names::new(session, options);
+    target.archive.delete(&names.part(Content::Manifest))?;
+    target.archive.delete(&names.part(Content::Signatures))?;
+    Ok(None)
+}
+
+/// Tells whether the manifest of a session is stored.
+fn is_complete(listing: &[Listed], session: Session, options: &BackupOptions) -> bool {
+    let names = listing.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
+    names.filter(|name| name.session == session).any(|name| name.content == Content::Manifest)
 }
 
 /// Tells whether a session of ours has stored all but its manifest, so that [`complete`] has something to do.
@@ -135,7 +155,7 @@ pub fn complete(
     let is_there = |name: String, size: Option<u64>| {
         listing.iter().any(|listed| listed.name == name && size.is_none_or(|size| size == listed.size))
     };
-    let volume = |(number, (size, _)): (u32, &(u64, Mark))| is_there(names.stored(Content::Volume(number)), Some(*size));
+    let volume = |(number, volume): (u32, &JournaledVolume)| is_there(names.stored(Content::Volume(number)), Some(volume.size));
     let described = Manifest::parse(&bytes).map_or(0, |manifest| manifest.volumes().len());
     let is_whole = described == journaled.volumes.len() && (1..).zip(&journaled.volumes).all(volume);
     let manifest = names.stored(Content::Manifest);
@@ -162,74 +182,60 @@ fn keep(
     session: Session,
     listing: &[Listed],
     options: &BackupOptions,
-) -> Result<Option<Kept>, Error> {
+) -> Result<Option<Journaled>, Error> {
     let names = Names::new(session, options);
-    let path = target.archive.path().join(names.part(Content::Manifest));
-    let Ok(manifest) = std::fs::read(&path).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop)) else {
-        return Ok(None);
-    };
     let size =
         |number| listing.iter().find(|listed| listed.name == names.stored(Content::Volume(number))).map(|listed| listed.size);
-    let whole: Vec<ManifestVolume> = (1..)
-        .map_while(|number| manifest.volume(number).filter(|volume| volume.hash.is_some() && size(number).is_some()).cloned())
-        .collect();
-    let journaled = match options.journal.as_deref().and_then(Journal::read) {
+    let mut volumes = match options.journal.as_deref().and_then(Journal::read) {
         Some(journaled) if journaled.session == session => {
-            unpack_signatures(target, &names)?;
-            let length =
-                std::fs::metadata(target.archive.path().join(names.part(Content::Signatures))).map_or(0, |data| data.len());
-            let same =
-                |(number, (stored, mark)): &(u32, (u64, Mark))| size(*number) == Some(*stored) && mark.signatures <= length;
-            let volumes = (1..).zip(journaled.volumes).take_while(same).map(|(_, volume)| volume);
-            Journaled { session, volumes: volumes.collect() }
+            let length = signatures_length(target, &names);
+            let is_there = |(number, volume): &(u32, JournaledVolume)| {
+                volume.described.number == *number && size(*number) == Some(volume.size) && volume.mark.signatures <= length
+            };
+            (1..).zip(journaled.volumes).take_while(is_there).map(|(_, volume)| volume).collect()
         }
-        _ if session.is_full() => rebuild(target, session, &whole, listing, options)?,
+        _ if session.is_full() => rebuild(target, source, &names, listing, options)?,
         _ => return Ok(None),
     };
-    let fits = |(volume, (_, mark)): &(&ManifestVolume, &(u64, Mark))| match (volume.last_piece, mark.inside) {
+    let fits = |volume: &JournaledVolume| match (volume.described.last_piece, volume.mark.inside) {
         (None, None) => true,
-        (Some(_), Some(stat)) => is_still(source, &volume.last, stat),
+        (Some(_), Some(stat)) => stat_of(source, &volume.described.last) == Some(stat),
         _ => false,
     };
-    let count = whole.iter().zip(&journaled.volumes).collect::<Vec<_>>().iter().rposition(fits).map_or(0, |last| last + 1);
-    if count == 0 {
-        return Ok(None);
-    }
-    let volumes = whole[..count].to_vec();
-    let journaled = Journaled { session, volumes: journaled.volumes[..count].to_vec() };
-    let text = Manifest::new(manifest.hostname, manifest.local_directory, volumes.clone()).print();
-    Ok(Some(Kept { volumes, journaled, manifest: text }))
+    let count = volumes.iter().rposition(fits).map_or(0, |last| last + 1);
+    volumes.truncate(count);
+    Ok((count > 0).then_some(Journaled { session, volumes }))
 }
 
-/// Brings back the checkpoint of the signature file, if the session has got so far that there is only the file itself.
-fn unpack_signatures(target: &Target, names: &Names) -> Result<(), Error> {
-    let [part, local] = [names.part(Content::Signatures), names.local(Content::Signatures)];
-    let listing = target.archive.list()?;
-    let Some(listed) = listing.iter().find(|listed| listed.name == local) else { return Ok(()) };
-    if listing.iter().any(|listed| listed.name == part) {
-        return Ok(());
-    }
-    let file = Arc::new(target.archive.file(listed));
-    let mut decoder = target.codec.decode(file, Encoding::Gzip)?;
-    let mut writer = target.archive.create(&part)?;
-    std::io::copy(&mut decoder, &mut writer).map_err(|cause| Error::archive("write", target.archive.path(), cause))?;
-    Ok(writer.finish().map(|_| ())?)
+/// Returns how much there is of the signature file of a session of ours, wherever it lies.
+fn signatures_length(target: &Target, names: &Names) -> u64 {
+    let part = target.archive.path().join(names.part(Content::Signatures));
+    let length = std::fs::metadata(part).or_else(|_| std::fs::metadata(growing(target.archive)));
+    length.map_or(0, |data| data.len())
 }
 
-/// Tells whether a file of the source is the one that was found then.
-fn is_still(source: &SourceTree, path: &EntryPath, stat: SourceStat) -> bool {
+/// Returns what is to be remembered of a file of the source.
+fn stat_of(source: &SourceTree, path: &EntryPath) -> Option<SourceStat> {
     use std::os::unix::fs::MetadataExt;
-    let found = source.open_file(path).and_then(|file| file.metadata());
-    found.is_ok_and(|data| {
-        let ctime = data.ctime().saturating_mul(1_000_000_000).saturating_add(data.ctime_nsec());
-        stat == SourceStat { size: data.len(), ctime, inode: data.ino() }
-    })
+    let data = source.open_file(path).and_then(|file| file.metadata()).ok()?;
+    let ctime = data.ctime().saturating_mul(1_000_000_000).saturating_add(data.ctime_nsec());
+    Some(SourceStat { size: data.len(), ctime, inode: data.ino() })
 }
 
 /// Removes what is not kept: the end of the manifest first, then the volumes behind.
-fn trim(target: &Target, session: Session, kept: &Kept, listing: &[Listed], options: &BackupOptions) -> Result<(), Error> {
+fn trim(target: &Target, session: Session, kept: &Journaled, listing: &[Listed], options: &BackupOptions) -> Result<(), Error> {
     let names = Names::new(session, options);
-    target.archive.write(&names.part(Content::Manifest), &kept.manifest)?;
+    let (manifest, told) = manifest_of(kept, options);
+    let part = target.archive.path().join(names.part(Content::Signatures));
+    let (from, to) = if told > 0 { (growing(target.archive), part) } else { (part, growing(target.archive)) };
+    if told > 0 {
+        target.archive.write(&names.part(Content::Manifest), &manifest[..told])?;
+    } else {
+        target.archive.delete(&names.part(Content::Manifest))?;
+    }
+    if from.exists() && (told == 0 || !to.exists()) {
+        std::fs::rename(&from, &to).map_err(|cause| Error::archive("rename", &from, cause))?;
+    }
     let count = kept.volumes.len() as u32;
     for listed in listing {
         let name = StoredName::parse(&listed.name, &options.prefixes).filter(|name| name.session == session);
@@ -250,6 +256,9 @@ pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Re
     let is_ours =
         |listed: &&Listed| StoredName::parse(&listed.name, &options.prefixes).is_some_and(|name| name.session == session);
     let mut listing = target.storage.list()?;
+    if is_complete(&listing, session, options) {
+        return Err(Error::Complete(session.end()));
+    }
     listing.retain(|listed| is_ours(&listed));
     listing
         .sort_by_key(|listed| StoredName::parse(&listed.name, &options.prefixes).map(|name| name.content != Content::Signatures));
@@ -279,21 +288,24 @@ fn check_passphrase(target: &Target, names: &Names, listing: &[Listed]) -> Resul
 /// Makes the signatures of a full session of duplicity's from its volumes.
 fn rebuild(
     target: &Target,
-    session: Session,
-    volumes: &[ManifestVolume],
+    source: &SourceTree,
+    names: &Names,
     listing: &[Listed],
     options: &BackupOptions,
-) -> Result<Journaled, Error> {
-    let names = Names::new(session, options);
+) -> Result<Vec<JournaledVolume>, Error> {
+    let manifest = target.archive.path().join(names.part(Content::Manifest));
+    let parsed = std::fs::read(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
+    let Ok(manifest) = parsed else { return Ok(Vec::new()) };
     let path = target.archive.path().join(names.part(Content::Signatures));
     let mut rebuilt = Rebuilt { sigtar: SigtarWriter::open(&path, 0)?, options, current: None, entries: 0, trouble: None };
-    let mut journaled = Journaled { session, volumes: Vec::new() };
-    for volume in volumes {
-        let name = names.stored(Content::Volume(volume.number));
+    let mut volumes = Vec::new();
+    for number in 1.. {
+        let name = names.stored(Content::Volume(number));
+        let Some(described) = manifest.volume(number) else { break };
         let Some(listed) = listing.iter().find(|listed| listed.name == name) else { break };
         let file = StoredFile::new(target.storage.clone(), listed.clone());
-        let source = VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: volume.hash };
-        let pass = first_pass(&source, &target.codec, |event| match rebuilt.take(event) {
+        let volume = VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
+        let pass = first_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 rebuilt.trouble = Some(error);
@@ -307,47 +319,70 @@ fn rebuild(
         if pass.is_err() {
             break;
         }
-        if volume.last_piece.is_none() {
+        if described.last_piece.is_none() {
             rebuilt.flush()?;
         }
-        let mark = Mark { signatures: rebuilt.sigtar.length(), entries: rebuilt.entries, inside: None };
-        journaled.volumes.push((listed.size, mark));
+        let inside = described.last_piece.and_then(|_| rebuilt.same_so_far(source));
+        let mark = Mark { signatures: rebuilt.sigtar.length(), entries: rebuilt.entries, inside };
+        volumes.push(JournaledVolume { size: listed.size, mark, in_delta: false, described: described.clone() });
     }
     rebuilt.sigtar.shared().sync().map_err(|cause| Error::archive("write", &path, cause))?;
-    Ok(journaled)
+    Ok(volumes)
 }
 
 /// Signatures on their way from volumes to a signature file.
 struct Rebuilt<'a> {
     sigtar: SigtarWriter,
     options: &'a BackupOptions,
-    current: Option<(EntryPath, Option<Entry>, SignatureWriter<Spool>)>,
+    current: Option<Current>,
     entries: u64,
     trouble: Option<Error>,
+}
+
+/// The path whose members come in.
+struct Current {
+    path: EntryPath,
+    entry: Option<Entry>,
+    signature: SignatureWriter<Spool>,
+    /// Hash and length of its content so far.
+    content: blake3::Hasher,
 }
 
 impl Rebuilt<'_> {
     fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
         match event {
-            Event::Member(member) if self.current.as_ref().is_some_and(|(path, ..)| *path == member.path) => Ok(()),
+            Event::Member(member) if self.current.as_ref().is_some_and(|current| current.path == member.path) => Ok(()),
             Event::Member(member) => {
                 self.flush()?;
                 let entry = member.entry.clone().filter(|_| member.kind == MemberKind::Whole);
                 // Nobody knows the size beforehand: any block length will do.
                 let block = block_length(member.length, self.options.max_block_size);
                 let signature = SignatureWriter::new(Spool::new(&self.options.tempdir), block).map_err(Error::temporary)?;
-                self.current = Some((member.path.clone(), entry, signature));
+                self.current = Some(Current { path: member.path.clone(), entry, signature, content: blake3::Hasher::new() });
                 Ok(())
             }
             Event::Data(bytes) => match &mut self.current {
-                Some((_, _, signature)) => signature.update(bytes).map_err(Error::temporary),
+                Some(current) => {
+                    current.content.update(bytes);
+                    current.signature.update(bytes).map_err(Error::temporary)
+                }
                 None => Ok(()),
             },
         }
     }
 
+    /// Returns what is to be remembered of the current file, if the source begins with what is stored of it.
+    fn same_so_far(&self, source: &SourceTree) -> Option<SourceStat> {
+        let current = self.current.as_ref()?;
+        let stat = stat_of(source, &current.path)?;
+        let file = source.open_file(&current.path).ok()?;
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(&mut file.take(current.content.count()), &mut hasher).ok()?;
+        (hasher.finalize() == current.content.finalize()).then_some(stat)
+    }
+
     fn flush(&mut self) -> Result<(), Error> {
-        let Some((path, entry, signature)) = self.current.take() else { return Ok(()) };
+        let Some(Current { path, entry, signature, .. }) = self.current.take() else { return Ok(()) };
         let (mut signature, length) = signature.finish().map_err(Error::temporary)?;
         signature.rewind().map_err(Error::temporary)?;
         let is_file = entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::File);

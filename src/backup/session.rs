@@ -7,23 +7,31 @@
 //! | step | storage | archive directory |
 //! |---|---|---|
 //! | volume 1 is stored | `vol1` | `sigtar.part`, `manifest.part` |
-//! | volume n is stored | … `voln` | its block is behind `manifest.part` |
-//! | all are stored | `sigtar` | |
-//! | | | `sigtar` instead of `sigtar.part` |
-//! | | | `manifest` instead of `manifest.part` |
+//! | volume n is stored | … `voln` | its block is in `manifest.part` |
+//! | all are stored | | both `.part` are gone |
+//! | | `sigtar` | |
+//! | | | `sigtar` |
+//! | | | `manifest` |
 //! | the set is complete | `manifest` | |
 //!
-//! The local manifest comes before the stored one, other than with duplicity: 0.8.22 refuses to run when a set is complete in storage and
-//! still has its `manifest.part` here.
+//! No other librsync ends a delta as the one that began it would have. A duplicity throws the last volume away and goes on behind the one
+//! before it, if the archive directory knows it; if that one ended inside a delta of ours, it would ruin the file. So volumes are told to
+//! the archive directory only when neither the last one nor the one before it ends so; a duplicity that finds less there than in storage
+//! starts over.
+//!
+//! When all volumes are stored, duplicity keeps its checkpoints longer than this. But 0.8.22 that goes on when the signature file is stored takes it
+//! for what it has to compare with, and stores nothing; and it refuses to run when a set is complete and still has its `manifest.part`.
+//! Without checkpoints both versions take the set for left over, and our own next run goes on by the journal.
 
-use super::journal::{Journal, Journaled};
+use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{FileList, Load, Mark};
 use super::pipeline::{Feed, pipeline};
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
 use super::{BackupOptions, Error, Target};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
-use crate::format::{Content, Encoding, Manifest, ManifestVolume, Session, StoredName};
+use crate::collection::ArchiveDirectory;
+use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Level, Monitor};
 use crate::storage::StoredWriter;
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
@@ -31,6 +39,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
+/// A checkpoint of the manifest is written anew for each volume, until it has so many bytes; then it is appended to, which a power cut can
+/// tear.
+const REWRITTEN: usize = 1 << 20;
 /// Signature files are encoded in frames of so many bytes.
 const FRAME: usize = 1 << 20;
 
@@ -71,15 +82,9 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What an interrupted session leaves to be gone on with.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Its volumes, from 1.
-    pub volumes: Vec<ManifestVolume>,
-    /// Their sizes, and where the session stood behind each.
-    pub journaled: Journaled,
-    /// Bytes of the manifest so far.
-    pub manifest: Vec<u8>,
+/// Returns where a signature file grows before there is a checkpoint: no duplicity takes this for one of its files.
+pub fn growing(archive: &ArchiveDirectory) -> PathBuf {
+    archive.path().join(".dupfs-session.tmp")
 }
 
 /// Stores one set.
@@ -97,8 +102,11 @@ pub struct SetWriter<'a> {
     /// Number of the volume that is open, or of the last one.
     number: u32,
     mark: Mark,
-    /// Head and blocks of the manifest.
+    /// Head and blocks of the manifest, and how much of it the checkpoint has.
     manifest: Vec<u8>,
+    told: usize,
+    /// The last volume ended inside a delta.
+    was_in_delta: bool,
     stored_size: u64,
 }
 
@@ -112,26 +120,20 @@ impl<'a> SetWriter<'a> {
         options: &'a BackupOptions,
         monitor: &'a dyn Monitor,
         session: Session,
-        kept: Option<&Kept>,
+        kept: Option<&Journaled>,
     ) -> Result<(Self, SigtarWriter), Error> {
         let names = Names::new(session, options);
         let part = target.archive.path().join(names.part(Content::Signatures));
-        let (path, length) = match kept.and_then(|kept| kept.journaled.volumes.last()) {
-            Some((_, mark)) => (part, mark.signatures),
-            None => {
-                // No duplicity takes this for one of its files.
-                let path = target.archive.path().join(".dupfs-session.tmp");
-                let _ = std::fs::remove_file(&path);
-                (path, 0)
-            }
-        };
+        let path = if kept.is_some() && part.exists() { part } else { growing(target.archive) };
+        let known = kept.cloned().unwrap_or(Journaled { session, volumes: Vec::new() });
+        let mark = known.volumes.last().map(|volume| volume.mark.clone()).unwrap_or_default();
+        let length = mark.signatures;
         let sigtar = SigtarWriter::open(&path, length)?;
-        let known = kept.map_or_else(|| Journaled { session, volumes: Vec::new() }, |kept| kept.journaled.clone());
         let journal = options
             .journal
             .as_deref()
             .map(|path| Journal::begin(path, &known).map_err(|cause| Error::archive("write", path, cause)));
-        let head = || Manifest::print_head(options.hostname.as_deref(), options.source.as_deref());
+        let (manifest, told) = manifest_of(&known, options);
         let writer = Self {
             target,
             options,
@@ -143,8 +145,10 @@ impl<'a> SetWriter<'a> {
             journal: journal.transpose()?,
             volume: None,
             number: known.volumes.len() as u32,
-            mark: known.volumes.last().map(|(_, mark)| mark.clone()).unwrap_or_default(),
-            manifest: kept.map_or_else(head, |kept| kept.manifest.clone()),
+            mark,
+            manifest,
+            told,
+            was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
             stored_size: 0,
         };
         Ok((writer, sigtar))
@@ -181,34 +185,41 @@ impl<'a> SetWriter<'a> {
         if self.options.fail_on_volume == Some(self.number) {
             return Err(Error::ToldToFail(self.number));
         }
-        let WrittenVolume { described, listed, .. } = volume.finish()?;
+        let WrittenVolume { described, listed, in_delta } = volume.finish()?;
         self.stored_size += listed.size;
-        self.note(&described, listed.size)?;
+        self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
         let name = self.names.stored(Content::Volume(self.number));
         self.monitor.message(Level::Info, &format!("Writing {name}\nProcessed volume {}", self.number));
         Ok(())
     }
 
-    /// Notes in the archive directory that a volume is stored.
-    fn note(&mut self, described: &ManifestVolume, size: u64) -> Result<(), Error> {
+    /// Notes that a volume is stored: in the journal, and for duplicity in the archive directory.
+    fn note(&mut self, volume: JournaledVolume) -> Result<(), Error> {
         let archive = self.target.archive;
-        let block = described.print();
-        self.manifest.extend_from_slice(&block);
+        self.manifest.extend_from_slice(&volume.described.print());
         self.sigtar_file.sync().map_err(|cause| Error::archive("write", &self.sigtar, cause))?;
+        if let (Some(journal), Some(path)) = (&mut self.journal, &self.options.journal) {
+            journal.add(&volume).map_err(|cause| Error::archive("write", path, cause))?;
+        }
+        let may_be_told = !volume.in_delta && !self.was_in_delta;
+        self.was_in_delta = volume.in_delta;
+        if !may_be_told {
+            return Ok(());
+        }
         let part = self.names.part(Content::Manifest);
         let signatures = archive.path().join(self.names.part(Content::Signatures));
         if self.sigtar != signatures {
             std::fs::rename(&self.sigtar, &signatures).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
             self.sigtar = signatures;
+        }
+        if self.manifest.len() < REWRITTEN {
             archive.write(&part, &self.manifest)?;
         } else {
             let path = archive.path().join(&part);
-            let append = || File::options().append(true).open(&path)?.write_all(&block);
+            let append = || File::options().append(true).create(true).open(&path)?.write_all(&self.manifest[self.told..]);
             append().map_err(|cause| Error::archive("write", &path, cause))?;
         }
-        if let (Some(journal), Some(path)) = (&mut self.journal, &self.options.journal) {
-            journal.add(size, &self.mark).map_err(|cause| Error::archive("write", path, cause))?;
-        }
+        self.told = self.manifest.len();
         Ok(())
     }
 
@@ -222,25 +233,37 @@ impl<'a> SetWriter<'a> {
         }
         self.end_volume()?;
         sigtar.finish()?;
-        self.store_signatures()?;
         let archive = self.target.archive;
-        archive.delete(&self.names.part(Content::Signatures))?;
+        self.take_back()?;
+        self.store_signatures()?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
         let mut local = archive.create(&self.names.local(Content::Manifest))?;
         copy(&mut local).map_err(crate::storage::Error::from)?;
         local.finish()?;
-        archive.delete(&self.names.part(Content::Manifest))?;
         let encoder = self.target.manifest_encoder.as_ref().unwrap_or(&self.target.encoder);
         let name = self.names.stored(Content::Manifest);
         let mut writer = encoder.writer(&name, self.target.storage.create(&name)?)?;
         copy(&mut writer).map_err(crate::codec::Error::from)?;
         writer.finish()?.finish()?;
+        let _ = std::fs::remove_file(&self.sigtar);
         if let Some(journal) = self.journal {
             journal.end();
         }
         Ok(self.stored_size)
+    }
+
+    /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here.
+    fn take_back(&mut self) -> Result<(), Error> {
+        let archive = self.target.archive;
+        archive.delete(&self.names.part(Content::Manifest))?;
+        let growing = growing(archive);
+        if self.sigtar != growing {
+            std::fs::rename(&self.sigtar, &growing).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
+            self.sigtar = growing;
+        }
+        Ok(())
     }
 
     /// Gives a set up of which nothing is stored.
@@ -271,6 +294,16 @@ impl<'a> SetWriter<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns the manifest of what is stored so far, and how much of it duplicity may know: all of it, if neither of the last two volumes ends
+/// inside a delta; else nothing.
+pub fn manifest_of(known: &Journaled, options: &BackupOptions) -> (Vec<u8>, usize) {
+    let mut text = Manifest::print_head(options.hostname.as_deref(), options.source.as_deref());
+    known.volumes.iter().for_each(|volume| text.extend(volume.described.print()));
+    let is_told = !known.volumes.is_empty() && !known.volumes.iter().rev().take(2).any(|volume| volume.in_delta);
+    let told = if is_told { text.len() } else { 0 };
+    (text, told)
 }
 
 /// Stores the statistics of a set beside it, and in the archive directory, as versions 3.x do.

@@ -58,7 +58,7 @@ pub enum ArchiveError {
 /// The archive directory of one collection, held by this process alone until it is dropped.
 pub struct ArchiveDirectory {
     path: PathBuf,
-    files: Arc<LocalStorage>,
+    files: LocalStorage,
     /// Locked as long as it is open.
     lock: Option<File>,
 }
@@ -97,7 +97,7 @@ impl ArchiveDirectory {
         let file = path.join(LOCK);
         let lock = File::options().append(true).create(true).open(&file).map_err(local("open", &file))?;
         match rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), files: Arc::new(LocalStorage::new(path)), lock: Some(lock) }),
+            Ok(()) => Ok(Self { path: path.to_path_buf(), files: LocalStorage::new(path), lock: Some(lock) }),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(ArchiveError::Locked(file)),
             Err(errno) => Err(local("lock", &file)(errno.into())),
         }
@@ -114,11 +114,6 @@ impl ArchiveDirectory {
     /// [`storage::Error`] when it cannot be listed.
     pub fn list(&self) -> Result<Vec<Listed>, storage::Error> {
         self.files.list()
-    }
-
-    /// Returns a file in it, to be read.
-    pub fn file(&self, listed: &Listed) -> StoredFile {
-        StoredFile::new(self.files.clone(), listed.clone())
     }
 
     /// Finds out what has to be done so that manifests and signature files here are those in storage. With `partial` (duplicity's

@@ -51,12 +51,14 @@ fn octal(field: &mut [u8], value: u64) {
     for (place, byte) in field[..digits].iter_mut().rev().enumerate() {
         *byte = b'0' + (value >> (3 * place) & 7) as u8;
     }
+    field[digits] = 0;
 }
 
 /// Sets magic number and checksum, and appends the block.
 fn finish(block: &mut [u8; BLOCK], out: &mut Vec<u8>) {
     block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    // Six digits, NUL, space.
     octal(&mut block[148..155], sum.into());
     out.extend_from_slice(block);
 }
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(&out[136..148], b"15300601314\0");
         assert_eq!(&out[257..270], b"ustar\x0000root\0");
         assert_eq!(out[329..345], [0; 16]);
-        assert_eq!(out[155], b' ');
+        assert_eq!(&out[154..157], b"\0 0");
     }
 
     #[test]

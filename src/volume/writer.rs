@@ -121,8 +121,8 @@ pub struct WrittenVolume {
     pub described: ManifestVolume,
     /// What a listing says of it.
     pub listed: Listed,
-    /// Whether the last member is a piece that another one follows.
-    pub goes_on: bool,
+    /// The last member is a piece of a delta, and another one follows.
+    pub in_delta: bool,
 }
 
 /// One volume, being written.
@@ -189,7 +189,7 @@ impl VolumeWriter {
     /// # Errors
     /// [`Error`] when it cannot be written; there is no such volume then.
     pub fn finish(mut self) -> Result<WrittenVolume, Error> {
-        let goes_on = self.current.as_ref().is_some_and(|current| !current.is_last);
+        let in_delta = self.current.as_ref().is_some_and(|current| !current.is_last && current.member.kind == MemberKind::Delta);
         self.flush()?;
         let zeros = RECORD - self.plain % RECORD;
         let zeros = if zeros < END { zeros + RECORD } else { zeros };
@@ -209,7 +209,7 @@ impl VolumeWriter {
         let ((first, first_piece), (last, last_piece)) = (self.first.unwrap_or_else(root), self.last.unwrap_or_else(root));
         let hash = Some(VolumeHash::Sha1(sha1));
         let described = ManifestVolume { number: self.number, first, first_piece, last, last_piece, hash };
-        Ok(WrittenVolume { described, listed, goes_on })
+        Ok(WrittenVolume { described, listed, in_delta })
     }
 
     /// Takes note of a member for table and manifest.

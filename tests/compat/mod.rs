@@ -3,6 +3,8 @@
 //!
 //! A failure names its seed; `DUPFS_SEED=n` plays only that one, `DUPFS_LONG=n` plays n seeds instead of a few.
 
+mod bytes;
+mod emergency;
 mod long_paths;
 mod spellings;
 mod written;

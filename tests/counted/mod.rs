@@ -1,6 +1,6 @@
 //! Work is counted, not timed: which stored files are read, how often, and how much of them is decoded.
 
-use crate::support::{Duplicity, Encoding, Env, Node, Tree, Version};
+use crate::support::{Encoding, Env, Node, Tree, Writer};
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
@@ -25,11 +25,12 @@ struct Run {
 }
 
 impl Run {
-    /// Opens the collection in `store` with the catalog in `cache`.
-    fn new(store: &Path, cache: &Path) -> Self {
-        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(store))));
+    /// Opens the world's collection with the catalog in `cache`.
+    fn new(env: &Env, cache: &Path) -> Self {
+        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(env.store()))));
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
-        let codec = Arc::new(Codec::new(Options { passphrase, ..Options::default() }));
+        let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
+        let codec = Arc::new(Codec::new(Options { passphrase, gpg_options, ..Options::default() }));
         let catalog = Arc::new(
             Catalog::open(CatalogOptions {
                 directory: Some(cache.to_path_buf()),
@@ -48,6 +49,20 @@ impl Run {
     /// Returns the tree at the end of one set of the only chain.
     fn snapshot(&self, position: u32) -> Snapshot {
         self.catalog.snapshot(&self.catalog.chains()[0], position).unwrap()
+    }
+
+    /// Lists all snapshots, with sizes, as `ls -l` does; returns how many frames were decoded for it.
+    fn walk(&self) -> u64 {
+        let contents = Arc::new(Contents::new(self.catalog.clone(), self.codec.clone(), 1 << 25));
+        let tree = HistoryTree::new(contents.clone(), Accounts::new(false), None, TimeTemplate::default());
+        for snapshot in tree.list(1, None, 100).unwrap().into_iter().filter(|item| item.kind == EntryKind::Directory) {
+            for item in tree.list(snapshot.inode, None, 100).unwrap() {
+                if let Some(found) = tree.look_up(snapshot.inode, &item.name).unwrap() {
+                    tree.attributes(found.attributes.inode).unwrap();
+                }
+            }
+        }
+        contents.volumes().frames_decoded()
     }
 
     /// Returns how many bytes of each stored file have been asked for since the last time.
@@ -71,8 +86,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// Writes a full set and increments of a file of `size` bytes, of which each increment changes 100 bytes somewhere, and of some
 /// small files; returns the content of the file at each time.
-fn history(env: &Env, encoding: Encoding, size: usize, increments: usize) -> Vec<Vec<u8>> {
-    let duplicity = Duplicity::new(env, Version::Old, encoding);
+fn history(env: &Env, writer: Writer, encoding: Encoding, size: usize, increments: usize) -> Vec<Vec<u8>> {
     let mut content = noise(size, 0);
     let mut before: Option<Tree> = None;
     let mut contents = Vec::new();
@@ -87,7 +101,7 @@ fn history(env: &Env, encoding: Encoding, size: usize, increments: usize) -> Vec
             tree = tree.with(format!("small{small:02}"), Node::file(noise(3000, small), 1_600_000_000));
         }
         tree.write(before.as_ref(), &env.source());
-        duplicity.backup(if number == 0 { "full" } else { "incremental" }, time, &["--volsize", "5"]);
+        writer.backup(env, encoding, if number == 0 { "full" } else { "incremental" }, time, &["--volsize", "5"]);
         before = Some(tree);
         contents.push(content.clone());
     }
@@ -97,26 +111,14 @@ fn history(env: &Env, encoding: Encoding, size: usize, increments: usize) -> Vec
 #[test]
 fn a_warm_mount_reads_no_signature_file_and_no_volume() {
     let env = Env::new();
-    history(&env, Encoding::Symmetric, 300_000, 2);
+    history(&env, Writer::Old, Encoding::Symmetric, 300_000, 2);
     let cache = env.fresh("catalog");
-    let walk = |run: &Run| {
-        let contents = Arc::new(Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25));
-        let tree = HistoryTree::new(contents, Accounts::new(false), None, TimeTemplate::default());
-        for snapshot in tree.list(1, None, 100).unwrap().into_iter().filter(|item| item.kind == EntryKind::Directory) {
-            for item in tree.list(snapshot.inode, None, 100).unwrap() {
-                // With sizes: as `ls -l` does.
-                if let Some(found) = tree.look_up(snapshot.inode, &item.name).unwrap() {
-                    tree.attributes(found.attributes.inode).unwrap();
-                }
-            }
-        }
-    };
-    let cold = Run::new(&env.store(), &cache);
-    walk(&cold);
+    let cold = Run::new(&env, &cache);
+    cold.walk();
     assert_eq!(cold.bytes_read().keys().filter(|name| name.contains("sigtar")).count(), 3);
     drop(cold);
-    let warm = Run::new(&env.store(), &cache);
-    walk(&warm);
+    let warm = Run::new(&env, &cache);
+    warm.walk();
     assert_eq!(warm.storage.take_calls(), [Call::List]);
 }
 
@@ -124,8 +126,8 @@ fn a_warm_mount_reads_no_signature_file_and_no_volume() {
 fn a_small_read_under_twenty_increments_decodes_only_what_it_needs() {
     let env = Env::new();
     let size = 64 << 20;
-    let contents = history(&env, Encoding::Symmetric, size, 20);
-    let run = Run::new(&env.store(), &env.fresh("catalog"));
+    let contents = history(&env, Writer::Old, Encoding::Symmetric, size, 20);
+    let run = Run::new(&env, &env.fresh("catalog"));
     let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
     let snapshot = run.snapshot(10);
     let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
@@ -145,10 +147,15 @@ fn a_small_read_under_twenty_increments_decodes_only_what_it_needs() {
 
 #[test]
 fn a_restore_decodes_each_volume_exactly_once() {
-    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+    for (writer, encoding) in [
+        (Writer::Old, Encoding::Gzip),
+        (Writer::Old, Encoding::Symmetric),
+        (Writer::Dupfs, Encoding::Gzip),
+        (Writer::Dupfs, Encoding::Symmetric),
+    ] {
         let env = Env::new();
-        let contents = history(&env, encoding, 12 << 20, 3);
-        let run = Run::new(&env.store(), &env.fresh("catalog"));
+        let contents = history(&env, writer, encoding, 12 << 20, 3);
+        let run = Run::new(&env, &env.fresh("catalog"));
         let snapshot = run.snapshot(3);
         run.storage.take_calls();
         let target = env.fresh("restored");
@@ -166,4 +173,67 @@ fn a_restore_decodes_each_volume_exactly_once() {
             assert!((2 * size..2 * size + (1 << 20)).contains(&read), "{} of {size} bytes: {read} read", volume.listed.name);
         }
     }
+}
+
+/// The bytes at a volume's end in which a table is looked for, and at the beginning of an encrypted one, where its session key is.
+const TAIL: u64 = 64 << 10;
+
+#[test]
+fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
+    for encoding in [Encoding::Plain, Encoding::Gzip, Encoding::Symmetric, Encoding::PublicKey, Encoding::Signed] {
+        let env = encoding.env();
+        let increments = 3;
+        let size = 12 << 20;
+        let contents = history(&env, Writer::Dupfs, encoding, size, increments);
+        let run = Run::new(&env, &env.fresh("catalog"));
+        assert_eq!(run.walk(), 0, "{encoding:?}: frames decoded for a listing with sizes");
+        let mut reads: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for call in run.storage.take_calls() {
+            if let Call::Read { name, length, .. } = call {
+                reads.entry(name).or_default().push(length as u64);
+            }
+        }
+        let is_encrypted = !matches!(encoding, Encoding::Plain | Encoding::Gzip);
+        for set in run.collection.chains[0].sets() {
+            for volume in set.volumes.values() {
+                let (name, size) = (&volume.listed.name, volume.listed.size);
+                let asked = reads.get(name).cloned().unwrap_or_default();
+                let most = if is_encrypted { 2 } else { 1 };
+                assert!((1..=most).contains(&asked.len()), "{encoding:?}: {name} of {size} bytes is read by {asked:?}");
+                assert!(
+                    asked.iter().sum::<u64>() <= most as u64 * TAIL,
+                    "{encoding:?}: {name} of {size} bytes is read by {asked:?}"
+                );
+            }
+        }
+
+        // Bytes from the middle of the file, in the middle of the history: a frame, of which a volume of 5 MiB has eight.
+        let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+        let snapshot = run.snapshot(1);
+        let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+        let file = reader.open(&snapshot.chain, &big).unwrap();
+        assert_eq!(file.size(), size as u64);
+        let mut buffer = vec![0; 4096];
+        let at = size / 2 + 12345;
+        assert_eq!(reader.read(&file, at as u64, &mut buffer).unwrap(), 4096);
+        assert!(buffer == contents[1][at..at + 4096], "{encoding:?}");
+        assert!(reader.volumes().frames_decoded() <= 2, "two frames, should the range lie across their border");
+        let read = run.bytes_read();
+        let bytes: u64 = read.values().sum();
+        assert!(bytes < 2 * (5 << 20) / 8 + 4 * TAIL, "{encoding:?}: {read:?} for 4096 bytes");
+        assert!(read.keys().all(|name| name.contains("difftar")), "{read:?}");
+    }
+}
+
+/// What a session has told the catalog need not be read again.
+#[test]
+fn a_mount_behind_a_backup_on_the_same_machine_reads_no_signature_file() {
+    let env = Env::new();
+    history(&env, Writer::Dupfs, Encoding::Symmetric, 300_000, 2);
+    let catalogs: Vec<_> = std::fs::read_dir(env.cache().join("dupfs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(catalogs.len(), 1, "{catalogs:?}");
+    let run = Run::new(&env, &catalogs[0]);
+    run.walk();
+    let read = run.bytes_read();
+    assert!(!read.keys().any(|name| name.contains("sigtar")), "{read:?}");
 }

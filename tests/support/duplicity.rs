@@ -1,6 +1,6 @@
 //! [`Duplicity`]: the original program in both versions, and the ways in which it stores.
 
-use super::{Env, Keys, Outcome};
+use super::{Env, Keys, Outcome, Writer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -132,12 +132,7 @@ impl<'a> Duplicity<'a> {
 
     /// Saves the source tree with further options.
     pub fn backup(&self, action: &str, time: i64, options: &[&str]) -> &Self {
-        let source = self.env.source();
-        let outcome = self.run(|command| {
-            command.args([action, "--volsize", "1", "--current-time", &time.to_string()]);
-            command.args(self.encoding.writing()).args(options).arg(source).arg(self.env.url());
-        });
-        assert_eq!(outcome.code, 0, "{:?} {action} at {time}: {outcome}", self.version);
+        Writer::from(self.version).backup(self.env, self.encoding, action, time, options);
         self
     }
 

@@ -23,6 +23,7 @@ mod terminal;
 mod tree;
 mod truth;
 mod user;
+mod writer;
 
 pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
@@ -35,3 +36,4 @@ pub use random::Random;
 pub use tree::{Kind, Node, Tree};
 pub use truth::{Content, Path, Truth, assert_same};
 pub use user::NOBODY;
+pub use writer::Writer;
