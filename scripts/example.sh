@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows what dupfs does: installs what is missing, builds, lets duplicity save a small folder three times, mounts the collection,
-# lists it, and compares two times. Leaves the mount in place when called with --keep.
+# Shows what dupfs does: installs what is missing, builds, lets duplicity save a small folder twice, saves it once more on top of that,
+# mounts the collection, lists it, and compares two times. Leaves the mount in place when called with --keep.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
@@ -31,7 +31,9 @@ ln -s photos/cat.jpg "$place/home/favourite"
 save "2 days ago"
 rm "$place/home/favourite"
 echo "Dear diary" >"$place/home/diary.txt"
-save "1 day ago"
+echo
+echo "\$ dupfs backup $place/home $url"
+"$dupfs" backup --current-time "$(date -d "1 day ago" +%s)" "$place/home" "$url"
 
 echo
 echo "\$ dupfs mount $url $place/history"
