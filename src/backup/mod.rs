@@ -15,7 +15,7 @@
 //!   stored, a file that grows ends where it ended when it was opened. A warning tells.
 //! - A file cannot be read: it is left out, with a warning, and counted. If that happens behind its first MiB, part of it is stored
 //!   already, and the session ends; the next one goes on.
-//! - The session is killed: [`resume`] goes on from the last volume, with the signatures of what was stored then, not of what is there now.
+//! - The session is killed: `resume` goes on from the last volume, with the signatures of what was stored then, not of what is there now.
 //!
 //! # Invariants
 //! - A name that duplicity would take for a file of a set appears in storage only with all its bytes.
