@@ -10,7 +10,7 @@ use dupfs::backup::{self, BackupOptions, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
 use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
-use dupfs::format::{Encoding, Manifest, NameForm};
+use dupfs::format::{Content, Encoding, Manifest, NameForm, StoredName};
 use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::source::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, SourceOptions, SourceTree, Verdict};
@@ -197,11 +197,16 @@ impl Session<'_> {
         }
         if self.writing.jsonstat {
             let base = base.filter(|_| session.is_none_or(|session| !session.is_full()));
-            let full = base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end());
-            let increments = base.map_or(0, |chain| chain.sets.len() - usize::from(session.is_none()));
-            let source = options.source.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            let place = (self.url.typed(), source.as_ref());
-            let object = statistics::object(statistics, period, *session, full, increments, place);
+            let is_skipped = session.is_none() && !self.writing.dry_run;
+            let run = statistics::Run {
+                is_stored: session.is_some(),
+                is_skipped,
+                full: base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end()),
+                base: &base.map(|chain| stored_statistics(chain, target, options)).transpose()?.unwrap_or_default(),
+                target: &self.url.shown(),
+                source: &options.source.as_deref().map(String::from_utf8_lossy).unwrap_or_default(),
+            };
+            let object = statistics::object(statistics, period, &run);
             let text = format!("{object:#}\n");
             self.report.always(&text);
             if let Some(session) = session {
@@ -394,6 +399,17 @@ fn journal(cache: &Path) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
     Some(cache.join("session"))
+}
+
+/// Returns for each set of a chain the name of its statistics in the archive directory, if they are there.
+fn stored_statistics(chain: &Chain, target: &Target, options: &BackupOptions) -> anyhow::Result<Vec<Option<String>>> {
+    let listing = target.archive.list()?;
+    let is_of = |name: &str, session| {
+        StoredName::parse(name, &options.prefixes)
+            .is_some_and(|name| name.content == Content::Statistics && name.session == session && !name.partial)
+    };
+    let find = |session| listing.iter().map(|listed| &listed.name).find(|name| is_of(name, session)).cloned();
+    Ok(chain.sets.iter().map(|set| find(set.session)).collect())
 }
 
 /// Tells whether two manifests are of the same set, as duplicity compares them.

@@ -157,7 +157,7 @@ impl Opened {
         let newest = self.collection.chains.last().map(|chain| chain.end());
         let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
         let Some(at) = self.collection.at_time(time) else {
-            return Err(Failure::NoBackups(self.url.typed().to_string()).into());
+            return Err(Failure::NoBackups(self.url.shown()).into());
         };
         if at.before_first {
             let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());

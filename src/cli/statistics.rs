@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Local};
 use dupfs::backup::Statistics;
-use dupfs::format::Session;
 use dupfs::model::BackupTime;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -14,6 +13,23 @@ pub struct Period {
     pub start: SystemTime,
     /// When all was stored.
     pub end: SystemTime,
+}
+
+/// What a backup was, beside its numbers.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Whether a set was stored.
+    pub is_stored: bool,
+    /// Whether there would have been one, had anything changed.
+    pub is_skipped: bool,
+    /// The full backup of the chain.
+    pub full: BackupTime,
+    /// For each set that this one builds on the name of its statistics in the archive directory, if they are there.
+    pub base: &'a [Option<String>],
+    /// The URL.
+    pub target: &'a str,
+    /// The source as it was typed.
+    pub source: &'a str,
 }
 
 /// Returns the block of lines that scripts search.
@@ -58,24 +74,21 @@ pub fn block(statistics: &Statistics, period: Period) -> String {
 /// Returns the same as the object that versions 3.x store beside a set.
 ///
 /// Source: `jsonstat` files of duplicity 3.2.1.
-pub fn object(
-    statistics: &Statistics,
-    period: Period,
-    session: Option<Session>,
-    full: BackupTime,
-    increments: usize,
-    place: (&str, &str),
-) -> Value {
+pub fn object(statistics: &Statistics, period: Period, run: &Run) -> Value {
     let elapsed = period.end.duration_since(period.start).unwrap_or_default();
-    let (target, source) = place;
-    let action = if session.is_none_or(|session| !session.is_full()) { "inc" } else { "full" };
+    let Run { target, source, base, .. } = run;
+    let is_full = base.is_empty();
+    // What is known here of the sets before; of a full one, its own.
+    let none = [None];
+    let local = if is_full { &none[..] } else { base };
+    let local: Vec<_> = local.iter().map(|name| name.as_deref().unwrap_or("N/A")).collect();
     json!({
         "Filename": null,
         "StartTime": seconds(period.start),
         "EndTime": seconds(period.end),
         "ElapsedTime": elapsed.as_secs_f64(),
         "Errors": statistics.errors,
-        "TotalDestinationSizeChange": session.map(|_| statistics.stored_size),
+        "TotalDestinationSizeChange": run.is_stored.then_some(statistics.stored_size),
         "SourceFiles": statistics.source_files,
         "SourceFileSize": statistics.source_file_size,
         "NewFiles": statistics.new_files,
@@ -89,15 +102,15 @@ pub fn object(
         "StartTime_str": BackupTime::from_seconds(seconds(period.start) as i64).to_string(),
         "EndTime_str": BackupTime::from_seconds(seconds(period.end) as i64).to_string(),
         "backup_meta": {
-            "action": action,
-            "skipped_inc": session.is_none(),
-            "time_full_bkp": full.seconds(),
-            "time_full_bkp_str": full.to_string(),
-            "no_of_inc": increments,
+            "action": if is_full { "full" } else { "inc" },
+            "skipped_inc": run.is_skipped,
+            "time_full_bkp": run.full.seconds(),
+            "time_full_bkp_str": run.full.to_string(),
+            "no_of_inc": base.len().saturating_sub(1),
             "concurrency": 0,
             "target": target,
             "source": source,
-            "local_json_stat": [],
+            "local_json_stat": local,
         },
     })
 }

@@ -48,6 +48,11 @@ impl Url {
         &self.typed
     }
 
+    /// Returns the URL to be shown or stored: a password in it is replaced by `***`.
+    pub fn shown(&self) -> String {
+        without_password(&self.typed)
+    }
+
     /// Returns the local directory behind the URL, where there is one.
     pub fn local_directory(&self) -> Option<&std::path::Path> {
         Some(&self.directory)
