@@ -44,18 +44,20 @@ pub struct JournaledVolume {
 }
 
 impl Journal {
-    /// Begins a journal; with what is known of volumes that are kept.
+    /// Begins a journal; with what is known of volumes that are kept. It takes the place of another in one step.
     ///
     /// # Errors
     /// Those of the system.
     pub fn begin(path: &Path, known: &Journaled) -> io::Result<Self> {
-        let mut file = File::create(path)?;
+        let unfinished = path.with_extension("tmp");
+        let mut file = File::create(&unfinished)?;
         let mut text = print(&match known.session {
             Session::Full { time } => format!("full {}", time.seconds()),
             Session::Incremental { start, end } => format!("incremental {} {}", start.seconds(), end.seconds()),
         });
         known.volumes.iter().for_each(|volume| text.push_str(&print_volume(volume)));
         file.write_all(text.as_bytes())?;
+        std::fs::rename(unfinished, path)?;
         Ok(Self { path: path.to_path_buf(), file })
     }
 
@@ -90,17 +92,17 @@ impl Journal {
 }
 
 fn print_volume(volume: &JournaledVolume) -> String {
-    let JournaledVolume { size, mark: Mark { signatures, entries, inside }, in_delta, described } = volume;
+    let JournaledVolume { size, mark: Mark { signatures, check, entries, inside }, in_delta, described } = volume;
     let inside = inside.map_or_else(String::new, |SourceStat { size, ctime, inode }| format!(" {size} {ctime} {inode}"));
     let block: String = described.print().iter().map(|byte| format!("{byte:02x}")).collect();
-    print(&format!("volume {size} {signatures} {entries} {} {block}{inside}", u8::from(*in_delta)))
+    print(&format!("volume {size} {signatures} {check} {entries} {} {block}{inside}", u8::from(*in_delta)))
 }
 
 fn parse_volume(line: &str) -> Option<JournaledVolume> {
     let words: Vec<&str> = line.split(' ').collect();
     let number = |word: &str| word.parse::<u64>().ok();
-    let (fixed, rest) = words.split_first_chunk::<6>()?;
-    let ["volume", size, signatures, entries, in_delta, block] = *fixed else { return None };
+    let (fixed, rest) = words.split_first_chunk::<7>()?;
+    let ["volume", size, signatures, check, entries, in_delta, block] = *fixed else { return None };
     let inside = match rest {
         [] => None,
         [size, ctime, inode] => Some(SourceStat { size: number(size)?, ctime: ctime.parse().ok()?, inode: number(inode)? }),
@@ -109,7 +111,7 @@ fn parse_volume(line: &str) -> Option<JournaledVolume> {
     let pairs = block.as_bytes().chunks(2);
     let block = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<Vec<u8>>>()?;
     let described = Manifest::parse(&block).ok()?.volumes().first()?.clone();
-    let mark = Mark { signatures: number(signatures)?, entries: number(entries)?, inside };
+    let mark = Mark { signatures: number(signatures)?, check: number(check)?, entries: number(entries)?, inside };
     Some(JournaledVolume { size: number(size)?, mark, in_delta: in_delta == "1", described })
 }
 
@@ -141,7 +143,7 @@ mod tests {
             let path = EntryPath::parse(b"a b\xff").unwrap();
             let (first_piece, last_piece, hash) = (None, Some(3), Some(VolumeHash::Sha1([7; 20])));
             let described = ManifestVolume { number, first: path.clone(), first_piece, last: path, last_piece, hash };
-            let mark = Mark { signatures: u64::from(number) * 512, entries: number.into(), inside };
+            let mark = Mark { signatures: u64::from(number) * 512, check: u64::MAX, entries: number.into(), inside };
             JournaledVolume { size: 100, mark, in_delta: inside.is_some(), described }
         };
         let volumes = vec![volume(1, Some(stat)), volume(2, None), volume(3, None)];

@@ -29,6 +29,8 @@ pub struct Load<F> {
 pub struct Mark {
     /// Length of the signature file: all paths before have their members there.
     pub signatures: u64,
+    /// Check of its bytes so far.
+    pub check: u64,
     /// Number of members in the signature file.
     pub entries: u64,
     /// The file whose next piece follows, as it was found; `None` between two paths.
@@ -188,7 +190,7 @@ impl<'a> MemberWriter<'a> {
     /// [`Error`] when the session cannot go on. A file that cannot be read is reported, counted and left out.
     pub fn write(&mut self, change: Change) -> Result<(), Error> {
         self.written.statistics.meet(&change);
-        self.check_continued(change.path())?;
+        self.check_continued(Some(change.path()))?;
         match change {
             Change::Same(_, None) => Ok(()),
             Change::Same(found, Some(version)) => self.touch(version, &found),
@@ -223,7 +225,8 @@ impl<'a> MemberWriter<'a> {
     /// Hands over the last frame and returns what is left.
     ///
     /// # Errors
-    /// [`Error`] when the temporary files cannot be written, or nobody takes frames any more.
+    /// [`Error::Lost`] when the rest of a file has not come whose first pieces are stored; others when the temporary files cannot be written,
+    /// or nobody takes frames any more.
     pub fn finish(mut self) -> Result<(Written, SigtarWriter), Error> {
         let frame = self.frames.take();
         if !frame.is_empty() {
@@ -268,10 +271,12 @@ impl<'a> MemberWriter<'a> {
         self.stored.as_ref().filter(|stored| stored.last == *path).and_then(|stored| stored.pieces).unwrap_or(0)
     }
 
-    /// Fails when a path comes before the rest of a file whose first pieces are stored.
-    fn check_continued(&self, path: &EntryPath) -> Result<(), Error> {
+    /// Fails when a path, or the end, comes before the rest of a file whose first pieces are stored.
+    fn check_continued(&self, path: Option<&EntryPath>) -> Result<(), Error> {
         match &self.stored {
-            Some(Stored { last, pieces: Some(_), .. }) if path > last && !self.has_continued => Err(Error::Lost(last.clone())),
+            Some(Stored { last, pieces: Some(_), .. }) if path.is_none_or(|path| path > last) && !self.has_continued => {
+                Err(Error::Lost(last.clone()))
+            }
             _ => Ok(()),
         }
     }
@@ -421,7 +426,7 @@ impl<'a> MemberWriter<'a> {
     }
 
     fn send(&mut self, frame: PlainFrame, inside: Option<SourceStat>) -> Result<(), Error> {
-        let mark = Mark { signatures: self.sigtar.length(), entries: self.written.entries, inside };
+        let mark = Mark { signatures: self.sigtar.length(), check: self.sigtar.check(), entries: self.written.entries, inside };
         Ok(self.feed.push(Load { frame, mark })?)
     }
 

@@ -13,7 +13,7 @@ use super::content::block_length;
 use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{Mark, Stored};
 use super::session::{Names, growing, manifest_of};
-use super::sigtar::SigtarWriter;
+use super::sigtar::{SigtarWriter, checks};
 use super::spool::Spool;
 use super::{BackupOptions, Error, Target};
 use crate::catalog::{Chain, SourceStat};
@@ -26,6 +26,7 @@ use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
 use crate::storage::{Listed, Storage, StoredFile};
 use crate::volume::{Event, VolumeSource, first_pass};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -58,27 +59,47 @@ pub fn find(
 ) -> Result<(Session, Option<Journaled>), Error> {
     let new = new_session(base, options);
     let listing = target.storage.list()?;
-    let Some(session) = interrupted(target, &listing, options)? else { return Ok((new, None)) };
+    let mut found = None;
+    for session in interrupted(target, &listing, options)? {
+        if found.is_none() {
+            found = go_on(target, source, session, new, &listing, options, monitor)?.map(|kept| (session, Some(kept)));
+        }
+        // To a duplicity each of them is a set, though none is whole.
+        if found.as_ref().is_none_or(|(found, _)| *found != session) {
+            discard(target, session, options)?;
+        }
+    }
+    Ok(found.unwrap_or((new, None)))
+}
+
+/// Returns what can be kept of an interrupted session, if it is to be gone on with instead of a new one. Nothing else of it is left then.
+fn go_on(
+    target: &Target,
+    source: &SourceTree,
+    session: Session,
+    new: Session,
+    listing: &[Listed],
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<Option<Journaled>, Error> {
     let word = if new.is_full() { "full" } else { "inc" };
     let newest = target.collection.chains.last().map(|chain| chain.end());
     let fits = newest.is_none_or(|newest| newest < session.end())
         && (session.is_full() || session.start() == new.start() && !new.is_full());
     if !fits {
         monitor.message(Level::Notice, &format!("Last {word} backup left a partial set of another kind, removing it."));
-        discard(target, session, options)?;
-        return Ok((new, None));
+        return Ok(None);
     }
     monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
-    let Some(kept) = keep(target, source, session, &listing, options)? else {
+    let Some(kept) = keep(target, source, session, listing, options)? else {
         let text = "RESTART: The first volume failed to upload before termination.\n         Restart is impossible...starting backup from beginning.";
         monitor.message(Level::Notice, text);
-        discard(target, session, options)?;
-        return Ok((new, None));
+        return Ok(None);
     };
-    check_passphrase(target, &Names::new(session, options), &listing)?;
+    check_passphrase(target, &Names::new(session, options), listing)?;
     say(&kept, monitor);
-    trim(target, session, &kept, &listing, options)?;
-    Ok((session, Some(kept)))
+    trim(target, session, &kept, listing, options)?;
+    Ok(Some(kept))
 }
 
 /// Tells where it goes on.
@@ -93,28 +114,32 @@ fn say(kept: &Journaled, monitor: &dyn Monitor) {
     monitor.message(Level::Notice, &format!("Restarting after volume {}, file {}, block {block}", last.number, last.last));
 }
 
-/// Returns the session that was interrupted: that of the journal, or the newest one that the archive directory has a checkpoint of. Removes one
-/// of ours that has not got as far as a volume.
-fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> Result<Option<Session>, Error> {
-    if let Some(Journaled { session, volumes }) = options.journal.as_deref().and_then(Journal::read) {
+/// Returns the sessions that were interrupted, newest first: that of the journal, and those that the archive directory has checkpoints of.
+/// Removes one of ours that has not got as far as a volume, and checkpoints of sets that are complete.
+fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> Result<Vec<Session>, Error> {
+    let local = target.archive.list()?;
+    let names = local.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
+    let checkpoints = names.filter(|name| name.partial && name.content == Content::Manifest);
+    let mut sessions: Vec<Session> = checkpoints.map(|name| name.session).collect();
+    if let Some(Journaled { session, volumes }) = options.journal.as_deref().and_then(Journal::read)
+        && !sessions.contains(&session)
+        && !is_complete(listing, session, options)
+    {
         match volumes.is_empty() {
-            _ if is_complete(listing, session, options) => {}
             true => discard(target, session, options)?,
-            false => return Ok(Some(session)),
+            false => sessions.push(session),
         }
     }
-    let names = target.archive.list()?;
-    let names = names.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
-    let sessions = names.filter(|name| name.partial && name.content == Content::Manifest).map(|name| name.session);
-    let Some(session) = sessions.max_by_key(|session| session.end()) else { return Ok(None) };
-    if !is_complete(listing, session, options) {
-        return Ok(Some(session));
+    sessions.sort_by_key(|session| std::cmp::Reverse(session.end()));
+    let (complete, interrupted): (Vec<_>, Vec<_>) =
+        sessions.into_iter().partition(|session| is_complete(listing, *session, options));
+    for session in complete {
+        // Somebody was killed when all was stored.
+        let names = Names::new(session, options);
+        target.archive.delete(&names.part(Content::Manifest))?;
+        target.archive.delete(&names.part(Content::Signatures))?;
     }
-    // Somebody was killed when all was stored.
-    let names = Names::new(session, options);
-    target.archive.delete(&names.part(Content::Manifest))?;
-    target.archive.delete(&names.part(Content::Signatures))?;
-    Ok(None)
+    Ok(interrupted)
 }
 
 /// Tells whether the manifest of a session is stored.
@@ -186,17 +211,16 @@ fn keep(
     let names = Names::new(session, options);
     let size =
         |number| listing.iter().find(|listed| listed.name == names.stored(Content::Volume(number))).map(|listed| listed.size);
-    let mut volumes = match options.journal.as_deref().and_then(Journal::read) {
-        Some(journaled) if journaled.session == session => {
-            let length = signatures_length(target, &names);
-            let is_there = |(number, volume): &(u32, JournaledVolume)| {
-                volume.described.number == *number && size(*number) == Some(volume.size) && volume.mark.signatures <= length
-            };
-            (1..).zip(journaled.volumes).take_while(is_there).map(|(_, volume)| volume).collect()
-        }
-        _ if session.is_full() => rebuild(target, source, &names, listing, options)?,
-        _ => return Ok(None),
+    let journaled = options.journal.as_deref().and_then(Journal::read).filter(|journaled| journaled.session == session);
+    let mut volumes = journaled.map_or(Vec::new(), |journaled| journaled.volumes);
+    let checks = signature_checks(target, &names, &volumes).unwrap_or_default();
+    let is_there = |(volume, check): &(JournaledVolume, u64)| {
+        size(volume.described.number) == Some(volume.size) && volume.mark.check == *check
     };
+    volumes = volumes.into_iter().zip(checks).take_while(is_there).map(|(volume, _)| volume).collect();
+    if volumes.is_empty() && session.is_full() {
+        volumes = rebuild(target, source, &names, listing, options)?;
+    }
     let fits = |volume: &JournaledVolume| match (volume.described.last_piece, volume.mark.inside) {
         (None, None) => true,
         (Some(_), Some(stat)) => stat_of(source, &volume.described.last) == Some(stat),
@@ -207,11 +231,12 @@ fn keep(
     Ok((count > 0).then_some(Journaled { session, volumes }))
 }
 
-/// Returns how much there is of the signature file of a session of ours, wherever it lies.
-fn signatures_length(target: &Target, names: &Names) -> u64 {
+/// Returns checks of the signature file of a session of ours, wherever it lies, for where each volume ends. A duplicity that has gone on with
+/// the session meanwhile has written another one.
+fn signature_checks(target: &Target, names: &Names, volumes: &[JournaledVolume]) -> std::io::Result<Vec<u64>> {
     let part = target.archive.path().join(names.part(Content::Signatures));
-    let length = std::fs::metadata(part).or_else(|_| std::fs::metadata(growing(target.archive)));
-    length.map_or(0, |data| data.len())
+    let file = File::open(part).or_else(|_| File::open(growing(target.archive)))?;
+    checks(file, volumes.iter().map(|volume| volume.mark.signatures))
 }
 
 /// Returns what is to be remembered of a file of the source.
@@ -323,7 +348,8 @@ fn rebuild(
             rebuilt.flush()?;
         }
         let inside = described.last_piece.and_then(|_| rebuilt.same_so_far(source));
-        let mark = Mark { signatures: rebuilt.sigtar.length(), entries: rebuilt.entries, inside };
+        let (signatures, check) = (rebuilt.sigtar.length(), rebuilt.sigtar.check());
+        let mark = Mark { signatures, check, entries: rebuilt.entries, inside };
         volumes.push(JournaledVolume { size: listed.size, mark, in_delta: false, described: described.clone() });
     }
     rebuilt.sigtar.shared().sync().map_err(|cause| Error::archive("write", &path, cause))?;

@@ -9,7 +9,7 @@
 //! | volume 1 is stored | `vol1` | `sigtar.part`, `manifest.part` |
 //! | volume n is stored | … `voln` | its block is in `manifest.part` |
 //! | all are stored | | both `.part` are gone |
-//! | | `sigtar` | |
+//! | | `sigtar`; all volumes are looked for once more | |
 //! | | | `sigtar` |
 //! | | | `manifest` |
 //! | the set is complete | `manifest` | |
@@ -33,8 +33,9 @@ use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Level, Monitor};
-use crate::storage::StoredWriter;
+use crate::storage::{self, ErrorKind, StoredWriter};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -107,6 +108,8 @@ pub struct SetWriter<'a> {
     told: usize,
     /// The last volume ended inside a delta.
     was_in_delta: bool,
+    /// Sizes of all volumes so far, from 1.
+    sizes: Vec<u64>,
     stored_size: u64,
 }
 
@@ -149,6 +152,7 @@ impl<'a> SetWriter<'a> {
             manifest,
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
+            sizes: known.volumes.iter().map(|volume| volume.size).collect(),
             stored_size: 0,
         };
         Ok((writer, sigtar))
@@ -187,6 +191,7 @@ impl<'a> SetWriter<'a> {
         }
         let WrittenVolume { described, listed, in_delta } = volume.finish()?;
         self.stored_size += listed.size;
+        self.sizes.push(listed.size);
         self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
         let name = self.names.stored(Content::Volume(self.number));
         self.monitor.message(Level::Info, &format!("Writing {name}\nProcessed volume {}", self.number));
@@ -236,6 +241,7 @@ impl<'a> SetWriter<'a> {
         let archive = self.target.archive;
         self.take_back()?;
         self.store_signatures()?;
+        self.check_stored()?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
@@ -262,6 +268,22 @@ impl<'a> SetWriter<'a> {
         if self.sigtar != growing {
             std::fs::rename(&self.sigtar, &growing).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
             self.sigtar = growing;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all volumes are still there: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
+    fn check_stored(&self) -> Result<(), Error> {
+        let listing = self.target.storage.list()?;
+        let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
+        for (number, size) in (1..).zip(&self.sizes).filter(|(number, _)| self.options.skip_volume != Some(*number)) {
+            let name = self.names.stored(Content::Volume(number));
+            if found.get(name.as_str()) != Some(size) {
+                let place = format!("{}/{name}", self.target.storage.location());
+                let cause =
+                    "it was stored, and is not there any more: has another disk or folder taken the place of the first?".into();
+                return Err(storage::Error { deed: "find", place, kind: ErrorKind::NotFound, cause }.into());
+            }
         }
         Ok(())
     }

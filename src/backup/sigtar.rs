@@ -14,6 +14,7 @@ const RECORD: u64 = 10240;
 pub struct SigtarWriter {
     file: SharedFile,
     length: u64,
+    hasher: blake3::Hasher,
     path: PathBuf,
 }
 
@@ -43,15 +44,16 @@ impl SigtarWriter {
     /// # Errors
     /// [`Error::Archive`] when it cannot be written.
     pub fn open(path: &Path, length: u64) -> Result<Self, Error> {
-        let open = || -> io::Result<File> {
+        let mut hasher = blake3::Hasher::new();
+        let mut open = || -> io::Result<File> {
             let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
             file.set_len(length)?;
-            io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+            io::copy(&mut file, &mut hasher)?;
             Ok(file)
         };
         let file = open().map_err(|cause| Error::archive("write", path, cause))?;
         let file = SharedFile(Arc::new(Mutex::new(BufWriter::with_capacity(256 << 10, file))));
-        Ok(Self { file, length, path: path.to_path_buf() })
+        Ok(Self { file, length, hasher, path: path.to_path_buf() })
     }
 
     /// Returns the file, for whoever flushes it.
@@ -64,6 +66,11 @@ impl SigtarWriter {
         self.length
     }
 
+    /// Returns a check of its bytes so far.
+    pub fn check(&self) -> u64 {
+        check(&self.hasher)
+    }
+
     /// Adds a member, with the signature that `data` gives.
     ///
     /// # Errors
@@ -71,13 +78,14 @@ impl SigtarWriter {
     pub fn push(&mut self, member: &SignatureMember, data: Option<&mut impl Read>) -> Result<(), Error> {
         let mut header = Vec::new();
         member.header().print(&mut header);
-        let write = |file: &mut BufWriter<File>| -> io::Result<u64> {
-            file.write_all(&header)?;
-            let copied = data.map_or(Ok(0), |data| io::copy(data, file))?;
-            file.write_all(&[0; 512][..padding(copied)])?;
+        let write = |mut out: Hashed<'_>| -> io::Result<u64> {
+            out.write_all(&header)?;
+            let copied = data.map_or(Ok(0), |data| io::copy(data, &mut out))?;
+            out.write_all(&[0; 512][..padding(copied)])?;
             Ok(header.len() as u64 + copied + padding(copied) as u64)
         };
-        self.length += write(&mut self.file.lock()).map_err(|cause| Error::archive("write", &self.path, cause))?;
+        let written = write(Hashed { file: &mut self.file.lock(), hasher: &mut self.hasher });
+        self.length += written.map_err(|cause| Error::archive("write", &self.path, cause))?;
         Ok(())
     }
 
@@ -93,4 +101,45 @@ impl SigtarWriter {
         result.map_err(|cause| Error::archive("write", &self.path, cause))?;
         Ok(self.length + zeros)
     }
+}
+
+/// Hashes what goes into the file.
+struct Hashed<'a> {
+    file: &'a mut BufWriter<File>,
+    hasher: &'a mut blake3::Hasher,
+}
+
+impl Write for Hashed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn check(hasher: &blake3::Hasher) -> u64 {
+    let mut bytes = [0; 8];
+    hasher.finalize_xof().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Returns a check of the first bytes of a signature file for each of some lengths, which ascend; it ends where the file does.
+///
+/// # Errors
+/// Those of the file.
+pub fn checks(file: File, lengths: impl Iterator<Item = u64>) -> io::Result<Vec<u64>> {
+    let (mut file, mut hasher) = (io::BufReader::new(file), blake3::Hasher::new());
+    let mut checks = Vec::new();
+    for length in lengths {
+        let ahead = length.saturating_sub(hasher.count());
+        if io::copy(&mut Read::by_ref(&mut file).take(ahead), &mut hasher)? < ahead {
+            break;
+        }
+        checks.push(check(&hasher));
+    }
+    Ok(checks)
 }

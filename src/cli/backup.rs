@@ -82,7 +82,7 @@ impl Session<'_> {
     ) -> anyhow::Result<()> {
         let prefixes = open::prefixes(self.common);
         let cache = open::our_cache(&self.url, &prefixes, None);
-        let mut options = self.options(source, cache.as_deref())?;
+        let mut options = self.options(source, cache.as_deref(), archive)?;
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
             let ready = self.encoder(&options)?;
@@ -223,7 +223,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn options(&self, source: &SourceTree, cache: Option<&Path>) -> anyhow::Result<BackupOptions> {
+    fn options(&self, source: &SourceTree, cache: Option<&Path>, archive: &ArchiveDirectory) -> anyhow::Result<BackupOptions> {
         let (common, writing) = (self.common, self.writing);
         if writing.volsize == 0 || writing.volsize > 1 << 20 {
             return Err(Failure::CommandLine("--volsize must be between 1 and 1048576 MiB".into()).into());
@@ -266,7 +266,7 @@ impl Session<'_> {
             numeric_owner: common.numeric_owner,
             skip_if_no_change: writing.skip_if_no_change,
             tempdir: open::tempdir(common)?,
-            journal: cache.and_then(journal),
+            journal: cache.and_then(|cache| journal(cache, archive)),
             fail_on_volume: writing.fail_on_volume,
             skip_volume: writing.skip_volume,
         })
@@ -394,11 +394,13 @@ impl Session<'_> {
     }
 }
 
-/// Returns where the journal lies in our own cache directory, which is made if it is missing.
-fn journal(cache: &Path) -> Option<std::path::PathBuf> {
+/// Returns where the journal lies in our own cache directory, which is made if it is missing. Each archive directory has its own: it is what
+/// is locked, so that two may save to one place at a time.
+fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
-    Some(cache.join("session"))
+    let archive = blake3::hash(archive.path().as_os_str().as_bytes()).to_hex();
+    Some(cache.join(format!("session-{}", &archive[..16])))
 }
 
 /// Returns for each set of a chain the name of its statistics in the archive directory, if they are there.

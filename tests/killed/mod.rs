@@ -4,34 +4,27 @@
 //! The program runs with `killer.c` loaded, which kills it for real (SIGKILL) at call n, for all n; a second time with half of a write's
 //! bytes written. The originals are slow, so they look at each distinct state of storage and archive directory once.
 //! `DUPFS_LONG=1` kills at every call; without it, at every third of those that only add bytes to a volume.
+//!
+//! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on before us, `trouble` has full disks and failing storages and sources, `lock` those who come while a session runs.
 
+mod between;
+mod exact;
+mod killer;
+mod lock;
+mod trouble;
+
+use self::killer::{Deed, Killer};
 use crate::support::{Duplicity, Encoding, Env, Outcome, Random, Truth, Version, assert_same};
 use Version::{New, Old, Ours};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
 /// Times of the sets that are there before, and of those that come.
 const EARLIER: [i64; 2] = [1_700_000_000, 1_700_001_000];
 const KILLED: i64 = 1_700_002_000;
 const NEXT: i64 = 1_700_003_000;
 const AFTERWARDS: i64 = 1_700_004_000;
-
-/// Builds the library that kills, once in a run.
-fn killer() -> &'static Path {
-    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, library) = BUILT.get_or_init(|| {
-        let directory = tempfile::tempdir().unwrap();
-        let library = directory.path().join("killer.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/killed/killer.c");
-        let mut command = Command::new("gcc");
-        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-        Outcome::of(&mut command).success();
-        (directory, library)
-    });
-    library
-}
 
 /// A world with two sets, and a source that has changed since.
 struct World {
@@ -67,6 +60,11 @@ impl World {
         world
     }
 
+    /// Returns the archive directory that all three programs share.
+    fn archive(&self) -> PathBuf {
+        std::fs::read_dir(self.env.cache().join("duplicity")).unwrap().next().unwrap().unwrap().path()
+    }
+
     /// Gives everything in the source a time of its own: only duplicity needs that, which does not look at sizes.
     fn touch(&self, time: i64) {
         let mut command = Command::new("find");
@@ -87,26 +85,15 @@ impl World {
         command
     }
 
-    /// Kills a backup at call n; `None` runs it to its end and returns the number of calls.
-    fn killed(&self, action: &str, at: Option<u64>, half: bool) -> u64 {
-        let mut command = self.backup(action, KILLED);
-        let counted = self.env.root().join("count");
-        command
-            .env("LD_PRELOAD", killer())
-            .env("KILLER_UNDER", "/store/:/cache/duplicity/:/session")
-            .env("KILLER_COUNT", &counted);
-        if let Some(at) = at {
-            command.env("KILLER_AT", at.to_string());
-        }
-        if half {
-            command.env("KILLER_HALF", "1");
-        }
-        let outcome = Outcome::of(&mut command);
-        match at {
-            Some(at) => assert_eq!(outcome.code, 137, "killed at {at}: {outcome}"),
-            None => drop(outcome.success()),
-        }
-        std::fs::read_to_string(counted).map_or(0, |text| text.trim().parse().unwrap())
+    /// Runs a backup to its end and returns the number of calls.
+    fn count(&self, action: &str) -> u64 {
+        Killer::of(&self.env).calls(&self.env.root().join("log"), &mut self.backup(action, KILLED)).len() as u64
+    }
+
+    /// Kills a backup at call n.
+    fn kill(&self, action: &str, at: u64, deed: Deed) {
+        let outcome = Outcome::of(Killer::of(&self.env).at(at, deed, &mut self.backup(action, KILLED)));
+        assert_eq!(outcome.code, 137, "killed at {at}: {outcome}");
     }
 
     /// Puts storage and caches aside.
@@ -191,12 +178,12 @@ fn calls(count: u64) -> Vec<u64> {
 /// Kills a backup everywhere. `afterwards` is what is done then, and checks it.
 fn kill_everywhere(world: &World, action: &str, half: bool, mut afterwards: impl FnMut(&World, u64, bool)) {
     world.keep("before");
-    let count = world.killed(action, None, false);
+    let count = world.count(action);
     assert!(count > 30, "only {count} calls were seen");
     let mut seen = HashSet::new();
     for at in calls(count) {
         world.bring_back("before");
-        world.killed(action, Some(at), half);
+        world.kill(action, at, if half { Deed::Half } else { Deed::Kill });
         let is_new = seen.insert(world.state());
         afterwards(world, at, is_new);
     }

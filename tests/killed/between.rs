@@ -1,0 +1,59 @@
+//! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must still belong together.
+
+use super::killer::{Deed, Killer};
+use super::{AFTERWARDS, EARLIER, KILLED, NEXT, Outcome, World};
+use crate::support::{Encoding, Truth, Version};
+
+use Version::{New, Old, Ours};
+
+fn play(action: &str, version: Version, volume: u32) {
+    let what = format!("{action}, {version:?} fails at volume {volume}");
+    let world = World::new(Encoding::Gzip, Ours);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    world.keep("before");
+    let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
+    world.bring_back("before");
+    let mut opens = calls.iter().filter(|call| call.name == "open" && call.path.to_string_lossy().contains(".vol"));
+    world.kill(action, opens.next_back().unwrap().number, Deed::Kill);
+
+    let mut duplicity = world.env.command(version.checked());
+    duplicity.args([action, "--volsize", "1", "--current-time", &NEXT.to_string(), "--fail-on-volume", &volume.to_string()]);
+    duplicity.args(world.encoding.writing()).arg(world.env.source()).arg(world.env.url());
+    let failed = Outcome::of(&mut duplicity);
+    assert_ne!(failed.code, 0, "{what}: {failed}");
+
+    let outcome = Outcome::of(&mut world.backup("backup", NEXT + 500)).success();
+    for reader in [Ours, Old, New] {
+        world.check(reader, NEXT + 500, &source, &format!("{what}: {failed}, then {outcome}"));
+    }
+    world.check(Ours, EARLIER[1], &world.truths[&EARLIER[1]], &what);
+    // Everything is touched, so that the signature of everything is used.
+    for name in ["a", "b", "border", "d/new", "z"] {
+        let path = world.env.source().join(name);
+        let mut content = std::fs::read(&path).unwrap();
+        content.splice(5000..5000, *b"a few bytes more");
+        std::fs::write(path, content).unwrap();
+    }
+    world.touch(1_600_003_000);
+    let changed = Truth::record(&world.env.source()).without_link_times();
+    Outcome::of(&mut world.backup("incremental", AFTERWARDS)).success();
+    for reader in [Ours, Old] {
+        world.check(reader, AFTERWARDS, &changed, &format!("{what}, an increment on it: {failed}, then {outcome}"));
+    }
+}
+
+#[test]
+fn a_full_backup_by_0_8() {
+    (4..=5).for_each(|volume| play("full", Old, volume));
+}
+
+#[test]
+fn a_full_backup_by_3_2() {
+    (3..=5).for_each(|volume| play("full", New, volume));
+}
+
+#[test]
+fn an_increment_by_either() {
+    play("incremental", Old, 2);
+    play("incremental", New, 3);
+}

@@ -1,0 +1,165 @@
+//! A storage or a source that fails in the middle of a backup: what is said, and that the next run goes on.
+
+use super::exact::Left;
+use super::killer::{Deed, Killer};
+use super::{EARLIER, KILLED, NEXT, Outcome, World};
+use crate::support::{Encoding, Truth, Version};
+use std::path::Path;
+
+use Version::{New, Old, Ours};
+
+/// Makes sure that the next run goes on from what is left, and that all times are right.
+fn goes_on(world: &World, source: &Truth, what: &str) {
+    world.check_all(&[Ours], what);
+    let left = world.left();
+    let outcome = Outcome::of(&mut world.backup("incremental", NEXT)).success();
+    if let Left::Volumes(count @ 1..) = left {
+        assert!(outcome.stdout.contains(&format!("Restarting after volume {count}, ")), "{what}: {left:?}: {outcome}");
+    }
+    world.check(Ours, NEXT, source, &format!("{what}: {left:?}: {outcome}"));
+}
+
+/// Returns how many volumes of the killed session are stored.
+fn stored(world: &World) -> usize {
+    world.volumes().len()
+}
+
+/// From some call on all calls that change the storage fail: at the beginning, in the middle and at the end of each of its files.
+#[test]
+fn a_storage_that_fails() {
+    let world = World::new(Encoding::Gzip, Ours);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    world.keep("before");
+    let killer = Killer::of_store(&world.env);
+    let calls = killer.calls(&world.env.root().join("log"), &mut world.backup("incremental", KILLED));
+    let causes =
+        [("ENOSPC", 53, "No space left on device"), ("EROFS", 51, "Read-only file system"), ("EIO", 50, "Input/output error")];
+    let is_sampled = |index: usize| !calls[index].is_bulk() || index.is_multiple_of(7);
+    // What is not there cannot be deleted, and whoever deletes does not mind.
+    let is_tried = |index: &usize| calls[*index].name != "unlink" && calls[*index].name != "mkdir" && is_sampled(*index);
+    for (round, index) in (0..calls.len()).filter(is_tried).enumerate() {
+        let (call, (errno, code, words)) = (&calls[index], causes[round % 3]);
+        world.bring_back("before");
+        let mut command = world.backup("incremental", KILLED);
+        command.arg("--num-retries=1");
+        let outcome = Outcome::of(killer.at(call.number, Deed::Fail(errno), &mut command));
+        let what = format!("{errno} at {} {:?}", call.name, call.path.file_name().unwrap());
+        let outcome = outcome.failure(code, &["cannot write '", words, &world.env.store().display().to_string()]);
+        assert_eq!(outcome.stderr.matches(words).count(), 1, "{what}: {outcome}");
+        goes_on(&world, &source, &what);
+    }
+}
+
+/// A disk that is full for real; then there is more room.
+#[test]
+fn a_full_disk() {
+    for (size, encoding) in [(600, Encoding::Gzip), (1500, Encoding::Gzip), (2500, Encoding::Plain), (2500, Encoding::Symmetric)]
+    {
+        let env = encoding.env();
+        let mut random = crate::support::Random::new(3);
+        for name in ["a", "b", "c"] {
+            std::fs::write(env.source().join(name), random.bytes(1_200_000)).unwrap();
+        }
+        let source = Truth::record(&env.source()).without_link_times();
+        let script = format!(
+            "mount -t tmpfs -o size={size}k tmpfs \"$store\"
+            run() {{ dupfs full --volsize 1 {} --current-time $1 \"$source\" \"$url\" >\"$home/said\" 2>&1; }}
+            code=0; run {KILLED} || code=$?
+            cat \"$home/said\"; echo \"exit code $code\"; ls -A \"$store\"
+            mount -o remount,size=20m \"$store\"
+            run {NEXT}; cat \"$home/said\"; ls -A \"$store\"
+            dupfs restore {} \"$url\" \"$home/restored\"",
+            encoding.writing().join(" "),
+            encoding.reading().join(" "),
+        );
+        let mut command = env.private_script(encoding, &script);
+        command.env("store", env.store()).env("source", env.source()).env("home", env.home());
+        let outcome = Outcome::of(&mut command).success();
+        let (before, after) = outcome.stdout.split_once("exit code ").unwrap();
+        assert!(after.starts_with("53\n"), "{size}: {outcome}");
+        assert!(before.contains("cannot write '") && before.contains("No space left on device"), "{size}: {outcome}");
+        assert!(!after.contains(".dupfs-"), "{size}: something unfinished is left: {outcome}");
+        let is_resumed = size > 1024;
+        assert_eq!(after.contains("Restarting after volume"), is_resumed, "{size}: {outcome}");
+        let restored = Truth::record(&env.home().join("restored")).without_link_times();
+        crate::support::assert_same(&source, &restored, &format!("{size}: {outcome}"));
+    }
+}
+
+/// The storage goes away in the middle, or another takes its place: no set is called complete that is not all there.
+#[test]
+fn a_storage_that_is_exchanged() {
+    let world = World::new(Encoding::Gzip, Ours);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    world.keep("before");
+    let killer = Killer::of_store(&world.env);
+    let calls = killer.calls(&world.env.root().join("log"), &mut world.backup("full", KILLED));
+    let store = world.env.store().display().to_string();
+    let removed = format!("mv '{store}' '{store}-away'");
+    let replaced = format!("{removed} && mkdir '{store}'");
+    let is_place = |path: &Path| ["vol2", "sigtar"].iter().any(|word| path.to_string_lossy().contains(word));
+    let places = calls.iter().filter(|call| ["open", "rename"].contains(&call.name.as_str()) && is_place(&call.path));
+    for call in places {
+        for script in [&removed, &replaced] {
+            world.bring_back("before");
+            let outcome = Outcome::of(killer.at(call.number, Deed::Run(script), &mut world.backup("full", KILLED)));
+            let what = format!("{} {:?}: {script}", call.name, call.path.file_name().unwrap());
+            assert_eq!(outcome.code, 52, "{what}: {outcome}");
+            // It comes back.
+            let _ = std::fs::remove_dir_all(&store);
+            std::fs::rename(format!("{store}-away"), &store).unwrap();
+            world.check_all(&[Ours], &what);
+            let next = Outcome::of(&mut world.backup("full", NEXT)).success();
+            world.check(Ours, NEXT, &source, &format!("{what}: {outcome}, then {next}"));
+        }
+    }
+}
+
+/// A file that cannot be read is left out as long as nothing of it is stored; otherwise the session ends, and goes on when it can be read.
+#[test]
+fn a_source_that_cannot_be_read() {
+    let world = World::new(Encoding::Gzip, Ours);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    world.keep("before");
+    let border = world.env.source().join("border");
+    let run = |offset: u64| {
+        world.bring_back("before");
+        let mut command = world.backup("full", KILLED);
+        Outcome::of(Killer::of(&world.env).watch(&mut command).env("KILLER_EIO", format!("{}@{offset}", border.display())))
+    };
+    for offset in [0, 1000, 900_000] {
+        let outcome = run(offset).success();
+        assert!(outcome.stdout.contains("border") && outcome.stdout.contains("Input/output error"), "{offset}: {outcome}");
+        assert!(outcome.stdout.contains("\nErrors 1\n"), "{offset}: {outcome}");
+        let mut expected = source.clone();
+        expected.0.remove(&b"border"[..]);
+        for reader in [Ours, Old] {
+            world.check(reader, KILLED, &expected, &format!("unreadable from {offset} on: {outcome}"));
+        }
+        // When it can be read, it is saved.
+        Outcome::of(&mut world.backup("incremental", NEXT)).success();
+        world.check(Ours, NEXT, &source, "readable again");
+    }
+    for offset in [1_100_000, 2_000_000, 2_699_999] {
+        let outcome = run(offset);
+        assert_ne!(outcome.code, 0, "{offset}: {outcome}");
+        for words in ["border", "Input/output error", "exclude", "again"] {
+            assert!(outcome.stderr.contains(words), "{offset}: {outcome}");
+        }
+        world.check(Ours, EARLIER[1], &world.truths[&EARLIER[1]], "the past");
+        let volumes = stored(&world);
+        assert!(volumes > 0);
+        world.keep("failed");
+        let next = Outcome::of(&mut world.backup("full", NEXT)).success();
+        assert!(next.stdout.contains(&format!("Restarting after volume {volumes}, ")), "{offset}: {next}");
+        for reader in [Ours, New] {
+            world.check(reader, NEXT, &source, &format!("unreadable from {offset} on, then {next}"));
+        }
+        // Or it is excluded for good.
+        world.bring_back("failed");
+        let next = Outcome::of(world.backup("full", NEXT).arg("--exclude").arg(&border)).success();
+        let mut expected = source.clone();
+        expected.0.remove(&b"border"[..]);
+        world.check(Ours, NEXT, &expected, &format!("unreadable from {offset} on, then excluded: {next}"));
+    }
+}
