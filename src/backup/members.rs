@@ -228,6 +228,7 @@ impl<'a> MemberWriter<'a> {
     /// [`Error::Lost`] when the rest of a file has not come whose first pieces are stored; others when the temporary files cannot be written,
     /// or nobody takes frames any more.
     pub fn finish(mut self) -> Result<(Written, SigtarWriter), Error> {
+        self.check_continued(None)?;
         let frame = self.frames.take();
         if !frame.is_empty() {
             self.send(frame, None)?;

@@ -5,13 +5,15 @@
 //! bytes written. The originals are slow, so they look at each distinct state of storage and archive directory once.
 //! `DUPFS_LONG=1` kills at every call; without it, at every third of those that only add bytes to a volume.
 //!
-//! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on before us, `trouble` has full disks and failing storages and sources, `lock` those who come while a session runs.
+//! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on before us, `turns` a source that turns into
+//! something else; `trouble` has full disks and failing storages and sources, `lock` those who come while a session runs.
 
 mod between;
 mod exact;
 mod killer;
 mod lock;
 mod trouble;
+mod turns;
 
 use self::killer::{Deed, Killer};
 use crate::support::{Duplicity, Encoding, Env, Outcome, Random, Truth, Version, assert_same};
