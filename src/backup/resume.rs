@@ -184,7 +184,11 @@ pub fn complete(
     let described = Manifest::parse(&bytes).map_or(0, |manifest| manifest.volumes().len());
     let is_whole = described == journaled.volumes.len() && (1..).zip(&journaled.volumes).all(volume);
     let manifest = names.stored(Content::Manifest);
-    if is_whole && is_there(names.stored(Content::Signatures), None) && !is_there(manifest.clone(), None) {
+    if !is_there(manifest.clone(), None) {
+        if !is_whole || !is_there(names.stored(Content::Signatures), None) {
+            // Then it is gone on with.
+            return Ok(());
+        }
         let encoder = manifest_encoder.as_ref().unwrap_or(encoder);
         let mut writer = encoder.writer(&manifest, storage.create(&manifest)?)?;
         writer.write_all(&bytes).map_err(codec::Error::from)?;

@@ -1,6 +1,7 @@
-//! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must still belong together.
+//! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must still belong together. And a duplicity is
+//! killed as we are.
 
-use super::killer::{Deed, Killer};
+use super::killer::{Call, Deed, Killer};
 use super::{AFTERWARDS, EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Encoding, Truth, Version};
 
@@ -56,4 +57,54 @@ fn a_full_backup_by_3_2() {
 fn an_increment_by_either() {
     play("incremental", Old, 2);
     play("incremental", New, 3);
+}
+
+/// Kills a duplicity at some of the calls that change storage and archive directory: `DUPFS_LONG=1` at all of them.
+fn kill_theirs(action: &str, version: Version) {
+    let world = World::new(Encoding::Gzip, version);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    world.keep("before");
+    let z = std::fs::read(world.env.source().join("z")).unwrap();
+    let duplicity = || {
+        let mut command = world.env.command(version.checked());
+        command.args([action, "--volsize", "1", "--current-time", &KILLED.to_string()]);
+        command.args(world.encoding.writing()).arg(world.env.source()).arg(world.env.url());
+        command
+    };
+    let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut duplicity());
+    // What matters to others are names that come and go.
+    let is_name = |call: &&Call| {
+        ["rename", "unlink"].contains(&call.name.as_str()) || call.name == "open" && call.path.starts_with(world.env.store())
+    };
+    let named: Vec<_> = calls.iter().filter(is_name).collect();
+    assert!(named.len() > 8, "{calls:?}");
+    let step = if std::env::var_os("DUPFS_LONG").is_some() { 1 } else { named.len().div_ceil(7) };
+    for call in named.iter().rev().step_by(step) {
+        world.bring_back("before");
+        let killed = Outcome::of(Killer::of(&world.env).at(call.number, Deed::Kill, &mut duplicity()));
+        assert_eq!(killed.code, 137, "{killed}");
+        let what = format!("{action} by {version:?} killed at {} {:?}", call.name, call.path);
+        world.check_all(&[Ours], &what);
+        let outcome = Outcome::of(&mut world.backup("backup", NEXT)).success();
+        for reader in [Ours, Old, New] {
+            world.check(reader, NEXT, &source, &format!("{what}: {outcome}"));
+        }
+        std::fs::write(world.env.source().join("z"), b"short now").unwrap();
+        world.touch(1_600_003_000);
+        let changed = Truth::record(&world.env.source()).without_link_times();
+        Outcome::of(&mut world.backup("incremental", AFTERWARDS)).success();
+        world.check(Ours, AFTERWARDS, &changed, &format!("{what}, an increment on it: {outcome}"));
+        std::fs::write(world.env.source().join("z"), &z).unwrap();
+        world.touch(1_600_002_000);
+    }
+}
+
+#[test]
+fn a_full_backup_of_theirs() {
+    [Old, New].into_iter().for_each(|version| kill_theirs("full", version));
+}
+
+#[test]
+fn an_increment_of_theirs() {
+    [Old, New].into_iter().for_each(|version| kill_theirs("incremental", version));
 }

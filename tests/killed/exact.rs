@@ -148,6 +148,31 @@ fn a_full_backup_ends_as_if_nothing_had_been() {
     play("full");
 }
 
+/// All but the manifest was there, and then a volume was lost: nothing can be completed, but gone on with.
+#[test]
+fn what_cannot_be_completed_is_gone_on_with() {
+    for action in ["incremental", "full"] {
+        let world = World::new(Encoding::Gzip, Version::Ours);
+        let source = Truth::record(&world.env.source()).without_link_times();
+        world.keep("before");
+        let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
+        let whole = [files(&world.env.store()), files(&world.archive())];
+        world.bring_back("before");
+        let is_manifest = |call: &&Call| call.name == "open" && call.path.to_string_lossy().ends_with(".manifest.tmp");
+        world.kill(action, calls.iter().rfind(is_manifest).unwrap().number, Deed::Kill);
+        assert_eq!(world.left(), Left::AllButManifest);
+        let second = whole[0].keys().find(|name| name.contains(&stamp(KILLED)) && name.contains(".vol2.")).unwrap();
+        std::fs::remove_file(world.env.store().join(second)).unwrap();
+        let outcome = Outcome::of(&mut world.backup(action, NEXT)).success();
+        assert!(outcome.stdout.contains("Restarting after volume 1, "), "{action}: {outcome}");
+        world.check(Version::Ours, KILLED, &source, &format!("{action}: {outcome}"));
+        assert!(
+            [files(&world.env.store()), files(&world.archive())] == whole,
+            "{action}: not as in a session that nobody killed"
+        );
+    }
+}
+
 /// The run that goes on is killed, too: what was stored before it is not lost by that.
 #[test]
 fn who_goes_on_may_be_killed_as_well() {
