@@ -218,10 +218,10 @@ fn keep(
     let journaled = options.journal.as_deref().and_then(Journal::read).filter(|journaled| journaled.session == session);
     let mut volumes = journaled.map_or(Vec::new(), |journaled| journaled.volumes);
     let checks = signature_checks(target, &names, &volumes).unwrap_or_default();
-    let is_there = |(volume, check): &(JournaledVolume, u64)| {
-        size(volume.described.number) == Some(volume.size) && volume.mark.check == *check
+    let is_there = |(number, (volume, check)): &(u32, (JournaledVolume, u64))| {
+        volume.described.number == *number && size(*number) == Some(volume.size) && volume.mark.check == *check
     };
-    volumes = volumes.into_iter().zip(checks).take_while(is_there).map(|(volume, _)| volume).collect();
+    volumes = (1..).zip(volumes.into_iter().zip(checks)).take_while(is_there).map(|(_, (volume, _))| volume).collect();
     if volumes.is_empty() && session.is_full() {
         volumes = rebuild(target, source, &names, listing, options)?;
     }

@@ -67,10 +67,11 @@ impl World {
     }
 }
 
-/// Chooses calls to die at, and how: all of them, but of the writes into one volume only the first, one in the middle, and the last.
+/// Chooses calls to die at, and how: the first write into the signature file, and all of them, but of the writes into one volume only the
+/// first, one in the middle, and the last.
 fn deaths(calls: &[Call]) -> Vec<(u64, Deed<'static>)> {
     let all = std::env::var_os("DUPFS_LONG").is_some();
-    let mut chosen = Vec::new();
+    let mut chosen = vec![(0, Deed::Kill), (0, Deed::Half)];
     for (index, call) in calls.iter().enumerate() {
         let is_alike = |other: &&Call| other.is_bulk() && other.path == call.path;
         let position = calls[..index].iter().filter(is_alike).count();
@@ -86,6 +87,12 @@ fn deaths(calls: &[Call]) -> Vec<(u64, Deed<'static>)> {
     chosen
 }
 
+/// Names a call in messages.
+fn name(calls: &[Call], at: u64) -> String {
+    let call = at.checked_sub(1).map(|index| &calls[index as usize]);
+    call.map_or("write signatures".to_string(), |call| format!("{} {:?}", call.name, call.path.file_name().unwrap()))
+}
+
 fn play(action: &str) {
     let world = World::new(Encoding::Gzip, Version::Ours);
     let source = Truth::record(&world.env.source()).without_link_times();
@@ -96,8 +103,7 @@ fn play(action: &str) {
         world.bring_back("before");
         world.kill(action, at, deed);
         let left = world.left();
-        let call = &calls[at as usize - 1];
-        let what = format!("{action}, {deed:?} at {at}, {} {:?}: {left:?}", call.name, call.path.file_name().unwrap());
+        let what = format!("{action}, {deed:?} at {at}, {}: {left:?}", name(&calls, at));
         let outcome = Outcome::of(Killer::of(&world.env).watch(&mut world.backup(action, NEXT))).success();
         let time = match left {
             Left::Volumes(0) => NEXT,
@@ -195,8 +201,7 @@ fn who_goes_on_may_be_killed_as_well() {
             let outcome = Outcome::of(Killer::of(&world.env).at(at, deed, &mut world.backup(action, NEXT)));
             assert_eq!(outcome.code, 137, "{outcome}");
             let left = world.left();
-            let call = &calls[at as usize - 1];
-            let what = format!("{action}, {deed:?} at {at}, {} {:?}: {left:?}", call.name, call.path.file_name().unwrap());
+            let what = format!("{action}, {deed:?} at {at}, {}: {left:?}", name(&calls, at));
             let outcome = Outcome::of(Killer::of(&world.env).watch(&mut world.backup(action, NEXT + 1))).success();
             let (time, said) = match left {
                 Left::Volumes(count) => (KILLED, format!("Restarting after volume {}, ", count.max(2))),

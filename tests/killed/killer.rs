@@ -21,7 +21,7 @@ pub enum Deed<'a> {
 /// One call that changes a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Counted from 1.
+    /// Counted from 1; writes into a signature file that grows are not among them: see `killer.c`.
     pub number: u64,
     /// `open`, `write`, `truncate`, `sync`, `rename`, `link`, `unlink`, `rmdir`, `mkdir`.
     pub name: String,

@@ -2,7 +2,7 @@
 //! still be restored by everybody, and the next run goes on from there.
 //!
 //! The program runs with `killer.c` loaded, which kills it for real (SIGKILL) at call n, for all n; a second time with half of a write's
-//! bytes written. The originals are slow, so they look at each distinct state of storage and archive directory once.
+//! bytes written. Call 0 is the first write into the signature file. The originals are slow, so they look at each distinct state of storage and archive directory once.
 //! `DUPFS_LONG=1` kills at every call; without it, at every third of those that only add bytes to a volume.
 //!
 //! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on before us, `turns` a source that turns into
@@ -174,7 +174,7 @@ impl World {
 /// Returns the calls to kill at.
 fn calls(count: u64) -> Vec<u64> {
     let all = std::env::var("DUPFS_LONG").is_ok();
-    (1..=count).filter(|at| all || at % 3 == 1 || *at <= 12 || count - at < 16).collect()
+    (0..=count).filter(|at| all || at % 3 == 1 || *at <= 12 || count - at < 16).collect()
 }
 
 /// Kills a backup everywhere. `afterwards` is what is done then, and checks it.
