@@ -6,24 +6,26 @@ use super::cursor::Cursor;
 use super::packed::PackedParts;
 use super::{Error, seeks};
 use crate::codec::{self, SeekPoint};
-use crate::format::Toc;
+use crate::format::{ManifestVolume, Toc};
 use crate::storage::ReadAt;
-use crate::volume::{Outline, VolumeSource};
+use crate::volume::{Outline, VolumeSource, has_hash};
 use std::sync::Arc;
 
 impl Catalog {
-    /// Returns the table of a volume, if there is one that belongs there and makes sense. Otherwise a pass over the whole volume tells
-    /// everything, and also what is wrong with it.
-    pub(super) fn table(&self, chain: &Chain, position: u32, number: u32) -> Option<Toc> {
+    /// Returns the table of a volume, if there is one that belongs there by the manifest's hash, and makes sense. Otherwise a pass over the
+    /// whole volume tells everything, and also what is wrong with it.
+    pub(super) fn table(&self, chain: &Chain, position: u32, described: &ManifestVolume) -> Option<Toc> {
         // Only the end of the volume proves its signature.
         if self.codec.demands_signature() {
             return None;
         }
-        let source = self.volume(chain, position, number).ok()?;
+        let mut source = self.volume(chain, position, described.number).ok()?;
+        source.hash = described.hash;
         let table = self.read_table(&source).ok()??;
         let toc = Toc::parse(&table.bytes).ok()?;
         let session = set_at(chain, position).ok()?.session;
-        let fits = (toc.session, toc.volume) == (session, number) && toc.stored_length <= source.file.size();
+        let fits = (toc.session, toc.volume, toc.stored.length) == (session, described.number, table.stored_start)
+            && has_hash(&source, &toc.stored, &table.behind);
         (fits && outline(&toc).is_sound()).then_some(toc)
     }
 
@@ -42,9 +44,9 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub(super) fn fill_from_table(&self, chain: &Chain, position: u32, number: u32) -> Result<bool, Error> {
-        let Some(toc) = self.table(chain, position, number) else { return Ok(false) };
         let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
         let Some(described) = manifest.volume(number) else { return Ok(false) };
+        let Some(toc) = self.table(chain, position, described) else { return Ok(false) };
         let mut cursor = Cursor::new(self, chain, position);
         let mut parts = PackedParts::default();
         let mut goes_on = false;
@@ -75,18 +77,18 @@ fn outline(toc: &Toc) -> Outline {
     Outline {
         frames: toc.frames.iter().map(|(plain, _)| *plain).collect(),
         plain_length: toc.plain_length,
-        stored_length: toc.stored_length,
-        chunks: toc.chunks.clone(),
+        stored_length: toc.stored.length,
+        chunks: toc.stored.chunks.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Files, Item, State, World, make_table, path, session, time};
+    use super::super::testing::{Files, Item, State, World, make_table, make_table_behind, path, session, stored_frames, time};
     use super::*;
     use crate::catalog::{Part, VersionKind};
     use crate::codec::Options;
-    use crate::format::TocWriter;
+    use crate::format::{StoredFrames, TocWriter};
     use crate::volume::VolumeReader;
     use State::{Delta, Directory, File, Gone};
 
@@ -224,23 +226,57 @@ mod tests {
         assert!(!is_taken(|tar| make_table(tar, session(1), 1, true)), "its last file goes on, the manifest says no");
         assert!(!is_taken(|_| b"no table at all".to_vec()));
         assert!(!is_taken(|tar| make_table(tar, session(1), 1, false)[..100].to_vec()), "cut");
-        let with = |frames: &[(u64, Vec<u8>)], name: &str, stored: u64| {
+        let with = |frames: &[(u64, Vec<u8>)], name: &str, tar: &[u8]| {
             let mut writer = TocWriter::new();
             writer.push(&path(name), None, &Part::default());
-            let chunks = vec![[0; 32]; stored.div_ceil(65536) as usize];
-            writer.finish(session(1), 1, 1 << 30, stored, frames, &chunks)
+            writer.finish(session(1), 1, 1 << 30, frames, &stored_frames(tar))
         };
         let frames: Vec<_> = (0..20u64).map(|number| (number << 26, vec![1, 1])).take_while(|(at, _)| *at < 1 << 30).collect();
-        assert!(!is_taken(|_| with(&frames, "unknown", 1000)), "of a path that the set does not have");
-        assert!(!is_taken(|_| with(&frames, "b", 1 << 20)), "of a longer file");
-        assert!(!is_taken(|_| with(&[(0, vec![1, 1])], "b", 1000)), "with a frame that does not fit into memory");
+        assert!(!is_taken(|tar| with(&frames, "unknown", tar)), "of a path that the set does not have");
+        assert!(!is_taken(|tar| with(&[(0, vec![1, 1])], "b", tar)), "with a frame that does not fit into memory");
+        let behind = |tar: &[u8], stored: &StoredFrames| make_table_behind(stored, tar, session(1), 1, false);
+        for length in [1, 64, 1 << 20] {
+            let longer = |tar: &[u8]| stored_frames(&[tar, &vec![0; length]].concat());
+            assert!(!is_taken(|tar| behind(tar, &longer(tar))), "of a file longer by {length}");
+        }
+        for at in [0, 19, 20, 27, 28, 91] {
+            let forged = |tar: &[u8]| {
+                let mut stored = stored_frames(tar);
+                stored.sha1[at] ^= 0x80;
+                stored
+            };
+            assert!(!is_taken(|tar| behind(tar, &forged(tar))), "with another state at {at}");
+        }
+    }
+
+    /// Returns the table of a set's first volume.
+    fn table(world: &World, chain: &Chain, position: u32) -> Option<Toc> {
+        let manifest = world.catalog.manifest(chain, position).unwrap();
+        world.catalog.table(chain, position, manifest.volume(1).unwrap())
+    }
+
+    /// The same session, number and paths, another collection.
+    #[test]
+    fn the_table_of_an_exchanged_volume_is_ignored() {
+        let others = Files::default();
+        others.write(1, &[&[(".", Directory), ("a", Delta(DELTA.to_vec())), ("b", Gone), ("f", File(noise(9, 6)))]], true);
+        let part = format!("to.{}.vol1", time(1));
+        let files = files(true);
+        let world = World::plain(&files);
+        let chain = world.chain();
+        assert!(table(&world, &chain, 1).is_some());
+        others.change(&part, |other| files.change(&part, |bytes| bytes.clone_from(other)));
+        assert!(table(&world, &chain, 1).is_none());
     }
 
     #[test]
     fn a_demanded_signature_needs_the_whole_volume() {
-        let world = World::new(&files(true), None, Options { sign_key: Some("01234567".into()), ..Options::default() });
+        let files = files(true);
+        let world = World::new(&files, None, Options { sign_key: Some("01234567".into()), ..Options::default() });
         let chain = world.chain();
-        assert!(world.catalog.table(&chain, 0, 1).is_none());
+        let unsigned = World::plain(&files);
+        let manifest = unsigned.catalog.manifest(&unsigned.chain(), 0).unwrap();
+        assert!(world.catalog.table(&chain, 0, manifest.volume(1).unwrap()).is_none());
         assert_eq!(world.take_reads("difftar"), (0, 0));
     }
 

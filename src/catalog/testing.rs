@@ -3,12 +3,15 @@
 use super::{Catalog, CatalogOptions, Chain};
 use crate::codec::{self, Codec, Encoding, Options, Table};
 use crate::collection::{BackupSet, scan};
-use crate::format::{CHUNK, Manifest, ManifestVolume, Member, MemberKind, Prefixes, Session, TarReader, TocWriter, VolumeHash};
+use crate::format::{
+    CHUNK, Manifest, ManifestVolume, Member, MemberKind, Prefixes, Session, StoredFrames, TarReader, TocWriter, VolumeHash,
+};
 use crate::model::{BackupTime, Entry, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{self, Call, Listed, ReadAt, RecordingStorage, Storage};
 use crate::volume::PartBuilder;
 use sha1::Digest;
+use sha1::digest::common::hazmat::SerializableState;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -262,6 +265,11 @@ fn append_entry(tar: &mut tar::Builder<Vec<u8>>, name: &str, is_directory: bool,
 
 /// Makes the table that a writer would have made of a plain tar.
 pub fn make_table(tar: &[u8], session: Session, number: u32, goes_on: bool) -> Vec<u8> {
+    make_table_behind(&stored_frames(tar), tar, session, number, goes_on)
+}
+
+/// Makes the table of a plain tar, but for other stored bytes before it.
+pub fn make_table_behind(stored: &StoredFrames, tar: &[u8], session: Session, number: u32, goes_on: bool) -> Vec<u8> {
     let mut writer = TocWriter::new();
     let mut rows: Vec<(EntryPath, Option<Entry>, PartBuilder)> = Vec::new();
     let mut reader = TarReader::new(tar);
@@ -293,8 +301,14 @@ pub fn make_table(tar: &[u8], session: Session, number: u32, goes_on: bool) -> V
     decoder.collect_seek_points(1 << 16);
     std::io::copy(&mut decoder, &mut std::io::sink()).unwrap();
     let frames: Vec<_> = decoder.take_seek_points().into_iter().map(|point| (point.plain, point.state)).collect();
-    let chunks: Vec<_> = tar.chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()).collect();
-    writer.finish(session, number, tar.len() as u64, tar.len() as u64, &frames, &chunks)
+    writer.finish(session, number, tar.len() as u64, &frames, stored)
+}
+
+/// Returns what a table says of the stored bytes before it.
+pub fn stored_frames(bytes: &[u8]) -> StoredFrames {
+    let chunks = bytes.chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()).collect();
+    let sha1 = sha1::Sha1::new_with_prefix(bytes).serialize().into();
+    StoredFrames { length: bytes.len() as u64, sha1, chunks }
 }
 
 struct Bytes(Vec<u8>);
@@ -337,6 +351,7 @@ fn read_table(file: &dyn ReadAt) -> Option<Table> {
     let mut end = vec![0; (file.size() - from) as usize];
     file.read_at(from, &mut end).ok()?;
     let start = table_start(&end)? as u64;
-    let bytes = end.get(start.checked_sub(from)? as usize..end.len() - 16)?.to_vec();
-    Some(Table { bytes, stored_start: start, plain_start: start })
+    let behind = end.get(start.checked_sub(from)? as usize..)?.to_vec();
+    let bytes = behind.get(..behind.len() - 16)?.to_vec();
+    Some(Table { bytes, stored_start: start, plain_start: start, behind })
 }

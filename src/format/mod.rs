@@ -33,7 +33,7 @@ pub use manifest::{FileChange, Manifest, ManifestVolume, VolumeHash};
 pub use part::{Extent, Part};
 pub use sigtar::{SignatureKind, SignatureMember};
 pub use tar::{TarHeader, TarReader};
-pub use toc::{CHUNK, Toc, TocRow, TocRows, TocWriter};
+pub use toc::{CHUNK, StoredFrames, Toc, TocRow, TocRows, TocWriter};
 pub use ustar::padding;
 
 /// What can be wrong with bytes that should be duplicity's.

@@ -10,6 +10,7 @@
 //! | session | 0 and its time for a full one; 1, start and end for an incremental one; seconds, signed |
 //! | volume | its number, the length of its plain bytes and that of its stored bytes, both before the table |
 //! | frames | how many; of each the distance from the last one's plain offset, length of its state, state |
+//! | hash | the state of the SHA-1 of the stored bytes before the table, as the crate `sha1` 0.11 serializes it: five words, how many blocks of 64 bytes, and what has not filled one yet |
 //! | chunks | a BLAKE3 for each 64 KiB of the stored bytes before the table, the last stretch being shorter |
 //! | rows | how many; then one for each path in the volume, in path order, up to the end |
 //!
@@ -26,6 +27,9 @@
 //! | extents | how many; of each its length times two, plus one if it is copied; where it starts, as the distance from the end of the last one of its kind: among stored ones of the volume, among copied ones of the row |
 //!
 //! which is some 20 bytes for a small file.
+//!
+//! Whoever hashes on from that state with the stored bytes from the table to the end of the file must come to the hash that the
+//! manifest has: otherwise the table, sound in itself, belongs to another volume that was put here.
 
 use super::number::{put, put_signed, take, take_signed};
 use super::{Error, Extent, Part, Session};
@@ -34,6 +38,9 @@ use std::collections::HashMap;
 
 /// Bytes of a stored file that one hash stands for.
 pub const CHUNK: usize = 64 * 1024;
+
+/// Bytes of a state of SHA-1.
+pub const SHA1_STATE: usize = 20 + 8 + 64;
 
 /// What a table begins with.
 const MAGIC: &[u8; 8] = b"dupfstoc";
@@ -72,13 +79,22 @@ pub struct Toc {
     pub volume: u32,
     /// Number of plain bytes before the table.
     pub plain_length: u64,
-    /// Number of stored bytes before the table.
-    pub stored_length: u64,
+    /// The stored bytes before the table.
+    pub stored: StoredFrames,
     /// Where decoding can start: plain offset, ascending from 0 and within the plain bytes, and the codec's state there.
     pub frames: Vec<(u64, Vec<u8>)>,
-    /// BLAKE3 of each [`CHUNK`] stored bytes before the table; the last may be shorter.
-    pub chunks: Vec<[u8; 32]>,
     rows: Vec<u8>,
+}
+
+/// The stored bytes of a volume before its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFrames {
+    /// How many there are.
+    pub length: u64,
+    /// State of the SHA-1 over all of them.
+    pub sha1: [u8; SHA1_STATE],
+    /// BLAKE3 of each [`CHUNK`] of them; the last may be shorter.
+    pub chunks: Vec<[u8; 32]>,
 }
 
 /// What a volume holds of one path.
@@ -127,13 +143,15 @@ impl Toc {
             _ => return Err("unknown kind of session"),
         };
         let volume = take_u32(rest)?;
-        let (plain_length, stored_length) = (take_number(rest)?, take_number(rest)?);
+        let (plain_length, length) = (take_number(rest)?, take_number(rest)?);
         let frames = take_frames(rest, plain_length)?;
-        let count = usize::try_from(stored_length.div_ceil(CHUNK as u64)).map_err(|_| SHORT)?;
+        let sha1 = take_bytes(rest, SHA1_STATE)?.try_into().map_err(|_| SHORT)?;
+        let count = usize::try_from(length.div_ceil(CHUNK as u64)).map_err(|_| SHORT)?;
         let hashes = take_bytes(rest, count.checked_mul(32).ok_or(SHORT)?)?;
         let chunks = hashes.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect();
         let rows = take_number(rest)?;
-        Ok((Self { session, volume, plain_length, stored_length, frames, chunks, rows: Vec::new() }, rows))
+        let stored = StoredFrames { length, sha1, chunks };
+        Ok((Self { session, volume, plain_length, stored, frames, rows: Vec::new() }, rows))
     }
 
     /// Returns the rows in path order, each path once.
@@ -251,9 +269,8 @@ impl TocWriter {
         session: Session,
         volume: u32,
         plain_length: u64,
-        stored_length: u64,
         frames: &[(u64, Vec<u8>)],
-        chunks: &[[u8; 32]],
+        stored: &StoredFrames,
     ) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
@@ -270,7 +287,7 @@ impl TocWriter {
         }
         put(&mut bytes, volume.into());
         put(&mut bytes, plain_length);
-        put(&mut bytes, stored_length);
+        put(&mut bytes, stored.length);
         put(&mut bytes, frames.len() as u64);
         let mut last = 0;
         for (plain, state) in frames {
@@ -278,7 +295,8 @@ impl TocWriter {
             put_bytes(&mut bytes, state);
             last = *plain;
         }
-        chunks.iter().for_each(|hash| bytes.extend_from_slice(hash));
+        bytes.extend_from_slice(&stored.sha1);
+        stored.chunks.iter().for_each(|hash| bytes.extend_from_slice(hash));
         put(&mut bytes, self.count);
         bytes.extend_from_slice(&self.rows);
         bytes
@@ -528,7 +546,7 @@ mod tests {
         rows.iter().for_each(|row| writer.push(&row.path, row.entry.as_ref(), &row.part));
         let frames = [(0, vec![1]), (1 << 20, vec![2; 200])];
         let chunks: Vec<[u8; 32]> = (0..stored_length.div_ceil(CHUNK as u64)).map(|number| [number as u8; 32]).collect();
-        writer.finish(session, 7, PLAIN, stored_length, &frames, &chunks)
+        writer.finish(session, 7, PLAIN, &frames, &StoredFrames { length: stored_length, sha1: [9; SHA1_STATE], chunks })
     }
 
     fn full() -> Session {
@@ -542,7 +560,9 @@ mod tests {
             for session in [Session::Full { time: start }, Session::Incremental { start, end }] {
                 let toc = Toc::parse(&write(session, &rows, stored_length)).unwrap();
                 prop_assert_eq!((toc.session, toc.volume, toc.plain_length), (session, 7, PLAIN));
-                prop_assert_eq!((toc.stored_length, toc.chunks.len() as u64), (stored_length, stored_length.div_ceil(65536)));
+                let StoredFrames { length, sha1, chunks } = &toc.stored;
+                prop_assert_eq!((*length, chunks.len() as u64), (stored_length, stored_length.div_ceil(65536)));
+                prop_assert_eq!(sha1, &[9; SHA1_STATE]);
                 prop_assert_eq!(&toc.frames, &[(0, vec![1]), (1 << 20, vec![2; 200])]);
                 prop_assert_eq!(toc.rows().collect::<Vec<_>>(), rows.clone());
             }

@@ -1,9 +1,10 @@
 //! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every other read.
 
 use super::{CHUNK, Error, VolumeSource};
-use crate::format::VolumeHash;
+use crate::format::{StoredFrames, VolumeHash};
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
-use sha1::Digest;
+use sha1::digest::common::hazmat::SerializableState;
+use sha1::{Digest, Sha1};
 use std::sync::{Arc, Mutex};
 
 /// Hashes the whole stored file and compares it with the manifest; returns the size and the BLAKE3 of each chunk.
@@ -11,7 +12,7 @@ pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error>
     let name = source.file.name().to_string();
     let Some(expected) = &source.hash else { return Err(Error::NoHash(name)) };
     let found = match expected {
-        VolumeHash::Sha1(_) => hash_chunks::<sha1::Sha1>(&source.file)?,
+        VolumeHash::Sha1(_) => hash_chunks::<Sha1>(&source.file)?,
         VolumeHash::Md5(_) => hash_chunks::<md5::Md5>(&source.file)?,
     };
     let expected: &[u8] = match expected {
@@ -22,6 +23,17 @@ pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error>
         return Err(Error::Hash { name, found: hex(&found.digest), expected: hex(expected) });
     }
     Ok((found.length, found.chunks))
+}
+
+/// Tells whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames, and the bytes `behind` them up to the end of
+/// the file.
+pub fn has_hash(source: &VolumeSource, frames: &StoredFrames, behind: &[u8]) -> bool {
+    let Some(VolumeHash::Sha1(expected)) = &source.hash else { return false };
+    // What it says of its length is believed by the hasher, which could overflow.
+    let is_as_long = frames.sha1.get(20..28) == Some(&(frames.length / 64).to_le_bytes()[..]);
+    let Some(mut hasher) = Sha1::deserialize(&frames.sha1.into()).ok().filter(|_| is_as_long) else { return false };
+    hasher.update(behind);
+    hasher.finalize()[..] == expected[..]
 }
 
 struct Hashed {

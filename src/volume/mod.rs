@@ -29,7 +29,7 @@ mod reader;
 mod writer;
 
 pub use crate::format::CHUNK;
-pub use check::Checked;
+pub use check::{Checked, has_hash};
 pub use members::{Event, first_pass};
 pub use parts::{PartBuilder, append_commands};
 pub use reader::{OutlineStore, VolumeReader};

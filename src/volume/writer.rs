@@ -8,9 +8,10 @@
 
 use super::{Error, PartBuilder};
 use crate::codec::{EncodedFile, Encoder, Frame};
-use crate::format::{CHUNK, ManifestVolume, Member, MemberKind, Part, Session, TocWriter, VolumeHash, padding};
+use crate::format::{CHUNK, ManifestVolume, Member, MemberKind, Part, Session, StoredFrames, TocWriter, VolumeHash, padding};
 use crate::model::EntryPath;
 use crate::storage::{self, Listed, StoredWriter};
+use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -198,9 +199,13 @@ impl VolumeWriter {
             Some(toc) => {
                 let points = self.file.end_frames()?;
                 let frames: Vec<_> = points.into_iter().map(|point| (point.plain, point.state)).collect();
-                let (stored, chunks) = self.file.sink().map_or_else(Default::default, Sink::chunks);
-                let table = toc.finish(self.session, self.number, self.plain + zeros, stored, &frames, &chunks);
-                self.file.finish_with_table(&table)?
+                match self.file.sink().map(Sink::stored) {
+                    Some(stored) => {
+                        let table = toc.finish(self.session, self.number, self.plain + zeros, &frames, &stored);
+                        self.file.finish_with_table(&table)?
+                    }
+                    None => self.file.finish()?,
+                }
             }
             None => self.file.finish()?,
         };
@@ -266,10 +271,11 @@ impl Sink {
         Self { writer, sha1: Sha1::new(), length: 0, chunks: Vec::new(), chunk: blake3::Hasher::new() }
     }
 
-    /// Returns how many bytes there are, and the hash of each chunk of them, the last one perhaps shorter.
-    fn chunks(&self) -> (u64, Vec<[u8; 32]>) {
+    /// Returns what is known of all bytes so far.
+    fn stored(&self) -> StoredFrames {
         let rest = (!self.length.is_multiple_of(CHUNK as u64)).then(|| *self.chunk.finalize().as_bytes());
-        (self.length, self.chunks.iter().copied().chain(rest).collect())
+        let chunks = self.chunks.iter().copied().chain(rest).collect();
+        StoredFrames { length: self.length, sha1: self.sha1.serialize().into(), chunks }
     }
 
     fn finish(self) -> Result<(Listed, [u8; 20]), storage::Error> {

@@ -39,6 +39,8 @@ pub struct Table {
     pub stored_start: u64,
     /// Where the plain bytes of the frames end.
     pub plain_start: u64,
+    /// The stored bytes from there to the end of the file, in which the table is.
+    pub behind: Vec<u8>,
 }
 
 /// What the bytes of the table are wrapped in.
@@ -200,7 +202,7 @@ impl Codec {
         let fits =
             usize::from(footer.lead) >= LEAD && plain.get(end..end + FOOTER).and_then(Footer::parse) == Some((footer, tag));
         let table = plain.get(..end).filter(|_| fits).and_then(|wrapped| footer.unwrap(wrapped));
-        Ok(table.and_then(|table| accept(table, footer, tag, &Some(key))))
+        Ok(table.and_then(|table| accept(table, footer, tag, &Some(key), body)))
     }
 }
 
@@ -218,12 +220,12 @@ fn bare(file: &Arc<dyn ReadAt>, header: usize, behind: usize) -> Result<Option<T
     }
     let Some(wrapped) = tail.from(file, footer.stored_start)? else { return Ok(None) };
     let table = wrapped.get(header..length).and_then(|wrapped| footer.unwrap(wrapped));
-    Ok(table.and_then(|table| accept(table, footer, tag, &None)))
+    Ok(table.and_then(|table| accept(table, footer, tag, &None, wrapped)))
 }
 
-fn accept(table: Vec<u8>, footer: Footer, tag: blake3::Hash, key: &TagKey) -> Option<Table> {
+fn accept(table: Vec<u8>, footer: Footer, tag: blake3::Hash, key: &TagKey, behind: Vec<u8>) -> Option<Table> {
     let good = footer.tag(&table, key) == tag; // in constant time
-    good.then_some(Table { bytes: table, stored_start: footer.stored_start, plain_start: footer.plain_start })
+    good.then_some(Table { bytes: table, stored_start: footer.stored_start, plain_start: footer.plain_start, behind })
 }
 
 /// The last bytes of a file.
