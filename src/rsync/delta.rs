@@ -15,24 +15,33 @@
 //!
 //! Source: librsync 2.3.2, prototab.h and rdiff; deltas in volumes of duplicity 0.8.22 and 3.2.1.
 
+use super::scan::{LONGEST_BLOCK, Scan};
 use super::{CheckedSignature, Error};
 use std::io::{self, BufRead, Read};
 
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
 
-/// Returns the delta that makes `new` of what `signature` was made of. Both are read as the delta is; the signature is held in memory, at some
-/// 40 bytes a block.
+/// Returns the delta that makes `new` of what `signature` was made of. `new` is read as the delta is, each byte once, in order; the signature
+/// is held in memory, at 22 to 35 bytes a block.
+///
+/// Signatures of another kind than [`SignatureWriter`](super::SignatureWriter) makes, or with blocks of more than 16 MiB, are librsync's work.
 ///
 /// # Errors
-/// Those of reading the signature.
+/// Those of reading the signature; while the delta is read, those of `new`.
 pub fn delta<'a>(
     new: impl BufRead + Send + 'a,
     signature: &mut CheckedSignature<impl Read>,
 ) -> io::Result<impl Read + Send + 'a> {
-    librsync::Delta::with_buf_read(new, signature).map_err(|error| match error {
-        librsync::Error::Io(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, format!("librsync cannot take the signature: {other}")),
-    })
+    let form = signature.form();
+    let delta: Box<dyn Read + Send + 'a> = if form.is_ours() && form.block <= LONGEST_BLOCK {
+        Box::new(Scan::new(new, signature)?)
+    } else {
+        Box::new(librsync::Delta::with_buf_read(new, signature).map_err(|error| match error {
+            librsync::Error::Io(error) => error,
+            other => io::Error::new(io::ErrorKind::InvalidData, format!("librsync cannot take the signature: {other}")),
+        })?)
+    };
+    Ok(delta)
 }
 
 /// One step in making new content. A long literal may come in several commands.

@@ -25,6 +25,7 @@
 
 mod delta;
 mod md4;
+mod scan;
 mod signature;
 
 pub use delta::{Command, DeltaParser, delta};

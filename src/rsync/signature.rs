@@ -23,8 +23,12 @@ const HEAD: usize = 12;
 const STRONG: usize = 8;
 /// Bytes of a strong sum at most: those of BLAKE2b as librsync takes it.
 const MOST_STRONG: u32 = 32;
+/// Bytes of an MD4.
+const MD4: usize = 16;
+/// Bytes of sums that a head is believed to announce.
+const LARGEST_ALLOCATION: u64 = 1 << 26;
 /// What librsync adds to each byte.
-const CHAR_OFFSET: u32 = 31;
+pub const CHAR_OFFSET: u32 = 31;
 
 /// Computes the signature of what is written to it, and writes that on. Holds no block: they may be large.
 pub struct SignatureWriter<W> {
@@ -133,7 +137,22 @@ impl Block {
 }
 
 /// Goes on with the two sums of a block; returns them, and the weak sum that they make.
-fn weak_sum((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
+pub fn weak_sum(sums: (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        #[target_feature(enable = "avx2")]
+        fn avx2(sums: (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
+            add_weakly(sums, bytes)
+        }
+        // SAFETY: the processor has AVX2.
+        return unsafe { avx2(sums, bytes) };
+    }
+    add_weakly(sums, bytes)
+}
+
+/// The same, compiled for whatever vector units the caller is compiled for.
+#[inline(always)]
+fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
     let (lanes, rest) = bytes.as_chunks::<LANE>();
     for lane in lanes {
         // Products and sums of 16 and 32 bits, as vector units have them: at most 32 * 33 / 2 * 255.
@@ -150,10 +169,30 @@ fn weak_sum((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
     ((s1, s2), s2 << 16 | s1 & 0xffff)
 }
 
-/// A stored signature whose form has been checked, to be read by librsync, which believes what it reads.
+/// A stored signature whose form has been checked, to be read by librsync, which believes what it reads, or by our own scan.
 pub struct CheckedSignature<R> {
     head: io::Cursor<[u8; HEAD]>,
+    form: Form,
     body: R,
+}
+
+/// What the head of a signature tells, and its length.
+#[derive(Clone, Copy)]
+pub struct Form {
+    magic: u32,
+    /// Bytes of a block: 1 to 2^30.
+    pub block: usize,
+    /// Bytes of a strong sum: 1 to 32.
+    pub strong: usize,
+    /// Bytes behind the head: a multiple of those of one block.
+    length: u64,
+}
+
+impl Form {
+    /// Tells whether the sums are those of [`SignatureWriter`], perhaps with another length of strong sums.
+    pub fn is_ours(&self) -> bool {
+        self.magic == MAGIC && self.strong <= MD4
+    }
 }
 
 impl<R: Read> CheckedSignature<R> {
@@ -173,10 +212,33 @@ impl<R: Read> CheckedSignature<R> {
         if block == 0 || block > 1 << 30 || strong == 0 || strong > MOST_STRONG {
             return Err(failed("its lengths make no sense"));
         }
-        if !length.saturating_sub(HEAD as u64).is_multiple_of(u64::from(4 + strong)) {
+        let length = length.saturating_sub(HEAD as u64);
+        if !length.is_multiple_of(u64::from(4 + strong)) {
             return Err(failed("it does not end behind a block"));
         }
-        Ok(Self { head: io::Cursor::new(head), body })
+        Ok(Self {
+            head: io::Cursor::new(head),
+            form: Form { magic, block: block as usize, strong: strong as usize, length },
+            body,
+        })
+    }
+
+    /// Returns what the head tells.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Reads what is behind the head: weak and strong sum of each block.
+    ///
+    /// # Errors
+    /// Those of the body, also when it ends too early.
+    pub fn read_sums(&mut self) -> io::Result<Vec<u8>> {
+        // What is not there should not be allocated either.
+        let mut sums = Vec::with_capacity(self.form.length.min(LARGEST_ALLOCATION) as usize);
+        if (&mut self.body).take(self.form.length).read_to_end(&mut sums)? as u64 != self.form.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(sums)
     }
 }
 
