@@ -267,8 +267,8 @@ struct Blocks {
     /// Bytes of a block, and of a strong sum.
     length: usize,
     strong: usize,
-    /// Words of bits, at least 32 bits a block: each weak sum sets two bits in one of them.
-    filter: Vec<u64>,
+    /// Bytes, at least 4 a block: each weak sum clears two bits in one of them.
+    filter: Vec<u8>,
     filter_shift: u32,
     /// Numbers of blocks by the hash of their weak sum, from 1, or 0; at most three of four places are taken.
     index: Vec<u32>,
@@ -281,23 +281,23 @@ struct Blocks {
 const PROBES: usize = 32;
 /// Blocks of one weak sum that are in the index.
 const MOST_OF_A_SUM: usize = 4;
-/// Bits of the smallest filter, a power of two: 8 KiB.
-const LEAST_BITS: u32 = 16;
+/// Pairs of bits that a sum may have in its byte of the filter.
+const PAIRS: [u8; 16] = [0x03, 0x05, 0x09, 0x11, 0x21, 0x41, 0x81, 0x06, 0x0a, 0x12, 0x22, 0x42, 0x82, 0x0c, 0x30, 0xc0];
 
 impl Blocks {
     fn new(sums: Vec<u8>, length: usize, strong: usize) -> Self {
         let count = (sums.len() / (4 + strong)).min(1 << 30);
-        let filter_bits = (32 * count).next_power_of_two().ilog2().max(LEAST_BITS);
+        let filter_bits = (6 * count).next_power_of_two().ilog2().clamp(13, 28);
         let index_bits = (count + count / 3 + 2).next_power_of_two().ilog2();
         let mut blocks = Self {
             sums,
             count,
             length,
             strong,
-            filter: vec![0; 1 << (filter_bits - 6)],
-            filter_shift: 64 - (filter_bits - 6),
+            filter: vec![0xff; 1 << filter_bits],
+            filter_shift: 32 - filter_bits,
             index: vec![0; 1 << index_bits],
-            index_shift: 64 - index_bits,
+            index_shift: 32 - index_bits,
             // That many are wasted on blocks of equal weak sum, as there are 2^32, and then again the same.
             patience: 64 + ((count as u64 * length as u64) >> 31),
         };
@@ -310,8 +310,8 @@ impl Blocks {
         for place in self.places(weak) {
             let Some(other) = (self.index[place] as usize).checked_sub(1) else {
                 self.index[place] = number as u32 + 1;
-                let hash = hash(weak);
-                self.filter[(hash >> self.filter_shift) as usize] |= 1 << (hash & 63) | 1 << (hash >> 32 & 63);
+                let (byte, bits) = self.bits(weak);
+                self.filter[byte] &= !bits;
                 return;
             };
             others += usize::from(self.weak(other) == weak);
@@ -373,15 +373,15 @@ impl Blocks {
 
     #[inline(always)]
     fn may_have(&self, weak: u32) -> bool {
-        self.filtered(weak) & 1 != 0
+        let (place, bits) = self.bits(weak);
+        self.filter[place] & bits == 0
     }
 
-    /// Returns a number that is odd if there may be a block of that weak sum.
+    /// Returns the byte of the filter that a weak sum belongs to, and its bits there.
     #[inline(always)]
-    fn filtered(&self, weak: u32) -> u64 {
+    fn bits(&self, weak: u32) -> (usize, u8) {
         let hash = hash(weak);
-        let word = self.filter[(hash >> self.filter_shift) as usize];
-        (word >> (hash & 63)) & (word >> (hash >> 32 & 63))
+        ((hash >> self.filter_shift) as usize, PAIRS[(hash >> (self.filter_shift - 4)) as usize % PAIRS.len()])
     }
 
     /// Returns a block that is equal to the content, which has that weak sum.
@@ -408,8 +408,8 @@ impl Blocks {
     fn roll(&self, weak: &mut u32, content: &[u8], steps: usize) -> usize {
         let (leaving, entering) = (&content[..steps], &content[self.length..][..steps]);
         #[cfg(target_arch = "x86_64")]
-        let (rolled, is_known) = if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has AVX2 and BMI2.
+        let (rolled, is_known) = if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
             unsafe { self.roll_groups(weak, leaving, entering) }
         } else {
             (0, false)
@@ -436,7 +436,7 @@ impl Blocks {
     ///
     /// Both sums are of 16 bits, and those of 16 places in one register: what they change by, added up over the places before.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi2")]
+    #[target_feature(enable = "avx2")]
     fn roll_groups(&self, weak: &mut u32, leaving: &[u8], entering: &[u8]) -> (usize, bool) {
         /// Adds to each place all those before it.
         #[target_feature(enable = "avx2")]
@@ -457,7 +457,10 @@ impl Blocks {
         let counts = _mm256_setr_epi16(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
         // The sums before a group. They are added last, for one group not to wait for another.
         let (mut s1, mut s2) = (_mm256_set1_epi16(*weak as i16), _mm256_set1_epi16((*weak >> 16) as i16));
-        let mut sums = [0u32; 16];
+        let [filter_shift, pair_shift] = [0, 4].map(|less| _mm_cvtsi32_si128(self.filter_shift as i32 - less));
+        // SAFETY: 16 bytes are read, at any address.
+        let pairs = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(PAIRS.as_ptr().cast()) });
+        let (mut sums, mut places, mut bits) = ([0u32; 16], [0u32; 16], [0u32; 16]);
         for (group, (leaves, enters)) in leaving.iter().zip(entering).enumerate() {
             // SAFETY: 16 bytes are read, at any address.
             let [leaves, enters] =
@@ -469,15 +472,20 @@ impl Blocks {
             s2 = _mm256_add_epi16(_mm256_add_epi16(s2, _mm256_slli_epi16::<4>(s1)), everywhere_last(change2));
             s1 = _mm256_add_epi16(s1, everywhere_last(change1));
             let (one, other) = (_mm256_unpacklo_epi16(here1, here2), _mm256_unpackhi_epi16(here1, here2));
-            // SAFETY: twice 32 bytes are written, of 64, at any address.
-            unsafe {
-                _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x20>(one, other));
-                _mm256_storeu_si256(sums[8..].as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x31>(one, other));
+            let halves = [_mm256_permute2x128_si256::<0x20>(one, other), _mm256_permute2x128_si256::<0x31>(one, other)];
+            for (half, sums_here) in halves.into_iter().enumerate() {
+                // As in `bits`.
+                let hash = _mm256_mullo_epi32(sums_here, _mm256_set1_epi32(SPREAD as i32));
+                let pair = _mm256_and_si256(_mm256_srl_epi32(hash, pair_shift), _mm256_set1_epi32(0x0f));
+                // SAFETY: 32 bytes are written, of 64 from the first half on, at any address.
+                unsafe {
+                    _mm256_storeu_si256(sums[8 * half..].as_mut_ptr().cast(), sums_here);
+                    _mm256_storeu_si256(places[8 * half..].as_mut_ptr().cast(), _mm256_srl_epi32(hash, filter_shift));
+                    _mm256_storeu_si256(bits[8 * half..].as_mut_ptr().cast(), _mm256_shuffle_epi8(pairs, pair));
+                }
             }
-            // One branch for all, which is seldom taken.
-            if sums.iter().fold(0, |any, &sum| any | self.filtered(sum)) & 1 != 0
-                && let Some(place) = self.first_filtered(&sums)
-            {
+            let is_known = |(&place, &bits): (&u32, &u32)| self.filter[place as usize] & bits as u8 == 0;
+            if let Some(place) = places.iter().zip(&bits).position(is_known) {
                 *weak = sums[place];
                 return (16 * group + place + 1, true);
             }
@@ -487,18 +495,14 @@ impl Blocks {
         }
         (16 * leaving.len(), false)
     }
-
-    #[cold]
-    #[inline(never)]
-    fn first_filtered(&self, sums: &[u32; 16]) -> Option<usize> {
-        sums.iter().position(|&sum| self.may_have(sum))
-    }
 }
 
-/// Spreads weak sums, which crowd, over the higher half of 64 bits and beyond.
+/// What weak sums are multiplied with, for them to be spread over 32 bits: they crowd.
+const SPREAD: u32 = 0x9e37_79b1;
+
 #[inline(always)]
-fn hash(weak: u32) -> u64 {
-    u64::from(weak).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn hash(weak: u32) -> u32 {
+    weak.wrapping_mul(SPREAD)
 }
 
 #[cfg(test)]
