@@ -138,21 +138,65 @@ impl Block {
 
 /// Goes on with the two sums of a block; returns them, and the weak sum that they make.
 pub fn weak_sum(sums: (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn avx2(sums: (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
-            add_weakly(sums, bytes)
-        }
-        // SAFETY: the processor has AVX2.
-        return unsafe { avx2(sums, bytes) };
-    }
-    add_weakly(sums, bytes)
+    let (lanes, rest) = bytes.as_chunks();
+    let (s1, s2) = add_weakly(add_lanes(sums, lanes), rest);
+    ((s1, s2), s2 << 16 | s1 & 0xffff)
 }
 
-/// The same, compiled for whatever vector units the caller is compiled for.
-#[inline(always)]
-fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
+/// Goes on with the two sums by whole lanes.
+fn add_lanes(sums: (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { add_lanes_avx2(sums, lanes) };
+    }
+    add_weakly(sums, lanes.as_flattened())
+}
+
+/// Goes on with the two sums by whole lanes, at several times the speed of what a compiler makes of [`add_weakly`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_lanes_avx2((s1, s2): (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
+    use std::arch::x86_64::*;
+    const BYTES: [u8; LANE] = {
+        let mut bytes = [0; LANE];
+        let mut at = 0;
+        while at < LANE {
+            bytes[at] = WEIGHTS[at] as u8;
+            at += 1;
+        }
+        bytes
+    };
+    // SAFETY: 32 bytes are read, at any address.
+    let load = |bytes: &[u8; LANE]| unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+    let (weights, ones, zero) = (load(&BYTES), _mm256_set1_epi16(1), _mm256_setzero_si256());
+    // Of the bytes as such: their sum, the sum of what that was before each lane, and the weighted sums of the lanes.
+    let (mut sum, mut before, mut weighted) = (zero, zero, zero);
+    for lane in lanes {
+        let bytes = load(lane);
+        before = _mm256_add_epi64(before, sum);
+        sum = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
+        weighted = _mm256_add_epi32(weighted, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, weights), ones));
+    }
+    let total = |parts| {
+        let mut words = [0u32; 8];
+        // SAFETY: 32 bytes are written, at any address.
+        unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), parts) };
+        words.into_iter()
+    };
+    let add_up = |words: &mut dyn Iterator<Item = u32>| words.fold(0, u32::wrapping_add);
+    let (sum, before) = (add_up(&mut total(sum).step_by(2)), add_up(&mut total(before).step_by(2)));
+    let length = (LANE * lanes.len()) as u64;
+    let offsets = u64::from(CHAR_OFFSET).wrapping_mul(length * (length + 1) / 2) as u32;
+    let s2 = s2.wrapping_add(s1.wrapping_mul(length as u32)).wrapping_add(before.wrapping_mul(LANE as u32));
+    (
+        s1.wrapping_add(sum).wrapping_add((length as u32).wrapping_mul(CHAR_OFFSET)),
+        s2.wrapping_add(add_up(&mut total(weighted))).wrapping_add(offsets),
+    )
+}
+
+/// Goes on with the two sums of a block, on any processor.
+fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> (u32, u32) {
     let (lanes, rest) = bytes.as_chunks::<LANE>();
     for lane in lanes {
         // Products and sums of 16 and 32 bits, as vector units have them: at most 32 * 33 / 2 * 255.
@@ -166,7 +210,7 @@ fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> ((u32, u32), u32) {
         s1 = s1.wrapping_add(u32::from(byte) + CHAR_OFFSET);
         s2 = s2.wrapping_add(s1);
     }
-    ((s1, s2), s2 << 16 | s1 & 0xffff)
+    (s1, s2)
 }
 
 /// A stored signature whose form has been checked, to be read by librsync, which believes what it reads, or by our own scan.
@@ -269,6 +313,20 @@ mod tests {
         let kind = librsync::SignatureType::MD4;
         librsync::Signature::with_options(content, block_length as usize, 8, kind).unwrap().read_to_end(&mut theirs).unwrap();
         theirs
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn weak_sums_by_lanes_are_the_same() {
+        let bytes: Vec<u8> = (0..1u32 << 20).map(|n| if n < 1 << 19 { 255 } else { (n.wrapping_mul(n) >> 7) as u8 }).collect();
+        for length in [0, 32, 64, 1 << 10, 1 << 20] {
+            let bytes = &bytes[bytes.len() - length..];
+            if is_x86_feature_detected!("avx2") {
+                let sums = (0xffff_fff0, 0x1234_5678);
+                // SAFETY: the processor has AVX2.
+                assert_eq!(unsafe { add_lanes_avx2(sums, bytes.as_chunks().0) }, add_weakly(sums, bytes));
+            }
+        }
     }
 
     #[test]
