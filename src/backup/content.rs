@@ -13,7 +13,7 @@ use std::path::Path;
 /// has begun to be stored.
 const AHEAD: usize = 16 * PIECE;
 
-/// A signature that takes more bytes than this is not used: librsync holds it in memory, at three times the size.
+/// A signature that takes more bytes than this is not used: it is held in memory, with an index at about three times the size.
 const LARGEST_SIGNATURE: u64 = 48 << 20;
 
 /// Returns the length of the blocks that a file of so many bytes is summed up in.

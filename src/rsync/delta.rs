@@ -22,7 +22,7 @@ use std::io::{self, BufRead, Read};
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
 
 /// Returns the delta that makes `new` of what `signature` was made of. `new` is read as the delta is, each byte once, in order; the signature
-/// is held in memory, at 22 to 35 bytes a block.
+/// is held in memory, at some 30 bytes a block.
 ///
 /// Signatures of another kind than [`SignatureWriter`](super::SignatureWriter) makes, or with blocks of more than 16 MiB, are librsync's work.
 ///

@@ -10,11 +10,23 @@
 //! 3. *Is it the end of the basis?* The last block may be shorter than the others, how much is not told. It is looked for where the new
 //!    content has less than a block left.
 //!
-//! A byte that is in no block goes into a literal. Memory: the signature; 4 to 8 bytes a block for the filter and 6 to 11 for the index;
-//! two times eight blocks, or 1 MiB; 128 KiB of delta.
+//! A byte that is in no block goes into a literal. Memory: the signature, at 12 bytes a block; 6 to 12 for the filter and 5 to 11 for the
+//! index, 23 to 33 in all; twice eight blocks, or 1 MiB; up to 128 KiB of delta.
 //!
 //! Signatures come from a place that may be hostile. Equal sums are in the index once, sums that crowd only a few times (the rest is found by
 //! question 1), and MD4 that come to nothing are given up where they would take far more time than reading.
+//!
+//! Measured on 256 MiB in memory, processor time, on an EPYC 9004 that was busy with other work, in GB/s, librsync's in brackets:
+//!
+//! | new content | blocks of 2048 | blocks of 16384, as 3.2.1 has them |
+//! |---|---|---|
+//! | identical | 2.8 (0.73) | 3.2 (0.79) |
+//! | 200 edits of 100 bytes | 3.1 (0.71) | 2.8 (0.71) |
+//! | other noise | 0.34 (0.047) | 0.54 (0.054) |
+//! | other text of the same words | 0.20 (0.045) | 0.42 (0.053) |
+//!
+//! In the last two rows rolling and its filter take most of the time. What has a weak sum of the signature by accident costs an MD4 besides:
+//! that is the more frequent, the larger the basis is, the shorter its blocks, and the less its bytes differ.
 //!
 //! Source: librsync 2.3.2, delta.c, for what is found; the way to it is our own.
 
@@ -184,8 +196,8 @@ impl<R: BufRead> Scan<R> {
             let bytes = &self.buffer[self.literal..self.position];
             let bytes = &bytes[..bytes.len().min(LITERAL)];
             match bytes.len() {
-                length @ ..=0x40 => self.out.push(length as u8),
-                length @ ..=0xff => self.out.extend([0x41, length as u8]),
+                length @ 0..=0x40 => self.out.push(length as u8),
+                length @ 0x41..=0xff => self.out.extend([0x41, length as u8]),
                 length => self.out.extend([0x42, (length >> 8) as u8, length as u8]),
             }
             self.out.extend_from_slice(bytes);
@@ -249,12 +261,12 @@ fn pay(patience: &mut u64, bytes: usize) -> bool {
     left.is_some()
 }
 
-/// Returns the power of two that is the number of bytes which a number takes, at least.
+/// Returns a in 2^a, the fewest bytes that a number takes.
 fn width(number: u64) -> u8 {
     match number {
-        ..=0xff => 0,
-        ..=0xffff => 1,
-        ..=0xffff_ffff => 2,
+        0..=0xff => 0,
+        0x100..=0xffff => 1,
+        0x1_0000..=0xffff_ffff => 2,
         _ => 3,
     }
 }
@@ -267,7 +279,7 @@ struct Blocks {
     /// Bytes of a block, and of a strong sum.
     length: usize,
     strong: usize,
-    /// Bytes, at least 4 a block: each weak sum clears two bits in one of them.
+    /// Bytes, at least 6 a block: each weak sum clears two bits in one of them.
     filter: Vec<u8>,
     filter_shift: u32,
     /// Numbers of blocks by the hash of their weak sum, from 1, or 0; at most three of four places are taken.
@@ -287,6 +299,7 @@ const PAIRS: [u8; 16] = [0x03, 0x05, 0x09, 0x11, 0x21, 0x41, 0x81, 0x06, 0x0a, 0
 impl Blocks {
     fn new(sums: Vec<u8>, length: usize, strong: usize) -> Self {
         let count = (sums.len() / (4 + strong)).min(1 << 30);
+        // 8 KiB at least; at most what leaves four bits of a hash to choose a pair of bits.
         let filter_bits = (6 * count).next_power_of_two().ilog2().clamp(13, 28);
         let index_bits = (count + count / 3 + 2).next_power_of_two().ilog2();
         let mut blocks = Self {
@@ -596,6 +609,22 @@ mod tests {
             let signature = signature(basis, 512, 8);
             assert_eq!(ours(new, &signature), [&MAGIC, commands].concat());
             assert_eq!(librsync(new, &signature), [&MAGIC, commands].concat());
+        }
+    }
+
+    #[test]
+    fn rolling_on_is_summing_up_anew() {
+        for length in [16, 512, 513, 9000, 70_000] {
+            let content = noise(length + 100, 1);
+            let sum = |start: usize| weak_sum((0, 0), &content[start..][..length]).1;
+            let nothing = Blocks::new(Vec::new(), length, 8);
+            for steps in 1..=100 {
+                let mut weak = sum(0);
+                assert_eq!((nothing.roll(&mut weak, &content, steps), weak), (steps, sum(steps)));
+                let one = Blocks::new([&sum(steps).to_be_bytes()[..], &[0; 8]].concat(), length, 8);
+                let mut weak = sum(0);
+                assert_eq!((one.roll(&mut weak, &content, 100), weak), (steps, sum(steps)), "there it stops");
+            }
         }
     }
 
