@@ -147,6 +147,20 @@ pub struct Target<'a> {
     pub catalog: &'a Catalog,
 }
 
+/// What is to be saved, and where it goes.
+pub struct Job<'a> {
+    /// Where to save.
+    pub target: &'a Target<'a>,
+    /// The tree.
+    pub source: &'a SourceTree,
+    /// Which paths are saved, if not all.
+    pub selection: Option<Arc<Selection>>,
+    /// The chain that goes on, by an increment on its last set; a full set has none.
+    pub base: Option<&'a Arc<Chain>>,
+    /// How to save.
+    pub options: &'a BackupOptions,
+}
+
 /// What has become of a session.
 #[derive(Debug)]
 pub struct Outcome {
@@ -240,46 +254,37 @@ impl From<pipeline::Stopped> for Error {
     }
 }
 
-/// Saves a source as a new set: an increment on `base` and the position of its last set, or a full set without.
+/// Saves a source as a new set.
 ///
 /// # Errors
 /// [`Error`] when nothing is saved; what is stored of the set then is gone on with by the next call. Paths that cannot be read are no error:
 /// the monitor hears of them, and they are counted.
-pub fn backup(
-    target: &Target,
-    source: &SourceTree,
-    selection: Option<Arc<Selection>>,
-    base: Option<&Arc<Chain>>,
-    options: &BackupOptions,
-    monitor: &dyn Monitor,
-) -> Result<Outcome, Error> {
+pub fn backup(job: &Job, monitor: &dyn Monitor) -> Result<Outcome, Error> {
+    let &Job { target, source, base, options, .. } = job;
     let (session, kept) = resume::find(target, source, base, options, monitor)?;
     // A full session that was interrupted is gone on with whatever was asked for.
     let base = base.filter(|_| !session.is_full());
-    match store(target, source, selection.clone(), base, session, kept.as_ref(), options, monitor) {
+    match store(job, base, session, kept.as_ref(), monitor) {
         Err(Error::Lost(path)) => {
             monitor.message(Level::Warning, &format!("{}; starting over", Error::Lost(path)));
             resume::discard(target, session, options)?;
             let session = resume::new_session(base, options);
-            store(target, source, selection, base, session, None, options, monitor)
+            store(job, base, session, None, monitor)
         }
         result => result,
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "what backup() was given, and what it has found")]
 fn store(
-    target: &Target,
-    source: &SourceTree,
-    selection: Option<Arc<Selection>>,
+    job: &Job,
     base: Option<&Arc<Chain>>,
     session: Session,
     kept: Option<&journal::Journaled>,
-    options: &BackupOptions,
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
+    let &Job { target, source, ref selection, options, .. } = job;
     let accounts = Accounts::new(options.numeric_owner);
-    let changes = compare(target, source.walk(selection), base, &accounts)?;
+    let changes = compare(target, source.walk(selection.clone()), base, &accounts)?;
     let bases = base.map(|chain| bases(target, chain, options)).transpose()?;
     let (mut set, sigtar) = SetWriter::begin(target, options, monitor, session, kept)?;
     let stored = kept.and_then(resume::stored);
@@ -312,17 +317,11 @@ fn store(
 ///
 /// # Errors
 /// [`Error`] when what is saved already cannot be read.
-pub fn dry_run(
-    target: &Target,
-    source: &SourceTree,
-    selection: Option<Arc<Selection>>,
-    base: Option<&Arc<Chain>>,
-    options: &BackupOptions,
-    monitor: &dyn Monitor,
-) -> Result<Statistics, Error> {
+pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
+    let &Job { target, source, ref selection, base, options } = job;
     let accounts = Accounts::new(options.numeric_owner);
     let mut statistics = Statistics::default();
-    for change in compare(target, source.walk(selection), base, &accounts)? {
+    for change in compare(target, source.walk(selection.clone()), base, &accounts)? {
         let change = change?;
         statistics.meet(&change);
         let line = match &change {

@@ -6,7 +6,7 @@ use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
 use anyhow::Context;
-use dupfs::backup::{self, BackupOptions, Outcome, Target};
+use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
 use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
@@ -128,15 +128,13 @@ impl Session<'_> {
             manifest_encoder,
             catalog: &catalog,
         };
+        let job = Job { target: &target, source, selection, base, options: &options };
         let start = SystemTime::now();
         let outcome = match self.writing.dry_run {
-            true => {
-                let statistics = backup::dry_run(&target, source, selection, base, &options, self.report.as_ref())?;
-                Outcome { statistics, session: None }
-            }
+            true => Outcome { statistics: backup::dry_run(&job, self.report.as_ref())?, session: None },
             false => {
-                self.begin_progress(&target, source, selection.clone(), base, &options)?;
-                backup::backup(&target, source, selection, base, &options, self.report.as_ref())?
+                self.begin_progress(&job)?;
+                backup::backup(&job, self.report.as_ref())?
             }
         };
         self.report.end_progress();
@@ -166,16 +164,9 @@ impl Session<'_> {
     }
 
     /// Counts first what there is to do, if the way is to be shown.
-    fn begin_progress(
-        &self,
-        target: &Target,
-        source: &SourceTree,
-        selection: Option<Arc<Selection>>,
-        base: Option<&Arc<Chain>>,
-        options: &BackupOptions,
-    ) -> anyhow::Result<()> {
+    fn begin_progress(&self, job: &Job) -> anyhow::Result<()> {
         if self.writing.progress {
-            let planned = backup::dry_run(target, source, selection, base, options, &dupfs::monitor::Silent)?;
+            let planned = backup::dry_run(job, &dupfs::monitor::Silent)?;
             let total = planned.new_file_size + planned.changed_file_size;
             self.report.begin_progress(total, Duration::from_secs(self.writing.progress_rate.max(1)));
         }
