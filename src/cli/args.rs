@@ -211,6 +211,9 @@ pub struct Common {
     /// How much to say: 0 to 9, or error, warning, notice, info, debug
     #[arg(short = 'v', long, global = true, value_name = "LEVEL", default_value = "notice", value_parser = parse_verbosity)]
     pub verbosity: u8,
+    /// What concerns restoring and verifying.
+    #[command(flatten)]
+    pub reading: super::reading::Reading,
     /// What concerns making backups.
     #[command(flatten)]
     pub writing: Writing,
@@ -488,7 +491,7 @@ fn command_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let mut place = 1;
     while let Some(argument) = arguments.get(place).filter(|argument| argument.as_bytes().starts_with(b"-")) {
         match takes_next(&argument.to_string_lossy()) {
-            Some(next) => place += 1 + usize::from(next),
+            Some(next) => place += 1 + next,
             None => return arguments,
         }
     }
@@ -498,16 +501,17 @@ fn command_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Tells whether an option has its value in the next argument; `None` if it is not one that every command takes.
-fn takes_next(argument: &str) -> Option<bool> {
+/// Returns how many of the next arguments are values of an option; `None` if it is not one that every command takes.
+fn takes_next(argument: &str) -> Option<usize> {
     let common = Cli::command();
-    let has_value = |option: &clap::Arg| {
-        option.get_action().takes_values() && option.get_num_args().is_none_or(|number| number.max_values() > 0)
+    let values = |option: &clap::Arg| match option.get_action().takes_values() {
+        true => option.get_num_args().map_or(1, |number| number.max_values()),
+        false => 0,
     };
     let Some(long) = argument.strip_prefix("--") else {
         let (letter, rest) = argument.strip_prefix('-').and_then(|short| Some((short.chars().next()?, short.get(1..)?)))?;
         let option = common.get_arguments().find(|option| option.get_short() == Some(letter))?;
-        return Some(has_value(option) && rest.is_empty());
+        return Some(values(option).saturating_sub(usize::from(!rest.is_empty())));
     };
     let (typed, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
     let names = |option: &clap::Arg| {
@@ -516,7 +520,7 @@ fn takes_next(argument: &str) -> Option<bool> {
     };
     let found = |is: &dyn Fn(&str) -> bool| common.get_arguments().find(|option| names(option).iter().any(|name| is(name)));
     let option = found(&|name| name == typed).or_else(|| found(&|name| name.starts_with(typed)))?;
-    Some(has_value(option) && value.is_none())
+    Some(values(option).saturating_sub(usize::from(value.is_some())))
 }
 
 /// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.

@@ -53,7 +53,7 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
     let now = BackupTime::from_seconds(writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()));
     let threshold = time(writing.full_if_older_than.as_deref(), now)?;
-    let selection = selection(writing, &source, now, report.as_ref())?;
+    let selection = selection(writing, Base::Source(source.name()), now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
@@ -448,9 +448,12 @@ fn time(text: Option<&str>, now: BackupTime) -> anyhow::Result<Option<BackupTime
 }
 
 /// Compiles the selection options.
-fn selection(
+///
+/// # Errors
+/// Whatever the options, or the lists that they name, fail by.
+pub fn selection(
     writing: &Writing,
-    source: &SourceTree,
+    base: Base,
     now: BackupTime,
     monitor: &dyn Monitor,
 ) -> anyhow::Result<Option<Arc<Selection>>> {
@@ -483,7 +486,7 @@ fn selection(
     };
     let rules = writing.selection.iter().map(rule).collect::<anyhow::Result<_>>()?;
     let options = SelectionOptions { rules, null_separator: writing.null_separator };
-    Ok(Some(Arc::new(Selection::new(Base::Source(source.name()), &options, monitor)?)))
+    Ok(Some(Arc::new(Selection::new(base, &options, monitor)?)))
 }
 
 /// Warns when a pattern with `**` has had an effect that surprises everybody.

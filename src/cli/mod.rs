@@ -8,6 +8,7 @@ mod list;
 mod mount;
 mod open;
 mod progress;
+mod reading;
 mod report;
 mod restore;
 mod statistics;

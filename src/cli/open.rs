@@ -181,6 +181,12 @@ impl Opened {
     }
 }
 
+/// Prints the volumes that a dry run names, in duplicity's form.
+pub fn print_required(report: &Report, names: &[String]) {
+    report.notice("Required volumes to restore:");
+    names.iter().for_each(|name| report.notice(&format!("\t{name}")));
+}
+
 /// Says when the newest full backup was made; this need not be that of the chain that ends last.
 pub fn last_full(collection: &Collection) -> String {
     let last = collection.chains.iter().map(|chain| chain.start()).max();
