@@ -42,6 +42,11 @@ pub enum Command {
     ///
     /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
     Restore(RestoreArgs),
+    /// Read a backup as a restore does, and name what is damaged; with --compare-data also what differs from a folder
+    ///
+    /// Writes nothing. Ends with exit code 1 if something differs, and with that of the damage if something is damaged.
+    #[command(visible_alias = "vb")]
+    Verify(super::verify::VerifyArgs),
     /// List the files of a backup, each with its modification time
     #[command(alias = "ls")]
     ListCurrentFiles(ListArgs),

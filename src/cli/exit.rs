@@ -1,11 +1,12 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
-use dupfs::{backup, codec, collection, restore, source, storage, volume};
+use dupfs::{backup, codec, collection, contents, restore, source, storage, verify, volume};
 
 /// The end of every help text.
 pub const HELP: &str = "\
 Exit codes:
-   0  done; paths that could not be read are named, and counted in Errors
+   0  done; paths that could not be read are named, and counted in Errors; nothing differs
+   1  verify found differences
    2  bad command line
    3, 42  the backup before was made on another host, of another source
    4  interrupted (Ctrl-C)
@@ -13,7 +14,7 @@ Exit codes:
    7  list of files cannot be read
    9  archive directory cannot be used
   11  target of a restore is not empty
-  13  source is missing
+  12, 13  folder to verify is missing; source is missing
   14 to 16, 70 to 73  selection makes no sense
   17  no signatures to build an increment on
   19, 20  path is not in the backup; nothing to restore
@@ -22,10 +23,12 @@ Exit codes:
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
   50 to 53  storage fails; refuses; is missing; is full
-  90  something could not be restored whole";
+  90  something could not be restored whole, or is damaged in a way without number";
 
 /// A bad command line.
 pub const COMMAND_LINE: u8 = 2;
+/// Verify found differences.
+const DIFFERENCES: u8 = 1;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 4;
 /// Nothing foreseen.
@@ -77,6 +80,26 @@ pub enum Failure {
     /// A restore delivered some entries only.
     #[error("{0} of {1} entries could not be restored; each is named above")]
     Incomplete(u64, u64),
+    /// Local files are not what the backup holds; each has been told.
+    #[error("local files differ from the backup")]
+    Differences,
+    /// The backup holds less than it says.
+    #[error(
+        "Verify incomplete: {damaged} of {files} files cannot be restored, {differences} differences found; each is named above"
+    )]
+    Damaged {
+        /// Files that cannot be put together.
+        damaged: u64,
+        /// All files that were to be verified.
+        files: u64,
+        /// Paths that differ locally.
+        differences: u64,
+        /// What is wrong first.
+        cause: std::sync::Arc<contents::Failure>,
+    },
+    /// There is nothing to compare with.
+    #[error("Verify directory {} does not exist", .0.display())]
+    NoVerifyDirectory(std::path::PathBuf),
 }
 
 /// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on. What is stored so far stays, for the next run to go on from.
@@ -99,12 +122,20 @@ pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known).unwrap_or(EXCEPTION)
 }
 
+/// Tells whether an error only sums up what has been told already.
+pub fn is_told(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failure::Differences))
+}
+
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(match failure {
             Failure::CommandLine(_) => COMMAND_LINE,
             Failure::NoBackups(_) => EXCEPTION,
             Failure::Incomplete(..) => INCOMPLETE,
+            Failure::Differences => DIFFERENCES,
+            Failure::Damaged { cause, .. } => damage_code(cause),
+            Failure::NoVerifyDirectory(_) => 12,
             Failure::HostMismatch { .. } => 3,
             Failure::ManifestMismatch => 5,
             Failure::NoSignatures => 17,
@@ -118,6 +149,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::Nothing => Some(20),
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };
+    }
+    if let Some(verify::Error::PathNotFound(_)) = cause.downcast_ref() {
+        return Some(19);
     }
     if let Some(error) = cause.downcast_ref::<volume::Error>() {
         return match error {
@@ -145,6 +179,12 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return codec_code(&error.cause);
     }
     cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+/// Returns the code of the first cause that has one.
+fn damage_code(failure: &contents::Failure) -> u8 {
+    let mut causes = std::iter::successors(Some(failure as &(dyn std::error::Error + 'static)), |cause| cause.source());
+    causes.find_map(known).unwrap_or(INCOMPLETE)
 }
 
 /// What a backup fails by is often another room's error, which stands in its place and not behind it.

@@ -13,6 +13,7 @@ mod report;
 mod restore;
 mod statistics;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
         args::Command::Full(arguments) => backup::run(arguments, &cli.common, backup::Action::Full),
         args::Command::Incremental(arguments) => backup::run(arguments, &cli.common, backup::Action::Incremental),
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
+        args::Command::Verify(arguments) => verify::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
     });
@@ -35,6 +37,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever closes our output has read enough.
         Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if exit::is_told(&error) => ExitCode::from(exit::code(&error)),
         Err(error) => {
             eprintln!("{}", report::words(&error));
             ExitCode::from(exit::code(&error))

@@ -8,14 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Options of reading actions.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Options of restore")]
+#[command(next_help_heading = "Options of restore and verify")]
 pub struct Reading {
+    /// Compare with the local files, too, when verifying: type, rights, owner, time and content
+    #[arg(long, global = true)]
+    pub compare_data: bool,
     /// Restore the path OLD, and what is below it, as NEW; both relative to what is restored
     #[arg(long, global = true, num_args = 2, value_names = ["OLD", "NEW"], action = clap::ArgAction::Append)]
     rename: Vec<OsString>,
     /// Restore although volumes are damaged or metadata cannot be set; what lacks for that is named, and ends with exit code 0
     ///
-    /// No damaged content is written even so. What lacks for another reason still ends with 90.
+    /// No damaged content is written even so. What lacks for another reason still ends with 90, and `verify` ignores no damage.
     #[arg(long, global = true)]
     pub ignore_errors: bool,
 }
