@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod changes;
 mod exit;
 mod list;
 #[cfg(feature = "mount")]

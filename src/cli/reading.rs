@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Options of reading actions.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Options of restore and verify")]
+#[command(next_help_heading = "Options of restore, verify and collection-status")]
 pub struct Reading {
     /// Compare with the local files, too, when verifying: type, rights, owner, time and content
     #[arg(long, global = true)]
@@ -21,6 +21,12 @@ pub struct Reading {
     /// No damaged content is written even so. What lacks for another reason still ends with 90, and `verify` ignores no damage.
     #[arg(long, global = true)]
     pub ignore_errors: bool,
+    /// Show which sets of the newest chain changed this file
+    #[arg(long, global = true, value_name = "PATH")]
+    pub file_changed: Option<OsString>,
+    /// Show which files a set of the newest chain changed: 0 is the newest, 1 the one before, -1 the oldest
+    #[arg(long, global = true, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub show_changes_in_set: Option<i64>,
 }
 
 impl Reading {

@@ -6,6 +6,7 @@
 //! manifest as a `.part` file, since it can go on with it.
 
 use super::args::{Common, StatusArgs};
+use super::changes;
 use super::open::{self, Found};
 use super::report::Report;
 use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile};
@@ -20,6 +21,9 @@ use std::sync::Arc;
 
 /// Prints the chains, with their sets, and how many sets are in none.
 pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
+    if changes::is_asked(common) {
+        return changes::run(arguments, common);
+    }
     let report = Arc::new(Report::new(common.verbosity, false));
     let Found { collection, prefixes, archive, .. } = open::find(&arguments.url, common, report.clone())?;
     let status = Status::new(&collection, open::archived(archive.as_deref(), &prefixes));

@@ -1,0 +1,125 @@
+//! `collection-status --file-changed` and `--show-changes-in-set`: what the sets of the newest chain did to regular files.
+//!
+//! Only manifests are read, from the archive directory if they are there, which needs no key. Where they are not, the stored ones are
+//! read; the originals then tell of no changes at all. Their `b'New'` is `New` here, and 3.2.1's `File: b'a'` is `File: a`.
+//!
+//! Source: duplicity 0.8.22 and 3.2.1, tried.
+
+use super::args::{Common, StatusArgs};
+use super::exit::Failure;
+use super::open::{self, Opened};
+use super::reading::entry_path;
+use super::report::Report;
+use super::status::Status;
+use dupfs::catalog::Chain;
+use dupfs::format::{FileChange, Manifest};
+use dupfs::monitor::{Level, Monitor};
+use std::ffi::OsString;
+use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+const RULE: &str = "-------------------------";
+
+/// Tells whether changes are asked for.
+pub fn is_asked(common: &Common) -> bool {
+    common.reading.file_changed.is_some() || common.reading.show_changes_in_set.is_some()
+}
+
+/// Prints the changes of one set, or those of one file; nothing if there is no backup.
+pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
+    if arguments.json {
+        return Err(Failure::CommandLine("--json does not go with --file-changed and --show-changes-in-set".into()).into());
+    }
+    let report = Arc::new(Report::new(common.verbosity, false));
+    let opened = open::open(&arguments.url, common, report.clone())?;
+    let status = Status::new(&opened.collection, open::archived(opened.archive.as_deref(), &opened.prefixes));
+    status.warnings().iter().for_each(|text| report.message(Level::Warning, text));
+    opened.report_oddities();
+    opened.print_last_full();
+    let Some(chain) = opened.catalog.chains().last().cloned() else { return Ok(()) };
+    match (common.reading.show_changes_in_set, &common.reading.file_changed) {
+        (Some(number), _) => print_set(&opened, &chain, number),
+        (None, Some(file)) => print_file(&opened, &chain, file),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Prints what one set did. 0 is the newest set and 1 the one before; -1 is the oldest and -2 the one after.
+fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
+    let count = chain.sets.len() as i64;
+    let position = if number < 0 { -number - 1 } else { count - 1 - number };
+    let set = usize::try_from(position).ok().and_then(|position| chain.sets.get(position));
+    let set = set.ok_or_else(|| {
+        anyhow::anyhow!("there is no set {number}: the newest chain has {count}, which are 0 to {} or -1 to -{count}", count - 1)
+    })?;
+    // The width of the columns stands before the lines, which are too many to be kept.
+    let (mut lines, mut width) = (0u64, "File:".len());
+    opened.catalog.changed_files(chain, position as u32, |_, path| {
+        lines += 1;
+        width = width.max(shown(&Manifest::print_path(path)).chars().count());
+    })?;
+    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let time = set.end().print_asctime();
+    writeln!(
+        out,
+        "{RULE}\n Backup set time: {time}\nTotal number of changes: {lines}\n{:width$}{:>22}",
+        "File:", "Type of file change:"
+    )?;
+    let mut written = Ok(());
+    opened.catalog.changed_files(chain, position as u32, |change, path| {
+        let path = Manifest::print_path(path);
+        let gap = width - shown(&path).chars().count();
+        let line = [&path[..], format!("{:gap$}{:>22}\n", "", word(change)).as_bytes()].concat();
+        if written.is_ok() {
+            written = out.write_all(&line);
+        }
+    })?;
+    written?;
+    writeln!(out, "{RULE}")?;
+    Ok(out.flush()?)
+}
+
+/// Prints which sets did something to one file.
+fn print_file(opened: &Opened, chain: &Chain, typed: &OsString) -> anyhow::Result<()> {
+    let wanted = entry_path(typed)?;
+    let mut rows = Vec::new();
+    for (position, set) in chain.sets.iter().enumerate() {
+        let mut found = None;
+        opened.catalog.changed_files(chain, position as u32, |change, path| {
+            if *path == wanted {
+                found = Some(change);
+            }
+        })?;
+        let kind = if set.session.is_full() { "Full" } else { "Incremental" };
+        rows.extend(found.map(|change| row(kind, &set.end().print_asctime(), &capital(word(change)))));
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(&[format!("{RULE}\nFile: ").as_bytes(), typed.as_bytes(), b"\n"].concat())?;
+    writeln!(out, "Total number of backup: {}", rows.len())?;
+    out.write_all(row("Type of backup set:", "Time:", "Type of file change:").as_bytes())?;
+    out.write_all(rows.concat().as_bytes())?;
+    Ok(writeln!(out, "{RULE}")?)
+}
+
+fn row(kind: &str, time: &str, change: &str) -> String {
+    format!("{kind:>20}   {time:>30}  {change:>20}\n")
+}
+
+fn word(change: FileChange) -> &'static str {
+    match change {
+        FileChange::New => "new",
+        FileChange::Changed => "changed",
+        FileChange::Deleted => "deleted",
+    }
+}
+
+fn capital(word: &str) -> String {
+    let (first, rest) = word.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// Returns what a name takes on a terminal.
+fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}
