@@ -627,6 +627,7 @@ mod tests {
             let selection = cli.common.writing.selection.iter().map(|(name, value)| format!("{name} {}", value.display()));
             assert_eq!(selection.collect::<Vec<_>>().join(", "), expected, "{typed}");
         }
+        assert_eq!(prepared("dupfs --rename a b -v5 restore u t"), "dupfs restore --rename a b -v5 u t");
         // Of what is no option here, clap says so.
         assert_eq!(prepared("dupfs --nonsense full s u"), "dupfs --nonsense full s u");
     }

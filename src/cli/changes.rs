@@ -11,15 +11,21 @@ use super::open::{self, Opened};
 use super::reading::entry_path;
 use super::report::Report;
 use super::status::Status;
+use anyhow::Context;
 use dupfs::catalog::Chain;
+use dupfs::collection::BackupSet;
 use dupfs::format::{FileChange, Manifest};
 use dupfs::monitor::{Level, Monitor};
+use dupfs::storage::StoredFile;
 use std::ffi::OsString;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 const RULE: &str = "-------------------------";
+
+/// Statistics that are read of a set, in bytes; they have some 1,500, and 50 for each increment.
+const MOST_STATISTICS: u64 = 16 << 20;
 
 /// Tells whether changes are asked for.
 pub fn is_asked(common: &Common) -> bool {
@@ -39,23 +45,31 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     opened.print_last_full();
     let Some(chain) = opened.catalog.chains().last().cloned() else { return Ok(()) };
     match (common.reading.show_changes_in_set, &common.reading.file_changed) {
+        (Some(number), _) if common.writing.jsonstat => print_json(&opened, &chain, number),
         (Some(number), _) => print_set(&opened, &chain, number),
         (None, Some(file)) => print_file(&opened, &chain, file),
         (None, None) => Ok(()),
     }
 }
 
-/// Prints what one set did. 0 is the newest set and 1 the one before; -1 is the oldest and -2 the one after.
-fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
+/// Returns a set and its position. 0 is the newest set and 1 the one before; -1 is the oldest and -2 the one after.
+fn numbered(chain: &Chain, number: i64) -> anyhow::Result<(u32, &BackupSet)> {
     let count = chain.sets.len() as i64;
-    let position = if number < 0 { -number - 1 } else { count - 1 - number };
+    let position = if number < 0 { -1 - number } else { count - 1 - number };
     let set = usize::try_from(position).ok().and_then(|position| chain.sets.get(position));
-    let set = set.ok_or_else(|| {
-        anyhow::anyhow!("there is no set {number}: the newest chain has {count}, which are 0 to {} or -1 to -{count}", count - 1)
-    })?;
+    let missing = || {
+        let range = format!("0 to {} or -1 to -{count}", count - 1);
+        anyhow::anyhow!("there is no set {number}: the newest chain has {count}, which are {range}")
+    };
+    Ok((position as u32, set.ok_or_else(missing)?))
+}
+
+/// Prints what one set did.
+fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
+    let (position, set) = numbered(chain, number)?;
     // The width of the columns stands before the lines, which are too many to be kept.
     let (mut lines, mut width) = (0u64, "File:".len());
-    opened.catalog.changed_files(chain, position as u32, |_, path| {
+    opened.catalog.changed_files(chain, position, |_, path| {
         lines += 1;
         width = width.max(shown(&Manifest::print_path(path)).chars().count());
     })?;
@@ -67,7 +81,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> 
         "File:", "Type of file change:"
     )?;
     let mut written = Ok(());
-    opened.catalog.changed_files(chain, position as u32, |change, path| {
+    opened.catalog.changed_files(chain, position, |change, path| {
         let path = Manifest::print_path(path);
         let gap = width - shown(&path).chars().count();
         let line = [&path[..], format!("{:gap$}{:>22}\n", "", word(change)).as_bytes()].concat();
@@ -78,6 +92,43 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> 
     written?;
     writeln!(out, "{RULE}")?;
     Ok(out.flush()?)
+}
+
+/// Prints what is stored of a set's statistics, and what it did, as 3.2.1 does with `--jsonstat`; of the whole chain, newest set first, if
+/// the number is negative.
+fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
+    let sets: Vec<(u32, &BackupSet)> = match number {
+        ..0 => (0..).zip(chain.sets.iter()).collect::<Vec<_>>().into_iter().rev().collect(),
+        _ => vec![numbered(chain, number)?],
+    };
+    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut separator = "{";
+    for (position, set) in sets {
+        let kind = if set.session.is_full() { "full" } else { "inc" };
+        let statistics = statistics(opened, set)?;
+        write!(out, "{separator}\n\"{kind}-{}\": {{\n\"json_stat\": {statistics:#},\n\"files_changed\": {{", set.end())?;
+        let (mut written, mut comma) = (Ok(()), "");
+        opened.catalog.changed_files(chain, position, |change, path| {
+            let path = serde_json::Value::from(shown(&Manifest::print_path(path)));
+            if written.is_ok() {
+                written = write!(out, "{comma}\n{path}: \"{}\"", word(change));
+            }
+            comma = ",";
+        })?;
+        written?;
+        write!(out, "\n}}\n}}")?;
+        separator = ",";
+    }
+    writeln!(out, "\n}}")?;
+    Ok(out.flush()?)
+}
+
+/// Reads what is stored of a set's statistics; an empty object if nothing is.
+fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Value> {
+    let Some(file) = &set.statistics else { return Ok(serde_json::json!({})) };
+    let stored = Arc::new(StoredFile::new(opened.storage.clone(), file.listed.clone()));
+    let decoder = opened.codec.decode(stored, file.encoding)?.take(MOST_STATISTICS);
+    serde_json::from_reader(decoder).with_context(|| format!("cannot read the statistics in '{}'", file.listed.name))
 }
 
 /// Prints which sets did something to one file.

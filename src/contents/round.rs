@@ -88,7 +88,7 @@ pub struct Round<'a, T: Target> {
     waiting: Mutex<HashMap<VersionId, Task<T::File>>>,
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
     /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
-    bad_volumes: Mutex<Vec<(u32, u32, Arc<Failure>)>>,
+    bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
     /// Volumes that were read to their end and found good.
     good_volumes: AtomicU64,
     full: Mutex<Option<std::io::Error>>,
@@ -189,7 +189,7 @@ impl<'a, T: Target> Round<'a, T> {
 
     /// Returns the first reason why a volume, or all of a set, could not be read.
     pub fn first_bad(&self) -> Option<Arc<Failure>> {
-        lock(&self.bad_volumes).first().map(|(_, _, cause)| cause.clone())
+        lock(&self.bad_volumes).first().map(|(_, _, cause)| Arc::new(Failure::Stored(cause.clone())))
     }
 
     /// Returns why the target has not taken an expected file; `None` if it has.
@@ -210,8 +210,8 @@ impl<'a, T: Target> Round<'a, T> {
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
             volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
-        let nowhere = || Arc::new(Failure::Content("no volume of the backup holds it".into()));
-        Some(concerned.map_or_else(nowhere, |(_, _, cause)| cause.clone()))
+        let nowhere = || Failure::Content("no volume of the backup holds it".into());
+        Some(Arc::new(concerned.map_or_else(nowhere, |(_, _, cause)| Failure::Stored(cause.clone()))))
     }
 
     fn set(&self, position: u32) -> Result<(), RoundError> {
@@ -221,7 +221,7 @@ impl<'a, T: Target> Round<'a, T> {
         let manifest = match self.catalog.manifest(&self.order.snapshot.chain, position) {
             Ok(manifest) => manifest,
             Err(error) => {
-                lock(&self.bad_volumes).push((position, 0, Arc::new(Failure::Stored(Arc::new(error)))));
+                lock(&self.bad_volumes).push((position, 0, Arc::new(error)));
                 return Ok(());
             }
         };
@@ -257,13 +257,21 @@ impl<'a, T: Target> Round<'a, T> {
             }
         });
         // What was to continue in a volume that was not read.
-        for (_, receiver) in &links {
+        for (index, (_, receiver)) in links.iter().enumerate() {
             if let Ok(Some(mut task)) = receiver.try_recv() {
-                task.fail("its last pieces are missing".into());
+                let bad = volumes.get(index + 1).and_then(|&next| self.bad_volume(position, next));
+                task.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
                 self.give_up(task, &mut self.target.place());
             }
         }
         Ok(())
+    }
+
+    /// Returns why a volume could not be read, if it could not.
+    fn bad_volume(&self, position: u32, number: u32) -> Option<Failure> {
+        let bad = lock(&self.bad_volumes);
+        let (_, _, cause) = bad.iter().find(|(at, bad, _)| (*at, *bad) == (position, number))?;
+        Some(Failure::Stored(cause.clone()))
     }
 
     fn give_up(&self, task: Task<T::File>, place: &mut T::Place<'_>) {
@@ -369,22 +377,21 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
     /// Takes back what came from a volume that turned out to be bad.
     fn void(&mut self, number: u32, current: Option<Task<T::File>>, cause: Arc<catalog::Error>) {
-        let bad = Arc::new(Failure::Stored(cause.clone()));
-        lock(&self.round.bad_volumes).push((self.position, number, bad.clone()));
+        lock(&self.round.bad_volumes).push((self.position, number, cause.clone()));
         let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.round.waiting).remove(&version));
         for mut task in current.into_iter().chain(waiting).collect::<Vec<_>>() {
             task.failure.get_or_insert(Failure::Stored(cause.clone()));
             self.round.give_up(task, self.place);
         }
         for (goal, path) in std::mem::take(&mut self.completed) {
-            self.take_back(goal, &path, bad.clone());
+            self.take_back(goal, &path, Failure::Stored(cause.clone()));
         }
     }
 
     /// Removes a file that is complete already.
-    fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: Arc<Failure>) {
+    fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: Failure) {
         self.round.delivered.clear(goal.number());
-        lock(&self.round.failures).insert(goal, cause);
+        lock(&self.round.failures).insert(goal, Arc::new(cause));
         // Reported as not delivered in any case.
         let _ = self.place.remove(path);
     }
@@ -431,7 +438,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
             // The manifest said that it ended there, and it was believed.
             if let Some(path) = path.filter(|_| self.round.delivered.contains(held.version.number())) {
                 let cause = Failure::Content("it goes on in a volume that the manifest does not tell of".into());
-                self.take_back(held.version, &path, Arc::new(cause));
+                self.take_back(held.version, &path, cause);
             }
             return;
         };

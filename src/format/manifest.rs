@@ -500,6 +500,26 @@ Volume 2:
     }
 
     #[test]
+    fn lists_are_told_wherever_they_stand() {
+        let told = |text: &str| {
+            let mut told = Vec::new();
+            Manifest::read_list(text.as_bytes(), |change, path| told.push((change, path.clone()))).map(|()| told)
+        };
+        let expected = [
+            (FileChange::Changed, path("bigrand")),
+            (FileChange::Deleted, path("gone away")),
+            (FileChange::New, path("StartingPath")),
+        ];
+        assert_eq!(told(&format!("{EXAMPLE}{FILELIST}")).unwrap(), expected);
+        let twice = block(1, "a", "b") + FILELIST + &block(2, "b", "c") + FILELIST;
+        assert_eq!(told(&twice).unwrap(), [&expected[..], &expected[..]].concat());
+        assert_eq!(told(EXAMPLE).unwrap(), []);
+        for bad in ["    new      ../x", "    gone     x", "    new      \"x", "    new"] {
+            assert!(told(&format!("{EXAMPLE}Filelist 1\n{bad}\n")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn odd_but_readable() {
         // As `replicate` writes it, and as an empty increment looks; keywords in any case; lines from the future.
         let manifest = Manifest::parse(block(1, ".", ".").as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! Reads a snapshot as a restore would, and compares it with a directory instead of writing one.
 //!
-//! A [`contents::Round`] decodes every volume of the sets that the time needs, once, and puts every file together; nothing is
+//! A [`Round`] decodes every volume of the sets that the time needs, once, and puts every file together; nothing is
 //! written, and each piece is compared with the local file as it comes. Then snapshot and directory are walked side by side, and of
 //! each path the first difference is told. In this order (duplicity 0.8.22 and 3.2.1, tried):
 //!

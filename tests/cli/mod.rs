@@ -6,3 +6,5 @@ mod backup_errors;
 mod backup_keys;
 mod errors;
 mod listings;
+mod restore;
+mod verify;
