@@ -135,7 +135,7 @@ pub struct Common {
     /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m)
     #[arg(short = 't', long, global = true, alias = "restore-time", value_name = "TIME")]
     pub time: Option<String>,
-    /// Restore only this file or folder, relative to the source folder
+    /// Restore or verify only this file or folder, relative to the source folder
     #[arg(short = 'r', long, global = true, alias = "file-to-restore", value_name = "PATH")]
     pub path_to_restore: Option<std::ffi::OsString>,
     /// Restore into a folder that is not empty, over files there

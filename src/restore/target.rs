@@ -230,19 +230,20 @@ impl Place<'_> {
         if entry.kind == EntryKind::Directory {
             return Ok(());
         }
-        let set = || -> io::Result<()> {
-            target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
-            if !matches!(entry.kind, EntryKind::Symlink { .. }) {
-                // By a handle, since somebody else might put a link in its place meanwhile, in a directory that was there before.
-                let made = fs::openat(parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-                if FileType::from_raw_mode(fs::fstat(&made)?.st_mode) == FileType::Symlink {
-                    return Err(Errno::LOOP.into());
-                }
-                fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::from_raw_mode(entry.mode.into()))?;
+        let owned = target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+        let change = |mode| {
+            if let EntryKind::Symlink { .. } = entry.kind {
+                return Ok(());
             }
-            Ok(fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+            // By a handle, since somebody else might put a link in its place meanwhile, in a directory that was there before.
+            let made = fs::openat(parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            if FileType::from_raw_mode(fs::fstat(&made)?.st_mode) == FileType::Symlink {
+                return Err(Errno::LOOP);
+            }
+            fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), mode)
         };
-        target.tolerate(path, set())
+        let touch = || fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW);
+        target.tolerate(path, set_all(owned, entry, change, touch))
     }
 
     /// Sets the metadata of a directory in which nothing changes any more.
@@ -250,24 +251,18 @@ impl Place<'_> {
         let target = self.target;
         let below = target.below(path)?;
         let directory = self.directory(&below)?;
-        let set = || -> io::Result<()> {
-            target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid))?;
-            fs::fchmod(directory, Mode::from_raw_mode(entry.mode.into()))?;
-            Ok(fs::futimens(directory, &times(entry.mtime))?)
-        };
-        target.tolerate(path, set())
+        let owned = target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid));
+        let touch = || fs::futimens(directory, &times(entry.mtime));
+        target.tolerate(path, set_all(owned, entry, |mode| fs::fchmod(directory, mode), touch))
     }
 
     fn try_complete(&mut self, temporary: &Temporary, entry: &Entry) -> io::Result<()> {
         let target = self.target;
         let (parent, name) = target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
         if let Some(file) = &temporary.file {
-            let set = || -> io::Result<()> {
-                target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid))?;
-                fs::fchmod(file, Mode::from_raw_mode(entry.mode.into()))?;
-                Ok(fs::futimens(file, &times(entry.mtime))?)
-            };
-            target.tolerate(&temporary.path, set())?;
+            let owned = target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid));
+            let touch = || fs::futimens(file, &times(entry.mtime));
+            target.tolerate(&temporary.path, set_all(owned, entry, |mode| fs::fchmod(file, mode), touch))?;
         }
         let parent = self.directory(&parent)?;
         let name = c_string(name)?;
@@ -301,6 +296,20 @@ impl Place<'_> {
         };
         Ok(&self.last.insert((path.clone(), opened)).1)
     }
+}
+
+/// Sets rights and times, also where the owner could not be set: but no set-user-ID and set-group-ID then, which would be another's.
+/// Returns the first error.
+fn set_all(
+    owned: io::Result<()>,
+    entry: &Entry,
+    change: impl FnOnce(Mode) -> rustix::io::Result<()>,
+    touch: impl FnOnce() -> rustix::io::Result<()>,
+) -> io::Result<()> {
+    let mode = if owned.is_ok() { entry.mode } else { entry.mode & 0o1777 };
+    let (changed, touched) = (change(Mode::from_raw_mode(mode.into())), touch());
+    owned?;
+    Ok(changed.and(touched)?)
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -57,7 +57,7 @@ pub struct Summary {
     pub damaged: u64,
     /// Volumes that were read to their end, and match their manifests.
     pub volumes: u64,
-    /// Why the first volume could not be read that cannot; else why the first file is damaged.
+    /// What is wrong with the first volume that is bad; if none is, with the first damaged file.
     pub cause: Option<Arc<Failure>>,
 }
 
@@ -70,6 +70,9 @@ pub enum Error {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
+    /// The volumes could not be gone through.
+    #[error(transparent)]
+    Round(#[from] RoundError),
 }
 
 /// Reads all that a snapshot holds at `options.path`, and compares it. The monitor hears of each difference at level notice, of each
@@ -99,11 +102,7 @@ pub fn verify(
     let likely = BTreeSet::from_iter(0..=snapshot.position);
     let order = Order { snapshot, base: &options.path, expected, likely, reads_all: true };
     let round = Round::new(catalog, order, &comparison, monitor);
-    round.run().map_err(|error| match error {
-        RoundError::Catalog(error) => Error::Catalog(error),
-        // Nothing is written that could fill anything.
-        RoundError::Full(cause) => Error::Catalog(catalog::Error::Gone(cause.to_string())),
-    })?;
+    round.run()?;
     let sides = Sides {
         backup: snapshot.walk(catalog, &options.path)?.peekable(),
         local: options.source.walk(options.selection.clone()).peekable(),

@@ -2,6 +2,7 @@
 
 use crate::support::{Duplicity, Encoding, Env, Forge, Kind, Member, Node, Outcome, Random, Tree, Truth, Version, assert_same};
 use Version::{New, Old, Ours};
+use std::os::unix::fs::MetadataExt;
 
 const TIME: i64 = 1_785_585_600;
 
@@ -286,5 +287,9 @@ fn metadata_that_cannot_be_set_is_ignored_on_request() {
         let text = format!("IGNORED_ERROR: Warning: ignoring error as requested: cannot set the metadata of '{path}': ");
         assert!(ignoring.stdout.contains(&text), "{ignoring}");
     }
-    assert_eq!(std::fs::read(env.root().join("second/dir/file")).unwrap(), b"x");
+    let file = env.root().join("second/dir/file");
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+    let seen = std::fs::metadata(&file).unwrap();
+    let seen = (seen.mode(), seen.uid(), seen.mtime());
+    assert_eq!(seen, (0o100755, 0, 1_000_000_000), "what can be set is set");
 }
