@@ -39,7 +39,7 @@ mod spool;
 mod statistics;
 
 pub use compare::Change;
-pub use resume::{complete, is_unfinished};
+pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use session::store_statistics;
 pub use statistics::Statistics;
 

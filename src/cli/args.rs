@@ -3,6 +3,8 @@
 //! Options may stand anywhere on the line, in the spelling of either family of duplicity (0.8 and 3.x), cut to any unique prefix;
 //! of an option given twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
 
+use super::cleanup::CleanupArgs;
+use super::remove::{CountArgs, OlderThanArgs};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -48,6 +50,23 @@ pub enum Command {
     /// Show which backups the collection holds
     #[command(alias = "st")]
     CollectionStatus(StatusArgs),
+    /// Remove backup chains that end before a time; without --force, only list them
+    ///
+    /// A chain is a full backup and the increments after it. One of which anything is younger stays whole, and so does the newest, always.
+    #[command(alias = "ro")]
+    RemoveOlderThan(OlderThanArgs),
+    /// Remove all backup chains but the newest; without --force, only list them
+    #[command(alias = "ra")]
+    RemoveAllButNFull(CountArgs),
+    /// Remove the increments of all backup chains but the newest, and keep their full backups; without --force, only list the chains
+    #[command(alias = "ri")]
+    RemoveAllIncOfButNFull(CountArgs),
+    /// Delete what interrupted backups have left; without --force, only list it
+    ///
+    /// A backup that could still be gone on with is among it, and one that another machine is making. Backups that can be restored stay, and
+    /// files that are not duplicity's.
+    #[command(alias = "cl")]
+    Cleanup(CleanupArgs),
 }
 
 /// Arguments of `mount`.
@@ -133,7 +152,7 @@ pub struct Common {
     /// Restore only this file or folder, relative to the source folder
     #[arg(short = 'r', long, global = true, alias = "file-to-restore", value_name = "PATH")]
     pub path_to_restore: Option<std::ffi::OsString>,
-    /// Restore into a folder that is not empty, over files there
+    /// Restore into a folder that is not empty, over files there; remove what would only be listed
     #[arg(long, global = true)]
     pub force: bool,
     /// Take owners by number, not by name
@@ -389,6 +408,9 @@ pub struct Ignored {
     concurrency: Option<u32>,
     #[arg(long, global = true, hide = true, value_name = "KIB")]
     copy_blocksize: Option<u32>,
+    /// `cleanup` says that it changes nothing.
+    #[arg(long, global = true, hide = true)]
+    pub extra_clean: bool,
 }
 
 fn parse_owner(text: &str) -> Result<(u32, u32), String> {

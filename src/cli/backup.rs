@@ -5,11 +5,10 @@ use super::exit::Failure;
 use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
-use anyhow::Context;
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
-use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
+use dupfs::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, SyncPlan, scan};
 use dupfs::format::{Content, Encoding, Manifest, NameForm, StoredName};
 use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
@@ -51,15 +50,13 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
-    let now = BackupTime::from_seconds(writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()));
-    let threshold = time(writing.full_if_older_than.as_deref(), now)?;
+    let now = open::now(common);
+    let threshold = writing.full_if_older_than.as_deref().map(|text| open::time(text, now)).transpose()?;
     let selection = selection(writing, &source, now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
-    let archive_path = open::archive_directory(&arguments.url, common)
-        .context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
-    let archive = ArchiveDirectory::lock(&archive_path)?;
+    let archive = open::lock(&arguments.url, common)?;
     if !writing.dry_run {
         session.storage.prepare()?;
     }
@@ -285,21 +282,9 @@ impl Session<'_> {
     ) -> anyhow::Result<()> {
         let newest = collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
         let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
-        let report = &self.report;
-        if plan == SyncPlan::default() {
-            report.notice("Local and Remote metadata are synchronized, no sync needed.");
-        } else if self.writing.dry_run {
-            if !plan.copy.is_empty() {
-                report.notice("Sync would copy the following from remote to local:");
-                plan.copy.iter().for_each(|copy| report.notice(&copy.listed.name));
-            }
-            if !plan.delete.is_empty() {
-                report.notice("Sync would remove the following spurious local files:");
-                plan.delete.iter().for_each(|name| report.notice(name));
-            }
-        } else {
-            report.notice("Synchronizing remote metadata to local cache...");
-            archive.synchronize(&plan, &self.storage, &self.codec, report.as_ref())?;
+        match self.writing.dry_run {
+            true => tell(&plan, &self.report),
+            false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
         }
         Ok(())
     }
@@ -385,9 +370,40 @@ impl Session<'_> {
     }
 }
 
+/// Does what has to be done for the archive directory to be what duplicity would make of it.
+pub fn synchronize(
+    plan: &SyncPlan,
+    archive: &ArchiveDirectory,
+    storage: &Arc<dyn Storage>,
+    codec: &Codec,
+    report: &Report,
+) -> Result<(), ArchiveError> {
+    if *plan == SyncPlan::default() {
+        report.notice("Local and Remote metadata are synchronized, no sync needed.");
+        return Ok(());
+    }
+    report.notice("Synchronizing remote metadata to local cache...");
+    archive.synchronize(plan, storage, codec, report)
+}
+
+/// Tells what would have to be done.
+pub fn tell(plan: &SyncPlan, report: &Report) {
+    if *plan == SyncPlan::default() {
+        report.notice("Local and Remote metadata are synchronized, no sync needed.");
+    }
+    if !plan.copy.is_empty() {
+        report.notice("Sync would copy the following from remote to local:");
+        plan.copy.iter().for_each(|copy| report.notice(&copy.listed.name));
+    }
+    if !plan.delete.is_empty() {
+        report.notice("Sync would remove the following spurious local files:");
+        plan.delete.iter().for_each(|name| report.notice(name));
+    }
+}
+
 /// Returns where the journal lies in our own cache directory, which is made if it is missing. Each archive directory has its own: it is what
 /// is locked, so that two may save to one place at a time.
-fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
+pub fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
     let archive = blake3::hash(archive.path().as_os_str().as_bytes()).to_hex();
@@ -439,12 +455,6 @@ fn is_selected(selection: &Selection, root: &Path, inside: &Path) -> bool {
         let candidate = Candidate { path: &path, kind: CandidateKind::Directory, mtime: 0, is_foreign, holds: &holds };
         selection.decide(&candidate) != Verdict::Exclude
     })
-}
-
-/// Parses a time expression, if there is one.
-fn time(text: Option<&str>, now: BackupTime) -> anyhow::Result<Option<BackupTime>> {
-    let parse = |text| BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()));
-    Ok(text.map(parse).transpose()?)
 }
 
 /// Compiles the selection options.

@@ -82,7 +82,7 @@ pub enum Failure {
 /// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on. What is stored so far stays, for the next run to go on from.
 pub fn on_interrupt() {
     extern "C" fn leave(_: libc::c_int) {
-        let text = "\ninterrupted; the next backup goes on from here\n";
+        let text = "\ninterrupted; run this again to go on from here\n";
         // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());

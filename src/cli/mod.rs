@@ -2,17 +2,20 @@
 
 mod args;
 mod backup;
+mod cleanup;
 mod exit;
 mod list;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;
 mod progress;
+mod remove;
 mod report;
 mod restore;
 mod statistics;
 mod status;
 
+use dupfs::retention::Part;
 use std::process::ExitCode;
 
 /// Runs the program.
@@ -29,6 +32,10 @@ pub fn main() -> ExitCode {
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
+        args::Command::RemoveOlderThan(arguments) => remove::older_than(arguments, &cli.common),
+        args::Command::RemoveAllButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Chain),
+        args::Command::RemoveAllIncOfButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Increments),
+        args::Command::Cleanup(arguments) => cleanup::run(arguments, &cli.common),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
+use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
@@ -86,6 +86,13 @@ pub fn archive_directory(typed: &str, common: &Common) -> Option<PathBuf> {
     let archive_dir = common.archive_dir.as_deref().map(expand);
     let (archive_dir, name) = (archive_dir.as_deref(), common.name.as_deref());
     ArchiveOptions { archive_dir, name, url: typed, xdg_cache_home: xdg.as_deref(), home: home.as_deref() }.directory()
+}
+
+/// Locks duplicity's archive directory of a collection.
+pub fn lock(typed: &str, common: &Common) -> anyhow::Result<ArchiveDirectory> {
+    let path = archive_directory(typed, common);
+    let path = path.context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
+    Ok(ArchiveDirectory::lock(&path)?)
 }
 
 /// Opens storage and catalog, and lists the collection.
@@ -196,6 +203,16 @@ pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)
     let leftover = |left: &Leftover| (Level::Info, format!("'{}' belongs to no backup: {}", left.listed.name, left.reason));
     let sets = collection.chains.iter().flat_map(|chain| chain.sets());
     sets.flat_map(problems).chain(collection.leftovers.iter().map(leftover))
+}
+
+/// Returns what time it is, or what `--current-time` pretends.
+pub fn now(common: &Common) -> BackupTime {
+    BackupTime::from_seconds(common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()))
+}
+
+/// Takes a time as users type it.
+pub fn time(text: &str, now: BackupTime) -> anyhow::Result<BackupTime> {
+    Ok(BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()))?)
 }
 
 /// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be listed.

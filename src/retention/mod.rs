@@ -22,6 +22,8 @@
 //!   behind its end; 0.8.22 deletes its signature files when it has them.
 //! - Clean-up leaves complete sets of a chain alone. Both versions delete the newest set when only its signature file is missing.
 //! - The signature file of a set goes with the set. Clean-up by both versions leaves it, and then no increment can be made any more.
+//! - Of two increments on one set the later counts. Clean-up takes the other, which nobody can reach, and its signature file. Both versions
+//!   leave it, and take the signature file of the one that counts.
 //! - Signature files of a session that is not complete stay when old chains go: the session can be gone on with.
 //!
 //! Source: duplicity 0.8.22 and 3.2.1, tried with histories of several chains, with files of them taken away.
