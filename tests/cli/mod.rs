@@ -6,3 +6,4 @@ mod backup_errors;
 mod backup_keys;
 mod errors;
 mod listings;
+mod retention;
