@@ -24,8 +24,8 @@ mod volumes;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
-use crate::model::{EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor};
+use crate::model::{Entry, EntryKind, EntryPath};
+use crate::monitor::{Event, Level, Monitor, code, quoted};
 use bits::Bits;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -136,13 +136,16 @@ fn plant(
             continue;
         }
         match place.make(&path, entry) {
-            Ok(()) => summary.delivered += 1,
+            Ok(()) => {
+                summary.delivered += 1;
+                tell_restored(&path, entry, monitor);
+            }
             Err(cause) => {
                 if target::is_full(&cause) {
                     return Err(target.full(cause));
                 }
                 summary.failed += 1;
-                monitor.message(Level::Error, &format!("cannot restore '{path}': {cause}"));
+                tell_failed(&path, &cause, monitor);
             }
         }
     }
@@ -174,7 +177,8 @@ fn finish(
         let Some(entry) = version.entry() else { return };
         if let Err(cause) = place.finish_directory(&path, entry) {
             summary.failed += 1;
-            monitor.message(Level::Error, &format!("cannot set the metadata of directory '{path}': {cause}"));
+            let text = format!("cannot set the metadata of directory '{path}': {cause}");
+            tell_failure(&path, &text, monitor);
         }
     };
     for item in snapshot.walk(catalog, target.base())? {
@@ -184,10 +188,13 @@ fn finish(
         }
         if version.is_file() {
             match round.failure(&version) {
-                None => summary.delivered += 1,
+                None => {
+                    summary.delivered += 1;
+                    version.entry().iter().for_each(|entry| tell_restored(&path, entry, monitor));
+                }
                 Some(cause) => {
                     summary.failed += 1;
-                    monitor.message(Level::Error, &format!("cannot restore '{path}': {cause}"));
+                    tell_failed(&path, &cause, monitor);
                 }
             }
         } else if version.child().is_some() {
@@ -198,4 +205,23 @@ fn finish(
         close(directory, version, summary);
     }
     Ok(())
+}
+
+/// Tells, in duplicity's words, that a path is there; of the root it tells nothing.
+fn tell_restored(path: &EntryPath, entry: &Entry, monitor: &dyn Monitor) {
+    if path.is_root() {
+        return;
+    }
+    let kind = entry.kind.word();
+    let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
+    monitor.event(&Event { level: Level::Info, code: code::RESTORED, words: &words, text: &text });
+}
+
+/// Tells that a path could not be delivered.
+fn tell_failed(path: &EntryPath, cause: &dyn std::fmt::Display, monitor: &dyn Monitor) {
+    tell_failure(path, &format!("cannot restore '{path}': {cause}"), monitor);
+}
+
+fn tell_failure(path: &EntryPath, text: &str, monitor: &dyn Monitor) {
+    monitor.event(&Event { level: Level::Warning, code: code::CANNOT_RESTORE, words: &quoted(path.shown()), text });
 }

@@ -7,7 +7,7 @@ use super::task::{Failure, Outcome, Task};
 use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
-use crate::monitor::Monitor;
+use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::ReadAt;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +54,9 @@ pub struct VolumeRound<'a> {
     stop: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    /// Volumes that are done or not needed, and all of them.
+    volumes: AtomicUsize,
+    all_volumes: AtomicUsize,
 }
 
 impl<'a> VolumeRound<'a> {
@@ -82,6 +85,8 @@ impl<'a> VolumeRound<'a> {
             stop: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            volumes: AtomicUsize::new(0),
+            all_volumes: AtomicUsize::new(0),
         }
     }
 
@@ -95,7 +100,9 @@ impl<'a> VolumeRound<'a> {
             let set = self.snapshot.chain.sets.get(position as usize);
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
+        let volumes = |position: u32| self.snapshot.chain.sets.get(position as usize).map_or(0, |set| set.volumes.len());
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
+        self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
             scope.spawn(|| self.open_ahead(base, &asked));
@@ -109,12 +116,23 @@ impl<'a> VolumeRound<'a> {
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
                 self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
+                self.volumes_done((0..sets).rev().take_while(|other| *other >= position).map(volumes).sum());
                 Ok(())
             });
             drop(ask);
             self.drop_waiting();
             result
         })
+    }
+
+    /// Tells, in duplicity's words, how many volumes are done with, if they are more than before.
+    fn volumes_done(&self, count: usize) {
+        if self.volumes.fetch_max(count, Ordering::Relaxed) >= count {
+            return;
+        }
+        let all = self.all_volumes.load(Ordering::Relaxed);
+        let (words, text) = (format!("{count} {all}"), format!("Processed volume {count} of {all}"));
+        self.monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &words, text: &text });
     }
 
     /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
@@ -303,6 +321,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
             let done = self.round.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
             self.round.monitor.progress(done, self.round.total.load(Ordering::Relaxed));
         }
+        self.round.volumes_done(self.round.volumes.load(Ordering::Relaxed) + 1);
         self.settle(true);
         let current = self.current.take().and_then(|(_, task)| task);
         match result {
