@@ -5,6 +5,7 @@ use super::exit::Failure;
 use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
+use super::status::Status;
 use anyhow::Context;
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
@@ -95,6 +96,7 @@ impl Session<'_> {
         };
         let collection = scan(&listing, &prefixes);
         self.synchronize(archive, &listing, &collection)?;
+        Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warn(self.report.as_ref());
         self.report.notice(&open::last_full(&collection));
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;

@@ -1,5 +1,6 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
+use dupfs::monitor::quoted;
 use dupfs::{backup, codec, collection, restore, source, storage, volume};
 
 /// The end of every help text.
@@ -21,6 +22,7 @@ Exit codes:
   23  bad URL, or another instance is running
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
+  33  duplicity can do it, dupfs not yet
   50 to 53  storage fails; refuses; is missing; is full
   90  something could not be restored whole";
 
@@ -43,6 +45,18 @@ pub enum Failure {
     /// The command line asks for something impossible.
     #[error("{0}")]
     CommandLine(String),
+    /// An option is not known, or without its value.
+    #[error("{0}")]
+    BadOption(String),
+    /// clap says what is wrong, and how it is done right.
+    #[error("{0}")]
+    Usage(String),
+    /// It is duplicity's, but not done here yet.
+    #[error("{0}")]
+    NotThere(String),
+    /// The machine log cannot be written.
+    #[error("cannot write the log to {0}: {1}")]
+    Log(String, #[source] std::io::Error),
     /// The collection holds no backup.
     #[error("No backup chains found in '{0}': check the URL and --file-prefix")]
     NoBackups(String),
@@ -102,8 +116,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(match failure {
-            Failure::CommandLine(_) => COMMAND_LINE,
-            Failure::NoBackups(_) => EXCEPTION,
+            Failure::CommandLine(_) | Failure::BadOption(_) | Failure::Usage(_) => COMMAND_LINE,
+            Failure::NotThere(_) => 33,
+            Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete(..) => INCOMPLETE,
             Failure::HostMismatch { .. } => 3,
             Failure::ManifestMismatch => 5,
@@ -145,6 +160,51 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return codec_code(&error.cause);
     }
     cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+/// Returns what programs that follow the log read behind an error's code: two names, what was done with what, or the name of the class
+/// of duplicity's that they know.
+///
+/// Source: duplicity 0.8.22 and 3.2.1, tried; Déjà Dup knows `IOError`, which it was in Python 2.
+pub fn words(error: &anyhow::Error) -> String {
+    error.chain().find_map(known_words).unwrap_or_else(|| match code(error) {
+        EXCEPTION => "Exception".into(),
+        31 => "GPGError".into(),
+        _ => String::new(),
+    })
+}
+
+fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<Failure>() {
+        Some(Failure::NoBackups(_)) => return Some("CollectionsError".into()),
+        Some(Failure::HostMismatch { current, previous } | Failure::SourceMismatch { current, previous }) => {
+            return Some(format!("{} {}", quoted(current.as_bytes()), quoted(previous.as_bytes())));
+        }
+        _ => {}
+    }
+    if let Some(error) = cause.downcast_ref::<storage::Error>() {
+        return Some(storage_words(error));
+    }
+    if let Some(codec::Error { cause: codec::Cause::NoPassphrase, .. }) = cause.downcast_ref() {
+        return Some("EOFError".into());
+    }
+    if let Some(backup::Error::Encode(codec::Error { cause: codec::Cause::NoPassphrase, .. })) = cause.downcast_ref() {
+        return Some("EOFError".into());
+    }
+    let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())
+}
+
+/// Returns the operation in duplicity's words, with the names of the files: of a transfer, two.
+fn storage_words(error: &storage::Error) -> String {
+    let place = quoted(error.place.as_bytes());
+    match (error.kind, error.deed) {
+        (storage::ErrorKind::BadUrl, _) => "UnsupportedBackendScheme".into(),
+        (_, "list") => "list".into(),
+        (_, "read" | "open") => format!("get {place} {place}"),
+        (_, "delete" | "remove") => format!("delete {place}"),
+        _ => format!("put {place} {place}"),
+    }
 }
 
 /// What a backup fails by is often another room's error, which stands in its place and not behind it.

@@ -2,25 +2,45 @@
 
 mod args;
 mod backup;
+mod command;
 mod exit;
 mod list;
+mod log;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;
+mod options;
 mod progress;
 mod report;
 mod restore;
 mod statistics;
 mod status;
 
+use dupfs::monitor::{Level, Monitor};
+use report::Report;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = args::parse(std::env::args_os().collect());
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closes our output has read enough.
+        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::fail(&error);
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let cli = args::parse(std::env::args_os().collect())?;
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
-    let result = open::take_passphrases().and_then(|()| match &cli.command {
+    open::take_passphrases()?;
+    begin(&cli);
+    match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
         args::Command::Backup(arguments) => backup::run(arguments, &cli.common, backup::Action::Implied),
@@ -29,16 +49,48 @@ pub fn main() -> ExitCode {
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever closes our output has read enough.
-        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", report::words(&error));
-            ExitCode::from(exit::code(&error))
-        }
     }
+}
+
+/// Says what is to be said of the command line itself: how we were called, at verbosity info; an action that was not named; options without
+/// effect.
+fn begin(cli: &args::Cli) {
+    let common = &cli.common;
+    if common.log_timestamp {
+        report::stamp_messages();
+    }
+    let is_json = match &cli.command {
+        args::Command::ListCurrentFiles(arguments) => arguments.json,
+        args::Command::CollectionStatus(arguments) => arguments.json,
+        _ => false,
+    };
+    let report = Report::new(common.verbosity, false).leaving_stdout(is_json);
+    let rule = "=".repeat(80);
+    let system = rustix::system::uname();
+    let system = [system.sysname(), system.nodename(), system.release(), system.machine()].map(|part| part.to_string_lossy());
+    for line in [&rule, &format!("dupfs {}", env!("CARGO_PKG_VERSION")), &arguments(), &system.join(" "), &rule] {
+        report.message(Level::Info, line);
+    }
+    common.notice.iter().for_each(|text| report.notice(text));
+    common.remarks.iter().for_each(|(level, text)| report.message(*level, text));
+}
+
+/// Returns how we were called, without passwords.
+fn arguments() -> String {
+    let mut shown = String::from("Args:");
+    let mut is_secret = false;
+    for argument in std::env::args_os().map(OsString::into_encoded_bytes) {
+        let argument = String::from_utf8_lossy(&argument);
+        // Headers carry tokens.
+        let is_named = argument.starts_with("--webdav-h");
+        match (is_named, argument.split_once('=')) {
+            _ if is_secret => shown += " ***",
+            (true, Some((name, _))) => shown += &format!(" {name}=***"),
+            _ => shown += &format!(" {}", dupfs::storage::without_password(&argument)),
+        }
+        is_secret = is_named && !argument.contains('=');
+    }
+    shown
 }
 
 /// Keeps the allocator from holding memory back for each thread, and from keeping large blocks that were given

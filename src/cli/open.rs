@@ -2,15 +2,16 @@
 
 use super::args::Common;
 use super::exit::Failure;
+use super::log;
 use super::report::Report;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
+use dupfs::collection::{ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
-use dupfs::monitor::{Level, Monitor};
+use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -160,10 +161,14 @@ impl Opened {
             return Err(Failure::NoBackups(self.url.shown()).into());
         };
         if at.before_first {
-            let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());
-            let text =
-                format!("No signature chain for the requested time. Using oldest available chain, starting at time {oldest}.");
-            self.report.message(Level::Warning, &text);
+            let oldest = self.collection.chains.get(at.chain).map(BackupChain::start);
+            let text = format!(
+                "No signature chain for the requested time. Using oldest available chain, starting at time {}.",
+                oldest.map_or_else(String::new, BackupTime::print_asctime)
+            );
+            let words = oldest.map_or_else(String::new, |time| time.to_string());
+            let code = log::code::NO_BACKUP_FOR_TIME;
+            self.report.event(&Event { level: Level::Warning, code, words: &words, text: &text });
         }
         let chains = self.catalog.chains();
         let chain = chains.get(at.chain).context("the catalog does not know the chain")?;

@@ -4,5 +4,7 @@
 mod backup;
 mod backup_errors;
 mod backup_keys;
+mod command;
 mod errors;
 mod listings;
+mod log;
