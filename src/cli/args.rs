@@ -51,6 +51,10 @@ pub enum Command {
     /// Show which backups the collection holds
     #[command(alias = "st")]
     CollectionStatus(StatusArgs),
+    /// Print a script that completes command lines in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, of a command if one is named
+    Man(ManArgs),
 }
 
 /// Arguments of `mount`.
@@ -123,6 +127,20 @@ pub struct StatusArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command
+    pub command: Option<String>,
 }
 
 /// What every command takes. Those that mean nothing to a command are accepted by it all the same, since wrappers pass one list of

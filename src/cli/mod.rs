@@ -10,6 +10,7 @@ mod log;
 mod mount;
 mod open;
 mod options;
+mod papers;
 mod progress;
 mod report;
 mod restore;
@@ -49,6 +50,8 @@ fn run() -> anyhow::Result<()> {
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
+        args::Command::Completions(arguments) => papers::completions(arguments),
+        args::Command::Man(arguments) => papers::man(arguments),
     }
 }
 
@@ -59,12 +62,13 @@ fn begin(cli: &args::Cli) {
     if common.log_timestamp {
         report::stamp_messages();
     }
-    let is_json = match &cli.command {
+    let is_data = match &cli.command {
         args::Command::ListCurrentFiles(arguments) => arguments.json,
         args::Command::CollectionStatus(arguments) => arguments.json,
+        args::Command::Completions(_) | args::Command::Man(_) => true,
         _ => false,
     };
-    let report = Report::new(common.verbosity, false).leaving_stdout(is_json);
+    let report = Report::new(common.verbosity, false).leaving_stdout(is_data);
     let rule = "=".repeat(80);
     let system = rustix::system::uname();
     let system = [system.sysname(), system.nodename(), system.release(), system.machine()].map(|part| part.to_string_lossy());

@@ -12,6 +12,8 @@ use dupfs::monitor::Level;
 enum State {
     /// It concerns storages, not those that are served so far; duplicity, too, says nothing of it when it saves to a folder.
     Of(&'static str),
+    /// What it asks for is always so.
+    Always(&'static str),
     /// It is accepted with a warning that says why nothing comes of it.
     NoEffect(&'static str),
     /// These actions end with a sentence; to the others it means nothing. Of no action in particular: all end.
@@ -21,13 +23,13 @@ enum State {
 /// One option: its name, what its values are called, what becomes of it.
 struct Entry(&'static str, &'static [&'static str], State);
 
-use State::{NoEffect, Of, Refused};
+use State::{Always, NoEffect, Of, Refused};
 
 const NONE: &[&str] = &[];
 
 /// The options.
 const TABLE: &[Entry] = &[
-    Entry("asynchronous-upload", NONE, NoEffect("volumes are always stored while the next are made")),
+    Entry("asynchronous-upload", NONE, Always("volumes are always stored while the next are made")),
     Entry("azure-blob-tier", &["TIER"], Of("azure")),
     Entry("azure-max-block-size", &["BYTES"], Of("azure")),
     Entry("azure-max-connections", &["COUNT"], Of("azure")),
@@ -35,7 +37,7 @@ const TABLE: &[Entry] = &[
     Entry("b2-hide-files", NONE, Of("b2")),
     Entry("cf-backend", &["NAME"], NoEffect("both client libraries for Rackspace that it chooses from are dead")),
     Entry("compare-data", NONE, Refused(&["verify"], "verify is not done yet")),
-    Entry("concurrency", &["COUNT"], NoEffect("all processors are used, and volumes arrive in order")),
+    Entry("concurrency", &["COUNT"], Always("all processors work on volumes, which are stored in order")),
     Entry("config-dir", &["DIR"], NoEffect("no storage that is served reads a folder of settings")),
     Entry("copy-blocksize", &["KIB"], NoEffect("stored files are written as they are made, not copied")),
     Entry("extra-clean", NONE, NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12")),
@@ -125,6 +127,7 @@ pub fn remarks(matches: &ArgMatches) -> Result<Vec<(Level, String)>, Failure> {
             }
             NoEffect(why) => remarks.push((Level::Warning, format!("--{name} has no effect: {why}"))),
             Of(storages) => remarks.push((Level::Info, format!("--{name} concerns storages of {storages}, not this one"))),
+            Always(how) => remarks.push((Level::Info, format!("--{name} is not needed: {how}"))),
             Refused(..) => {}
         }
     }
@@ -180,6 +183,7 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
         let (what, state) = match state {
             Of(storages) => (format!("concerns storages of {storages}"), "accepted: these are not served yet".to_string()),
             NoEffect(why) => ("nothing".to_string(), format!("accepted with a warning: {why}")),
+            Always(how) => ("nothing".to_string(), format!("accepted: {how}")),
             Refused([], why) => ("nothing".to_string(), format!("refused: {why}")),
             Refused(actions, why) => (format!("concerns {}", actions.join(", ")), format!("refused there: {why}")),
         };

@@ -137,14 +137,29 @@ fn options_without_effect_are_told_once_and_those_that_are_missing_refuse() {
     let saved = run(
         &env,
         Version::Exchanged,
-        "--cf-backend pyrax --asynchronous-upload --ssh-options -ox full --no-encryption source URL",
+        "--cf-backend pyrax --copy-block 5 --asynchronous-upload --ssh-options -ox full --no-encryption source URL",
     );
     let told: Vec<_> =
         saved.clone().success().stdout.lines().filter(|line| line.contains("has no effect")).map(String::from).collect();
     assert_eq!(told.len(), 2, "{saved}");
-    assert!(told[0].starts_with("--asynchronous-upload has no effect: ") && told[1].starts_with("--cf-backend"), "{told:?}");
+    assert!(told[0].starts_with("--cf-backend has no effect: ") && told[1].starts_with("--copy-blocksize"), "{told:?}");
     run(&env, Version::Exchanged, "restore --no-encryption --rename a b URL target").failure(33, &["--rename"]);
     assert!(!env.root().join("target").exists());
     // To other actions it means nothing.
     run(&env, Version::Exchanged, "list-current-files --no-encryption --rename a b URL").success();
+}
+
+/// Completions know every option that is not hidden, and the pages are those of the commands.
+#[test]
+fn papers_are_made_from_the_table() {
+    let env = Env::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&env, Version::Ours, &format!("completions {shell}")).success().stdout;
+        assert!(script.contains("collection-status") && script.contains("exclude-if-present"), "{shell}");
+    }
+    let page = run(&env, Version::Ours, "man").success().stdout;
+    assert!(page.contains(".TH dupfs 1") && page.contains("collection\\-status"), "{page}");
+    let page = run(&env, Version::Ours, "man restore").success().stdout;
+    assert!(page.contains(".TH dupfs-restore 1") && page.contains("numeric\\-owner"), "{page}");
+    run(&env, Version::Ours, "man nothing").failure(2, &["nothing"]);
 }

@@ -58,7 +58,9 @@ fn world() -> Env {
     tree.write(None, &env.source());
     std::os::unix::net::UnixListener::bind(env.source().join("socket")).unwrap();
     // The originals make a folder that is missing, even to read it.
-    [Version::Old, Version::New, Version::Exchanged].map(|version| std::fs::create_dir(env.store_of(version)).unwrap());
+    for version in [Version::Old, Version::New, Version::Exchanged] {
+        std::fs::create_dir(env.store_of(version)).unwrap();
+    }
     env
 }
 
@@ -85,7 +87,8 @@ fn backups_are_followed() {
     for action in ["incremental --dry-run", "incremental"] {
         let [original, ours] = programs.map(|version| save(version, action, TIME + 100));
         assert_eq!(ours, original, "{action}");
-        assert_eq!(ours.0.len(), 5, "{ours:?}");
+        // The root, too, unless all this is within one second.
+        assert!(ours.0.len() >= 4, "{ours:?}");
     }
 }
 
