@@ -195,6 +195,20 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())
 }
 
+/// Returns what front-ends search for in an error's text, in the words of gpg and of Python.
+///
+/// Source: duplicity 0.8.22 with gpg 2.2, tried; Déjà Dup asks for the passphrase again when it reads one of the first two.
+pub fn searched(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
+        Some(codec::Cause::WrongPassphrase) => Some("gpg: decryption failed: Bad session key".into()),
+        Some(codec::Cause::NoSecretKey(_)) => Some("gpg: decryption failed: No secret key".into()),
+        _ => {
+            let number = cause.downcast_ref::<std::io::Error>()?.raw_os_error()?;
+            [libc::ENOSPC, libc::EIO].contains(&number).then(|| format!("[Errno {number}]"))
+        }
+    })
+}
+
 /// Returns the operation in duplicity's words, with the names of the files: of a transfer, two.
 fn storage_words(error: &storage::Error) -> String {
     let place = quoted(error.place.as_bytes());

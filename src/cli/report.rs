@@ -167,11 +167,7 @@ pub fn stamp(level: Level) -> String {
 /// Tells programs and people what the program ends with.
 pub fn fail(error: &anyhow::Error) {
     let text = spoken(error);
-    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
-    let told = match system {
-        Some(number @ (libc::ENOSPC | libc::EIO)) => format!("{text}\n[Errno {number}]"),
-        _ => text.clone(),
-    };
+    let told = [Some(text.clone()), exit::searched(error)].into_iter().flatten().collect::<Vec<_>>().join("\n");
     log::write(&Event { level: Level::Error, code: exit::code(error), words: &exit::words(error), text: &told }, "");
     eprintln!("{}{text}", stamp(Level::Error));
 }

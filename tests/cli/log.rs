@@ -157,6 +157,32 @@ fn failures_are_followed() {
     }
 }
 
+/// A passphrase that is missing, and one that is wrong, are told as front-ends know them, which then ask for it.
+#[test]
+fn passphrases_are_followed() {
+    let env = world();
+    let ended = |version: Version, passphrase: Option<&str>, line: &str| {
+        let log = env.root().join("log");
+        let _ = std::fs::remove_file(&log);
+        let words = line.split(' ').map(|word| word.replace("URL", &env.url_of(version)));
+        let mut command = env.command(version.checked());
+        let outcome =
+            Outcome::of(command.envs(passphrase.map(|word| ("PASSPHRASE", word))).args(words).args(["--log-file", "log"]));
+        let mut errors = messages(&std::fs::read_to_string(log).unwrap());
+        errors.retain(|message| message.head.starts_with("ERROR"));
+        let is_wrong = errors.iter().flat_map(|error| &error.text).any(|line| line.contains("Bad session key"));
+        (outcome.code, errors.into_iter().map(|error| error.head).collect::<Vec<_>>(), is_wrong)
+    };
+    let programs = [Version::Old, Version::Exchanged];
+    let [original, ours] = programs.map(|version| {
+        assert_eq!(ended(version, Some("right"), "full source URL").0, 0);
+        env.clear_caches();
+        ["wrong", ""].map(|word| ended(version, Some(word).filter(|word| !word.is_empty()), "restore URL target"))
+    });
+    assert_eq!(original[0], (31, vec!["ERROR 31 GPGError".into()], true));
+    assert_eq!(ours, original);
+}
+
 /// Nothing that is no failure is logged as one, each message is one write, and passwords stay out of it.
 #[test]
 fn the_log_goes_to_a_descriptor_and_tells_no_password() {
