@@ -9,7 +9,7 @@
 //! READ   URL ─► storage ─► collection ─► codec, volume ───► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
 //!               names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
 //!                                        any range of tar   where      ► extent map  as folders  them
-//!                                                                       └──────────► restore ─► directory
+//!                                                                       └──────────► restore, verify ─► directory
 //! WRITE  source tree ─► source ───────► backup ─────────► volume ───► codec ────────────► storage
 //!                       walk, select    compare, delta    cut tar     compress, encrypt   write
 //!                                          └── catalog: what is saved already; rsync: signatures and deltas
@@ -26,7 +26,7 @@
 //! | floor | rooms | what they do |
 //! |---|---|---|
 //! | 9 | `cli` | the program: commands, options, words, exit codes |
-//! | 8 | `history` `restore` `backup` | all snapshots as one tree; a snapshot written into a directory; a source saved as a new set |
+//! | 8 | `history` `restore` `verify` `backup` `retention` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go |
 //! | 7 | `contents` | the bytes of one version of a file |
 //! | 6 | `catalog` | which set holds each version, and where its bytes lie |
 //! | 5 | `volume` | one volume, open or in the making: its members, any range of its plain tar |
@@ -42,6 +42,7 @@
 //! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
 //! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
 //! - Only [`backup`] writes to a collection, and to duplicity's archive directory: a set counts when its manifest is stored, which is last.
+//! - Only [`retention`] deletes what is complete, and never the newest chain: a set's manifest goes before its volumes, a base after what builds on it.
 
 #![warn(missing_docs)]
 
@@ -56,7 +57,9 @@ pub mod history;
 pub mod model;
 pub mod monitor;
 pub mod restore;
+pub mod retention;
 pub mod rsync;
 pub mod source;
 pub mod storage;
+pub mod verify;
 pub mod volume;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["volume"],
     &["catalog"],
     &["contents"],
-    &["history", "restore", "backup"],
+    &["history", "restore", "verify", "backup", "retention"],
     &["cli"],
 ];
 

@@ -7,11 +7,11 @@ use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
-use super::{BackupOptions, Error, pipeline::Feed};
+use super::{BackupOptions, Error, pipeline::Feed, tell_path};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Level, Monitor, code};
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
 use std::io::{self, Read, Write};
@@ -22,6 +22,8 @@ pub struct Load<F> {
     pub frame: F,
     /// Where the session stands behind its last member.
     pub mark: Mark,
+    /// Bytes of the source that had been met when it was made.
+    pub met: u64,
 }
 
 /// Where a session stands between two members.
@@ -195,7 +197,7 @@ impl<'a> MemberWriter<'a> {
             Change::Same(_, None) => Ok(()),
             Change::Same(found, Some(version)) => self.touch(version, &found),
             Change::Socket(path) => {
-                self.monitor.message(Level::Info, &self.options.socket(&path));
+                self.options.tell_socket(&path, self.monitor);
                 Ok(())
             }
             Change::Failed(failure) => {
@@ -252,14 +254,14 @@ impl<'a> MemberWriter<'a> {
             return;
         }
         self.written.statistics.errors += 1;
-        self.monitor.message(Level::Warning, &self.options.unreadable(&failure.path, &failure.cause));
+        self.options.tell_unreadable(&failure.path, &failure.cause, self.monitor);
     }
 
     fn report_unreadable(&mut self, found: &Found, cause: &io::Error) {
         if cause.kind() != io::ErrorKind::NotFound {
             self.written.statistics.errors += 1;
         }
-        self.monitor.message(Level::Warning, &self.options.unreadable(&found.path, cause));
+        self.options.tell_unreadable(&found.path, cause, self.monitor);
     }
 
     /// Tells whether an interrupted session has stored all of a path already.
@@ -290,7 +292,7 @@ impl<'a> MemberWriter<'a> {
         if self.is_stored(&saved.path) {
             return Ok(());
         }
-        self.monitor.message(Level::Info, &format!("D {}", saved.path));
+        tell_path(code::DELETED, &saved.path, self.monitor);
         self.member(&saved.path, MemberKind::Deleted, None, None, &[], true, None)?;
         self.sign(&saved.path, SignatureKind::Deleted, None, None)
     }
@@ -301,7 +303,7 @@ impl<'a> MemberWriter<'a> {
             if self.is_stored(&found.path) {
                 return Ok(());
             }
-            self.monitor.message(Level::Info, &format!("A {}", found.path));
+            tell_path(code::ADDED, &found.path, self.monitor);
             self.member(&found.path, MemberKind::Whole, None, Some(&found.entry), &[], true, None)?;
             return self.sign(&found.path, SignatureKind::Present(found.entry.clone()), None, None);
         }
@@ -311,7 +313,7 @@ impl<'a> MemberWriter<'a> {
         }
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_new(found);
-        self.monitor.message(Level::Info, &format!("A {}", found.path));
+        tell_path(code::ADDED, &found.path, self.monitor);
         self.list(FileChange::New, &found.path)?;
         let mut signature = self.begin_signature(&reader)?;
         let result = content::whole(&mut reader, &mut signature, &mut |piece, bytes, is_last| {
@@ -340,7 +342,7 @@ impl<'a> MemberWriter<'a> {
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
-        self.monitor.message(Level::Info, &format!("M {}", found.path));
+        tell_path(code::CHANGED, &found.path, self.monitor);
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;
@@ -428,7 +430,7 @@ impl<'a> MemberWriter<'a> {
 
     fn send(&mut self, frame: PlainFrame, inside: Option<SourceStat>) -> Result<(), Error> {
         let mark = Mark { signatures: self.sigtar.length(), check: self.sigtar.check(), entries: self.written.entries, inside };
-        Ok(self.feed.push(Load { frame, mark })?)
+        Ok(self.feed.push(Load { frame, mark, met: self.written.statistics.source_file_size })?)
     }
 
     /// Adds a member to the signature file.

@@ -39,7 +39,7 @@ mod spool;
 mod statistics;
 
 pub use compare::Change;
-pub use resume::{complete, is_unfinished};
+pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use session::store_statistics;
 pub use statistics::Statistics;
 
@@ -52,8 +52,8 @@ use crate::catalog::{self, Basis, Catalog, Chain};
 use crate::codec::{self, Codec, EncodeOptions, Encoder};
 use crate::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
 use crate::format::{NameForm, Prefixes, Session};
-use crate::model::{BackupTime, EntryPath};
-use crate::monitor::{Level, Monitor};
+use crate::model::{BackupTime, EntryKind, EntryPath};
+use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Selection, SourceTree, Walk};
 use crate::storage::{self, Storage};
 use crate::volume;
@@ -105,27 +105,37 @@ impl BackupOptions {
     }
 
     /// Returns a path as the user would type it, for messages.
-    fn full_path(&self, path: &EntryPath) -> String {
+    fn full_path(&self, path: &EntryPath) -> PathBuf {
         let mut full = PathBuf::from(OsStr::from_bytes(self.source.as_deref().unwrap_or_default()));
         if !path.is_root() {
             full.push(OsStr::from_bytes(path.as_bytes()));
         }
-        full.display().to_string()
+        full
     }
 
-    /// Says that something cannot be read, in duplicity's words.
-    fn unreadable(&self, path: &EntryPath, cause: &io::Error) -> String {
-        format!("Error accessing possibly locked file {}: {cause}", self.full_path(path))
+    /// Tells that something cannot be read, in duplicity's words.
+    fn tell_unreadable(&self, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
+        let path = self.full_path(path);
+        let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
+        monitor.event(&Event {
+            level: Level::Warning,
+            code: code::CANNOT_READ,
+            words: &quoted(path.as_os_str().as_bytes()),
+            text: &text,
+        });
     }
 
     /// Says that a file has changed under the reader.
     fn changed(&self, path: &EntryPath) -> String {
-        format!("{} changed while it was read; what was read is stored", self.full_path(path))
+        format!("{} changed while it was read; what was read is stored", self.full_path(path).display())
     }
 
-    /// Says that a socket cannot be stored, in duplicity's words.
-    fn socket(&self, path: &EntryPath) -> String {
-        format!("Skipping socket {}", self.full_path(path))
+    /// Tells that a socket cannot be stored, in duplicity's words.
+    fn tell_socket(&self, path: &EntryPath, monitor: &dyn Monitor) {
+        let path = self.full_path(path);
+        let text = format!("Skipping socket {}", path.display());
+        let words = quoted(path.as_os_str().as_bytes());
+        monitor.event(&Event { level: Level::Info, code: code::SOCKET, words: &words, text: &text });
     }
 }
 
@@ -298,7 +308,7 @@ fn store(
             made = Some(members.finish()?);
             Ok(())
         },
-        |members::Load { frame, mark }| frame.encode(&target.encoder).map(|frame| members::Load { frame, mark }),
+        |members::Load { frame, mark, met }| frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met }),
         |load| set.take(load?),
     )?;
     let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
@@ -324,30 +334,48 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
     for change in compare(target, source.walk(selection.clone()), base, &accounts)? {
         let change = change?;
         statistics.meet(&change);
-        let line = match &change {
-            Change::Same(..) | Change::Suspect(..) => continue,
-            Change::Socket(path) => options.socket(path),
+        match &change {
+            Change::Same(..) | Change::Suspect(..) => {}
+            Change::Socket(path) => options.tell_socket(path, monitor),
             Change::Failed(failure) => {
                 statistics.errors += u64::from(!failure.is_gone());
-                monitor.message(Level::Warning, &options.unreadable(&failure.path, &failure.cause));
-                continue;
+                options.tell_unreadable(&failure.path, &failure.cause, monitor);
             }
             Change::New(found) => {
                 statistics.add_new(found);
-                format!("A {}", found.path)
+                tell_path(code::ADDED, &found.path, monitor);
             }
             Change::Changed(found, _) => {
                 statistics.add_changed(found);
-                format!("M {}", found.path)
+                tell_path(code::CHANGED, &found.path, monitor);
             }
             Change::Gone(saved) => {
                 statistics.add_deleted();
-                format!("D {}", saved.path)
+                tell_path(code::DELETED, &saved.path, monitor);
             }
-        };
-        monitor.message(Level::Info, &line);
+        }
+        if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File) {
+            tell_progress(statistics.source_file_size, "", monitor);
+        }
     }
+    tell_progress(statistics.source_file_size, "", monitor);
     Ok(statistics)
+}
+
+/// Tells what a session does with a path, in duplicity's words.
+fn tell_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
+    let letter = match code {
+        code::ADDED => 'A',
+        code::CHANGED => 'M',
+        _ => 'D',
+    };
+    let text = format!("{letter} {path}");
+    monitor.event(&Event { level: Level::Info, code, words: &quoted(path.shown()), text: &text });
+}
+
+/// Tells how many bytes of the source have been met.
+fn tell_progress(met: u64, text: &str, monitor: &dyn Monitor) {
+    monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &met.to_string(), text });
 }
 
 /// Walks the source beside what is saved.

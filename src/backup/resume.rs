@@ -29,6 +29,7 @@ use crate::volume::{Event, VolumeSource, first_pass};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Names the set that a new session makes.
@@ -146,6 +147,25 @@ fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> 
 fn is_complete(listing: &[Listed], session: Session, options: &BackupOptions) -> bool {
     let names = listing.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
     names.filter(|name| name.session == session).any(|name| name.content == Content::Manifest)
+}
+
+/// Returns the session that a run of ours has left, as the journal tells.
+pub fn unfinished(journal: &Path) -> Option<Session> {
+    Journal::read(journal).map(|journaled| journaled.session)
+}
+
+/// Forgets a session that a run of ours has left: nothing can go on with it then.
+///
+/// # Errors
+/// [`Error`] when journal or signature file are still there.
+pub fn forget(journal: &Path, archive: &ArchiveDirectory) -> Result<(), Error> {
+    for path in [journal, growing(archive).as_path()] {
+        match std::fs::remove_file(path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Error::archive("delete", path, cause)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Tells whether a session of ours has stored all but its manifest, so that [`complete`] has something to do.

@@ -28,7 +28,7 @@ use super::members::{FileList, Load, Mark};
 use super::pipeline::{Feed, pipeline};
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
-use super::{BackupOptions, Error, Target};
+use super::{BackupOptions, Error, Target, tell_progress};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
@@ -103,6 +103,8 @@ pub struct SetWriter<'a> {
     /// Number of the volume that is open, or of the last one.
     number: u32,
     mark: Mark,
+    /// Bytes of the source that have been met.
+    met: u64,
     /// Head and blocks of the manifest, and how much of it the checkpoint has.
     manifest: Vec<u8>,
     told: usize,
@@ -149,6 +151,7 @@ impl<'a> SetWriter<'a> {
             volume: None,
             number: known.volumes.len() as u32,
             mark,
+            met: 0,
             manifest,
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
@@ -168,6 +171,7 @@ impl<'a> SetWriter<'a> {
         }
         self.open_volume()?.push(load.frame)?;
         self.mark = load.mark;
+        self.met = load.met;
         Ok(())
     }
 
@@ -194,7 +198,8 @@ impl<'a> SetWriter<'a> {
         self.sizes.push(listed.size);
         self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
         let name = self.names.stored(Content::Volume(self.number));
-        self.monitor.message(Level::Info, &format!("Writing {name}\nProcessed volume {}", self.number));
+        self.monitor.message(Level::Info, &format!("Writing {name}"));
+        tell_progress(self.met, &format!("Processed volume {}", self.number), self.monitor);
         Ok(())
     }
 

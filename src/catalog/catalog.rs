@@ -5,9 +5,9 @@ use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners};
 use super::{Error, Snapshot, Version, VersionId};
-use crate::codec::Codec;
+use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::{Encoding, Manifest};
+use crate::format::{self, Encoding, FileChange, Manifest};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
@@ -272,22 +272,61 @@ impl Catalog {
         if let Some(manifest) = lock().get(&key) {
             return Ok(manifest.clone());
         }
-        let set = set_at(chain, position)?;
-        let failed = |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
-        let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
-        let parse = |file: Arc<dyn ReadAt>, encoding| -> Result<Manifest, Cause> {
-            let decoder = self.codec.decode(file, encoding)?;
-            Manifest::read(BufReader::with_capacity(64 * 1024, decoder)).map_err(typed)
-        };
-        let copy = self.local_copy();
-        let local = copy.as_ref().and_then(|copy| copy.manifest(set.session));
-        let manifest = match local.and_then(|local| parse(Arc::new(local.file.clone()), local.encoding).ok()) {
+        let manifest = match self.local_manifest(chain, position, Manifest::read)? {
             Some(manifest) => manifest,
-            None => parse(Arc::new(self.stored(stored)), stored.encoding).map_err(failed)?,
+            None => self.stored_manifest(chain, position, Manifest::read)?,
         };
         let manifest = Arc::new(manifest);
         lock().put(key, manifest.clone());
         Ok(manifest)
+    }
+
+    /// Tells the regular files that a set brought, changed or deleted, if its manifest has a list of them.
+    ///
+    /// # Errors
+    /// [`Error::Set`] when the manifest cannot be read or makes no sense; some files may have been told then.
+    pub fn changed_files(&self, chain: &Chain, position: u32, mut tell: impl FnMut(FileChange, &EntryPath)) -> Result<(), Error> {
+        // A local copy is read to its end before anything of it is told, since the stored manifest takes its place if it breaks off.
+        let is_whole = self.local_manifest(chain, position, |stream| Manifest::read_list(stream, |_, _| {}))?.is_some();
+        let told = match is_whole {
+            true => self.local_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell))?,
+            false => None,
+        };
+        told.map_or_else(|| self.stored_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell)), Ok)
+    }
+
+    /// Reads the manifest in duplicity's archive directory; `None` if it is not there or cannot be read.
+    fn local_manifest<T>(
+        &self,
+        chain: &Chain,
+        position: u32,
+        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+    ) -> Result<Option<T>, Error> {
+        let (set, copy) = (set_at(chain, position)?, self.local_copy());
+        let local = copy.as_ref().and_then(|copy| copy.manifest(set.session));
+        Ok(local.and_then(|local| self.read_manifest(Arc::new(local.file.clone()), local.encoding, read).ok()))
+    }
+
+    /// Reads the manifest in storage.
+    fn stored_manifest<T>(
+        &self,
+        chain: &Chain,
+        position: u32,
+        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+    ) -> Result<T, Error> {
+        let set = set_at(chain, position)?;
+        let failed = |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
+        let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
+        self.read_manifest(Arc::new(self.stored(stored)), stored.encoding, read).map_err(failed)
+    }
+
+    fn read_manifest<T>(
+        &self,
+        file: Arc<dyn ReadAt>,
+        encoding: Encoding,
+        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+    ) -> Result<T, Cause> {
+        read(BufReader::with_capacity(64 * 1024, self.codec.decode(file, encoding)?)).map_err(typed)
     }
 
     /// Returns a volume for reading it; `hash` is what its manifest says, needed only for the first pass.

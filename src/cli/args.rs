@@ -1,16 +1,21 @@
 //! duplicity's commands and flags, and `mount`, with their help, as plain text values.
 //!
-//! Options may stand anywhere on the line, in the spelling of either family of duplicity (0.8 and 3.x), cut to any unique prefix;
-//! of an option given twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
+//! [`super::command`] has put every option in full and the command in front; of an option given twice the last counts. What they mean is
+//! worked out elsewhere: here is only what was typed.
 
+use super::cleanup::CleanupArgs;
+use super::command::{Line, Options};
+use super::exit::Failure;
+use super::options;
+use super::remove::{CountArgs, OlderThanArgs};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dupfs::monitor::Level;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Shows every backup that duplicity ever made as a folder, restores from it, and makes new ones
 #[derive(Debug, Parser)]
-#[command(name = "dupfs", version, infer_long_args = true, infer_subcommands = true, args_override_self = true)]
+#[command(name = "dupfs", version, args_override_self = true)]
 #[command(after_help = super::exit::HELP)]
 pub struct Cli {
     /// What to do.
@@ -42,12 +47,38 @@ pub enum Command {
     ///
     /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
     Restore(RestoreArgs),
+    /// Read a backup as a restore does, and name what is damaged; with --compare-data also what differs from a folder
+    ///
+    /// Writes nothing. Ends with exit code 1 if something differs, and with that of the damage if something is damaged.
+    #[command(visible_alias = "vb")]
+    Verify(super::verify::VerifyArgs),
     /// List the files of a backup, each with its modification time
     #[command(alias = "ls")]
     ListCurrentFiles(ListArgs),
     /// Show which backups the collection holds
     #[command(alias = "st")]
     CollectionStatus(StatusArgs),
+    /// Remove backup chains that end before a time; without --force, only list them
+    ///
+    /// A chain is a full backup and the increments after it. One of which anything is younger stays whole, and so does the newest, always.
+    #[command(alias = "ro")]
+    RemoveOlderThan(OlderThanArgs),
+    /// Remove all backup chains but the newest; without --force, only list them
+    #[command(alias = "ra")]
+    RemoveAllButNFull(CountArgs),
+    /// Remove the increments of all backup chains but the newest, and keep their full backups; without --force, only list the chains
+    #[command(alias = "ri")]
+    RemoveAllIncOfButNFull(CountArgs),
+    /// Delete what interrupted backups have left; without --force, only list it
+    ///
+    /// A backup that could still be gone on with is among it, and one that another machine is making. Backups that can be restored stay, and
+    /// files that are not duplicity's.
+    #[command(alias = "cl")]
+    Cleanup(CleanupArgs),
+    /// Print a script that completes command lines in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, of a command if one is named
+    Man(ManArgs),
 }
 
 /// Arguments of `mount`.
@@ -122,6 +153,20 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command
+    pub command: Option<String>,
+}
+
 /// What every command takes. Those that mean nothing to a command are accepted by it all the same, since wrappers pass one list of
 /// options to all.
 #[derive(Debug, Args)]
@@ -130,10 +175,10 @@ pub struct Common {
     /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m)
     #[arg(short = 't', long, global = true, alias = "restore-time", value_name = "TIME")]
     pub time: Option<String>,
-    /// Restore only this file or folder, relative to the source folder
+    /// Restore or verify only this file or folder, relative to the source folder
     #[arg(short = 'r', long, global = true, alias = "file-to-restore", value_name = "PATH")]
     pub path_to_restore: Option<std::ffi::OsString>,
-    /// Restore into a folder that is not empty, over files there
+    /// Restore into a folder that is not empty, over files there; remove what would only be listed
     #[arg(long, global = true)]
     pub force: bool,
     /// Take owners by number, not by name
@@ -211,12 +256,27 @@ pub struct Common {
     /// How much to say: 0 to 9, or error, warning, notice, info, debug
     #[arg(short = 'v', long, global = true, value_name = "LEVEL", default_value = "notice", value_parser = parse_verbosity)]
     pub verbosity: u8,
+    /// What concerns restoring and verifying.
+    #[command(flatten)]
+    pub reading: super::reading::Reading,
+    /// Write each message with its level and number to this open descriptor, for programs
+    #[arg(long, global = true, value_name = "NUMBER")]
+    log_fd: Option<OsString>,
+    /// As --log-fd, at the end of a file
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<OsString>,
+    /// Print the time and the level before each message
+    #[arg(long, global = true)]
+    pub log_timestamp: bool,
     /// What concerns making backups.
     #[command(flatten)]
     pub writing: Writing,
-    /// Accepted, without meaning here
-    #[command(flatten)]
-    pub ignored: Ignored,
+    /// What is to be said of options that were given to no effect.
+    #[arg(skip)]
+    pub remarks: Vec<(Level, String)>,
+    /// What is to be said about an action that was not named.
+    #[arg(skip)]
+    pub notice: Option<&'static str>,
 }
 
 /// Options of making backups.
@@ -250,6 +310,9 @@ pub struct Writing {
     /// Do not compare the newest manifest in storage with its local copy
     #[arg(long, global = true)]
     pub no_check_remote: bool,
+    /// Compare them (the default)
+    #[arg(long, global = true, hide = true, overrides_with = "no_check_remote")]
+    pub check_remote: bool,
     /// Largest block of signatures in bytes; the square root of a file's size if not given
     #[arg(long, global = true, value_name = "BYTES")]
     pub max_blocksize: Option<u64>,
@@ -295,10 +358,10 @@ pub struct Writing {
     /// Store what matches this pattern, all below it, and the folders it lies in
     #[arg(long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
     include: Vec<OsString>,
-    /// Leave out what the patterns in a file match; lines beginning with '+ ' include
+    /// Leave out what the patterns in a file match; lines beginning with '+ ' include (--exclude-filelist-stdin: of stdin)
     #[arg(long, global = true, value_name = "FILE", alias = "exclude-globbing-filelist")]
     exclude_filelist: Vec<OsString>,
-    /// Store what the patterns in a file match; lines beginning with '- ' exclude
+    /// Store what the patterns in a file match; lines beginning with '- ' exclude (--include-filelist-stdin: of stdin)
     #[arg(long, global = true, value_name = "FILE", alias = "include-globbing-filelist")]
     include_filelist: Vec<OsString>,
     /// Leave out what a regular expression finds something in
@@ -380,17 +443,6 @@ fn selection(matches: &clap::ArgMatches) -> Vec<(&'static str, OsString)> {
     found.into_iter().map(|(_, name, value)| (name, value)).collect()
 }
 
-/// Options of duplicity that change nothing here.
-#[derive(Debug, Args)]
-pub struct Ignored {
-    #[arg(long, global = true, hide = true)]
-    asynchronous_upload: bool,
-    #[arg(long, global = true, hide = true, value_name = "COUNT")]
-    concurrency: Option<u32>,
-    #[arg(long, global = true, hide = true, value_name = "KIB")]
-    copy_blocksize: Option<u32>,
-}
-
 fn parse_owner(text: &str) -> Result<(u32, u32), String> {
     let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| "write two numbers, as in 1000:1000".into())
@@ -424,27 +476,41 @@ fn parse_verbosity(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Parses a command line, also as mount(8) and mount.fuse3 call us; ends the process, with the words of clap, if it makes no sense.
-pub fn parse(arguments: Vec<std::ffi::OsString>) -> Cli {
-    let cli = parse_once(prepare(arguments.clone(), false));
+/// Parses a command line, also as mount(8) and mount.fuse3 call us, and begins the machine log. For help and version the process ends.
+///
+/// # Errors
+/// [`Failure`] if it makes no sense, or asks for what is not done yet, or the log cannot be written.
+pub fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
+    let cli = parse_once(prepare(arguments.clone(), false))?;
     match &cli.command {
         // Now it is known that this is `mount`, wherever the word stands and however it is cut.
         #[cfg(feature = "mount")]
         Command::Mount(mount) if !mount.options.is_empty() => parse_once(prepare(arguments, true)),
-        _ => cli,
+        _ => Ok(cli),
     }
 }
 
-/// Returns all commands; the help of each ends with the exit codes.
-fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|command| command.after_help(super::exit::HELP))
+/// Returns the table of all commands and options; the help of each command ends with the exit codes.
+pub fn command() -> clap::Command {
+    Cli::command().args(options::arguments()).mut_subcommands(|command| command.after_help(super::exit::HELP))
 }
 
-fn parse_once(arguments: Vec<OsString>) -> Cli {
-    let matches = command().get_matches_from(arguments);
-    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
+    let table = command();
+    let mut line = Line::default();
+    let read = line.read(arguments, &Options::new(&table));
+    super::log::open(line.value("log-fd"), line.value("log-file"))?;
+    read?;
+    let arranged = line.arranged(&table)?;
+    let matches = table.try_get_matches_from(arranged).map_err(|error| match error.use_stderr() {
+        true => Failure::Usage(error.render().to_string().trim_end().to_string()),
+        false => error.exit(),
+    })?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
     cli.common.writing.selection = selection(&matches);
-    cli
+    cli.common.remarks = options::remarks(&matches)?;
+    cli.common.notice = line.notice;
+    Ok(cli)
 }
 
 /// Puts a command line into the form that [`Cli`] parses.
@@ -478,45 +544,7 @@ fn prepare(arguments: Vec<std::ffi::OsString>, is_mount: bool) -> Vec<std::ffi::
             _ => prepared.push(argument),
         }
     }
-    command_first(prepared)
-}
-
-/// Moves the command word to the front, so that of options before it and behind it none is lost, and their order stays.
-///
-/// clap keeps of an option that may be given several times only what stands on one side.
-fn command_first(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let mut place = 1;
-    while let Some(argument) = arguments.get(place).filter(|argument| argument.as_bytes().starts_with(b"-")) {
-        match takes_next(&argument.to_string_lossy()) {
-            Some(next) => place += 1 + usize::from(next),
-            None => return arguments,
-        }
-    }
-    if let Some(word) = (place < arguments.len()).then(|| arguments.remove(place)) {
-        arguments.insert(1, word);
-    }
-    arguments
-}
-
-/// Tells whether an option has its value in the next argument; `None` if it is not one that every command takes.
-fn takes_next(argument: &str) -> Option<bool> {
-    let common = Cli::command();
-    let has_value = |option: &clap::Arg| {
-        option.get_action().takes_values() && option.get_num_args().is_none_or(|number| number.max_values() > 0)
-    };
-    let Some(long) = argument.strip_prefix("--") else {
-        let (letter, rest) = argument.strip_prefix('-').and_then(|short| Some((short.chars().next()?, short.get(1..)?)))?;
-        let option = common.get_arguments().find(|option| option.get_short() == Some(letter))?;
-        return Some(has_value(option) && rest.is_empty());
-    };
-    let (typed, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
-    let names = |option: &clap::Arg| {
-        let aliases = option.get_all_aliases().unwrap_or_default();
-        aliases.into_iter().chain(option.get_long()).map(String::from).collect::<Vec<_>>()
-    };
-    let found = |is: &dyn Fn(&str) -> bool| common.get_arguments().find(|option| names(option).iter().any(|name| is(name)));
-    let option = found(&|name| name == typed).or_else(|| found(&|name| name.starts_with(typed)))?;
-    Some(has_value(option) && value.is_none())
+    prepared
 }
 
 /// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.
@@ -614,12 +642,10 @@ mod tests {
             ("dupfs full s --exclude a u --include b --exclude ** ", "exclude a, include b, exclude **"),
         ] {
             let typed = typed.replace("--excl-file", "--exclude-filelist");
-            let cli = parse_once(prepare(typed.trim_end().split(' ').map(Into::into).collect(), false));
+            let cli = parse_once(prepare(typed.trim_end().split(' ').map(Into::into).collect(), false)).unwrap();
             let selection = cli.common.writing.selection.iter().map(|(name, value)| format!("{name} {}", value.display()));
             assert_eq!(selection.collect::<Vec<_>>().join(", "), expected, "{typed}");
         }
-        // Of what is no option here, clap says so.
-        assert_eq!(prepared("dupfs --nonsense full s u"), "dupfs --nonsense full s u");
     }
 
     #[test]
@@ -629,9 +655,8 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere_in_any_spelling() {
-        let cli = Cli::parse_from(
-            "dupfs --restore-time 3D restore --gpg-options --x -v9 /b --file-to-restore a /t --arch d".split(' '),
-        );
+        let typed = "dupfs --restore-time 3D restore --gpg-options --x -v9 /b --file-to-restore a /t --arch d";
+        let cli = parse_once(typed.split(' ').map(Into::into).collect()).unwrap();
         assert_eq!(cli.common.time.as_deref(), Some("3D"));
         assert_eq!(cli.common.gpg_options, ["--x"]);
         assert_eq!(cli.common.verbosity, 9);

@@ -5,11 +5,11 @@ use super::exit::Failure;
 use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
-use anyhow::Context;
+use super::status::Status;
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
-use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, SyncPlan, scan};
+use dupfs::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, SyncPlan, scan};
 use dupfs::format::{Content, Encoding, Manifest, NameForm, StoredName};
 use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
@@ -51,15 +51,13 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
-    let now = BackupTime::from_seconds(writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()));
-    let threshold = time(writing.full_if_older_than.as_deref(), now)?;
-    let selection = selection(writing, &source, now, report.as_ref())?;
+    let now = open::now(common);
+    let threshold = writing.full_if_older_than.as_deref().map(|text| open::time(text, now)).transpose()?;
+    let selection = selection(writing, Base::Source(source.name()), now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
-    let archive_path = open::archive_directory(&arguments.url, common)
-        .context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
-    let archive = ArchiveDirectory::lock(&archive_path)?;
+    let archive = open::lock(&arguments.url, common)?;
     if !writing.dry_run {
         session.storage.prepare()?;
     }
@@ -95,6 +93,7 @@ impl Session<'_> {
         };
         let collection = scan(&listing, &prefixes);
         self.synchronize(archive, &listing, &collection)?;
+        Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warn(self.report.as_ref());
         self.report.notice(&open::last_full(&collection));
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
@@ -285,21 +284,9 @@ impl Session<'_> {
     ) -> anyhow::Result<()> {
         let newest = collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
         let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
-        let report = &self.report;
-        if plan == SyncPlan::default() {
-            report.notice("Local and Remote metadata are synchronized, no sync needed.");
-        } else if self.writing.dry_run {
-            if !plan.copy.is_empty() {
-                report.notice("Sync would copy the following from remote to local:");
-                plan.copy.iter().for_each(|copy| report.notice(&copy.listed.name));
-            }
-            if !plan.delete.is_empty() {
-                report.notice("Sync would remove the following spurious local files:");
-                plan.delete.iter().for_each(|name| report.notice(name));
-            }
-        } else {
-            report.notice("Synchronizing remote metadata to local cache...");
-            archive.synchronize(&plan, &self.storage, &self.codec, report.as_ref())?;
+        match self.writing.dry_run {
+            true => tell(&plan, &self.report),
+            false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
         }
         Ok(())
     }
@@ -385,9 +372,40 @@ impl Session<'_> {
     }
 }
 
+/// Does what has to be done for the archive directory to be what duplicity would make of it.
+pub fn synchronize(
+    plan: &SyncPlan,
+    archive: &ArchiveDirectory,
+    storage: &Arc<dyn Storage>,
+    codec: &Codec,
+    report: &Report,
+) -> Result<(), ArchiveError> {
+    if *plan == SyncPlan::default() {
+        report.notice("Local and Remote metadata are synchronized, no sync needed.");
+        return Ok(());
+    }
+    report.notice("Synchronizing remote metadata to local cache...");
+    archive.synchronize(plan, storage, codec, report)
+}
+
+/// Tells what would have to be done.
+pub fn tell(plan: &SyncPlan, report: &Report) {
+    if *plan == SyncPlan::default() {
+        report.notice("Local and Remote metadata are synchronized, no sync needed.");
+    }
+    if !plan.copy.is_empty() {
+        report.notice("Sync would copy the following from remote to local:");
+        plan.copy.iter().for_each(|copy| report.notice(&copy.listed.name));
+    }
+    if !plan.delete.is_empty() {
+        report.notice("Sync would remove the following spurious local files:");
+        plan.delete.iter().for_each(|name| report.notice(name));
+    }
+}
+
 /// Returns where the journal lies in our own cache directory, which is made if it is missing. Each archive directory has its own: it is what
 /// is locked, so that two may save to one place at a time.
-fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
+pub fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
     let archive = blake3::hash(archive.path().as_os_str().as_bytes()).to_hex();
@@ -441,16 +459,13 @@ fn is_selected(selection: &Selection, root: &Path, inside: &Path) -> bool {
     })
 }
 
-/// Parses a time expression, if there is one.
-fn time(text: Option<&str>, now: BackupTime) -> anyhow::Result<Option<BackupTime>> {
-    let parse = |text| BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()));
-    Ok(text.map(parse).transpose()?)
-}
-
 /// Compiles the selection options.
-fn selection(
+///
+/// # Errors
+/// Whatever the options, or the lists that they name, fail by.
+pub fn selection(
     writing: &Writing,
-    source: &SourceTree,
+    base: Base,
     now: BackupTime,
     monitor: &dyn Monitor,
 ) -> anyhow::Result<Option<Arc<Selection>>> {
@@ -483,7 +498,7 @@ fn selection(
     };
     let rules = writing.selection.iter().map(rule).collect::<anyhow::Result<_>>()?;
     let options = SelectionOptions { rules, null_separator: writing.null_separator };
-    Ok(Some(Arc::new(Selection::new(Base::Source(source.name()), &options, monitor)?)))
+    Ok(Some(Arc::new(Selection::new(base, &options, monitor)?)))
 }
 
 /// Warns when a pattern with `**` has had an effect that surprises everybody.

@@ -1,11 +1,13 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
-use dupfs::{backup, codec, collection, restore, source, storage, volume};
+use dupfs::monitor::quoted;
+use dupfs::{backup, codec, collection, contents, restore, source, storage, verify, volume};
 
 /// The end of every help text.
 pub const HELP: &str = "\
 Exit codes:
-   0  done; paths that could not be read are named, and counted in Errors
+   0  done; paths that could not be read are named, and counted in Errors; nothing differs
+   1  verify found differences
    2  bad command line
    3, 42  the backup before was made on another host, of another source
    4  interrupted (Ctrl-C)
@@ -13,7 +15,7 @@ Exit codes:
    7  list of files cannot be read
    9  archive directory cannot be used
   11  target of a restore is not empty
-  13  source is missing
+  12, 13  folder to verify is missing; source is missing
   14 to 16, 70 to 73  selection makes no sense
   17  no signatures to build an increment on
   19, 20  path is not in the backup; nothing to restore
@@ -21,11 +23,14 @@ Exit codes:
   23  bad URL, or another instance is running
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
+  33  duplicity can do it, dupfs not yet
   50 to 53  storage fails; refuses; is missing; is full
-  90  something could not be restored whole";
+  90  something could not be restored whole, or is damaged in a way without number";
 
 /// A bad command line.
 pub const COMMAND_LINE: u8 = 2;
+/// Verify found differences.
+const DIFFERENCES: u8 = 1;
 /// Ctrl-C.
 const INTERRUPTED: u8 = 4;
 /// Nothing foreseen.
@@ -43,6 +48,18 @@ pub enum Failure {
     /// The command line asks for something impossible.
     #[error("{0}")]
     CommandLine(String),
+    /// An option is not known, or without its value.
+    #[error("{0}")]
+    BadOption(String),
+    /// clap says what is wrong, and how it is done right.
+    #[error("{0}")]
+    Usage(String),
+    /// It is duplicity's, but not done here yet.
+    #[error("{0}")]
+    NotThere(String),
+    /// The machine log cannot be written.
+    #[error("cannot write the log to {0}: {1}")]
+    Log(String, #[source] std::io::Error),
     /// The collection holds no backup.
     #[error("No backup chains found in '{0}': check the URL and --file-prefix")]
     NoBackups(String),
@@ -77,12 +94,32 @@ pub enum Failure {
     /// A restore delivered some entries only.
     #[error("{0} of {1} entries could not be restored; each is named above")]
     Incomplete(u64, u64),
+    /// Local files are not what the backup holds; each has been told.
+    #[error("local files differ from the backup")]
+    Differences,
+    /// The backup holds less than it says.
+    #[error(
+        "Verify incomplete: {damaged} of {files} files cannot be restored, {differences} differences found; each is named above"
+    )]
+    Damaged {
+        /// Files that cannot be put together.
+        damaged: u64,
+        /// All files that were to be verified.
+        files: u64,
+        /// Paths that differ locally.
+        differences: u64,
+        /// What is wrong first.
+        cause: std::sync::Arc<contents::Failure>,
+    },
+    /// There is nothing to compare with.
+    #[error("Verify directory {} does not exist", .0.display())]
+    NoVerifyDirectory(std::path::PathBuf),
 }
 
 /// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on. What is stored so far stays, for the next run to go on from.
 pub fn on_interrupt() {
     extern "C" fn leave(_: libc::c_int) {
-        let text = "\ninterrupted; the next backup goes on from here\n";
+        let text = "\ninterrupted; run this again to go on from here\n";
         // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
@@ -99,12 +136,21 @@ pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known).unwrap_or(EXCEPTION)
 }
 
+/// Tells whether an error only sums up what has been told already.
+pub fn is_told(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failure::Differences))
+}
+
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(match failure {
-            Failure::CommandLine(_) => COMMAND_LINE,
-            Failure::NoBackups(_) => EXCEPTION,
+            Failure::CommandLine(_) | Failure::BadOption(_) | Failure::Usage(_) => COMMAND_LINE,
+            Failure::NotThere(_) => 33,
+            Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete(..) => INCOMPLETE,
+            Failure::Differences => DIFFERENCES,
+            Failure::Damaged { cause, .. } => damage_code(cause),
+            Failure::NoVerifyDirectory(_) => 12,
             Failure::HostMismatch { .. } => 3,
             Failure::ManifestMismatch => 5,
             Failure::NoSignatures => 17,
@@ -118,6 +164,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::Nothing => Some(20),
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };
+    }
+    if let Some(verify::Error::PathNotFound(_)) = cause.downcast_ref() {
+        return Some(19);
     }
     if let Some(error) = cause.downcast_ref::<volume::Error>() {
         return match error {
@@ -145,6 +194,71 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return codec_code(&error.cause);
     }
     cause.downcast_ref::<storage::Error>().map(storage_code)
+}
+
+/// Returns the code of the first cause that has one.
+fn damage_code(failure: &contents::Failure) -> u8 {
+    let mut causes = std::iter::successors(Some(failure as &(dyn std::error::Error + 'static)), |cause| cause.source());
+    causes.find_map(known).unwrap_or(INCOMPLETE)
+}
+
+/// Returns what programs that follow the log read behind an error's code: two names, what was done with what, or the name of the class
+/// of duplicity's that they know.
+///
+/// Source: duplicity 0.8.22 and 3.2.1, tried; Déjà Dup knows `IOError`, which it was in Python 2.
+pub fn words(error: &anyhow::Error) -> String {
+    error.chain().find_map(known_words).unwrap_or_else(|| match code(error) {
+        EXCEPTION => "Exception".into(),
+        31 => "GPGError".into(),
+        _ => String::new(),
+    })
+}
+
+fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match cause.downcast_ref::<Failure>() {
+        Some(Failure::NoBackups(_)) => return Some("CollectionsError".into()),
+        Some(Failure::HostMismatch { current, previous } | Failure::SourceMismatch { current, previous }) => {
+            return Some(format!("{} {}", quoted(current.as_bytes()), quoted(previous.as_bytes())));
+        }
+        _ => {}
+    }
+    if let Some(error) = cause.downcast_ref::<storage::Error>() {
+        return Some(storage_words(error));
+    }
+    if let Some(codec::Error { cause: codec::Cause::NoPassphrase, .. }) = cause.downcast_ref() {
+        return Some("EOFError".into());
+    }
+    if let Some(backup::Error::Encode(codec::Error { cause: codec::Cause::NoPassphrase, .. })) = cause.downcast_ref() {
+        return Some("EOFError".into());
+    }
+    let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())
+}
+
+/// Returns what front-ends search for in an error's text, in the words of gpg and of Python.
+///
+/// Source: duplicity 0.8.22 with gpg 2.2, tried; Déjà Dup asks for the passphrase again when it reads one of the first two.
+pub fn searched(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
+        Some(codec::Cause::WrongPassphrase) => Some("gpg: decryption failed: Bad session key".into()),
+        Some(codec::Cause::NoSecretKey(_)) => Some("gpg: decryption failed: No secret key".into()),
+        _ => {
+            let number = cause.downcast_ref::<std::io::Error>()?.raw_os_error()?;
+            [libc::ENOSPC, libc::EIO].contains(&number).then(|| format!("[Errno {number}]"))
+        }
+    })
+}
+
+/// Returns the operation in duplicity's words, with the names of the files: of a transfer, two.
+fn storage_words(error: &storage::Error) -> String {
+    let place = quoted(error.place.as_bytes());
+    match (error.kind, error.deed) {
+        (storage::ErrorKind::BadUrl, _) => "UnsupportedBackendScheme".into(),
+        (_, "list") => "list".into(),
+        (_, "read" | "open") => format!("get {place} {place}"),
+        (_, "delete" | "remove") => format!("delete {place}"),
+        _ => format!("put {place} {place}"),
+    }
 }
 
 /// What a backup fails by is often another room's error, which stands in its place and not behind it.

@@ -1,12 +1,13 @@
 //! `list-current-files`: the paths of a snapshot.
 
 use super::args::{Common, ListArgs};
+use super::log;
 use super::open;
-use super::report::Report;
+use super::report::{Report, stamp};
 use super::status;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
-use dupfs::monitor::{Level, Monitor};
+use dupfs::monitor::{Event, Level, quoted};
 use serde_json::json;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -19,49 +20,50 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
         opened.report_unusable();
     } else {
         let archived = open::archived(opened.archive.as_deref(), &opened.prefixes);
-        let warnings = status::Status::for_reading(&opened.collection, archived).warnings();
-        warnings.iter().for_each(|text| opened.report.message(Level::Warning, text));
+        status::Status::for_reading(&opened.collection, archived).warn(opened.report.as_ref());
         opened.report_oddities();
         opened.print_head();
     }
     let snapshot = opened.snapshot(common)?;
     let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let is_followed = log::is_open();
     for item in snapshot.walk(&opened.catalog, &EntryPath::root())? {
         let (path, version) = item?;
         let Some(entry) = version.entry() else { continue };
         match arguments.json {
             true => writeln!(out, "{}", json_line(&path, &version, entry))?,
-            false => out.write_all(&text_line(&path, entry))?,
+            false => {
+                let line = text_line(&path, entry);
+                out.write_all(stamp(Level::Info).as_bytes())?;
+                out.write_all(&line)?;
+                if is_followed {
+                    tell(&path, entry, &line);
+                }
+            }
         }
     }
     Ok(out.flush()?)
 }
 
+/// Tells programs of a path, whatever the verbosity.
+fn tell(path: &EntryPath, entry: &Entry, line: &[u8]) {
+    let words = format!("{} {} {}", BackupTime::from_seconds(entry.mtime), quoted(path.shown()), entry.kind.word());
+    let text = String::from_utf8_lossy(line);
+    log::write(&Event { level: Level::Info, code: log::code::LISTED, words: &words, text: text.trim_end_matches('\n') }, "");
+}
+
 /// Returns the bytes of a line of duplicity's: whoever cuts it at column 25 gets the name as it is, whatever is in it.
 fn text_line(path: &EntryPath, entry: &Entry) -> Vec<u8> {
     let time = BackupTime::from_seconds(entry.mtime).print_asctime();
-    [time.as_bytes(), b" ", shown(path), b"\n"].concat()
-}
-
-/// Returns a path as it is listed: the root as a dot.
-fn shown(path: &EntryPath) -> &[u8] {
-    if path.is_root() { b"." } else { path.as_bytes() }
+    [time.as_bytes(), b" ", path.shown(), b"\n"].concat()
 }
 
 /// Returns one path as JSON. `path` is text; a name that is not UTF-8 is told exactly by `path_hex`.
 fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::Value {
-    let kind = match &entry.kind {
-        EntryKind::Directory => "dir",
-        EntryKind::File => "reg",
-        EntryKind::Symlink { .. } => "sym",
-        EntryKind::Fifo => "fifo",
-        EntryKind::CharDevice { .. } => "chr",
-        EntryKind::BlockDevice { .. } => "blk",
-    };
-    let bytes = shown(path);
+    let bytes = path.shown();
     let mut line = json!({
         "path": String::from_utf8_lossy(bytes),
-        "type": kind,
+        "type": entry.kind.word(),
         "mode": format!("{:04o}", entry.mode),
         "uid": entry.owner.uid,
         "gid": entry.owner.gid,

@@ -2,43 +2,112 @@
 
 mod args;
 mod backup;
+mod changes;
+mod cleanup;
+mod command;
 mod exit;
 mod list;
+mod log;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;
+mod options;
+mod papers;
 mod progress;
+mod reading;
+mod remove;
 mod report;
 mod restore;
 mod statistics;
 mod status;
+mod verify;
 
+use dupfs::monitor::{Level, Monitor};
+use dupfs::retention::Part;
+use report::Report;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = args::parse(std::env::args_os().collect());
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closes our output has read enough.
+        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !exit::is_told(&error) {
+                report::fail(&error);
+            }
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let cli = args::parse(std::env::args_os().collect())?;
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
-    let result = open::take_passphrases().and_then(|()| match &cli.command {
+    open::take_passphrases()?;
+    begin(&cli);
+    match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
         args::Command::Backup(arguments) => backup::run(arguments, &cli.common, backup::Action::Implied),
         args::Command::Full(arguments) => backup::run(arguments, &cli.common, backup::Action::Full),
         args::Command::Incremental(arguments) => backup::run(arguments, &cli.common, backup::Action::Incremental),
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
+        args::Command::Verify(arguments) => verify::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever closes our output has read enough.
-        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", report::words(&error));
-            ExitCode::from(exit::code(&error))
-        }
+        args::Command::RemoveOlderThan(arguments) => remove::older_than(arguments, &cli.common),
+        args::Command::RemoveAllButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Chain),
+        args::Command::RemoveAllIncOfButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Increments),
+        args::Command::Cleanup(arguments) => cleanup::run(arguments, &cli.common),
+        args::Command::Completions(arguments) => papers::completions(arguments),
+        args::Command::Man(arguments) => papers::man(arguments),
     }
+}
+
+/// Says what is to be said of the command line itself: how we were called, at verbosity info; an action that was not named; options without
+/// effect.
+fn begin(cli: &args::Cli) {
+    let common = &cli.common;
+    if common.log_timestamp {
+        report::stamp_messages();
+    }
+    let is_data = match &cli.command {
+        args::Command::ListCurrentFiles(arguments) => arguments.json,
+        args::Command::CollectionStatus(arguments) => arguments.json,
+        args::Command::Completions(_) | args::Command::Man(_) => true,
+        _ => false,
+    };
+    let report = Report::new(common.verbosity, false).leaving_stdout(is_data);
+    let rule = "=".repeat(80);
+    let system = rustix::system::uname();
+    let system = [system.sysname(), system.nodename(), system.release(), system.machine()].map(|part| part.to_string_lossy());
+    for line in [&rule, &format!("dupfs {}", env!("CARGO_PKG_VERSION")), &arguments(), &system.join(" "), &rule] {
+        report.message(Level::Info, line);
+    }
+    common.notice.iter().for_each(|text| report.notice(text));
+    common.remarks.iter().for_each(|(level, text)| report.message(*level, text));
+}
+
+/// Returns how we were called, without passwords.
+fn arguments() -> String {
+    let mut shown = String::from("Args:");
+    let mut is_secret = false;
+    for argument in std::env::args_os().map(OsString::into_encoded_bytes) {
+        let argument = String::from_utf8_lossy(&argument);
+        // Headers carry tokens.
+        let is_named = argument.starts_with("--webdav-h");
+        match (is_named, argument.split_once('=')) {
+            _ if is_secret => shown += " ***",
+            (true, Some((name, _))) => shown += &format!(" {name}=***"),
+            _ => shown += &format!(" {}", dupfs::storage::without_password(&argument)),
+        }
+        is_secret = is_named && !argument.contains('=');
+    }
+    shown
 }
 
 /// Keeps the allocator from holding memory back for each thread, and from keeping large blocks that were given

@@ -2,15 +2,16 @@
 
 use super::args::Common;
 use super::exit::Failure;
+use super::log;
 use super::report::Report;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{ArchiveOptions, BackupSet, Collection, Leftover, LocalCopy, scan};
+use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
-use dupfs::monitor::{Level, Monitor};
+use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,13 @@ pub fn archive_directory(typed: &str, common: &Common) -> Option<PathBuf> {
     ArchiveOptions { archive_dir, name, url: typed, xdg_cache_home: xdg.as_deref(), home: home.as_deref() }.directory()
 }
 
+/// Locks duplicity's archive directory of a collection.
+pub fn lock(typed: &str, common: &Common) -> anyhow::Result<ArchiveDirectory> {
+    let path = archive_directory(typed, common);
+    let path = path.context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
+    Ok(ArchiveDirectory::lock(&path)?)
+}
+
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
     let Found { url, storage, collection, prefixes, archive } = find(typed, common, report.clone())?;
@@ -160,10 +168,14 @@ impl Opened {
             return Err(Failure::NoBackups(self.url.shown()).into());
         };
         if at.before_first {
-            let oldest = self.collection.chains.get(at.chain).map_or_else(String::new, |chain| chain.start().print_asctime());
-            let text =
-                format!("No signature chain for the requested time. Using oldest available chain, starting at time {oldest}.");
-            self.report.message(Level::Warning, &text);
+            let oldest = self.collection.chains.get(at.chain).map(BackupChain::start);
+            let text = format!(
+                "No signature chain for the requested time. Using oldest available chain, starting at time {}.",
+                oldest.map_or_else(String::new, BackupTime::print_asctime)
+            );
+            let words = oldest.map_or_else(String::new, |time| time.to_string());
+            let code = log::code::NO_BACKUP_FOR_TIME;
+            self.report.event(&Event { level: Level::Warning, code, words: &words, text: &text });
         }
         let chains = self.catalog.chains();
         let chain = chains.get(at.chain).context("the catalog does not know the chain")?;
@@ -181,6 +193,12 @@ impl Opened {
     }
 }
 
+/// Prints the volumes that a dry run names, in duplicity's form.
+pub fn print_required(report: &Report, names: &[String]) {
+    report.notice("Required volumes to restore:");
+    names.iter().for_each(|name| report.notice(&format!("\t{name}")));
+}
+
 /// Says when the newest full backup was made; this need not be that of the chain that ends last.
 pub fn last_full(collection: &Collection) -> String {
     let last = collection.chains.iter().map(|chain| chain.start()).max();
@@ -196,6 +214,16 @@ pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)
     let leftover = |left: &Leftover| (Level::Info, format!("'{}' belongs to no backup: {}", left.listed.name, left.reason));
     let sets = collection.chains.iter().flat_map(|chain| chain.sets());
     sets.flat_map(problems).chain(collection.leftovers.iter().map(leftover))
+}
+
+/// Returns what time it is, or what `--current-time` pretends.
+pub fn now(common: &Common) -> BackupTime {
+    BackupTime::from_seconds(common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()))
+}
+
+/// Takes a time as users type it.
+pub fn time(text: &str, now: BackupTime) -> anyhow::Result<BackupTime> {
+    Ok(BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()))?)
 }
 
 /// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be listed.

@@ -27,8 +27,8 @@ impl Way {
         Self { total, rate, begun: now, done: 0, moved: now, printed: None }
     }
 
-    /// Returns a line if it is time for one.
-    pub fn at(&mut self, done: u64) -> Option<String> {
+    /// Returns a step if it is time for one.
+    pub fn at(&mut self, done: u64) -> Option<Step> {
         let now = Instant::now();
         if done != self.done {
             (self.done, self.moved) = (done, now);
@@ -38,25 +38,48 @@ impl Way {
         }
         let is_stalled = now.duration_since(self.moved) > (2 * self.rate).max(Duration::from_secs(5));
         let percent = (done * 100).checked_div(self.total).unwrap_or(0).min(99);
-        let line = line(done, self.total, now.duration_since(self.begun), percent, is_stalled);
-        // On a terminal each line takes the place of the one before.
-        let over = self.printed.is_some() && std::io::stdout().is_terminal();
+        let step = self.step(percent, is_stalled);
         self.printed = Some(now);
-        Some(if over { format!("\x1b[F\x1b[2K{line}") } else { line })
+        Some(step)
     }
 
-    /// Returns the last line.
-    pub fn last(&self) -> String {
-        let line = line(self.done, self.total, self.begun.elapsed(), 100, false);
-        let over = self.printed.is_some() && std::io::stdout().is_terminal();
-        if over { format!("\x1b[F\x1b[2K{line}") } else { line }
+    /// Returns the last step.
+    pub fn last(&self) -> Step {
+        self.step(100, false)
+    }
+
+    fn step(&self, percent: u64, is_stalled: bool) -> Step {
+        let elapsed = self.begun.elapsed();
+        let (speed, left) = pace(self.done, self.total, elapsed, is_stalled);
+        let left = if percent == 100 { 0 } else { left };
+        let stalled = u8::from(is_stalled);
+        Step {
+            line: line(self.done, self.total, elapsed, percent, is_stalled),
+            words: format!("{} {} {percent} {left} {} {stalled}", self.done, elapsed.as_secs(), speed as u64),
+            is_over: self.printed.is_some() && std::io::stdout().is_terminal(),
+        }
     }
 }
 
-fn line(done: u64, total: u64, elapsed: Duration, percent: u64, is_stalled: bool) -> String {
-    let seconds = elapsed.as_secs_f64().max(0.001);
-    let speed = if is_stalled { 0.0 } else { done as f64 / seconds };
+/// How far it has got.
+pub struct Step {
+    /// For people.
+    pub line: String,
+    /// For programs: bytes, seconds since the beginning, percent, seconds left, bytes a second, and whether it stalls.
+    pub words: String,
+    /// Whether the line takes the place of the one before: so it does on a terminal.
+    pub is_over: bool,
+}
+
+/// Returns bytes a second, and the seconds that are left.
+fn pace(done: u64, total: u64, elapsed: Duration, is_stalled: bool) -> (f64, u64) {
+    let speed = if is_stalled { 0.0 } else { done as f64 / elapsed.as_secs_f64().max(0.001) };
     let left = if speed > 0.0 { (total.saturating_sub(done) as f64 / speed) as u64 } else { 0 };
+    (speed, left)
+}
+
+fn line(done: u64, total: u64, elapsed: Duration, percent: u64, is_stalled: bool) -> String {
+    let (speed, left) = pace(done, total, elapsed, is_stalled);
     let eta = match (percent, is_stalled) {
         (_, true) => "Stalled!".to_string(),
         (100, _) => "0sec".to_string(),

@@ -1,7 +1,11 @@
-//! Monitors: for a terminal, and for a mount in the background.
+//! Monitors: for a terminal, for programs, and for a mount in the background.
 
-use super::progress::Way;
-use dupfs::monitor::{Level, Monitor};
+use super::command;
+use super::exit;
+use super::log::{self, code::UPLOAD_PROGRESS};
+use super::progress::{Step, Way};
+use dupfs::monitor::code::CANNOT_RESTORE;
+use dupfs::monitor::{Event, Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -55,8 +59,18 @@ impl Report {
     /// Shows that it has got to its end.
     pub fn end_progress(&self) {
         if let Some(way) = self.lock_way().take() {
-            self.notice(&way.last());
+            self.step(&way.last());
         }
+    }
+
+    /// Tells how far it has got; on a terminal in the place of what was told before.
+    fn step(&self, step: &Step) {
+        if self.verbosity < 3 {
+            return;
+        }
+        log::write(&Event { level: Level::Notice, code: UPLOAD_PROGRESS, words: &step.words, text: &step.line }, "");
+        let over = if step.is_over { "\x1b[F\x1b[2K" } else { "" };
+        self.print(&format!("{over}{}{}\n", stamp(Level::Notice), step.line));
     }
 
     fn lock_way(&self) -> std::sync::MutexGuard<'_, Option<Way>> {
@@ -65,6 +79,11 @@ impl Report {
 
     /// Prints what is printed at any verbosity.
     pub fn always(&self, text: &str) {
+        log::write(&Event { level: Level::Notice, code: 1, words: "", text: text.strip_suffix('\n').unwrap_or(text) }, "");
+        self.print(&format!("{}{text}", stamp(Level::Notice)));
+    }
+
+    fn print(&self, text: &str) {
         self.progress.suspend(|| {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -79,6 +98,11 @@ impl Report {
 
 impl Monitor for Report {
     fn message(&self, level: Level, text: &str) {
+        self.event(&Event { level, code: 1, words: "", text });
+    }
+
+    fn event(&self, event: &Event) {
+        let &Event { level, code, text, .. } = event;
         let threshold = match level {
             Level::Error => 0,
             Level::Warning => 2,
@@ -89,20 +113,26 @@ impl Monitor for Report {
         if self.verbosity < threshold {
             return;
         }
+        log::write(event, "");
+        if text.is_empty() {
+            return;
+        }
         if self.in_background.load(Ordering::Relaxed) {
             return to_system_log(level, text);
         }
         // Whoever closed the output does not want it; nothing can be said about that either.
-        self.progress.suspend(|| match level {
-            _ if self.quiet_stdout || level == Level::Error => drop(writeln!(std::io::stderr(), "{text}")),
-            _ => drop(writeln!(std::io::stdout(), "{text}")),
+        // What a restore could not deliver stands beside the error that sums it up.
+        let is_failure = level == Level::Error || (level, code) == (Level::Warning, CANNOT_RESTORE);
+        self.progress.suspend(|| match self.quiet_stdout || is_failure {
+            true => drop(writeln!(std::io::stderr(), "{}{text}", stamp(level))),
+            false => drop(writeln!(std::io::stdout(), "{}{text}", stamp(level))),
         });
     }
 
     fn progress(&self, done: u64, total: u64) {
         if let Some(way) = &mut *self.lock_way() {
-            if let Some(line) = way.at(done) {
-                self.notice(&line);
+            if let Some(step) = way.at(done) {
+                self.step(&step);
             }
             return;
         }
@@ -110,6 +140,56 @@ impl Monitor for Report {
         self.progress.set_position(done);
     }
 }
+
+/// Whether each message begins with its time and level.
+static IS_STAMPED: AtomicBool = AtomicBool::new(false);
+
+/// Has each message begin with its time and level from now on (`--log-timestamp`).
+pub fn stamp_messages() {
+    IS_STAMPED.store(true, Ordering::Relaxed);
+}
+
+/// Returns what a message of now begins with: nothing, or the local time and the level, as in 3.x.
+pub fn stamp(level: Level) -> String {
+    if !IS_STAMPED.load(Ordering::Relaxed) {
+        return String::new();
+    }
+    let level = match level {
+        Level::Error => "ERROR",
+        Level::Warning => "WARNING",
+        Level::Notice => "NOTICE",
+        Level::Info => "INFO",
+        Level::Debug => "DEBUG",
+    };
+    format!("{} {level:6} ", chrono::Local::now().format("%Y-%m-%d %H:%M:%S,%3f"))
+}
+
+/// Tells programs and people what the program ends with.
+pub fn fail(error: &anyhow::Error) {
+    let text = spoken(error);
+    let told = [Some(text.clone()), exit::searched(error)].into_iter().flatten().collect::<Vec<_>>().join("\n");
+    log::write(&Event { level: Level::Error, code: exit::code(error), words: &exit::words(error), text: &told }, "");
+    eprintln!("{}{text}", stamp(Level::Error));
+}
+
+/// Returns what an error says; of a bad command line as the program says it as which we were called.
+fn spoken(error: &anyhow::Error) -> String {
+    use exit::Failure::{BadOption, CommandLine, Usage};
+    let text = words(error);
+    match (command::is_duplicity(), error.downcast_ref::<exit::Failure>()) {
+        (true, Some(CommandLine(_))) => format!("Command line error: {text}\nEnter 'duplicity --help' for help screen."),
+        (true, Some(BadOption(_))) => format!("{USAGE}\nduplicity: error: {text}"),
+        (true, Some(Usage(_))) => {
+            let first = text.lines().next().unwrap_or_default();
+            format!("{USAGE}\nduplicity: error: {}", first.strip_prefix("error: ").unwrap_or(first))
+        }
+        (false, Some(BadOption(_) | CommandLine(_))) => format!("error: {text}\n\nFor more information, try '--help'."),
+        _ => text,
+    }
+}
+
+/// What a bad option is answered by first, as duplicity.
+const USAGE: &str = "Usage: duplicity [ACTION] [OPTIONS] ARGUMENTS, as 'duplicity --help' tells";
 
 fn to_system_log(level: Level, text: &str) {
     let priority = match level {

@@ -1,40 +1,65 @@
 //! `restore`: a snapshot, or a part of it, into a directory.
 
 use super::args::{Common, RestoreArgs};
+use super::backup;
 use super::exit::Failure;
 use super::open;
+use super::reading::entry_path;
 use super::report::Report;
 use dupfs::model::EntryPath;
-use dupfs::restore::{RestoreOptions, restore};
-use std::os::unix::ffi::OsStrExt;
+use dupfs::monitor::{Level, Monitor};
+use dupfs::restore::{RestoreOptions, dry_run, restore};
+use dupfs::source::Base;
 use std::sync::Arc;
 
 /// Restores, and fails if not everything could be delivered.
 pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
-    let path = match &common.path_to_restore {
-        // Slashes at both ends are forgiven, as 0.8 does.
-        Some(path) => EntryPath::parse(trim_slashes(path.as_bytes())).map_err(|error| Failure::CommandLine(error.to_string()))?,
-        None => EntryPath::root(),
-    };
     let report = Arc::new(Report::new(common.verbosity, true));
+    let options = options(common, report.as_ref())?;
+    if options.ignore_errors {
+        let text = "Running in 'ignore errors' mode due to --ignore-errors; please re-consider if this was not intended";
+        report.message(Level::Warning, text);
+    }
+    let target = open::expand(&arguments.target);
     let opened = open::open(&arguments.url, common, report.clone())?;
     opened.report_unusable();
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
-    let options = RestoreOptions { path, force: common.force, keep_own_ownership: common.no_restore_ownership };
+    if common.writing.dry_run {
+        open::print_required(&report, &dry_run(&opened.catalog, &snapshot, &target, &options)?);
+        return Ok(());
+    }
     let accounts = open::accounts(common);
-    let result = restore(&opened.catalog, &snapshot, &arguments.target, &accounts, report.as_ref(), &options);
+    let result = restore(&opened.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();
     let summary = result?;
+    let total = summary.delivered + summary.failed + summary.ignored;
+    if summary.ignored > 0 {
+        let text = format!("{} of {total} entries could not be restored, which --ignore-errors ignores", summary.ignored);
+        report.message(Level::Warning, &text);
+    }
     match summary.failed {
         0 => Ok(()),
-        failed => Err(Failure::Incomplete(failed, summary.delivered + failed).into()),
+        failed => Err(Failure::Incomplete(failed, total).into()),
     }
 }
 
-fn trim_slashes(mut path: &[u8]) -> &[u8] {
-    while let [b'/', rest @ ..] | [rest @ .., b'/'] = path {
-        path = rest;
+/// Turns what was typed into what the library takes. Patterns are matched against paths as listings show them, as by 3.2.1; 0.8.22
+/// ignores them.
+fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOptions> {
+    let path = common.path_to_restore.as_ref().map_or(Ok(EntryPath::root()), entry_path)?;
+    if common.path_to_restore.is_some() && !common.writing.selection.is_empty() {
+        let text = "--path-to-restore cannot be combined with restore file selection options. Use --path-to-restore for one archive \
+                    path, or --include/--exclude for pattern-based restore.";
+        return Err(Failure::CommandLine(text.into()).into());
     }
-    path
+    let now = open::now(common);
+    Ok(RestoreOptions {
+        path,
+        force: common.force,
+        keep_own_ownership: common.no_restore_ownership,
+        selection: backup::selection(&common.writing, Base::Archive, now, monitor)?,
+        renames: common.reading.renames()?,
+        ignore_errors: common.reading.ignore_errors,
+    })
 }

@@ -6,12 +6,14 @@
 //! manifest as a `.part` file, since it can go on with it.
 
 use super::args::{Common, StatusArgs};
+use super::changes;
+use super::log;
 use super::open::{self, Found};
-use super::report::Report;
+use super::report::{Report, stamp};
 use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile};
 use dupfs::format::Session;
 use dupfs::model::BackupTime;
-use dupfs::monitor::{Level, Monitor};
+use dupfs::monitor::{Event, Level, Monitor};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -20,16 +22,22 @@ use std::sync::Arc;
 
 /// Prints the chains, with their sets, and how many sets are in none.
 pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
+    if changes::is_asked(common) {
+        return changes::run(arguments, common);
+    }
     let report = Arc::new(Report::new(common.verbosity, false));
     let Found { collection, prefixes, archive, .. } = open::find(&arguments.url, common, report.clone())?;
     let status = Status::new(&collection, open::archived(archive.as_deref(), &prefixes));
     let text = if arguments.json {
         format!("{}\n", status.json(archive.as_deref()))
     } else {
-        status.warnings().iter().for_each(|text| report.message(Level::Warning, text));
+        status.warn(report.as_ref());
         open::oddities(&collection).for_each(|(level, text)| report.message(level, &text));
         report.notice(&open::last_full(&collection));
-        status.text(archive.as_deref())
+        let text = status.text(archive.as_deref());
+        let told = text.trim_end();
+        log::write(&Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: told }, &status.data());
+        format!("{}{text}", stamp(Level::Info))
     };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -68,25 +76,46 @@ impl<'c> Status<'c> {
         Self { discards_last: false, ..Self::new(collection, archived) }
     }
 
-    /// Returns the warnings that duplicity prints before anything else, each with the names that it is about.
-    pub fn warnings(&self) -> Vec<String> {
+    /// Gives the warnings that duplicity prints before anything else, each with its number.
+    pub fn warn(&self, monitor: &dyn Monitor) {
+        self.warnings().iter().for_each(|warning| warn(warning, monitor));
+    }
+
+    /// Returns these warnings: number and text.
+    pub fn warnings(&self) -> Vec<(u8, String)> {
         let mut warnings = Vec::new();
         if self.discards_last {
-            warnings.push("Warning, discarding last backup set, because of missing signature file.".to_string());
+            warnings.push((1, "Warning, discarding last backup set, because of missing signature file.".to_string()));
         }
         for (place, files) in [("local", &self.archived_orphans), ("remote", &self.collection.orphaned_signatures)] {
             let names: Vec<_> = files.iter().map(|file| file.file.listed.name.clone()).collect();
-            warnings.extend(warning_about(&format!("{place} orphaned signature"), &names));
+            warnings.extend(warning_about(2, &format!("{place} orphaned signature"), &names));
         }
         if self.has_signatures && self.primary.is_none() {
-            warnings.push("Warning, found signatures but no corresponding backup files".into());
+            warnings.push((4, "Warning, found signatures but no corresponding backup files".to_string()));
         }
         if self.incomplete() > 0 {
-            warnings.push("Warning, found incomplete backup sets, probably left from aborted session".into());
+            warnings.push((5, "Warning, found incomplete backup sets, probably left from aborted session".to_string()));
         }
         let orphaned: Vec<_> = self.collection.orphaned.iter().map(names).collect();
-        warnings.extend(warning_about("orphaned backup", &orphaned));
+        warnings.extend(warning_about(6, "orphaned backup", &orphaned));
         warnings
+    }
+
+    /// Returns the collection in lines for programs.
+    fn data(&self) -> String {
+        let mut data = String::from("backend BackendWrapper\narchive-dir (. dir)\n");
+        let secondary = (0..self.collection.chains.len()).filter(|&chain| self.primary != Some(chain)).enumerate();
+        let heads = secondary.map(|(number, chain)| (format!("chain-no-sig {number}\n"), chain));
+        for (head, chain) in heads.chain(self.primary.map(|chain| ("chain-complete\n".to_string(), chain))) {
+            data += &head;
+            for set in self.sets(chain) {
+                let kind = if set.session.is_full() { "full" } else { "inc" };
+                let encryption = if set.is_encrypted() { "enc" } else { "noenc" };
+                data += &format!(" {kind} {} {} {encryption}\n", set.end(), set.volumes.len());
+            }
+        }
+        data + &format!("orphaned-sets-num {}\nincomplete-sets-num {}\n", self.collection.orphaned.len(), self.incomplete())
     }
 
     fn incomplete(&self) -> usize {
@@ -212,9 +241,14 @@ fn names(set: &BackupSet) -> String {
     format!("[{}]", files.map(|file| file.listed.name.as_str()).collect::<Vec<_>>().join(", "))
 }
 
-fn warning_about(kind: &str, names: &[String]) -> Option<String> {
+/// Gives one warning: number and text.
+pub fn warn((code, text): &(u8, String), monitor: &dyn Monitor) {
+    monitor.event(&Event { level: Level::Warning, code: *code, words: "", text });
+}
+
+fn warning_about(code: u8, kind: &str, names: &[String]) -> Option<(u8, String)> {
     let text = || format!("Warning, found the following {kind} file{}:\n{}", plural(names.len()), names.join("\n"));
-    (!names.is_empty()).then(text)
+    (!names.is_empty()).then(|| (code, text()))
 }
 
 fn row(kind: &str, time: &str, volumes: &str) -> String {
@@ -315,6 +349,10 @@ Total number of contained volumes: 3
 -------------------------
 ";
 
+    fn texts(status: &Status) -> Vec<String> {
+        status.warnings().into_iter().map(|(_, text)| text).collect()
+    }
+
     fn text_of(names: &[String], archived: &[String]) -> String {
         lettered(&Status::new(&scanned(names), scanned(archived)).text(Some(Path::new("/a/n"))))
     }
@@ -355,7 +393,7 @@ No orphaned or incomplete backup sets found.
         let expected = format!("{HEAD}{secondary}{FIRST}\n{rest}");
         assert_eq!(text_of(&names(SOUND), &[]), expected);
         let collection = scanned(&names(SOUND));
-        assert_eq!(Status::new(&collection, scanned(&[])).warnings(), [""; 0]);
+        assert_eq!(texts(&Status::new(&collection, scanned(&[]))), [""; 0]);
         assert_eq!(lettered(&open::last_full(&collection)), "Last full backup date: CCCCCCCCCCCCCCCCCCCCCCCC");
         // Signature files in the archive directory do as well.
         let gone: Vec<_> = SOUND.iter().copied().filter(|name| name.ends_with("signatures")).collect();
@@ -376,12 +414,12 @@ No orphaned or incomplete backup sets found.
                 && primary.contains("Also found 0 backup sets not part of any chain,\nand 1 incomplete backup set.\n")
         );
         let collection = scanned(&listing);
-        let warnings = Status::new(&collection, scanned(&[])).warnings();
+        let warnings = texts(&Status::new(&collection, scanned(&[])));
         assert_eq!(warnings.len(), 2);
         assert_eq!(warnings[0], "Warning, discarding last backup set, because of missing signature file.");
         assert_eq!(warnings[1], "Warning, found incomplete backup sets, probably left from aborted session");
-        assert_eq!(Status::for_reading(&collection, scanned(&[])).warnings(), [""; 0]);
-        assert_eq!(Status::new(&collection, scanned(&names(SOUND))).warnings(), [""; 0]);
+        assert_eq!(texts(&Status::for_reading(&collection, scanned(&[]))), [""; 0]);
+        assert_eq!(texts(&Status::new(&collection, scanned(&names(SOUND)))), [""; 0]);
     }
 
     #[test]
@@ -405,9 +443,9 @@ Warning, found incomplete backup sets, probably left from aborted session
 Warning, found the following orphaned backup files:
 [duplicity-inc.A.to.B.manifest, duplicity-inc.A.to.B.vol1.difftar.gz]
 [duplicity-inc.D.to.E.manifest, duplicity-inc.D.to.E.vol1.difftar.gz]";
-        assert_eq!(lettered(&status.warnings().join("\n")), expected);
+        assert_eq!(lettered(&texts(&status).join("\n")), expected);
         let only = scanned(&names(&["full A signatures"]));
-        let warnings = Status::new(&only, scanned(&[])).warnings();
+        let warnings = texts(&Status::new(&only, scanned(&[])));
         assert_eq!(warnings, ["Warning, found signatures but no corresponding backup files"]);
     }
 

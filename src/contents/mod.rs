@@ -12,20 +12,39 @@
 //!
 //! Two ways lead through a delta chain. [`Contents`] goes upwards, from the whole member to the version asked for, and compiles the
 //! map that serves any range: that needs the catalog's level 2 of all volumes concerned. [`Wanted`] goes downwards, from
-//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a restore
-//! meets each volume once, with nothing known before.
+//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a [`Round`]
+//! meets each volume once, with nothing known before, several at a time:
+//!
+//! ```text
+//! set 2   d' delta      → file d gets its literals; from the version below it still wants some ranges
+//! set 1   d delta, e    → those of them that are literals here; e whole → complete
+//! set 0   d whole       → the rest of the ranges; d is complete
+//! ```
+//!
+//! A chain of any depth costs one pass, and nothing in between is written out. Memory holds a bit per version, and the wanted
+//! ranges of files that wait for older sets. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
+//! only compares.
 //!
 //! # Invariants
 //! - A map is made only of parts whose pieces are complete and in order, and of copies that lie within the version below.
 //! - The size of a version is the length of its map, or of what its own set tells; it is never estimated.
+//! - A round completes a file only when all of it has come from volumes whose hashes match their manifests; else it names the cause.
 
+mod bits;
 mod compile;
 mod extents;
 mod reader;
+mod round;
+mod target;
+mod task;
 mod wanted;
 
+pub use bits::Bits;
 pub use extents::{ExtentMap, Piece};
 pub use reader::{Contents, File};
+pub use round::{Order, Round, RoundError, is_full, required_volumes};
+pub use target::{Incoming, Place, Target};
+pub use task::Failure;
 pub use wanted::Wanted;
 
 use std::sync::Arc;

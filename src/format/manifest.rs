@@ -99,7 +99,7 @@ impl ManifestVolume {
         let bounds = [("StartingPath   ", &self.first, self.first_piece), ("EndingPath     ", &self.last, self.last_piece)];
         for (word, path, piece) in bounds {
             let piece = piece.map_or(" ".into(), |piece| piece.to_string());
-            text.extend([b"    ", word.as_bytes(), &quoted(path), b" ", piece.as_bytes(), b"\n"].concat());
+            text.extend([b"    ", word.as_bytes(), &Manifest::print_path(path), b" ", piece.as_bytes(), b"\n"].concat());
         }
         if let Some(hash) = self.hash {
             let (word, digits) = match &hash {
@@ -139,24 +139,28 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::Stream`] when the stream fails, otherwise as [`Manifest::parse`].
-    pub fn read(mut stream: impl BufRead) -> Result<Self, Error> {
+    pub fn read(stream: impl BufRead) -> Result<Self, Error> {
         let mut parser = Parser::default();
-        let (mut line, mut count) = (Vec::new(), 0);
-        loop {
-            line.clear();
-            count += 1;
-            // Whoever writes longer lines than any path can be wants to exhaust memory.
-            let length = Read::by_ref(&mut stream).take(MOST_LINE).read_until(b'\n', &mut line).map_err(Error::Stream)?;
-            let cause = |cause| Error::Manifest { line: count, cause };
-            match line.strip_suffix(b"\n") {
-                Some(line) => parser.take_line(line).map_err(cause)?,
-                None if length as u64 == MOST_LINE => return Err(cause("line is too long")),
-                None => {
-                    parser.take_line(&line).map_err(cause)?;
-                    return parser.finish().map_err(cause);
-                }
+        let count = each_line(stream, |line| parser.take_line(line))?;
+        parser.finish().map_err(|cause| Error::Manifest { line: count, cause })
+    }
+
+    /// Reads a manifest and tells its lists of files, line by line: regular files only, in path order but for restarts.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] when the stream fails, [`Error::Manifest`] for a malformed line in a list; some lines may have been told then.
+    pub fn read_list(stream: impl BufRead, mut tell: impl FnMut(FileChange, &EntryPath)) -> Result<(), Error> {
+        let mut in_list = false;
+        let take = |line: &[u8]| {
+            if after_word(line, b"Volume").is_some() || after_word(line, b"Filelist").is_some() {
+                in_list = after_word(line, b"Filelist").is_some();
+            } else if in_list && !line.trim_ascii().is_empty() {
+                let (change, path) = list_line(line).ok_or("malformed line in the list of files")?;
+                tell(change, &path);
             }
-        }
+            Ok(())
+        };
+        each_line(stream, take).map(drop)
     }
 
     /// Prints the manifest, without a list of files.
@@ -190,7 +194,12 @@ impl Manifest {
             FileChange::Changed => b"    changed  ",
             FileChange::Deleted => b"    deleted  ",
         };
-        [word, &quoted(path), b"\n"].concat()
+        [word, &Self::print_path(path), b"\n"].concat()
+    }
+
+    /// Returns a path as lines have it: quoted if it has to be, the root as a dot.
+    pub fn print_path(path: &EntryPath) -> Vec<u8> {
+        if path.is_root() { b".".to_vec() } else { quote(path.as_bytes()) }
     }
 
     /// Returns the volumes by number; never empty in a parsed manifest.
@@ -226,6 +235,26 @@ impl Manifest {
             start..self.volumes.iter().rposition(meets).map_or(start, |last| last + 1)
         };
         self.volumes.get::<Range<usize>>(range).unwrap_or_default()
+    }
+}
+
+/// Reads a stream line by line, and returns their number.
+fn each_line(mut stream: impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), &'static str>) -> Result<usize, Error> {
+    let (mut line, mut count) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        count += 1;
+        // Whoever writes longer lines than any path can be wants to exhaust memory.
+        let length = Read::by_ref(&mut stream).take(MOST_LINE).read_until(b'\n', &mut line).map_err(Error::Stream)?;
+        let cause = |cause| Error::Manifest { line: count, cause };
+        match line.strip_suffix(b"\n") {
+            Some(line) => take(line).map_err(cause)?,
+            None if length as u64 == MOST_LINE => return Err(cause("line is too long")),
+            None => {
+                take(&line).map_err(cause)?;
+                return Ok(count);
+            }
+        }
     }
 }
 
@@ -327,6 +356,14 @@ fn after_word<'a>(line: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     (start.eq_ignore_ascii_case(word) && blank).then(|| rest.trim_ascii_start())
 }
 
+/// Parses the line of a regular file, as [`Manifest::print_list_line`] prints it.
+fn list_line(line: &[u8]) -> Option<(FileChange, EntryPath)> {
+    let line = line.trim_ascii_start();
+    let words = [(&b"new"[..], FileChange::New), (b"changed", FileChange::Changed), (b"deleted", FileChange::Deleted)];
+    let (rest, change) = words.iter().find_map(|(word, change)| Some((after_word(line, word)?, *change)))?;
+    Some((change, EntryPath::parse(&unquote(rest)?).ok()?))
+}
+
 /// Parses a path and perhaps the number of a piece behind it.
 fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
     // Blanks inside a path are quoted, so the first one ends it.
@@ -339,11 +376,6 @@ fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
 /// Tells whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
 fn needs_quoting(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'\\' | b'"' | b'\'')
-}
-
-/// Returns a path as lines have it: quoted if it has to be, the root as a dot.
-fn quoted(path: &EntryPath) -> Vec<u8> {
-    if path.is_root() { b".".to_vec() } else { quote(path.as_bytes()) }
 }
 
 /// Quotes a path if it has to be.
@@ -465,6 +497,26 @@ Volume 2:
         }
         let text = block(1, "a", "old") + &block(1, "a", "new");
         assert_eq!(Manifest::parse(text.as_bytes()).unwrap().volumes()[0].last, path("new"));
+    }
+
+    #[test]
+    fn lists_are_told_wherever_they_stand() {
+        let told = |text: &str| {
+            let mut told = Vec::new();
+            Manifest::read_list(text.as_bytes(), |change, path| told.push((change, path.clone()))).map(|()| told)
+        };
+        let expected = [
+            (FileChange::Changed, path("bigrand")),
+            (FileChange::Deleted, path("gone away")),
+            (FileChange::New, path("StartingPath")),
+        ];
+        assert_eq!(told(&format!("{EXAMPLE}{FILELIST}")).unwrap(), expected);
+        let twice = block(1, "a", "b") + FILELIST + &block(2, "b", "c") + FILELIST;
+        assert_eq!(told(&twice).unwrap(), [&expected[..], &expected[..]].concat());
+        assert_eq!(told(EXAMPLE).unwrap(), []);
+        for bad in ["    new      ../x", "    gone     x", "    new      \"x", "    new"] {
+            assert!(told(&format!("{EXAMPLE}Filelist 1\n{bad}\n")).is_err(), "{bad}");
+        }
     }
 
     #[test]

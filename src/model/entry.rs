@@ -43,6 +43,20 @@ pub enum EntryKind {
     },
 }
 
+impl EntryKind {
+    /// Returns the type in the letters that duplicity prints.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Directory => "dir",
+            Self::File => "reg",
+            Self::Symlink { .. } => "sym",
+            Self::Fifo => "fifo",
+            Self::CharDevice { .. } => "chr",
+            Self::BlockDevice { .. } => "blk",
+        }
+    }
+}
+
 /// Owner and group of an entry as the machine that was backed up knew them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Owner {

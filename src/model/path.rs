@@ -63,6 +63,11 @@ impl EntryPath {
         &self.0
     }
 
+    /// Returns the bytes by which a path is listed: the root is a dot.
+    pub fn shown(&self) -> &[u8] {
+        if self.is_root() { b"." } else { self.as_bytes() }
+    }
+
     /// Tells whether this is the source directory itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

@@ -1,36 +1,32 @@
 //! Writes a snapshot, or a part of it, into a directory.
 //!
 //! Three rounds. The first walks the snapshot and makes everything that has no content: directories, links, fifos, devices. The
-//! second goes through the volumes of the chain, newest set first, and decodes each of them once, several at a time:
+//! second is a [`contents::Round`]: it goes through the volumes of the chain and brings each file to a temporary name, and to its
+//! own when it is complete. The third walks the snapshot again: it sets the metadata of the directories, children first, and names
+//! each file that has not been delivered.
 //!
-//! ```text
-//! set 2   d' delta      → temporary file of d gets its literals; from the version below it still wants some ranges
-//! set 1   d delta, e    → those of them that are literals here; e whole → written, finished, renamed
-//! set 0   d whole       → the rest of the ranges; d is complete → finished, renamed
-//! ```
-//!
-//! So a chain of any depth costs one pass, nothing needs to be known of the volumes before, and nothing in between is written out.
-//! Memory holds a bit per version, and the wanted ranges of files that wait for older sets. The third round walks the snapshot
-//! again: it sets the metadata of the directories, children first, and names each file that has not been delivered.
+//! A selection, as of a backup, leaves paths out; renames give others to some, relative to what becomes the target.
 //!
 //! # Invariants
-//! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported.
+//! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported. This
+//!   holds with [`RestoreOptions::ignore_errors`], too: that changes what is said, and what counts as a failure.
 //! - Nothing is written outside the target: every path is resolved below it component by component, following no link.
 
-mod bits;
+mod selected;
 mod target;
-mod task;
-mod volumes;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
-use crate::model::{EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor};
-use bits::Bits;
+use crate::contents::{self, Bits, Failure, Order, Round, RoundError, Target as _};
+use crate::model::{Entry, EntryKind, EntryPath};
+use crate::monitor::{Event, Level, Monitor, code, quoted};
+use crate::source::Selection;
+use crate::volume;
+use selected::Selected;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use target::Target;
-use volumes::VolumeRound;
 
 /// What to restore and how.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +37,12 @@ pub struct RestoreOptions {
     pub force: bool,
     /// Leave owners as they come; `--no-restore-ownership`.
     pub keep_own_ownership: bool,
+    /// What to restore of it, by paths as listings show them; everything if there is none.
+    pub selection: Option<Arc<Selection>>,
+    /// `--rename`: paths relative to what becomes the target, and what they become; of several that fit the longest counts.
+    pub renames: Vec<(EntryPath, EntryPath)>,
+    /// `--ignore-errors`: volumes with a wrong hash, and metadata that cannot be set, are no failures.
+    pub ignore_errors: bool,
 }
 
 /// What was done.
@@ -50,7 +52,12 @@ pub struct Summary {
     pub delivered: u64,
     /// Entries that could not be delivered, or only without some of their metadata; each was reported.
     pub failed: u64,
+    /// Those that lack for a reason that was to be ignored; each was reported, too.
+    pub ignored: u64,
 }
+
+/// Begins the words about an error that was to be ignored, as duplicity's do.
+const IGNORED: &str = "IGNORED_ERROR: Warning: ignoring error as requested: ";
 
 /// Why nothing, or not everything, could be tried.
 #[derive(Debug, thiserror::Error)]
@@ -90,112 +97,162 @@ pub fn restore(
     monitor: &dyn Monitor,
     options: &RestoreOptions,
 ) -> Result<Summary, Error> {
-    let found = snapshot.find(catalog, &options.path)?;
-    let root = match found {
+    let root = look_up(catalog, snapshot, options)?;
+    let target = Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
+    let tree = Tree { catalog, snapshot, options, target: &target, monitor };
+    let mut summary = Summary::default();
+    let (expected, likely) = tree.plant(&mut summary)?;
+    let order = Order { snapshot, base: &options.path, expected, likely, reads_all: false };
+    let round = Round::new(catalog, order, &target, monitor);
+    round.run().map_err(|error| match error {
+        RoundError::Full(cause) => target.full(cause),
+        RoundError::Catalog(error) => error.into(),
+    })?;
+    tree.finish(&round, &mut summary)?;
+    Ok(summary)
+}
+
+/// Returns the names of the volumes that [`restore`] would read, oldest set first; the target is left as it is.
+///
+/// # Errors
+/// As [`restore`], as far as that is known without reading a volume.
+pub fn dry_run(catalog: &Catalog, snapshot: &Snapshot, target: &Path, options: &RestoreOptions) -> Result<Vec<String>, Error> {
+    let root = look_up(catalog, snapshot, options)?;
+    target::check_free(target, root.child().is_some(), options.force)?;
+    Ok(contents::required_volumes(catalog, snapshot, &options.path)?)
+}
+
+/// Finds what is to be restored, which must not be nothing.
+fn look_up(catalog: &Catalog, snapshot: &Snapshot, options: &RestoreOptions) -> Result<Version, Error> {
+    let root = match snapshot.find(catalog, &options.path)? {
         Some(root) => root,
         None if options.path.is_root() => return Err(Error::Nothing),
         None => return Err(Error::PathNotFound(options.path.clone())),
     };
-    let target = Target::open(target, &options.path, root.child().is_some(), options, accounts)?;
-    let mut summary = Summary::default();
-    let (expected, likely) = plant(catalog, snapshot, &target, monitor, &mut summary)?;
-    let round = VolumeRound::new(catalog, snapshot, &target, monitor, expected, likely);
-    round.run(&options.path)?;
-    finish(catalog, snapshot, &target, &round, monitor, &mut summary)?;
-    Ok(summary)
+    if options.selection.is_some() {
+        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(1);
+        selected.next().transpose()?.ok_or(Error::Nothing)?;
+    }
+    Ok(root)
 }
 
 /// Files whose delta chains are followed beforehand, to tell which sets a restore will likely need. Of more files, some chain will
 /// reach into every set.
 const FOLLOWED: usize = 256;
 
-/// First round: makes all that has no content. Returns the versions of the files that are wanted, and the positions of the sets that
-/// likely hold a part of them.
-fn plant(
-    catalog: &Catalog,
-    snapshot: &Snapshot,
-    target: &Target,
-    monitor: &dyn Monitor,
-    summary: &mut Summary,
-) -> Result<(Bits, BTreeSet<u32>), Error> {
-    let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
-    let expected = Bits::new(last);
-    let (mut likely, mut files) = (BTreeSet::new(), 0);
-    let mut place = target.place();
-    for item in snapshot.walk(catalog, target.base())? {
-        let (path, version) = item?;
-        let Some(entry) = version.entry() else { continue };
-        if entry.kind == EntryKind::File {
-            expected.set(version.id.number());
-            files += 1;
-            match files {
-                ..FOLLOWED => follow(catalog, version, &mut likely)?,
-                FOLLOWED => likely.extend(0..=snapshot.position),
-                _ => {}
-            }
-            continue;
-        }
-        match place.make(&path, entry) {
-            Ok(()) => summary.delivered += 1,
-            Err(cause) => {
-                if target::is_full(&cause) {
-                    return Err(target.full(cause));
+/// What the rounds share.
+struct Tree<'a> {
+    catalog: &'a Catalog,
+    snapshot: &'a Snapshot,
+    options: &'a RestoreOptions,
+    target: &'a Target<'a>,
+    monitor: &'a dyn Monitor,
+}
+
+impl Tree<'_> {
+    fn walk(&self) -> Result<Selected<'_>, catalog::Error> {
+        Ok(Selected::new(self.snapshot.walk(self.catalog, &self.options.path)?, self.options.selection.clone()))
+    }
+
+    /// First round: makes all that has no content. Returns the versions of the files that are wanted, and the positions of the sets
+    /// that likely hold a part of them.
+    fn plant(&self, summary: &mut Summary) -> Result<(Bits, BTreeSet<u32>), Error> {
+        let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
+        let expected = Bits::new(last);
+        let (mut likely, mut files) = (BTreeSet::new(), 0);
+        let mut place = self.target.place();
+        for item in self.walk()? {
+            let (path, version) = item?;
+            let Some(entry) = version.entry() else { continue };
+            if entry.kind == EntryKind::File {
+                expected.set(version.id.number());
+                files += 1;
+                match files {
+                    ..FOLLOWED => self.follow(version, &mut likely)?,
+                    FOLLOWED => likely.extend(0..=self.snapshot.position),
+                    _ => {}
                 }
-                summary.failed += 1;
-                monitor.message(Level::Error, &format!("cannot restore '{path}': {cause}"));
+                continue;
+            }
+            match place.make(&path, entry) {
+                Ok(()) => {
+                    summary.delivered += 1;
+                    self.tell_restored(&path, entry);
+                }
+                Err(cause) if contents::is_full(&cause) => return Err(self.target.full(cause)),
+                Err(cause) => self.fail(summary, &path, &format!("cannot restore '{path}': {cause}")),
             }
         }
+        Ok((expected, likely))
     }
-    Ok((expected, likely))
-}
 
-/// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
-fn follow(catalog: &Catalog, version: Version, likely: &mut BTreeSet<u32>) -> Result<(), Error> {
-    let mut next = Some(version);
-    while let Some(version) = next.filter(Version::is_file) {
-        likely.insert(version.position);
-        next = catalog.version_before(&version)?;
-    }
-    Ok(())
-}
-
-/// Third round: metadata of directories, children first; names each file that is not there.
-fn finish(
-    catalog: &Catalog,
-    snapshot: &Snapshot,
-    target: &Target,
-    round: &VolumeRound<'_>,
-    monitor: &dyn Monitor,
-    summary: &mut Summary,
-) -> Result<(), Error> {
-    let mut place = target.place();
-    let mut open: Vec<(EntryPath, Version)> = Vec::new();
-    let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
-        let Some(entry) = version.entry() else { return };
-        if let Err(cause) = place.finish_directory(&path, entry) {
-            summary.failed += 1;
-            monitor.message(Level::Error, &format!("cannot set the metadata of directory '{path}': {cause}"));
+    /// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
+    fn follow(&self, version: Version, likely: &mut BTreeSet<u32>) -> Result<(), Error> {
+        let mut next = Some(version);
+        while let Some(version) = next.filter(Version::is_file) {
+            likely.insert(version.position);
+            next = self.catalog.version_before(&version)?;
         }
-    };
-    for item in snapshot.walk(catalog, target.base())? {
-        let (path, version) = item?;
-        while let Some((directory, version)) = open.pop_if(|(directory, _)| !path.starts_with(directory)) {
+        Ok(())
+    }
+
+    /// Third round: metadata of directories, children first; names each file that is not there.
+    fn finish(&self, round: &Round<'_, Target<'_>>, summary: &mut Summary) -> Result<(), Error> {
+        let mut place = self.target.place();
+        let mut open: Vec<(EntryPath, Version)> = Vec::new();
+        let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
+            let Some(entry) = version.entry() else { return };
+            if let Err(cause) = place.finish_directory(&path, entry) {
+                self.fail(summary, &path, &format!("cannot set the metadata of directory '{path}': {cause}"));
+            }
+        };
+        for item in self.walk()? {
+            let (path, version) = item?;
+            while let Some((directory, version)) = open.pop_if(|(directory, _)| !path.starts_with(directory)) {
+                close(directory, version, summary);
+            }
+            if version.is_file() {
+                match round.failure(&version) {
+                    None => {
+                        summary.delivered += 1;
+                        version.entry().iter().for_each(|entry| self.tell_restored(&path, entry));
+                    }
+                    Some(cause) if self.options.ignore_errors && is_wrong_hash(&cause) => {
+                        summary.ignored += 1;
+                        self.monitor.message(Level::Warning, &format!("{IGNORED}cannot restore '{path}': {cause}"));
+                    }
+                    Some(cause) => self.fail(summary, &path, &format!("cannot restore '{path}': {cause}")),
+                }
+            } else if version.child().is_some() {
+                open.push((path, version));
+            }
+        }
+        while let Some((directory, version)) = open.pop() {
             close(directory, version, summary);
         }
-        if version.is_file() {
-            match round.failure(&version) {
-                None => summary.delivered += 1,
-                Some(cause) => {
-                    summary.failed += 1;
-                    monitor.message(Level::Error, &format!("cannot restore '{path}': {cause}"));
-                }
-            }
-        } else if version.child().is_some() {
-            open.push((path, version));
-        }
+        Ok(())
     }
-    while let Some((directory, version)) = open.pop() {
-        close(directory, version, summary);
+
+    fn fail(&self, summary: &mut Summary, path: &EntryPath, text: &str) {
+        summary.failed += 1;
+        self.monitor.event(&Event { level: Level::Warning, code: code::CANNOT_RESTORE, words: &quoted(path.shown()), text });
     }
-    Ok(())
+
+    /// Tells, in duplicity's words, that a path below what is restored is there.
+    fn tell_restored(&self, path: &EntryPath, entry: &Entry) {
+        let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root()) else { return };
+        let kind = entry.kind.word();
+        let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
+        self.monitor.event(&Event { level: Level::Info, code: code::RESTORED, words: &words, text: &text });
+    }
+}
+
+/// Tells whether a file lacks since a volume is not what its manifest says.
+fn is_wrong_hash(failure: &Failure) -> bool {
+    let Failure::Stored(error) = failure else { return false };
+    let mut error = &**error;
+    while let catalog::Error::Again(cause) = error {
+        error = cause;
+    }
+    matches!(error, catalog::Error::Volume { cause: volume::Error::Hash { .. }, .. })
 }

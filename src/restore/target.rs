@@ -2,7 +2,10 @@
 
 use super::{Error, RestoreOptions};
 use crate::accounts::Accounts;
+use crate::catalog::VersionId;
+use crate::contents::{self, Incoming};
 use crate::model::{Entry, EntryKind, EntryPath};
+use crate::monitor::{Level, Monitor};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::ffi::{CString, OsString};
@@ -27,7 +30,11 @@ pub struct Target<'a> {
     /// Name in `top` of what stands at `base`; `None` if that is `top` itself.
     name: Option<Vec<u8>>,
     accounts: &'a Accounts,
+    monitor: &'a dyn Monitor,
+    /// Paths below the base, and what they become.
+    renames: &'a [(EntryPath, EntryPath)],
     force: bool,
+    ignore_errors: bool,
     set_owner: bool,
     /// New files belong to this user and group by themselves.
     own: Option<(u32, u32)>,
@@ -45,19 +52,15 @@ pub struct Temporary {
     file: Option<File>,
 }
 
-/// Tells whether an error means that the target has no room left.
-pub fn is_full(cause: &io::Error) -> bool {
-    matches!(cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-}
-
 impl<'a> Target<'a> {
     /// Opens the target of a directory, or of a single entry, and makes what is missing on the way to it.
     pub fn open(
         path: &Path,
         base: &EntryPath,
         is_directory: bool,
-        options: &RestoreOptions,
+        options: &'a RestoreOptions,
         accounts: &'a Accounts,
+        monitor: &'a dyn Monitor,
     ) -> Result<Self, Error> {
         let failed = |cause: io::Error| Error::Target { path: path.to_path_buf(), cause };
         let (top, name) = match is_directory {
@@ -68,7 +71,9 @@ impl<'a> Target<'a> {
                 (parent.to_path_buf(), Some(name.as_bytes().to_vec()))
             }
         };
-        clear(path, is_directory, options.force)?;
+        if check_free(path, is_directory, options.force)? == Way::EmptyDirectory {
+            std::fs::remove_dir(path).map_err(failed)?;
+        }
         std::fs::create_dir_all(&top).map_err(failed)?;
         let top =
             fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
@@ -84,7 +89,10 @@ impl<'a> Target<'a> {
             base: base.clone(),
             name,
             accounts,
+            monitor,
+            renames: &options.renames,
             force: options.force,
+            ignore_errors: options.ignore_errors,
             set_owner: !options.keep_own_ownership,
             own: (!inherits_group && !options.force).then(|| (uid.as_raw(), gid.as_raw())),
             is_root: uid.is_root(),
@@ -93,29 +101,46 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Returns the path in the snapshot that becomes the target.
-    pub fn base(&self) -> &EntryPath {
-        &self.base
-    }
-
     /// Makes an error of a full target.
     pub fn full(&self, cause: io::Error) -> Error {
         Error::Target { path: self.path.clone(), cause }
     }
 
-    /// Returns a way into the target, for one thread.
-    pub fn place(&self) -> Place<'_> {
-        Place { target: self, last: None }
+    /// Returns where a path of the snapshot goes, relative to what becomes the target. Of several renames the longest counts.
+    fn below(&self, path: &EntryPath) -> io::Result<EntryPath> {
+        let below = path.strip_prefix(&self.base).ok_or(Errno::INVAL)?;
+        let renames = self.renames.iter().filter(|(old, _)| !old.is_root());
+        let renames = renames.filter_map(|(old, new)| Some((old, new, below.strip_prefix(old)?)));
+        let Some((_, new, rest)) = renames.max_by_key(|(old, ..)| old.as_bytes().len()) else { return Ok(below) };
+        let renamed = rest.components().try_fold(new.clone(), |path, name| path.join(name));
+        renamed.map_err(|_| Errno::INVAL.into())
+    }
+
+    /// Passes a failure to set metadata on, or only tells it if errors are to be ignored.
+    fn tolerate(&self, path: &EntryPath, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(cause) if self.ignore_errors => {
+                let text = format!("{}cannot set the metadata of '{path}': {cause}", super::IGNORED);
+                self.monitor.message(Level::Warning, &text);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Splits a path of the snapshot into its parent, relative to the top, and its name there; `None` for the top itself.
     fn split(&self, path: &EntryPath) -> io::Result<Option<(EntryPath, Vec<u8>)>> {
-        let below = path.strip_prefix(&self.base).ok_or(Errno::INVAL)?;
+        let below = self.below(path)?;
         Ok(match (&self.name, below.split_last()) {
             (Some(name), None) => Some((EntryPath::root(), name.clone())),
             (None, None) => None,
             (_, Some((_, name))) => Some((below.parent().unwrap_or_default(), name.to_vec())),
         })
+    }
+
+    /// Tells whether directories may be there already: because they were before, or since renames put two into one.
+    fn merges(&self) -> bool {
+        self.force || !self.renames.is_empty()
     }
 
     fn set_owner(&self, entry: &Entry, chown: impl FnOnce(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>) -> io::Result<()> {
@@ -131,27 +156,29 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Refuses what is in the way of the target, or removes it with `force`.
-fn clear(path: &Path, is_directory: bool, force: bool) -> Result<(), Error> {
+/// What is in the way of a target.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing that has to go before.
+    Free,
+    /// An empty directory, which a single entry replaces.
+    EmptyDirectory,
+}
+
+/// Refuses what is in the way of the target, unless `force` lets it be overwritten.
+pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, Error> {
     let failed = |cause: io::Error| Error::Target { path: path.to_path_buf(), cause };
-    let occupied = || Error::TargetNotEmpty(path.to_path_buf());
     // A link to a directory is as good as the directory, for a directory.
     let there = if is_directory { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    let is_empty = || std::fs::read_dir(path).map(|mut entries| entries.next().is_none()).map_err(failed);
     match there {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Way::Free),
         Err(cause) => Err(failed(cause)),
-        Ok(data) if data.is_dir() => {
-            let is_empty = std::fs::read_dir(path).map_err(failed)?.next().is_none();
-            match (is_directory, is_empty) {
-                (true, true) => Ok(()),
-                (true, false) if force => Ok(()),
-                (false, true) => std::fs::remove_dir(path).map_err(failed),
-                _ => Err(occupied()),
-            }
-        }
+        Ok(data) if data.is_dir() && is_directory && (force || is_empty()?) => Ok(Way::Free),
+        Ok(data) if data.is_dir() && !is_directory && is_empty()? => Ok(Way::EmptyDirectory),
         // A single entry replaces it when it is complete.
-        Ok(_) if force && !is_directory => Ok(()),
-        Ok(_) => Err(occupied()),
+        Ok(data) if !data.is_dir() && !is_directory && force => Ok(Way::Free),
+        Ok(_) => Err(Error::TargetNotEmpty(path.to_path_buf())),
     }
 }
 
@@ -164,7 +191,9 @@ pub struct Place<'a> {
 impl Place<'_> {
     /// Makes a directory, link, fifo or device.
     pub fn make(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
-        let Some((parent, name)) = self.target.split(path)? else { return Ok(()) };
+        let Some((parent, name)) = self.target.split(path)? else {
+            return if entry.kind == EntryKind::Directory { Ok(()) } else { Err(Errno::ISDIR.into()) };
+        };
         let force = self.target.force;
         let target = self.target;
         let parent = self.directory(&parent)?;
@@ -184,11 +213,14 @@ impl Place<'_> {
             }
         };
         match make() {
-            Err(Errno::EXIST) if force => {
+            Err(Errno::EXIST) if target.merges() => {
                 let there = fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let is_directory = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
                 if is_directory && entry.kind == EntryKind::Directory {
                     return Ok(());
+                }
+                if !force {
+                    return Err(Errno::EXIST.into());
                 }
                 fs::unlinkat(parent, &name, if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
                 make()?;
@@ -198,65 +230,39 @@ impl Place<'_> {
         if entry.kind == EntryKind::Directory {
             return Ok(());
         }
-        target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
-        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+        let owned = target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+        let change = |mode| {
+            if let EntryKind::Symlink { .. } = entry.kind {
+                return Ok(());
+            }
             // By a handle, since somebody else might put a link in its place meanwhile, in a directory that was there before.
             let made = fs::openat(parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             if FileType::from_raw_mode(fs::fstat(&made)?.st_mode) == FileType::Symlink {
-                return Err(Errno::LOOP.into());
+                return Err(Errno::LOOP);
             }
-            fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), Mode::from_raw_mode(entry.mode.into()))?;
-        }
-        Ok(fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+            fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), mode)
+        };
+        let touch = || fs::utimensat(parent, &name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW);
+        target.tolerate(path, set_all(owned, entry, change, touch))
     }
 
     /// Sets the metadata of a directory in which nothing changes any more.
     pub fn finish_directory(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
-        let below = path.strip_prefix(&self.target.base).ok_or(Errno::INVAL)?;
         let target = self.target;
+        let below = target.below(path)?;
         let directory = self.directory(&below)?;
-        target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid))?;
-        fs::fchmod(directory, Mode::from_raw_mode(entry.mode.into()))?;
-        Ok(fs::futimens(directory, &times(entry.mtime))?)
-    }
-
-    /// Begins a file under a temporary name beside its place.
-    pub fn begin(&mut self, path: &EntryPath) -> io::Result<Temporary> {
-        let target = self.target;
-        let (parent, _) = target.split(path)?.ok_or(Errno::ISDIR)?;
-        let name = format!("{}-{:x}", target.prefix, target.next_temporary.fetch_add(1, Ordering::Relaxed));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(self.directory(&parent)?, &name, flags, Mode::from_raw_mode(0o600))?;
-        Ok(Temporary { name, path: path.clone(), file: Some(file.into()) })
-    }
-
-    /// Opens a temporary file again that was closed in between.
-    pub fn resume(&mut self, temporary: &mut Temporary) -> io::Result<()> {
-        if temporary.file.is_none() {
-            let (parent, _) = self.target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
-            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            temporary.file = Some(fs::openat(self.directory(&parent)?, &temporary.name, flags, Mode::empty())?.into());
-        }
-        Ok(())
-    }
-
-    /// Gives a complete file its metadata and its name.
-    pub fn complete(&mut self, mut temporary: Temporary, entry: &Entry) -> io::Result<()> {
-        self.resume(&mut temporary)?;
-        let result = self.try_complete(&temporary, entry);
-        if result.is_err() {
-            self.discard(temporary);
-        }
-        result
+        let owned = target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid));
+        let touch = || fs::futimens(directory, &times(entry.mtime));
+        target.tolerate(path, set_all(owned, entry, |mode| fs::fchmod(directory, mode), touch))
     }
 
     fn try_complete(&mut self, temporary: &Temporary, entry: &Entry) -> io::Result<()> {
         let target = self.target;
         let (parent, name) = target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
         if let Some(file) = &temporary.file {
-            target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid))?;
-            fs::fchmod(file, Mode::from_raw_mode(entry.mode.into()))?;
-            fs::futimens(file, &times(entry.mtime))?;
+            let owned = target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid));
+            let touch = || fs::futimens(file, &times(entry.mtime));
+            target.tolerate(&temporary.path, set_all(owned, entry, |mode| fs::fchmod(file, mode), touch))?;
         }
         let parent = self.directory(&parent)?;
         let name = c_string(name)?;
@@ -276,40 +282,51 @@ impl Place<'_> {
         }
     }
 
-    /// Removes a temporary file.
-    pub fn discard(&mut self, temporary: Temporary) {
-        let Ok(Some((parent, _))) = self.target.split(&temporary.path) else { return };
-        if let Ok(parent) = self.directory(&parent) {
-            // It is reported anyway that the file is not there; a leftover has a name that says what it is.
-            let _ = fs::unlinkat(parent, &temporary.name, AtFlags::empty());
-        }
-    }
-
-    /// Removes a file that was completed too early.
-    pub fn remove(&mut self, path: &EntryPath) -> io::Result<()> {
-        let (parent, name) = self.target.split(path)?.ok_or(Errno::ISDIR)?;
-        Ok(fs::unlinkat(self.directory(&parent)?, c_string(name)?, AtFlags::empty())?)
-    }
-
     /// Opens a directory below the top, component by component, following no link: no path can lead elsewhere.
     fn directory(&mut self, path: &EntryPath) -> io::Result<&OwnedFd> {
         let known = self.last.take();
+        // The way to a new name need not be in the backup.
+        let makes = !self.target.renames.is_empty();
         let opened = match known {
             Some((last, directory)) if last == *path => directory,
             Some((last, directory)) if !last.is_root() && path.starts_with(&last) => {
-                descend(directory, &path.strip_prefix(&last).unwrap_or_default())?
+                descend(directory, &path.strip_prefix(&last).unwrap_or_default(), makes)?
             }
-            _ => descend(fs::openat(&self.target.top, ".", DIRECTORY, Mode::empty())?, path)?,
+            _ => descend(fs::openat(&self.target.top, ".", DIRECTORY, Mode::empty())?, path, makes)?,
         };
         Ok(&self.last.insert((path.clone(), opened)).1)
     }
 }
 
+/// Sets rights and times, also where the owner could not be set: but no set-user-ID and set-group-ID then, which would be another's.
+/// Returns the first error.
+fn set_all(
+    owned: io::Result<()>,
+    entry: &Entry,
+    change: impl FnOnce(Mode) -> rustix::io::Result<()>,
+    touch: impl FnOnce() -> rustix::io::Result<()>,
+) -> io::Result<()> {
+    let mode = if owned.is_ok() { entry.mode } else { entry.mode & 0o1777 };
+    let (changed, touched) = (change(Mode::from_raw_mode(mode.into())), touch());
+    owned?;
+    Ok(changed.and(touched)?)
+}
+
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn descend(mut directory: OwnedFd, path: &EntryPath) -> io::Result<OwnedFd> {
+/// Opens a directory below another, and makes what is missing on the way if asked to.
+fn descend(mut directory: OwnedFd, path: &EntryPath, makes: bool) -> io::Result<OwnedFd> {
     for name in path.components() {
-        directory = fs::openat(directory.as_fd(), c_string(name.to_vec())?, DIRECTORY, Mode::empty())?;
+        let name = c_string(name.to_vec())?;
+        let open = || fs::openat(directory.as_fd(), &name, DIRECTORY, Mode::empty());
+        directory = match open() {
+            Err(Errno::NOENT) if makes => match fs::mkdirat(&directory, &name, Mode::from_raw_mode(0o777)) {
+                // Another thread may have been faster.
+                Ok(()) | Err(Errno::EXIST) => open()?,
+                Err(errno) => return Err(errno.into()),
+            },
+            opened => opened?,
+        };
     }
     Ok(directory)
 }
@@ -323,22 +340,75 @@ fn times(mtime: i64) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-impl Temporary {
-    /// Writes bytes at an offset.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+impl contents::Target for Target<'_> {
+    type File = Temporary;
+    type Place<'p>
+        = Place<'p>
+    where
+        Self: 'p;
+
+    fn place(&self) -> Place<'_> {
+        Place { target: self, last: None }
+    }
+}
+
+impl contents::Place for Place<'_> {
+    type File = Temporary;
+
+    fn begin(&mut self, path: &EntryPath, _: VersionId) -> io::Result<Temporary> {
+        let target = self.target;
+        let (parent, _) = target.split(path)?.ok_or(Errno::ISDIR)?;
+        let name = format!("{}-{:x}", target.prefix, target.next_temporary.fetch_add(1, Ordering::Relaxed));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(self.directory(&parent)?, &name, flags, Mode::from_raw_mode(0o600))?;
+        Ok(Temporary { name, path: path.clone(), file: Some(file.into()) })
+    }
+
+    fn resume(&mut self, temporary: &mut Temporary) -> io::Result<()> {
+        if temporary.file.is_none() {
+            let (parent, _) = self.target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            temporary.file = Some(fs::openat(self.directory(&parent)?, &temporary.name, flags, Mode::empty())?.into());
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, mut temporary: Temporary, entry: &Entry, _: u64) -> io::Result<()> {
+        self.resume(&mut temporary)?;
+        let result = self.try_complete(&temporary, entry);
+        if result.is_err() {
+            self.discard(temporary);
+        }
+        result
+    }
+
+    fn discard(&mut self, temporary: Temporary) {
+        let Ok(Some((parent, _))) = self.target.split(&temporary.path) else { return };
+        if let Ok(parent) = self.directory(&parent) {
+            // It is reported anyway that the file is not there; a leftover has a name that says what it is.
+            let _ = fs::unlinkat(parent, &temporary.name, AtFlags::empty());
+        }
+    }
+
+    fn remove(&mut self, path: &EntryPath) -> io::Result<()> {
+        let (parent, name) = self.target.split(path)?.ok_or(Errno::ISDIR)?;
+        Ok(fs::unlinkat(self.directory(&parent)?, c_string(name)?, AtFlags::empty())?)
+    }
+}
+
+impl Incoming for Temporary {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         match &self.file {
             Some(file) => file.write_all_at(bytes, offset),
             None => Err(Errno::BADF.into()),
         }
     }
 
-    /// Returns the path of the file in the snapshot.
-    pub fn path(&self) -> &EntryPath {
+    fn path(&self) -> &EntryPath {
         &self.path
     }
 
-    /// Closes it until [`Place::resume`], so that any number may wait.
-    pub fn close(&mut self) {
+    fn close(&mut self) {
         self.file = None;
     }
 }

@@ -63,12 +63,17 @@ impl SourceTree {
         full
     }
 
-    /// Opens a regular file by its path, as [`Found::open`] does.
+    /// Opens a regular file by its path, as [`Found::open`] does. What is there is looked at before, since to open a device may set it
+    /// going.
     ///
     /// # Errors
     /// As [`Found::open`].
     pub fn open_file(&self, path: &EntryPath) -> io::Result<File> {
-        self.place.open_file(path)
+        let there = self.place.reach(path, OFlags::PATH)?;
+        match FileType::from_raw_mode(fs::fstat(&there)?.st_mode) {
+            FileType::RegularFile => self.place.open_file(path),
+            _ => Err(io::Error::other("it is no regular file")),
+        }
     }
 
     /// Starts to walk the tree from its root, with everything in it if there is no selection.

@@ -18,7 +18,7 @@ mod url;
 pub use local::LocalStorage;
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;
-pub use url::{Url, open};
+pub use url::{Url, open, without_password};
 
 /// One file in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses `file:///abs`, `file://relative`, `file:/abs`, or a plain path.
+    /// Parses `file:///abs`, `file://relative`, `file:/abs`, each also behind `gio+`, or a plain path.
     ///
     /// # Errors
     /// [`Error`] with [`ErrorKind::BadUrl`] for another scheme, or a `file:` URL without a path.
@@ -24,11 +24,13 @@ impl Url {
     pub fn parse(typed: &str) -> Result<Self, Error> {
         let bad =
             |cause: &str| Error { deed: "use", place: without_password(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
-        let rest = typed.strip_prefix("file://").or_else(|| typed.strip_prefix("file:").filter(|rest| rest.starts_with('/')));
+        // Déjà Dup leaves even local folders to the desktop's virtual file system.
+        let plain = typed.strip_prefix("gio+").unwrap_or(typed);
+        let rest = plain.strip_prefix("file://").or_else(|| plain.strip_prefix("file:").filter(|rest| rest.starts_with('/')));
         let directory = match rest {
             Some("") => return Err(bad("the URL has no path; write file:///folder")),
             Some(path) => PathBuf::from(OsString::from_vec(percent_decode(path))),
-            None if typed.starts_with("file:") => return Err(bad("missing //; write file:///folder")),
+            None if plain.starts_with("file:") => return Err(bad("missing //; write file:///folder")),
             None if Self::has_scheme(typed) => return Err(bad("scheme not supported; dupfs serves file:// so far")),
             None if typed.is_empty() => return Err(bad("the URL is empty")),
             None => PathBuf::from(typed),
@@ -67,7 +69,7 @@ pub fn open(url: &Url) -> Arc<dyn Storage> {
 }
 
 /// Replaces the password of a URL by `***`, for messages.
-fn without_password(typed: &str) -> String {
+pub fn without_password(typed: &str) -> String {
     let Some((scheme, rest)) = typed.split_once("://") else { return typed.into() };
     let authority = rest.split('/').next().unwrap_or(rest);
     match authority.rsplit_once('@').map(|(user, host)| (user.split_once(':'), host)) {
@@ -104,6 +106,7 @@ mod tests {
         for (typed, path) in [
             ("file:///srv/b", "/srv/b"),
             ("file:/srv/b", "/srv/b"),
+            ("gio+file:///srv/b", "/srv/b"),
             ("file://rel/b", "rel/b"),
             ("/srv/b/", "/srv/b/"),
             ("rel", "rel"),

@@ -96,6 +96,81 @@ fn the_status_of_incomplete_collections_is_told_as_the_original_does() {
     }
 }
 
+/// Tells what sets did to files as both originals do, but for Python's quotes.
+#[test]
+fn changes_are_told_as_the_originals_do() {
+    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+        let env = world(encoding, 26);
+        let listed = env.ask(encoding, &["list-current-files"]).success().stdout;
+        let files: Vec<&str> = listed.lines().skip(2).filter_map(|line| line.get(25..)).collect();
+        let mut asked: Vec<Vec<&str>> = ["0", "1", "-1", "-2"].map(|number| vec!["--show-changes-in-set", number]).into();
+        // Each question takes the originals a second.
+        let some = if encoding == Encoding::Gzip { 3 } else { 1 };
+        asked.extend(files.iter().skip(1).take(some).chain(&["no such file"]).map(|file| vec!["--file-changed", *file]));
+        assert!(files.len() > 3, "{listed}");
+        let mut changes = 0;
+        for options in &asked {
+            let ours = env.ask(encoding, &[&["collection-status"], &options[..]].concat()).success();
+            for version in [Version::Old, Version::New] {
+                // The later one takes a value that begins with a dash only so.
+                let joined = options.join("=");
+                let original = Duplicity::new(&env, version, encoding).ask("collection-status", &[&joined]).success();
+                assert_eq!(without_quotes(&ours.stdout), without_quotes(&original.stdout), "{version:?} {options:?}");
+            }
+            changes += ours.stdout.lines().filter(|line| ["new", "changed"].iter().any(|word| line.ends_with(word))).count();
+        }
+        assert!(changes > 2, "{changes}");
+        for number in ["2", "-3"] {
+            let outcome = env.ask(encoding, &["collection-status", "--show-changes-in-set", number]);
+            outcome.failure(30, &["there is no set", "0 to 1"]);
+        }
+        // The originals tell of no changes at all where they have no local copy.
+        let ask = |options: &[&str]| env.ask(encoding, &[&["collection-status"], options].concat()).success().stdout;
+        let before: Vec<_> = asked.iter().map(|options| ask(options)).collect();
+        env.clear_caches();
+        assert_eq!(asked.iter().map(|options| ask(options)).collect::<Vec<_>>(), before);
+    }
+    let env = Env::new();
+    same_words(&env, Encoding::Gzip, "collection-status", &["--show-changes-in-set", "0"]);
+}
+
+/// With statistics where there are some; one set, or all of the chain.
+#[test]
+fn changes_are_told_as_json_as_the_later_original_does() {
+    let env = Env::new();
+    let mut history = History::new(27, Flavour::Small);
+    let mut before = None;
+    for (number, options) in [&["--jsonstat"][..], &[], &["--jsonstat"]].into_iter().enumerate() {
+        history.tree.write(before.as_ref(), &env.source());
+        let action = if number == 0 { "full" } else { "incremental" };
+        Duplicity::new(&env, Version::New, Encoding::Gzip).backup(action, START + 3600 * number as i64, options);
+        before = Some(history.tree.clone());
+        history.edit(5);
+    }
+    let object = |outcome: Outcome| {
+        let (start, end) = (outcome.stdout.find('{').unwrap(), outcome.stdout.rfind('}').unwrap());
+        let text = outcome.stdout[start..=end].to_string();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("{error}: {outcome}"))
+    };
+    for number in ["0", "1", "2", "-1"] {
+        let option = format!("--show-changes-in-set={number}");
+        let ours = object(env.ask(Encoding::Gzip, &["collection-status", "--jsonstat", &option]).success());
+        let original = Duplicity::new(&env, Version::New, Encoding::Gzip).ask("collection-status", &["--jsonstat", &option]);
+        assert_eq!(ours, object(original.success()), "{number}");
+        assert_eq!(ours.as_object().unwrap().len(), if number == "-1" { 3 } else { 1 });
+        if number == "2" {
+            assert!(ours.to_string().contains("\"new\"") && ours.to_string().contains("\"SourceFiles\":"), "{ours}");
+        }
+    }
+}
+
+/// Returns lines without `b'…'`, which moves what stands right, and without what is of one version only.
+fn without_quotes(said: &str) -> Vec<String> {
+    let is_extra = |line: &&str| line.starts_with("DEBUG:") || *line == "Duplicity backup complete.";
+    let lines = said.lines().filter(|line| !is_extra(line));
+    lines.map(|line| line.replace("b'", "").replace('\'', "").split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 /// Returns the JSON values on stdout, one or one a line.
 fn json(outcome: Outcome) -> Vec<serde_json::Value> {
     let values = serde_json::Deserializer::from_str(&outcome.stdout).into_iter();

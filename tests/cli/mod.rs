@@ -4,5 +4,10 @@
 mod backup;
 mod backup_errors;
 mod backup_keys;
+mod command;
 mod errors;
 mod listings;
+mod log;
+mod restore;
+mod retention;
+mod verify;

@@ -1,6 +1,6 @@
 //! Work is counted, not timed: which stored files are read, how often, and how much of them is decoded.
 
-use crate::support::{Encoding, Env, Node, Tree, Writer};
+use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
@@ -11,7 +11,9 @@ use dupfs::history::{HistoryTree, TimeTemplate};
 use dupfs::model::{EntryKind, EntryPath};
 use dupfs::monitor::Silent;
 use dupfs::restore::{RestoreOptions, restore};
+use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, LocalStorage, RecordingStorage, Storage};
+use dupfs::verify::{Summary, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -171,6 +173,59 @@ fn a_restore_decodes_each_volume_exactly_once() {
             // Once for the hash, before anything of it is believed, and once to decode it.
             let (size, read) = (volume.listed.size, read[&volume.listed.name]);
             assert!((2 * size..2 * size + (1 << 20)).contains(&read), "{} of {size} bytes: {read} read", volume.listed.name);
+        }
+    }
+}
+
+/// Verifies the newest snapshot against the source; returns what was found, and the bytes read of each volume beside its size.
+fn verified(env: &Env, cache: &str) -> (Summary, Vec<(String, u64, u64)>) {
+    let run = Run::new(env, &env.fresh(cache));
+    let snapshot = run.snapshot(run.collection.chains[0].sets().len() as u32 - 1);
+    run.storage.take_calls();
+    let source = SourceTree::open(&env.source(), &SourceOptions::default()).unwrap();
+    let options = VerifyOptions { path: EntryPath::root(), source, selection: None, compares: true };
+    let summary = verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
+    let calls = run.storage.take_calls();
+    assert!(calls.iter().all(|call| matches!(call, Call::Read { .. } | Call::List)), "something is written: {calls:?}");
+    let read = |name: &str| {
+        let of_it = |call: &Call| {
+            if let Call::Read { name: read, length, .. } = call { (read == name).then_some(*length as u64) } else { None }
+        };
+        calls.iter().filter_map(of_it).sum()
+    };
+    let volumes = run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values());
+    let volumes = volumes.map(|volume| (volume.listed.name.clone(), volume.listed.size, read(&volume.listed.name))).collect();
+    (summary, volumes)
+}
+
+/// Volumes are read once for the hash and once to decode them, all of them: also those whose files are needed no more, and those behind one
+/// that is damaged, which is given up after the first time.
+#[test]
+fn a_verification_reads_each_volume_exactly_once() {
+    for (writer, encoding) in [(Writer::Old, Encoding::Gzip), (Writer::Dupfs, Encoding::Symmetric)] {
+        let env = Env::new();
+        history(&env, writer, encoding, 12 << 20, 3);
+        // A set of nothing but a folder, then one in which the large file is gone.
+        for (time, deed) in [(1_700_010_000, "mkdir empty"), (1_700_020_000, "rm big")] {
+            Outcome::of(env.command("sh").current_dir(env.source()).args(["-c", deed])).success();
+            writer.backup(&env, encoding, "incremental", time, &[]);
+        }
+        let (summary, volumes) = verified(&env, "catalog");
+        assert_eq!((summary.differences, summary.damaged, summary.files), (0, 0, 30), "{summary:?}");
+        assert_eq!(summary.volumes, volumes.len() as u64);
+        assert!(volumes.len() > 7, "{volumes:?}");
+        for (name, size, read) in &volumes {
+            assert!((2 * size..2 * size + (1 << 20)).contains(read), "{name} of {size} bytes: {read} read");
+        }
+        let bad = env.store().join(&volumes[1].0);
+        let mut bytes = std::fs::read(&bad).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&bad, bytes).unwrap();
+        let (summary, volumes) = verified(&env, "catalog again");
+        assert!(summary.cause.is_some() && summary.volumes == volumes.len() as u64 - 1, "{summary:?}");
+        for (number, (name, size, read)) in volumes.iter().enumerate() {
+            let times = if number == 1 { 1 } else { 2 };
+            assert!((times * size..times * size + (1 << 20)).contains(read), "{name} of {size} bytes: {read} read");
         }
     }
 }

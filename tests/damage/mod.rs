@@ -219,6 +219,9 @@ fn table(writer: Writer, encoding: Encoding, place: Place, actions: &[Action]) {
         let readable = is_partly_hit.then_some(hit.len() - most);
         check_mount(&base, place, &hit, readable, swapped, &what);
         check_restore(&base, place, &what);
+        if matches!(place, Place::FullVolume | Place::IncrementalVolume) {
+            check_verify(&base, place, &hit, action == Action::Delete, &what);
+        }
     }
 }
 
@@ -311,6 +314,23 @@ fn check_restore(base: &Base, place: Place, what: &str) {
             }
         }
     }
+}
+
+/// Verifies the time of the set with the broken volume: every file hit is named, and no other. Of the files hit those without bytes
+/// are not known.
+fn check_verify(base: &Base, place: Place, hit: &BTreeSet<String>, is_missing: bool, what: &str) {
+    let time = TIMES[if place == Place::FullVolume { 0 } else { 1 }];
+    let outcome = base.env.ask_to(base.encoding, &["verify", "--time", &time.to_string()], &base.env.source());
+    let named = outcome.stderr.lines().filter_map(|line| line.strip_prefix("cannot verify '")?.split_once("': "));
+    let named: BTreeSet<String> = named.map(|(path, _)| path.to_string()).collect();
+    assert!(named.is_superset(hit), "{what}: {hit:?} of {outcome}");
+    for path in named.difference(hit) {
+        let content = &base.truths[&time].0[path.as_bytes()].content;
+        assert!(matches!(content, Content::File { size: 0, .. }), "{what}: {path} of {outcome}");
+    }
+    // A volume that is missing has no number of its own.
+    assert_eq!(outcome.code, if is_missing { 90 } else { 21 }, "{what}: {outcome}");
+    assert!(!outcome.stdout.contains("Verify complete") && !outcome.stderr.contains("panicked"), "{what}: {outcome}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn plain(name: &str, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Returns a time as it stands in names.
-fn stamp(time: i64) -> String {
+pub fn stamp(time: i64) -> String {
     chrono::DateTime::from_timestamp(time, 0).unwrap().format("%Y%m%dT%H%M%SZ").to_string()
 }
 

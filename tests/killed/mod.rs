@@ -12,6 +12,7 @@ mod between;
 mod exact;
 mod killer;
 mod lock;
+mod removal;
 mod trouble;
 mod turns;
 

@@ -16,6 +16,18 @@ pub enum Version {
     New,
     /// Not the original: the program under test, which takes the same command lines.
     Ours,
+    /// The same under the name `duplicity`.
+    Exchanged,
+}
+
+/// Returns a link named `duplicity` that leads to the program under test.
+fn exchanged() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exchanged");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (link, new) = (directory.join("duplicity"), directory.join(format!("new-{}", std::process::id())));
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dupfs"), &new).unwrap();
+    std::fs::rename(new, &link).unwrap();
+    link
 }
 
 impl Version {
@@ -28,6 +40,7 @@ impl Version {
                 ("DUPFS_DUPLICITY_3_2", place, "duplicity 3.2.1")
             }
             Self::Ours => return PathBuf::from(env!("CARGO_BIN_EXE_dupfs")),
+            Self::Exchanged => return exchanged(),
         };
         let program = std::env::var_os(variable).map_or(place, PathBuf::from);
         let version = Command::new(&program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
@@ -42,7 +55,7 @@ impl Version {
 
     /// Returns the program, looked for once in a run.
     pub fn checked(self) -> &'static Path {
-        static PROGRAMS: [std::sync::OnceLock<PathBuf>; 3] = [const { std::sync::OnceLock::new() }; 3];
+        static PROGRAMS: [std::sync::OnceLock<PathBuf>; 4] = [const { std::sync::OnceLock::new() }; 4];
         PROGRAMS[self as usize].get_or_init(|| self.program())
     }
 }

@@ -51,7 +51,7 @@ impl From<Version> for Writer {
         match version {
             Version::Old => Self::Old,
             Version::New => Self::New,
-            Version::Ours => Self::Dupfs,
+            Version::Ours | Version::Exchanged => Self::Dupfs,
         }
     }
 }

@@ -1,20 +1,19 @@
-//! Second round: every volume decoded once, newest set first, several volumes of a set at a time.
+//! [`Round`]: the contents of many files, by decoding every volume once, newest set first, several volumes of a set at a time.
 
-use super::Error;
 use super::bits::Bits;
-use super::target::{Place, Target, is_full};
+use super::target::{Incoming, Place, Target};
 use super::task::{Failure, Outcome, Task};
 use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
-use crate::monitor::Monitor;
+use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::ReadAt;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
@@ -31,84 +30,126 @@ const MOST_HELD: usize = 24 << 20;
 const HELD_PIECE: usize = 512;
 
 /// The way from a volume to the next for a file that continues there.
-type Link = (Sender<Option<Task>>, Receiver<Option<Task>>);
+type Link<F> = (Sender<Option<Task<F>>>, Receiver<Option<Task<F>>>);
 
-/// Brings the content of all expected files to the target.
-pub struct VolumeRound<'a> {
+/// Which files a [`Round`] brings.
+pub struct Order<'a> {
+    /// The snapshot that has them.
+    pub snapshot: &'a Snapshot,
+    /// Volumes without anything at this path or below it are not read.
+    pub base: &'a EntryPath,
+    /// Numbers of the versions whose files are wanted.
+    pub expected: Bits,
+    /// Positions of the sets that likely hold a part of them: their keys are derived beforehand.
+    pub likely: BTreeSet<u32>,
+    /// Read the volumes of all sets up to the snapshot's, also those in which nothing is wanted.
+    pub reads_all: bool,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// The target has no room left.
+    #[error("the target is full: {0}")]
+    Full(std::io::Error),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+}
+
+/// Tells whether an error means that a target has no room left.
+pub fn is_full(cause: &std::io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
+/// Returns the names of the volumes of a snapshot that may hold something at a path or below it, oldest set first.
+///
+/// # Errors
+/// [`catalog::Error`] when a manifest cannot be read, or a volume is missing.
+pub fn required_volumes(catalog: &Catalog, snapshot: &Snapshot, base: &EntryPath) -> Result<Vec<String>, catalog::Error> {
+    let mut names = Vec::new();
+    for position in 0..=snapshot.position {
+        for described in catalog.manifest(&snapshot.chain, position)?.volumes_below(base) {
+            names.push(catalog.volume(&snapshot.chain, position, described.number)?.file.listed().name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// Brings the content of all expected files to a target.
+pub struct Round<'a, T: Target> {
     catalog: &'a Catalog,
-    snapshot: &'a Snapshot,
-    target: &'a Target<'a>,
+    order: Order<'a>,
+    target: &'a T,
     monitor: &'a dyn Monitor,
-    /// Versions whose files are wanted.
-    expected: Bits,
-    /// Positions of the sets that likely hold a part of them.
-    likely: BTreeSet<u32>,
-    /// Those that stand in the target under their name.
+    /// Versions whose files the target has taken.
     delivered: Bits,
     /// Files that wait for a version in an older set.
-    waiting: Mutex<HashMap<VersionId, Task>>,
-    failures: Mutex<HashMap<VersionId, String>>,
-    /// What is wrong with whole volumes: position, number, cause.
-    bad_volumes: Mutex<Vec<(u32, u32, String)>>,
+    waiting: Mutex<HashMap<VersionId, Task<T::File>>>,
+    failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
+    /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
+    bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
+    /// Volumes that were read to their end and found good.
+    good_volumes: AtomicU64,
     full: Mutex<Option<std::io::Error>>,
     stop: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    /// Volumes that are done or not needed, and all of them.
+    volumes: AtomicUsize,
+    all_volumes: AtomicUsize,
 }
 
-impl<'a> VolumeRound<'a> {
-    /// Prepares the round; `expected` are the numbers of the versions that the target shall have, `likely` the sets that hold them.
-    pub fn new(
-        catalog: &'a Catalog,
-        snapshot: &'a Snapshot,
-        target: &'a Target<'a>,
-        monitor: &'a dyn Monitor,
-        expected: Bits,
-        likely: BTreeSet<u32>,
-    ) -> Self {
-        let delivered = Bits::new(expected.limit());
+impl<'a, T: Target> Round<'a, T> {
+    /// Prepares the round.
+    pub fn new(catalog: &'a Catalog, order: Order<'a>, target: &'a T, monitor: &'a dyn Monitor) -> Self {
+        let delivered = Bits::new(order.expected.limit());
         Self {
             catalog,
-            snapshot,
+            order,
             target,
             monitor,
-            expected,
-            likely,
             delivered,
             waiting: Mutex::default(),
             failures: Mutex::default(),
             bad_volumes: Mutex::default(),
+            good_volumes: AtomicU64::new(0),
             full: Mutex::default(),
             stop: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            volumes: AtomicUsize::new(0),
+            all_volumes: AtomicUsize::new(0),
         }
     }
 
     /// Goes through the sets.
     ///
     /// # Errors
-    /// [`Error::Target`] when the target is full, [`Error::Catalog`] when the catalog fails.
-    pub fn run(&self, base: &EntryPath) -> Result<(), Error> {
-        let sets = self.snapshot.position + 1;
+    /// [`RoundError`] when the target is full, or the catalog fails.
+    pub fn run(&self) -> Result<(), RoundError> {
+        let sets = self.order.snapshot.position + 1;
         let stored = |position: u32| -> u64 {
-            let set = self.snapshot.chain.sets.get(position as usize);
+            let set = self.order.snapshot.chain.sets.get(position as usize);
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
+        let volumes = |position: u32| self.order.snapshot.chain.sets.get(position as usize).map_or(0, |set| set.volumes.len());
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
+        self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.open_ahead(base, &asked));
+            scope.spawn(|| self.open_ahead(&asked));
             let result = (0..sets).rev().try_for_each(|position| {
                 // Lets the keys get one set further; a thread that has ended needs no more.
                 let _ = ask.try_send(());
                 let before = self.done.load(Ordering::Relaxed);
-                self.set(position, base)?;
+                self.set(position)?;
                 if let Some(cause) = lock(&self.full).take() {
-                    return Err(self.target.full(cause));
+                    return Err(RoundError::Full(cause));
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
                 self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
+                self.volumes_done((0..sets).rev().take_while(|other| *other >= position).map(volumes).sum());
                 Ok(())
             });
             drop(ask);
@@ -117,10 +158,20 @@ impl<'a> VolumeRound<'a> {
         })
     }
 
+    /// Tells, in duplicity's words, how many volumes are done with, if they are more than before.
+    fn volumes_done(&self, count: usize) {
+        if self.volumes.fetch_max(count, Ordering::Relaxed) >= count {
+            return;
+        }
+        let all = self.all_volumes.load(Ordering::Relaxed);
+        let (words, text) = (format!("{count} {all}"), format!("Processed volume {count} of {all}"));
+        self.monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &words, text: &text });
+    }
+
     /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
-    fn open_ahead(&self, base: &EntryPath, asked: &Receiver<()>) {
-        let chain = &self.snapshot.chain;
-        let coming: Vec<u32> = self.likely.iter().rev().copied().collect();
+    fn open_ahead(&self, asked: &Receiver<()>) {
+        let chain = &self.order.snapshot.chain;
+        let coming: Vec<u32> = self.order.likely.iter().rev().copied().collect();
         for (round, positions) in coming.chunks(SETS_AHEAD).enumerate() {
             if round > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
                 return;
@@ -131,7 +182,9 @@ impl<'a> VolumeRound<'a> {
             for (position, set) in positions.iter().zip(sets()) {
                 // What cannot be read is told when it is needed.
                 if let Ok(manifest) = self.catalog.manifest(chain, *position) {
-                    volumes.extend(manifest.volumes_below(base).iter().filter_map(|volume| set.volumes.get(&volume.number)));
+                    volumes.extend(
+                        manifest.volumes_below(self.order.base).iter().filter_map(|volume| set.volumes.get(&volume.number)),
+                    );
                 }
             }
             for together in volumes.chunks(VOLUMES_AHEAD) {
@@ -140,15 +193,25 @@ impl<'a> VolumeRound<'a> {
         }
     }
 
-    /// Tells whether a set has a version that is still wanted.
+    /// Tells whether a set has a version that is still wanted, or is read in any case.
     fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
-        let versions = self.catalog.versions_of(&self.snapshot.chain, position)?;
+        let versions = self.catalog.versions_of(&self.order.snapshot.chain, position)?;
         let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
-        Ok(waits || self.expected.any(versions))
+        Ok(self.order.reads_all || waits || self.order.expected.any(versions))
     }
 
-    /// Returns why an expected file is not in the target; `None` if it is.
-    pub fn failure(&self, version: &Version) -> Option<String> {
+    /// Returns how many volumes were read to their end and found good.
+    pub fn good_volumes(&self) -> u64 {
+        self.good_volumes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the first reason why a volume, or all of a set, could not be read.
+    pub fn first_bad(&self) -> Option<Arc<Failure>> {
+        lock(&self.bad_volumes).first().map(|(_, _, cause)| Arc::new(Failure::Stored(cause.clone())))
+    }
+
+    /// Returns why the target has not taken an expected file; `None` if it has.
+    pub fn failure(&self, version: &Version) -> Option<Arc<Failure>> {
         if self.delivered.contains(version.id.number()) {
             return None;
         }
@@ -161,27 +224,28 @@ impl<'a> VolumeRound<'a> {
             if *number == 0 {
                 return true;
             }
-            let manifest = self.catalog.manifest(&self.snapshot.chain, *position).ok();
+            let manifest = self.catalog.manifest(&self.order.snapshot.chain, *position).ok();
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
             volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
-        Some(concerned.map_or_else(|| "no volume of the backup holds it".into(), |(_, _, cause)| cause.clone()))
+        let nowhere = || Failure::Content("no volume of the backup holds it".into());
+        Some(Arc::new(concerned.map_or_else(nowhere, |(_, _, cause)| Failure::Stored(cause.clone()))))
     }
 
-    fn set(&self, position: u32, base: &EntryPath) -> Result<(), Error> {
+    fn set(&self, position: u32) -> Result<(), RoundError> {
         if !self.is_needed(position)? {
             return Ok(());
         }
-        let manifest = match self.catalog.manifest(&self.snapshot.chain, position) {
+        let manifest = match self.catalog.manifest(&self.order.snapshot.chain, position) {
             Ok(manifest) => manifest,
             Err(error) => {
-                lock(&self.bad_volumes).push((position, 0, error.to_string()));
+                lock(&self.bad_volumes).push((position, 0, Arc::new(error)));
                 return Ok(());
             }
         };
-        let volumes: Vec<u32> = manifest.volumes_below(base).iter().map(|volume| volume.number).collect();
+        let volumes: Vec<u32> = manifest.volumes_below(self.order.base).iter().map(|volume| volume.number).collect();
         // From each volume to the next goes the file that continues there, if any.
-        let links: Vec<Link> = volumes.iter().map(|_| bounded(1)).collect();
+        let links: Vec<Link<T::File>> = volumes.iter().map(|_| bounded(1)).collect();
         let next = AtomicUsize::new(0);
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
         std::thread::scope(|scope| {
@@ -211,30 +275,39 @@ impl<'a> VolumeRound<'a> {
             }
         });
         // What was to continue in a volume that was not read.
-        for (_, receiver) in &links {
+        for (index, (_, receiver)) in links.iter().enumerate() {
             if let Ok(Some(mut task)) = receiver.try_recv() {
-                task.fail("its last pieces are missing".into());
+                let bad = volumes.get(index + 1).and_then(|&next| self.bad_volume(position, next));
+                task.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
                 self.give_up(task, &mut self.target.place());
             }
         }
         Ok(())
     }
 
-    fn give_up(&self, task: Task, place: &mut Place<'_>) {
-        let cause = match task.failure {
-            Some(Failure::Write(cause)) => {
-                let text = cause.to_string();
-                if is_full(&cause) {
-                    self.stop.store(true, Ordering::Relaxed);
-                    lock(&self.full).get_or_insert(cause);
-                }
-                text
-            }
-            Some(Failure::Content(cause)) => cause,
-            None => "a volume that holds a part of it cannot be read".into(),
-        };
-        lock(&self.failures).entry(task.goal).or_insert(cause);
-        place.discard(task.temporary);
+    /// Returns why a volume could not be read, if it could not.
+    fn bad_volume(&self, position: u32, number: u32) -> Option<Failure> {
+        let bad = lock(&self.bad_volumes);
+        let (_, _, cause) = bad.iter().find(|(at, bad, _)| (*at, *bad) == (position, number))?;
+        Some(Failure::Stored(cause.clone()))
+    }
+
+    fn give_up(&self, task: Task<T::File>, place: &mut T::Place<'_>) {
+        let unread = || Failure::Content("a volume that holds a part of it cannot be read".into());
+        self.fail(task.goal, task.failure.unwrap_or_else(unread));
+        place.discard(task.file);
+    }
+
+    /// Notes why a version failed, if nothing is known yet, and stops at a full target.
+    fn fail(&self, goal: VersionId, mut failure: Failure) {
+        if let Failure::Target(cause) = &mut failure
+            && is_full(cause)
+        {
+            self.stop.store(true, Ordering::Relaxed);
+            let copy = std::io::Error::new(cause.kind(), cause.to_string());
+            lock(&self.full).get_or_insert(std::mem::replace(cause, copy));
+        }
+        lock(&self.failures).entry(goal).or_insert_with(|| Arc::new(failure));
     }
 
     /// Ends the round for files whose older versions never came.
@@ -242,38 +315,38 @@ impl<'a> VolumeRound<'a> {
         let mut place = self.target.place();
         for (_, task) in lock(&self.waiting).drain() {
             // The volumes that failed tell more than this task knows, so no cause is noted.
-            place.discard(task.temporary);
+            place.discard(task.file);
         }
     }
 }
 
 /// One volume on its way to the target.
-struct VolumeRun<'r, 'a> {
-    round: &'r VolumeRound<'a>,
-    place: &'r mut Place<'a>,
+struct VolumeRun<'r, 'a, T: Target> {
+    round: &'r Round<'a, T>,
+    place: &'r mut T::Place<'a>,
     position: u32,
     /// Gives the file that the volume before has not ended.
-    from: Option<&'r Receiver<Option<Task>>>,
+    from: Option<&'r Receiver<Option<Task<T::File>>>>,
     /// The last member's path, and its file if it is wanted.
-    current: Option<(EntryPath, Option<Task>)>,
+    current: Option<(EntryPath, Option<Task<T::File>>)>,
     /// Files of this volume that got their names, or wait; void if the volume turns out to be bad.
     completed: Vec<(VersionId, EntryPath)>,
     put_off: Vec<VersionId>,
     /// The member that comes in is one too many for its path.
     skip: bool,
     /// What has come of a file that the volume before has not given yet.
-    held: Option<Held<'r>>,
+    held: Option<Held<'r, T::File>>,
 }
 
 /// The beginning of a volume, decoded while the volume before is still at work on the same file.
-struct Held<'r> {
-    from: &'r Receiver<Option<Task>>,
+struct Held<'r, F> {
+    from: &'r Receiver<Option<Task<F>>>,
     version: VersionId,
     events: Vec<HeldEvent>,
     bytes: usize,
 }
 
-impl Held<'_> {
+impl<F> Held<'_, F> {
     fn hold(&mut self, event: HeldEvent, bytes: usize) {
         self.bytes += bytes;
         self.events.push(event);
@@ -285,28 +358,30 @@ enum HeldEvent {
     Data(Vec<u8>),
 }
 
-impl<'r, 'a> VolumeRun<'r, 'a> {
+impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     fn new(
-        round: &'r VolumeRound<'a>,
-        place: &'r mut Place<'a>,
+        round: &'r Round<'a, T>,
+        place: &'r mut T::Place<'a>,
         position: u32,
-        from: Option<&'r Receiver<Option<Task>>>,
+        from: Option<&'r Receiver<Option<Task<T::File>>>>,
     ) -> Self {
         Self { round, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false, held: None }
     }
 
     /// Decodes the volume and returns the file that continues in the next.
-    fn run(mut self, number: u32, manifest: &Manifest) -> Option<Task> {
-        let (catalog, chain) = (self.round.catalog, &self.round.snapshot.chain);
+    fn run(mut self, number: u32, manifest: &Manifest) -> Option<Task<T::File>> {
+        let (catalog, chain) = (self.round.catalog, &self.round.order.snapshot.chain);
         let result = catalog.pass(chain, self.position, number, &mut self);
         if let Ok(source) = catalog.volume(chain, self.position, number) {
             let done = self.round.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
             self.round.monitor.progress(done, self.round.total.load(Ordering::Relaxed));
         }
+        self.round.volumes_done(self.round.volumes.load(Ordering::Relaxed) + 1);
         self.settle(true);
         let current = self.current.take().and_then(|(_, task)| task);
         match result {
             Ok(()) => {
+                self.round.good_volumes.fetch_add(1, Ordering::Relaxed);
                 let continues = manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
                 match current {
                     Some(task) if continues => return Some(task),
@@ -314,57 +389,52 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
                     None => {}
                 }
             }
-            Err(error) => self.void(number, current, &error.to_string()),
+            Err(error) => self.void(number, current, Arc::new(error)),
         }
         None
     }
 
     /// Takes back what came from a volume that turned out to be bad.
-    fn void(&mut self, number: u32, current: Option<Task>, cause: &str) {
-        lock(&self.round.bad_volumes).push((self.position, number, cause.to_string()));
+    fn void(&mut self, number: u32, current: Option<Task<T::File>>, cause: Arc<catalog::Error>) {
+        lock(&self.round.bad_volumes).push((self.position, number, cause.clone()));
         let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.round.waiting).remove(&version));
         for mut task in current.into_iter().chain(waiting).collect::<Vec<_>>() {
-            task.fail(cause.to_string());
+            task.failure.get_or_insert(Failure::Stored(cause.clone()));
             self.round.give_up(task, self.place);
         }
         for (goal, path) in std::mem::take(&mut self.completed) {
-            self.take_back(goal, &path, cause);
+            self.take_back(goal, &path, Failure::Stored(cause.clone()));
         }
     }
 
-    /// Removes a file that has its name already.
-    fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: &str) {
+    /// Removes a file that is complete already.
+    fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: Failure) {
         self.round.delivered.clear(goal.number());
-        lock(&self.round.failures).insert(goal, cause.to_string());
+        lock(&self.round.failures).insert(goal, Arc::new(cause));
         // Reported as not delivered in any case.
         let _ = self.place.remove(path);
     }
 
     /// Returns the task for the first member of a version here, if its file is wanted.
-    fn start(&mut self, member: &Member, version: VersionId) -> Option<Task> {
+    fn start(&mut self, member: &Member, version: VersionId) -> Option<Task<T::File>> {
         if member.piece.is_some_and(|piece| piece > 1) {
             let from = self.from.take()?;
             self.held = Some(Held { from, version, events: vec![HeldEvent::Piece(member.clone())], bytes: 0 });
             return None;
         }
-        let mut task = if self.round.expected.contains(version.number()) {
+        let mut task = if self.round.order.expected.contains(version.number()) {
             let entry = member.entry.clone()?;
-            match self.place.begin(&member.path) {
-                Ok(temporary) => Task::new(version, entry, temporary),
+            match self.place.begin(&member.path, version) {
+                Ok(file) => Task::new(version, entry, file),
                 Err(cause) => {
-                    let text = cause.to_string();
-                    if is_full(&cause) {
-                        self.round.stop.store(true, Ordering::Relaxed);
-                        lock(&self.round.full).get_or_insert(cause);
-                    }
-                    lock(&self.round.failures).insert(version, text);
+                    self.round.fail(version, Failure::Target(cause));
                     return None;
                 }
             }
         } else {
             let mut task = lock(&self.round.waiting).remove(&version)?;
-            if let Err(cause) = self.place.resume(&mut task.temporary) {
-                task.failure = Some(Failure::Write(cause));
+            if let Err(cause) = self.place.resume(&mut task.file) {
+                task.failure = Some(Failure::Target(cause));
             }
             task
         };
@@ -386,7 +456,8 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
         let Some(mut task) = carried else {
             // The manifest said that it ended there, and it was believed.
             if let Some(path) = path.filter(|_| self.round.delivered.contains(held.version.number())) {
-                self.take_back(held.version, &path, "it goes on in a volume that the manifest does not tell of");
+                let cause = Failure::Content("it goes on in a volume that the manifest does not tell of".into());
+                self.take_back(held.version, &path, cause);
             }
             return;
         };
@@ -406,24 +477,22 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     }
 
     /// A version has come in whole.
-    fn end(&mut self, task: Task) {
+    fn end(&mut self, task: Task<T::File>) {
         match task.end() {
             Outcome::Failed(task) => self.round.give_up(task, self.place),
             Outcome::Complete(task) => {
-                let path = task.temporary.path().clone();
-                match self.place.complete(task.temporary, &task.entry) {
+                let path = task.file.path().clone();
+                match self.place.complete(task.file, &task.entry, task.size) {
                     Ok(()) => {
                         self.round.delivered.set(task.goal.number());
                         self.completed.push((task.goal, path));
                     }
-                    Err(cause) => {
-                        lock(&self.round.failures).insert(task.goal, cause.to_string());
-                    }
+                    Err(cause) => self.round.fail(task.goal, Failure::Target(cause)),
                 }
             }
             Outcome::Waiting(mut task) => match self.version_below(task.version) {
                 Some(below) => {
-                    task.temporary.close();
+                    task.file.close();
                     self.put_off.push(below);
                     lock(&self.round.waiting).insert(below, task);
                 }
@@ -441,7 +510,7 @@ impl<'r, 'a> VolumeRun<'r, 'a> {
     }
 }
 
-impl PassListener for VolumeRun<'_, '_> {
+impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()> {
         if self.round.stop.load(Ordering::Relaxed) {
             return ControlFlow::Break(());

@@ -1,18 +1,19 @@
 //! [`Task`]: one file on its way through the sets, newest first.
 
-use super::target::Temporary;
-use crate::catalog::VersionId;
-use crate::contents::Wanted;
+use super::target::Incoming;
+use super::wanted::Wanted;
+use crate::catalog::{self, VersionId};
 use crate::format::{Member, MemberKind};
 use crate::model::Entry;
 use crate::rsync::{Command, DeltaParser};
 use std::io;
+use std::sync::Arc;
 
 /// Ranges that one file may want of the version below: 24 bytes each. Real deltas have one for each block that moved.
 const MOST_RANGES: usize = 1 << 24;
 
 /// A file that is being put together.
-pub struct Task {
+pub struct Task<F> {
     /// The version that was asked for.
     pub goal: VersionId,
     /// The version whose members come in: the goal, or one below it.
@@ -20,7 +21,9 @@ pub struct Task {
     /// Metadata of the goal.
     pub entry: Entry,
     /// Where the bytes go.
-    pub temporary: Temporary,
+    pub file: F,
+    /// Length of the goal's content in bytes; known when the goal has come in.
+    pub size: u64,
     /// Why it cannot be completed.
     pub failure: Option<Failure>,
     wanted: Wanted,
@@ -30,11 +33,16 @@ pub struct Task {
 }
 
 /// Why a file cannot be completed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The target failed.
-    Write(io::Error),
-    /// The backup does not hold the file.
+    #[error("{0}")]
+    Target(io::Error),
+    /// A volume, or a manifest, that is needed for it cannot be read.
+    #[error(transparent)]
+    Stored(Arc<catalog::Error>),
+    /// What the volumes hold of it does not make up a file.
+    #[error("{0}")]
     Content(String),
 }
 
@@ -46,19 +54,20 @@ struct Delta {
 }
 
 /// What remains to be done for a file when a version has come in.
-pub enum Outcome {
+pub enum Outcome<F> {
     /// It is complete.
-    Complete(Task),
+    Complete(Task<F>),
     /// The version below has the rest.
-    Waiting(Task),
+    Waiting(Task<F>),
     /// It cannot be completed.
-    Failed(Task),
+    Failed(Task<F>),
 }
 
-impl Task {
+impl<F: Incoming> Task<F> {
     /// Begins with the first member of the goal.
-    pub fn new(goal: VersionId, entry: Entry, temporary: Temporary) -> Self {
-        Self { goal, version: goal, entry, temporary, failure: None, wanted: Wanted::everything(), delta: None, next_piece: 0 }
+    pub fn new(goal: VersionId, entry: Entry, file: F) -> Self {
+        let wanted = Wanted::everything();
+        Self { goal, version: goal, entry, file, size: 0, failure: None, wanted, delta: None, next_piece: 0 }
     }
 
     /// A version begins, with its first member.
@@ -86,11 +95,11 @@ impl Task {
         if self.failure.is_some() {
             return;
         }
-        let Self { wanted, temporary, delta, .. } = self;
+        let Self { wanted, file, delta, .. } = self;
         let result = match delta {
-            None => write(wanted, temporary, bytes),
+            None => write(wanted, file, bytes),
             Some(Delta { parser, below }) => parser.feed(bytes, |command: Command<'_>| match command {
-                Command::Literal { bytes, .. } => write(wanted, temporary, bytes),
+                Command::Literal { bytes, .. } => write(wanted, file, bytes),
                 Command::Copy { offset, length } => wanted.advance(length, |at, length, target| {
                     if below.len() >= MOST_RANGES {
                         return Err(Failure::Content("its delta has more commands than can be kept in memory".into()));
@@ -111,7 +120,7 @@ impl Task {
     }
 
     /// The version has come in whole.
-    pub fn end(mut self) -> Outcome {
+    pub fn end(mut self) -> Outcome<F> {
         let mut below = Vec::new();
         if let Some(delta) = self.delta.take() {
             below = delta.below;
@@ -124,6 +133,9 @@ impl Task {
         }
         if self.failure.is_some() {
             return Outcome::Failed(self);
+        }
+        if self.version == self.goal {
+            self.size = self.wanted.position();
         }
         self.wanted = Wanted::ranges(below);
         if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) }
@@ -141,8 +153,8 @@ impl From<crate::rsync::Error> for Failure {
     }
 }
 
-fn write(wanted: &mut Wanted, temporary: &Temporary, bytes: &[u8]) -> Result<(), Failure> {
+fn write(wanted: &mut Wanted, file: &mut impl Incoming, bytes: &[u8]) -> Result<(), Failure> {
     wanted.advance(bytes.len() as u64, |at, length, target| {
-        temporary.write_at(&bytes[at as usize..(at + length) as usize], target).map_err(Failure::Write)
+        file.write_at(&bytes[at as usize..(at + length) as usize], target).map_err(Failure::Target)
     })
 }

@@ -1,0 +1,89 @@
+//! The machine log of `--log-fd` and `--log-file`: each message with its level and number, for programs that follow.
+//!
+//! ```text
+//! LEVEL CODE[ WORDS]
+//! [lines of data]
+//! . line of the text
+//! (empty line)
+//! ```
+//!
+//! It gets what passes the verbosity, and what is printed at any. Each message is written at once. Source: duplicity 0.8.22 and 3.2.1,
+//! tried; the numbers of errors are the exit codes. Déjà Dup reads it, and takes any line ERROR for the end of a backup.
+
+use super::exit::Failure;
+use dupfs::monitor::{Event, Level};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+/// duplicity's numbers for what the program tells, beside those of the library.
+pub mod code {
+    /// Info: which backups there are.
+    pub const COLLECTION_STATUS: u8 = 3;
+    /// Info: a path in a backup.
+    pub const LISTED: u8 = 10;
+    /// Notice: how far a backup has got.
+    pub const UPLOAD_PROGRESS: u8 = 16;
+    /// Warning: no backup is as old as was asked for.
+    pub const NO_BACKUP_FOR_TIME: u8 = 11;
+}
+
+/// Where it goes; nowhere if that was not asked for.
+static LOG: OnceLock<Mutex<Vec<File>>> = OnceLock::new();
+
+/// Begins the log, on an open descriptor and at the end of a file.
+///
+/// # Errors
+/// [`Failure::Log`] when one of them cannot be written.
+pub fn open(descriptor: Option<&OsStr>, file: Option<&OsStr>) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    if let Some(typed) = descriptor {
+        let number = typed.to_str().and_then(|typed| typed.parse::<i32>().ok()).filter(|number| *number >= 1);
+        let number =
+            number.ok_or_else(|| Failure::BadOption("option --log-fd: write the number of an open descriptor, from 1".into()))?;
+        // SAFETY: it is used just to ask the system for a copy, which fails if it is not open.
+        let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
+        files.push(File::from(copy.map_err(|cause| Failure::Log(format!("descriptor {number}"), cause))?));
+    }
+    if let Some(typed) = file {
+        let path = super::open::expand(Path::new(typed));
+        let file = File::options().append(true).create(true).open(&path);
+        files.push(file.map_err(|cause| Failure::Log(format!("'{}'", path.display()), cause))?);
+    }
+    LOG.get_or_init(|| Mutex::new(files));
+    Ok(())
+}
+
+/// Tells whether anybody follows.
+pub fn is_open() -> bool {
+    LOG.get().is_some_and(|files| !files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty())
+}
+
+/// Writes a message; `data` are whole lines. Whoever closed the other end does not want it.
+pub fn write(event: &Event, data: &str) {
+    let Some(files) = LOG.get() else { return };
+    let message = message(event, data);
+    for file in files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter_mut() {
+        let _ = file.write_all(message.as_bytes());
+    }
+}
+
+fn message(event: &Event, data: &str) -> String {
+    let level = match event.level {
+        Level::Error => "ERROR",
+        Level::Warning => "WARNING",
+        Level::Notice => "NOTICE",
+        Level::Info => "INFO",
+        Level::Debug => "DEBUG",
+    };
+    // Data follow a blank, though there be no words.
+    let blank = if event.words.is_empty() && data.is_empty() { "" } else { " " };
+    let mut message = format!("{level} {}{blank}{}\n{data}", event.code, event.words);
+    if !event.text.is_empty() {
+        event.text.split('\n').for_each(|line| message += &format!(". {line}\n"));
+    }
+    message + "\n"
+}

@@ -1,0 +1,85 @@
+//! `verify`: reads a backup as a restore does, and says what is damaged, or differs from a folder.
+//!
+//! The last line is that of duplicity 0.8.22, with its count of paths: those of the backup, of the folder, or of both, whether they are
+//! looked at or not. The line before says what was really done. A run that finds damage has no such last line, so that whoever searches
+//! for it never finds `0 differences` of a backup that cannot be restored.
+
+use super::args::Common;
+use super::backup;
+use super::exit::Failure;
+use super::open;
+use super::reading::entry_path;
+use super::report::Report;
+use clap::Args;
+use dupfs::contents;
+use dupfs::model::EntryPath;
+use dupfs::source::{self, Base, SourceOptions, SourceTree};
+use dupfs::verify::{Summary, VerifyOptions, verify};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: String,
+    /// The folder that was backed up, or the counterpart of --path-to-restore
+    pub directory: PathBuf,
+}
+
+/// Verifies, and fails if something is damaged or differs.
+pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
+    let report = Arc::new(Report::new(common.verbosity, true));
+    let path = common.path_to_restore.as_ref().map_or(Ok(EntryPath::root()), entry_path)?;
+    let directory = open::expand(&arguments.directory);
+    let source =
+        SourceTree::open(&directory, &SourceOptions { copy_links: common.writing.copy_links }).map_err(|error| match error {
+            source::Error::Missing(missing) => Failure::NoVerifyDirectory(missing).into(),
+            error => anyhow::Error::from(error),
+        })?;
+    let now = open::now(common);
+    let selection = backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
+    let opened = open::open(&arguments.url, common, report.clone())?;
+    opened.report_unusable();
+    opened.print_head();
+    let snapshot = opened.snapshot_with_manifests(common)?;
+    if common.writing.dry_run {
+        open::print_required(&report, &contents::required_volumes(&opened.catalog, &snapshot, &path)?);
+        return Ok(());
+    }
+    let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data };
+    let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
+    report.finish();
+    let summary = result?;
+    report.notice(&deeds(&summary, options.compares, &directory.display().to_string()));
+    if let Some(cause) = summary.cause {
+        let Summary { damaged, files, differences, .. } = summary;
+        return Err(Failure::Damaged { damaged, files, differences, cause }.into());
+    }
+    report.notice(&last_line(&summary));
+    if summary.differences > 0 { Err(Failure::Differences.into()) } else { Ok(()) }
+}
+
+/// Says what was really checked.
+fn deeds(summary: &Summary, compares: bool, directory: &str) -> String {
+    let Summary { volumes, files, damaged, .. } = summary;
+    let compared = match compares {
+        true => format!("they were compared with '{directory}'"),
+        false => format!("nothing was compared with '{directory}', as --compare-data does"),
+    };
+    format!(
+        "Checked the hashes of {volumes} volume{}, and put {} file{} together; {compared}.",
+        plural(*volumes),
+        files - damaged,
+        plural(files - damaged)
+    )
+}
+
+fn last_line(summary: &Summary) -> String {
+    let Summary { paths, differences, .. } = summary;
+    format!("Verify complete: {paths} file{} compared, {differences} difference{} found.", plural(*paths), plural(*differences))
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

@@ -1,0 +1,31 @@
+//! What is of no use to anybody, and the steps by which it goes.
+
+use super::inventory::Inventory;
+use super::removal::{Deletion, Place, Step};
+use crate::format::{Content, Session};
+use std::collections::BTreeSet;
+
+impl Inventory {
+    /// Finds what clean-up takes away, and plans that it goes: signature files in no chain, here and there, then sets in no chain, then
+    /// sets without manifest and statistics without a set. A session that can be gone on with is among them, as are its checkpoints.
+    ///
+    /// Of two increments on one set the later counts. The signature file of the other stands in the chain of signature files, until it
+    /// goes with its set; only then is it told which files are in no chain.
+    pub fn extraneous(&self) -> Vec<Step> {
+        let (orphaned, incomplete) = (&self.collection.orphaned, &self.collection.incomplete);
+        let sets: Vec<Session> = orphaned.iter().chain(incomplete).map(|set| set.session).chain(self.remains()).collect();
+        let signatures = self.lonely_signatures(&sets.iter().copied().collect()).into_iter().map(|file| vec![file]);
+        let deletions = signatures.chain(sets.iter().map(|session| self.files(*session).to_vec()));
+        deletions.map(|deletions| Step { text: None, deletions }).collect()
+    }
+
+    /// Returns the sessions of which the storage has statistics, but no set.
+    fn remains(&self) -> impl Iterator<Item = Session> {
+        let chained = self.collection.chains.iter().flat_map(|chain| chain.sets());
+        let sets = chained.chain(&self.collection.orphaned).chain(&self.collection.incomplete);
+        let known: BTreeSet<Session> = sets.map(|set| set.session).collect();
+        let is_statistics = |file: &Deletion| (file.place, file.content) == (Place::Storage, Content::Statistics);
+        let remains = self.sessions().filter(move |(session, _)| !known.contains(session));
+        remains.filter(move |(_, files)| files.iter().any(is_statistics)).map(|(session, _)| session)
+    }
+}

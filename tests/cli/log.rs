@@ -1,0 +1,214 @@
+//! The machine log beside those of both originals: the same numbers, words and data for the same work.
+
+use crate::support::{Env, Node, Outcome, Tree, Version};
+
+const TIME: i64 = 1_785_585_600;
+
+/// A message of a log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Message {
+    /// Level, code and words.
+    head: String,
+    data: Vec<String>,
+    text: Vec<String>,
+}
+
+impl Message {
+    fn has_code(&self, code: &str) -> bool {
+        self.head.split(' ').nth(1) == Some(code)
+    }
+}
+
+/// Reads a log; fails if it is not made of messages as the protocol has them.
+fn messages(log: &str) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut lines = log.lines();
+    while let Some(head) = lines.next() {
+        let level = head.split(' ').next().unwrap();
+        assert!(["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"].contains(&level), "'{head}' is no head in {log}");
+        let body: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).map(String::from).collect();
+        let (text, data) = body.into_iter().partition(|line| line.starts_with(". "));
+        messages.push(Message { head: head.into(), data, text });
+    }
+    messages
+}
+
+/// Runs a program with these words, `URL` standing for its own collection; returns how it ended and what it logged.
+fn run(env: &Env, version: Version, line: &str) -> (Outcome, Vec<Message>) {
+    let log = env.root().join("log");
+    let _ = std::fs::remove_file(&log);
+    let words = line.split_whitespace().map(|word| word.replace("URL", &env.url_of(version)));
+    let outcome = Outcome::of(env.command(version.checked()).args(words).args(["--log-file", "log"]));
+    (outcome, messages(&std::fs::read_to_string(&log).unwrap_or_default()))
+}
+
+/// Returns the messages of these codes without their text.
+fn of_codes(messages: &[Message], codes: &[&str]) -> Vec<Message> {
+    let of = messages.iter().filter(|message| codes.iter().any(|code| message.has_code(code)));
+    of.map(|message| Message { text: Vec::new(), ..message.clone() }).collect()
+}
+
+fn world() -> Env {
+    let env = Env::new().zone("Europe/Berlin");
+    let tree = Tree::new(5)
+        .with("dir", Node::directory(6))
+        .with("dir/b 'q' é", Node::file("inner", 7))
+        .with("top", Node::file("top", 8))
+        .with("gone", Node::file("gone", 8));
+    tree.write(None, &env.source());
+    std::os::unix::net::UnixListener::bind(env.source().join("socket")).unwrap();
+    // The originals make a folder that is missing, even to read it.
+    for version in [Version::Old, Version::New, Version::Exchanged] {
+        std::fs::create_dir(env.store_of(version)).unwrap();
+    }
+    env
+}
+
+/// A backup, its dry run and its increment: each path, the socket, and how much of the source has been met at the end.
+#[test]
+fn backups_are_followed() {
+    let env = world();
+    let save = |version, action: &str, time: i64| {
+        let line = format!("{action} -v5 --no-encryption --current-time {time} source URL");
+        let (outcome, log) = run(&env, version, &line);
+        outcome.success();
+        let progress = of_codes(&log, &["2"]).pop();
+        (of_codes(&log, &["4", "5", "6", "15"]), progress)
+    };
+    let programs = [Version::Old, Version::Exchanged];
+    for action in ["full --dry-run", "full"] {
+        let [original, ours] = programs.map(|version| save(version, action, TIME));
+        assert_eq!(ours, original, "{action}");
+        assert_eq!(ours.0.len(), 6, "{ours:?}");
+    }
+    std::fs::remove_file(env.source().join("gone")).unwrap();
+    std::fs::write(env.source().join("top"), "changed").unwrap();
+    std::fs::write(env.source().join("…\u{1f600}\\"), "new").unwrap();
+    for action in ["incremental --dry-run", "incremental"] {
+        let [original, ours] = programs.map(|version| save(version, action, TIME + 100));
+        assert_eq!(ours, original, "{action}");
+        // The root, too, unless all this is within one second.
+        assert!(ours.0.len() >= 4, "{ours:?}");
+    }
+}
+
+/// What reads tells the same: listing and status at any verbosity, restored paths, and volumes that are done.
+#[test]
+fn readers_are_followed() {
+    let env = world();
+    let programs = [Version::Old, Version::New, Version::Exchanged];
+    for version in programs {
+        for time in [TIME, TIME + 100] {
+            let words = if time == TIME { "full" } else { "incremental" };
+            run(&env, version, &format!("{words} --no-encryption --current-time {time} source URL")).0.success();
+        }
+    }
+    let ask = |line: &str, codes: &[&str]| {
+        programs.map(|version| {
+            let (outcome, log) = run(&env, version, &line.replace("TARGET", &format!("target-{version:?}")));
+            outcome.success();
+            of_codes(&log, codes)
+        })
+    };
+    for (line, codes) in [
+        ("list-current-files --no-encryption -v0 URL", &["10"][..]),
+        ("collection-status -v0 URL", &["3"]),
+        ("restore --no-encryption -v5 URL TARGET", &["2"]),
+    ] {
+        let [old, new, ours] = ask(line, codes);
+        assert!(!old.is_empty() && old == new, "{line}: {old:?} {new:?}");
+        assert_eq!(ours.last(), old.last(), "{line}");
+        assert!(codes == ["2"] || ours == old, "{line}: {ours:?}");
+    }
+    std::fs::remove_dir_all(env.root().join("target-Old")).unwrap();
+    std::fs::remove_dir_all(env.root().join("target-New")).unwrap();
+    std::fs::remove_dir_all(env.root().join("target-Exchanged")).unwrap();
+    let mut restored = ask("restore --no-encryption -v5 URL TARGET", &["7"]);
+    restored.iter_mut().for_each(|messages| messages.sort());
+    assert_eq!(restored[2], restored[0]);
+    let early = ask("list-current-files --no-encryption --time 100 URL", &["11"]);
+    assert_eq!((early[2].len(), &early[2]), (1, &early[0]));
+}
+
+/// Failures carry the number that is the exit code, and the words that front-ends know.
+#[test]
+fn failures_are_followed() {
+    let env = world();
+    let programs = [Version::Old, Version::Exchanged];
+    for (line, code) in [
+        ("list-current-files --no-encryption URL", 30),
+        ("incremental --no-encryption source URL", 17),
+        ("source source", 2),
+        ("c URL", 2),
+        ("list-current-files bad://x", 23),
+        ("full --no-encryption nowhere URL", 13),
+        ("full --no-encryption --current-time 1785585600 source URL", 0),
+        ("restore --no-encryption -r nope URL target", 19),
+        ("restore --no-encryption URL source", 11),
+        ("incremental --no-encryption dir URL", 42),
+    ] {
+        let _ = std::fs::create_dir(env.root().join("dir"));
+        let [original, ours] = programs.map(|version| {
+            let (outcome, log) = run(&env, version, line);
+            assert_eq!(outcome.code, code, "{version:?} {line}: {outcome}");
+            log.into_iter().filter(|message| message.head.starts_with("ERROR")).map(|message| message.head).collect::<Vec<_>>()
+        });
+        assert_eq!(ours, original, "{line}");
+    }
+}
+
+/// A passphrase that is missing, and one that is wrong, are told as front-ends know them, which then ask for it.
+#[test]
+fn passphrases_are_followed() {
+    let env = world();
+    let ended = |version: Version, passphrase: Option<&str>, line: &str| {
+        let log = env.root().join("log");
+        let _ = std::fs::remove_file(&log);
+        let words = line.split(' ').map(|word| word.replace("URL", &env.url_of(version)));
+        let mut command = env.command(version.checked());
+        let outcome =
+            Outcome::of(command.envs(passphrase.map(|word| ("PASSPHRASE", word))).args(words).args(["--log-file", "log"]));
+        let mut errors = messages(&std::fs::read_to_string(log).unwrap());
+        errors.retain(|message| message.head.starts_with("ERROR"));
+        let is_wrong = errors.iter().flat_map(|error| &error.text).any(|line| line.contains("Bad session key"));
+        (outcome.code, errors.into_iter().map(|error| error.head).collect::<Vec<_>>(), is_wrong)
+    };
+    let programs = [Version::Old, Version::Exchanged];
+    let [original, ours] = programs.map(|version| {
+        assert_eq!(ended(version, Some("right"), "full source URL").0, 0);
+        env.clear_caches();
+        ["wrong", ""].map(|word| ended(version, Some(word).filter(|word| !word.is_empty()), "restore URL target"))
+    });
+    assert_eq!(original[0], (31, vec!["ERROR 31 GPGError".into()], true));
+    assert_eq!(ours, original);
+}
+
+/// Nothing that is no failure is logged as one, each message is one write, and passwords stay out of it.
+#[test]
+fn the_log_goes_to_a_descriptor_and_tells_no_password() {
+    let env = world();
+    let shell = format!(
+        "exec {} -v9 --gio --file-prefix x list-current-files sftp://me:secret@host/x --log-fd 7 7>log 2>/dev/null",
+        Version::Exchanged.checked().display()
+    );
+    let outcome = Outcome::of(env.command("sh").args(["-c", &shell]));
+    assert_eq!(outcome.code, 23, "{outcome}");
+    let log = std::fs::read_to_string(env.root().join("log")).unwrap();
+    assert!(!log.contains("secret") && !outcome.stdout.contains("secret"), "{log}");
+    let heads: Vec<_> = messages(&log).into_iter().map(|message| message.head).collect();
+    assert_eq!(heads.iter().filter(|head| head.starts_with("ERROR")).collect::<Vec<_>>(), ["ERROR 23 UnsupportedBackendScheme"]);
+    assert!(heads.contains(&"WARNING 1".to_string()), "{heads:?}");
+    run(&env, Version::Exchanged, "--log-fd 99 collection-status URL").0.failure(30, &["descriptor 99"]);
+}
+
+#[test]
+fn messages_bear_the_time_if_that_is_wanted() {
+    let env = world();
+    let stamped = |version| {
+        let (outcome, _) = run(&env, version, "collection-status --log-timestamp URL");
+        // The time itself is of now: digits.
+        let digits = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>();
+        outcome.success().stdout.lines().take(3).map(digits).collect::<Vec<_>>()
+    };
+    assert_eq!(stamped(Version::Exchanged), stamped(Version::New));
+}
