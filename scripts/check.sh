@@ -2,7 +2,7 @@
 # Checks formatting, lints, documentation and all tests: the one command before a change is handed in.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/setup.sh
+scripts/setup.sh --tests
 set -x
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings

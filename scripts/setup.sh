@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build, the tests and the example need on Debian or Ubuntu: libraries and tools by apt, and duplicity 3.2.1
-# from PyPI in a virtual environment under target/oracles. Does nothing, quickly, when all of it is there.
+# from PyPI in a virtual environment under target/oracles; with --tests, also the programs that only tests run. Does nothing, quickly,
+# when all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +12,12 @@ packages=(
   rdiff rsync                                            # tools of the tests
   python3 python3-venv                                   # for duplicity 3.2.1
 )
+if [ "${1:-}" = --tests ]; then
+  packages+=(
+    duply backupninja deja-dup            # run duplicity, and the tests run them
+    xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
+  )
+fi
 old_version="0.8.22"
 new_version="3.2.1"
 old="${DUPFS_DUPLICITY_0_8:-/usr/bin/duplicity}"

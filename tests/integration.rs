@@ -35,3 +35,6 @@ mod selection;
 
 /// A backup killed at every call that changes a file: what was there stays readable, and the next run goes on.
 mod killed;
+
+/// duply, backupninja and Déjà Dup at work with it under the name `duplicity`.
+mod clients;
