@@ -57,7 +57,7 @@ impl<'a> Comparison<'a> {
 
 /// Compares what all types have, or most.
 fn metadata(path: &EntryPath, expected: &Entry, found: &Entry, accounts: &Accounts) -> Option<String> {
-    let (kind, expected_kind) = (name(&found.kind), name(&expected.kind));
+    let (kind, expected_kind) = (found.kind.word(), expected.kind.word());
     if kind != expected_kind {
         return Some(format!("File {path} has type {kind}, expected {expected_kind}"));
     }
@@ -72,18 +72,6 @@ fn metadata(path: &EntryPath, expected: &Entry, found: &Entry, accounts: &Accoun
         return Some(format!("File {path} has mtime {time}, expected {expected}"));
     }
     None
-}
-
-/// Returns what duplicity calls a type.
-fn name(kind: &EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Directory => "dir",
-        EntryKind::File => "reg",
-        EntryKind::Symlink { .. } => "sym",
-        EntryKind::Fifo => "fifo",
-        EntryKind::CharDevice { .. } => "chr",
-        EntryKind::BlockDevice { .. } => "blk",
-    }
 }
 
 fn device(kind: &EntryKind) -> (u32, u32) {
