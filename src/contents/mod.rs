@@ -1,4 +1,4 @@
-//! The bytes of one version of a file.
+//! The bytes of one version of a file, or of all files of a snapshot in one round over its volumes.
 //!
 //! The content of a version is a list of extents, `(length, volume, offset in the volume's plain tar)`. A whole member is one
 //! extent per piece. A delta is a list of commands: a literal is an extent in the delta's own volume, a copy is a slice of the
