@@ -26,7 +26,7 @@
 //! | floor | rooms | what they do |
 //! |---|---|---|
 //! | 9 | `cli` | the program: commands, options, words, exit codes |
-//! | 8 | `history` `restore` `verify` `backup` `retention` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go |
+//! | 8 | `history` `restore` `verify` `backup` `retention` `replicate` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go; sets copied to another storage |
 //! | 7 | `contents` | the bytes of one version of a file, or of all files of a snapshot in one round |
 //! | 6 | `catalog` | which set holds each version, and where its bytes lie |
 //! | 5 | `volume` | one volume, open or in the making: its members, any range of its plain tar |
@@ -41,7 +41,8 @@
 //!   manifest, or the hash of its chunk the one that was kept then or that stands in the volume's own table of contents.
 //! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
 //! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
-//! - Only [`backup`] writes to a collection, and to duplicity's archive directory: a set counts when its manifest is stored, which is last.
+//! - Only [`backup`] and [`replicate`] write to a collection, and only [`backup`] to duplicity's archive directory: a set counts when its manifest
+//!   is stored, which is last.
 //! - Only [`retention`] deletes what is complete, and never the newest chain: a set's manifest goes before its volumes, a base after what builds on it.
 
 #![warn(missing_docs)]
@@ -56,6 +57,7 @@ pub mod format;
 pub mod history;
 pub mod model;
 pub mod monitor;
+pub mod replicate;
 pub mod restore;
 pub mod retention;
 pub mod rsync;

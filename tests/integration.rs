@@ -36,5 +36,8 @@ mod selection;
 /// A backup killed at every call that changes a file: what was there stays readable, and the next run goes on.
 mod killed;
 
+/// Collections stored once more elsewhere, with the same keys and with others.
+mod replicate;
+
 /// duply, backupninja and Déjà Dup at work with it under the name `duplicity`.
 mod clients;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["volume"],
     &["catalog"],
     &["contents"],
-    &["history", "restore", "verify", "backup", "retention"],
+    &["history", "restore", "verify", "backup", "retention", "replicate"],
     &["cli"],
 ];
 

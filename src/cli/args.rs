@@ -8,6 +8,7 @@ use super::command::{Line, Options};
 use super::exit::Failure;
 use super::options;
 use super::remove::{CountArgs, OlderThanArgs};
+use super::replicate::ReplicateArgs;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dupfs::monitor::Level;
 use std::ffi::OsString;
@@ -75,6 +76,10 @@ pub enum Command {
     /// files that are not duplicity's.
     #[command(alias = "cl")]
     Cleanup(CleanupArgs),
+    /// Store the backups of one storage in another one, too, as far as it lacks them; with --time, only those before that time
+    ///
+    /// Files that are encrypted as is asked for are copied as they are, others are encrypted anew. What is damaged is left out, and told.
+    Replicate(ReplicateArgs),
     /// Print a script that completes command lines in a shell
     Completions(CompletionsArgs),
     /// Print the manual page, of a command if one is named

@@ -1,6 +1,7 @@
 //! `backup`, `full`, `incremental`: from what was typed to a new set, in the steps and words of duplicity.
 
 use super::args::{BackupArgs, Common, Writing};
+use super::encoding;
 use super::exit::Failure;
 use super::open;
 use super::report::Report;
@@ -8,9 +9,9 @@ use super::statistics::{self, Period};
 use super::status::Status;
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
-use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
+use dupfs::codec::{self, Cause, Codec};
 use dupfs::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, SyncPlan, scan};
-use dupfs::format::{Content, Encoding, Manifest, NameForm, StoredName};
+use dupfs::format::{Content, Encoding, Manifest, StoredName};
 use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::source::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, SourceOptions, SourceTree, Verdict};
@@ -83,7 +84,7 @@ impl Session<'_> {
         let mut options = self.options(source, cache.as_deref(), archive)?;
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
-            let ready = self.encoder(&options)?;
+            let ready = encoding::encoders(&self.codec, &options.encode)?;
             backup::complete(archive, &self.storage, &ready, &options, self.report.as_ref())?;
             encoder = Some(ready);
         }
@@ -113,7 +114,7 @@ impl Session<'_> {
         options.time = self.free_time(&collection)?;
         let (encoder, manifest_encoder) = match encoder {
             Some(ready) => ready,
-            None => self.encoder(&options)?,
+            None => encoding::encoders(&self.codec, &options.encode)?,
         };
         if let Some(chain) = base {
             self.check(chain, &catalog, typed_source)?;
@@ -218,36 +219,13 @@ impl Session<'_> {
         if writing.volsize == 0 || writing.volsize > 1 << 20 {
             return Err(Failure::CommandLine("--volsize must be between 1 and 1048576 MiB".into()).into());
         }
-        let encoding = match (common.no_encryption, writing.no_compression) {
-            (false, _) => Encoding::OpenPgp,
-            (true, false) => Encoding::Gzip,
-            (true, true) => Encoding::Plain,
-        };
-        let names = match (writing.short_filenames, writing.old_filenames) {
-            (true, _) => NameForm::Short,
-            (_, true) => NameForm::Old { separator: writing.time_separator },
-            _ => NameForm::Long,
-        };
-        let words: Vec<String> = common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect();
-        let gpg_options = parse_gpg_options(&words).map_err(|cause| Failure::CommandLine(cause.to_string()))?;
-        gpg_options.notes().iter().for_each(|note| self.report.message(Level::Warning, note));
-        let both = common.encrypt_sign_key.iter();
-        let encode = EncodeOptions {
-            encoding,
-            level: (!writing.no_compression).then_some(6),
-            recipients: common.encrypt_key.iter().chain(both).cloned().collect(),
-            hidden_recipients: common.hidden_encrypt_key.clone(),
-            sign_key: open::sign_key(common).cloned(),
-            sign_passphrase: open::sign_passphrase(common),
-            gpg_options,
-            time: u32::try_from(self.now.seconds()).unwrap_or(0),
-        };
+        let encode = encoding::options(common, self.now, &self.report)?;
         let hostname = rustix::system::uname().nodename().to_bytes().to_vec();
         Ok(BackupOptions {
             time: self.now,
             volume_size: writing.volsize << 20,
             max_block_size: writing.max_blocksize,
-            names,
+            names: encoding::names(writing),
             prefixes: open::prefixes(common),
             encode,
             hostname: Some(hostname).filter(|name| !name.is_empty()),
@@ -260,19 +238,6 @@ impl Session<'_> {
             fail_on_volume: writing.fail_on_volume,
             skip_volume: writing.skip_volume,
         })
-    }
-
-    /// Gets ready to encode: passphrases are asked for, keys are found.
-    fn encoder(&self, options: &BackupOptions) -> anyhow::Result<(Arc<Encoder>, Option<Arc<Encoder>>)> {
-        let is_symmetric = options.encode.recipients.is_empty() && options.encode.hidden_recipients.is_empty();
-        if options.encode.encoding == Encoding::OpenPgp && is_symmetric {
-            open::ask_twice();
-        }
-        let encoder = self.codec.encoder(options.encode.clone())?;
-        // The manifest is never compressed by itself.
-        let plain = EncodeOptions { encoding: Encoding::Plain, ..EncodeOptions::default() };
-        let is_gzip = options.encode.encoding == Encoding::Gzip;
-        Ok((encoder, is_gzip.then(|| self.codec.encoder(plain)).transpose()?))
     }
 
     /// Makes the archive directory what duplicity would make of it.

@@ -32,7 +32,7 @@ struct Action {
     takes: &'static [Kind],
 }
 
-/// duplicity's actions. One that [`args`] does not know ends with a sentence that says so.
+/// duplicity's actions.
 const ACTIONS: &[Action] = &[
     Action { name: "backup", aliases: &["bu"], takes: &[Kind::Path, Kind::Url] },
     Action { name: "cleanup", aliases: &["cl"], takes: &[Kind::Url] },
@@ -170,7 +170,7 @@ impl Line {
     /// Returns the line that clap parses: the action in front, in full.
     ///
     /// # Errors
-    /// [`Failure::CommandLine`] when the arguments make no sense, [`Failure::NotThere`] for an action that is not done yet.
+    /// [`Failure::CommandLine`] when the arguments make no sense.
     pub fn arranged(&mut self, table: &clap::Command) -> Result<Vec<OsString>, Failure> {
         let is_duplicity = is_called_duplicity(&self.program);
         let mut line = vec![self.program.clone()];
@@ -193,9 +193,6 @@ impl Line {
             None => self.implied()?,
         };
         check(&action, &self.words, is_duplicity)?;
-        if table.find_subcommand(&action).is_none() {
-            return Err(Failure::NotThere(format!("'{action}' cannot be done by dupfs yet; nothing was changed")));
-        }
         line.push(action.into());
         line.append(&mut self.options);
         line.push("--".into());
@@ -287,6 +284,7 @@ fn check(action: &str, words: &[OsString], is_duplicity: bool) -> Result<(), Fai
     match ((first, second), (is_url(one), is_url(other))) {
         ((Kind::Path, Kind::Url) | (Kind::Url, Kind::Path), (true, true)) => Err(two_urls()),
         ((Kind::Path, Kind::Url) | (Kind::Url, Kind::Path), (false, false)) if is_duplicity => bad(NO_URL.into()),
+        ((Kind::Url, Kind::Url), (false, _) | (_, false)) if is_duplicity => bad("Two URLs expected for replicate.".into()),
         ((Kind::Path, Kind::Url), (true, false)) => bad(format!("{action} option cannot be used when restoring or verifying")),
         ((Kind::Url, Kind::Path), (false, true)) => bad(format!("{action} option cannot be used when backing up")),
         _ => Ok(()),

@@ -1,7 +1,7 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
 use dupfs::monitor::quoted;
-use dupfs::{backup, codec, collection, contents, restore, source, storage, verify, volume};
+use dupfs::{backup, codec, collection, contents, replicate, restore, source, storage, verify, volume};
 
 /// The end of every help text.
 pub const HELP: &str = "\
@@ -111,6 +111,14 @@ pub enum Failure {
         /// What is wrong first.
         cause: std::sync::Arc<contents::Failure>,
     },
+    /// Some sets could not be replicated; each has been told.
+    #[error("{sets} backups could not be replicated; each is named above")]
+    NotReplicated {
+        /// How many.
+        sets: usize,
+        /// What is wrong with the first.
+        cause: std::sync::Arc<replicate::Error>,
+    },
     /// There is nothing to compare with.
     #[error("Verify directory {} does not exist", .0.display())]
     NoVerifyDirectory(std::path::PathBuf),
@@ -149,7 +157,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete(..) => INCOMPLETE,
             Failure::Differences => DIFFERENCES,
-            Failure::Damaged { cause, .. } => damage_code(cause),
+            Failure::Damaged { cause, .. } => damage_code(cause.as_ref()),
+            Failure::NotReplicated { cause, .. } => damage_code(cause.as_ref()),
             Failure::NoVerifyDirectory(_) => 12,
             Failure::HostMismatch { .. } => 3,
             Failure::ManifestMismatch => 5,
@@ -190,6 +199,14 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<backup::Error>() {
         return backup_code(error);
     }
+    if let Some(error) = cause.downcast_ref::<replicate::Error>() {
+        return match error {
+            replicate::Error::Volume(error) => known(error),
+            replicate::Error::Codec(error) => codec_code(&error.cause),
+            replicate::Error::Storage(error) => Some(storage_code(error)),
+            replicate::Error::MissingVolume { .. } | replicate::Error::Manifest { .. } => None,
+        };
+    }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
         return codec_code(&error.cause);
     }
@@ -197,8 +214,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 }
 
 /// Returns the code of the first cause that has one.
-fn damage_code(failure: &contents::Failure) -> u8 {
-    let mut causes = std::iter::successors(Some(failure as &(dyn std::error::Error + 'static)), |cause| cause.source());
+fn damage_code(failure: &(dyn std::error::Error + 'static)) -> u8 {
+    let mut causes = std::iter::successors(Some(failure), |cause| cause.source());
     causes.find_map(known).unwrap_or(INCOMPLETE)
 }
 

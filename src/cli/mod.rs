@@ -5,6 +5,7 @@ mod backup;
 mod changes;
 mod cleanup;
 mod command;
+mod encoding;
 mod exit;
 mod list;
 mod log;
@@ -16,6 +17,7 @@ mod papers;
 mod progress;
 mod reading;
 mod remove;
+mod replicate;
 mod report;
 mod restore;
 mod statistics;
@@ -63,6 +65,7 @@ fn run() -> anyhow::Result<()> {
         args::Command::RemoveAllButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Chain),
         args::Command::RemoveAllIncOfButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Increments),
         args::Command::Cleanup(arguments) => cleanup::run(arguments, &cli.common),
+        args::Command::Replicate(arguments) => replicate::run(arguments, &cli.common),
         args::Command::Completions(arguments) => papers::completions(arguments),
         args::Command::Man(arguments) => papers::man(arguments),
     }

@@ -33,7 +33,7 @@
 use super::{Error, tar::decimal};
 use crate::model::EntryPath;
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 
 /// Blocks that are taken: a million volumes of the default size are 200 TB.
 const MOST_VOLUMES: usize = 1 << 20;
@@ -101,15 +101,18 @@ impl ManifestVolume {
             let piece = piece.map_or(" ".into(), |piece| piece.to_string());
             text.extend([b"    ", word.as_bytes(), &Manifest::print_path(path), b" ", piece.as_bytes(), b"\n"].concat());
         }
-        if let Some(hash) = self.hash {
-            let (word, digits) = match &hash {
-                VolumeHash::Sha1(digest) => ("SHA1", hex(digest)),
-                VolumeHash::Md5(digest) => ("MD5", hex(digest)),
-            };
-            text.extend(format!("    Hash {word} {digits}\n").into_bytes());
-        }
+        self.hash.iter().for_each(|hash| text.extend(print_hash(hash)));
         text
     }
+}
+
+/// Prints the line of a hash.
+fn print_hash(hash: &VolumeHash) -> Vec<u8> {
+    let (word, digits) = match hash {
+        VolumeHash::Sha1(digest) => ("SHA1", hex(digest)),
+        VolumeHash::Md5(digest) => ("MD5", hex(digest)),
+    };
+    format!("    Hash {word} {digits}\n").into_bytes()
 }
 
 impl Manifest {
@@ -161,6 +164,29 @@ impl Manifest {
             Ok(())
         };
         each_line(stream, take).map(drop)
+    }
+
+    /// Copies a manifest line by line, its list of files included, with the hashes that `hash` gives for some of its volumes.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] when the stream fails, or `out`; [`Error::Manifest`] for a malformed line.
+    pub fn copy(stream: impl BufRead, out: &mut impl Write, hash: impl Fn(u32) -> Option<VolumeHash>) -> Result<(), Error> {
+        let (mut parser, mut failed) = (Parser::default(), None);
+        let copied = each_line(stream, |line| {
+            parser.take_line(line)?;
+            let block = parser.block.as_ref().filter(|_| !parser.in_list);
+            let block = block.filter(|_| after_word(line.trim_ascii_start(), b"Hash").is_some());
+            let printed = match block.and_then(|block| hash(block.number)) {
+                Some(hash) => print_hash(&hash),
+                None if line.is_empty() => Vec::new(),
+                None => [line, b"\n"].concat(),
+            };
+            out.write_all(&printed).map_err(|error| {
+                failed = Some(error);
+                "the copy cannot be written"
+            })
+        });
+        failed.map_or(copied.map(drop), |error| Err(Error::Stream(error)))
     }
 
     /// Prints the manifest, without a list of files.
@@ -470,6 +496,27 @@ Volume 2:
         assert_eq!(manifest.volume(2), Some(two));
         assert_eq!(manifest.volume(3), None);
         assert_eq!(manifest.print(), EXAMPLE.as_bytes());
+    }
+
+    #[test]
+    fn a_copy_has_other_hashes() {
+        let copy = |text: &str, hash: &dyn Fn(u32) -> Option<VolumeHash>| {
+            let mut out = Vec::new();
+            Manifest::copy(text.as_bytes(), &mut out, hash).map(|()| String::from_utf8(out).unwrap())
+        };
+        let list = "Filelist 1\n    new      Hash\n";
+        let text = format!("{EXAMPLE}{list}");
+        assert_eq!(copy(&text, &|_| None).unwrap(), text);
+        let new = VolumeHash::Sha1([0xab; 20]);
+        let expected = text.replace("021d354e3eb35b94de6f5285e8b9ec0dcdfa7585", &"ab".repeat(20));
+        assert_eq!(copy(&text, &|number| (number == 2).then_some(new)).unwrap(), expected);
+        // Lines from the future stay, and a weaker hash of the same volume goes.
+        let text =
+            "Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash MD5 00112233445566778899aabbccddeeff\n    Colour red";
+        let expected =
+            format!("Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash SHA1 {}\n    Colour red\n", "ab".repeat(20));
+        assert_eq!(copy(text, &|_| Some(new)).unwrap(), expected);
+        assert!(copy("Volume x:\n", &|_| None).is_err());
     }
 
     fn block(number: u32, first: &str, last: &str) -> String {

@@ -3,26 +3,63 @@
 use super::{CHUNK, Error, VolumeSource};
 use crate::format::{StoredFrames, VolumeHash};
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
+use sha1::digest::DynDigest;
 use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
 use std::sync::{Arc, Mutex};
 
 /// Hashes the whole stored file and compares it with the manifest; returns the size and the BLAKE3 of each chunk.
 pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error> {
-    let name = source.file.name().to_string();
-    let Some(expected) = &source.hash else { return Err(Error::NoHash(name)) };
-    let found = match expected {
-        VolumeHash::Sha1(_) => hash_chunks::<Sha1>(&source.file)?,
-        VolumeHash::Md5(_) => hash_chunks::<md5::Md5>(&source.file)?,
-    };
-    let expected: &[u8] = match expected {
-        VolumeHash::Sha1(hash) => hash,
-        VolumeHash::Md5(hash) => hash,
-    };
-    if found.digest != expected {
-        return Err(Error::Hash { name, found: hex(&found.digest), expected: hex(expected) });
+    let name = source.file.name();
+    let mut hasher = Hasher::new(source.hash.ok_or_else(|| Error::NoHash(name.to_string()))?);
+    let mut chunks = Vec::new();
+    let mut length = 0;
+    let mut buffer = vec![0; 8 * CHUNK];
+    loop {
+        let count = source.file.read_at(length, &mut buffer)?;
+        length += count as u64;
+        hasher.update(&buffer[..count]);
+        chunks.extend(buffer[..count].chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()));
+        if count < buffer.len() {
+            hasher.check(name)?;
+            return Ok((length, chunks));
+        }
     }
-    Ok((found.length, found.chunks))
+}
+
+/// Hashes a stored file as its manifest has it.
+pub struct Hasher {
+    expected: VolumeHash,
+    digest: Box<dyn DynDigest>,
+}
+
+impl Hasher {
+    /// Expects this hash.
+    pub fn new(expected: VolumeHash) -> Self {
+        let digest: Box<dyn DynDigest> = match expected {
+            VolumeHash::Sha1(_) => Box::new(Sha1::new()),
+            VolumeHash::Md5(_) => Box::new(md5::Md5::new()),
+        };
+        Self { expected, digest }
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.digest.update(bytes);
+    }
+
+    /// Fails if the bytes are not those that were expected.
+    pub fn check(self, name: &str) -> Result<(), Error> {
+        let found = self.digest.finalize();
+        let expected: &[u8] = match &self.expected {
+            VolumeHash::Sha1(hash) => hash,
+            VolumeHash::Md5(hash) => hash,
+        };
+        match found[..] == *expected {
+            true => Ok(()),
+            false => Err(Error::Hash { name: name.into(), found: hex(&found), expected: hex(expected) }),
+        }
+    }
 }
 
 /// Tells whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames, and the bytes `behind` them up to the end of
@@ -32,30 +69,8 @@ pub fn has_hash(source: &VolumeSource, frames: &StoredFrames, behind: &[u8]) -> 
     // What it says of its length is believed by the hasher, which could overflow.
     let is_as_long = frames.sha1.get(20..28) == Some(&(frames.length / 64).to_le_bytes()[..]);
     let Some(mut hasher) = Sha1::deserialize(&frames.sha1.into()).ok().filter(|_| is_as_long) else { return false };
-    hasher.update(behind);
+    sha1::Digest::update(&mut hasher, behind);
     hasher.finalize()[..] == expected[..]
-}
-
-struct Hashed {
-    digest: Vec<u8>,
-    length: u64,
-    chunks: Vec<[u8; 32]>,
-}
-
-fn hash_chunks<D: Digest>(file: &StoredFile) -> Result<Hashed, Error> {
-    let mut hasher = D::new();
-    let mut chunks = Vec::new();
-    let mut length = 0;
-    let mut buffer = vec![0; 8 * CHUNK];
-    loop {
-        let count = file.read_at(length, &mut buffer)?;
-        length += count as u64;
-        hasher.update(&buffer[..count]);
-        chunks.extend(buffer[..count].chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()));
-        if count < buffer.len() {
-            return Ok(Hashed { digest: hasher.finalize().to_vec(), length, chunks });
-        }
-    }
 }
 
 /// Prints bytes in lower-case hexadecimal.

@@ -26,6 +26,7 @@ mod check;
 mod members;
 mod parts;
 mod reader;
+mod rewrite;
 mod writer;
 
 pub use crate::format::CHUNK;
@@ -33,6 +34,7 @@ pub use check::{Checked, has_hash};
 pub use members::{Event, first_pass};
 pub use parts::{PartBuilder, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
+pub use rewrite::{copy, rewrite};
 pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};
 
 use crate::format::{Encoding, VolumeHash};

@@ -146,7 +146,6 @@ fn options_without_effect_are_told_once_and_those_that_are_missing_refuse() {
     assert!(told[0].starts_with("--cf-backend has no effect: ") && told[1].starts_with("--copy-blocksize"), "{told:?}");
     run(&env, Version::Exchanged, "restore --use-gpgsm URL target").failure(33, &["--use-gpgsm"]);
     assert!(!env.root().join("target").exists());
-    run(&env, Version::Exchanged, "replicate URL file:///nowhere").failure(33, &["replicate"]);
     // What is done by other actions means nothing to this one.
     run(&env, Version::Exchanged, "list-current-files --no-encryption --rename a b --compare-data URL").success();
 }

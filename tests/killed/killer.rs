@@ -51,7 +51,12 @@ impl Killer {
 
     /// Watches the collection alone.
     pub fn of_store(env: &Env) -> Self {
-        Self { under: vec![env.store()] }
+        Self::of_place(&env.store())
+    }
+
+    /// Watches one place.
+    pub fn of_place(place: &Path) -> Self {
+        Self { under: vec![place.to_path_buf()] }
     }
 
     /// Watches, and spares the program the waiting for the disk.

@@ -13,6 +13,7 @@ mod exact;
 mod killer;
 mod lock;
 mod removal;
+mod replication;
 mod trouble;
 mod turns;
 

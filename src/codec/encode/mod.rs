@@ -26,10 +26,12 @@ pub use table::Table;
 
 use super::gpg::{Gpg, Signature, first_line};
 use super::keys::{Keys, Passphrase, Session};
-use super::openpgp::{KeyPacket, Layout, MessageWriter, Recipient, SigningKey, s2k, tag};
+use super::openpgp::{Access, Head, KeyPacket, Layout, MessageWriter, Recipient, SigningKey, packet_list, s2k, tag};
 use super::{Cause, Codec, Encoding, Error, PassphraseSource};
+use crate::storage::ReadAt;
 use openpgp::crypto::{Password, S2K, SessionKey, random};
 use openpgp::types::HashAlgorithm;
+use openpgp::{KeyID, Packet};
 use sequoia_openpgp as openpgp;
 use std::io::Write;
 use std::sync::Arc;
@@ -199,6 +201,25 @@ impl Encoder {
         Ok(EncodedWriter::new(self.create(name, sink)?))
     }
 
+    /// Returns the encoding of what this makes.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Tells whether a stored file is one that this could have made, as far as its encoding and its keys show: encrypted by the same
+    /// passphrase, which is tried, or for the same recipients, of whom none is hidden. Whether it is signed does not show.
+    ///
+    /// # Errors
+    /// [`Error`] when the head of the file cannot be read, or the passphrase does not open it.
+    pub fn could_have_made(&self, file: &Arc<dyn ReadAt>, encoding: Encoding) -> Result<bool, Error> {
+        let matches = match &self.lock {
+            _ if encoding != self.encoding => Ok(false),
+            None => Ok(true),
+            Some(lock) => lock.has_locked(&self.keys, file),
+        };
+        matches.map_err(|cause| cause.of(file.name()))
+    }
+
     /// Starts a message: its session key, key packets, and what stands before the frames.
     fn message(&self) -> Result<Option<MessageWriter>, Cause> {
         let Some(lock) = &self.lock else { return Ok(None) };
@@ -277,6 +298,31 @@ impl Lock {
         Ok(Self::Passphrase { session: Arc::new(Session { algorithm: cipher, key }), packet })
     }
 
+    /// Tells whether a stored message was made for the same keys.
+    fn has_locked(&self, keys: &Keys, file: &Arc<dyn ReadAt>) -> Result<bool, Cause> {
+        let head = match Head::read(file) {
+            Err(Cause::Unsupported(_)) => return Ok(false),
+            head => head?,
+        };
+        let packets = packet_list(&head.keys);
+        match self {
+            Self::Passphrase { .. } if packets.iter().all(|packet| matches!(packet, Packet::SKESK(_))) => {
+                match Access::new(keys, file) {
+                    Err(Cause::Unsupported(_)) => Ok(false),
+                    access => access.map(|_| true),
+                }
+            }
+            Self::Passphrase { .. } => Ok(false),
+            Self::Recipients { recipients, .. } => {
+                let mut known: Vec<_> = recipients.iter().map(Recipient::shown).collect();
+                let mut found: Vec<_> = packets.iter().map(recipient_of).collect();
+                known.sort();
+                found.sort();
+                Ok(known == found && !found.contains(&None))
+            }
+        }
+    }
+
     /// Returns the session key of a new file, and its key packets.
     fn open(&self) -> Result<(Arc<Session>, Vec<KeyPacket>), Cause> {
         match self {
@@ -290,6 +336,14 @@ impl Lock {
                 Ok((Arc::new(session), packets))
             }
         }
+    }
+}
+
+/// Returns for whom a packet holds the session key, unless that is hidden.
+fn recipient_of(packet: &Packet) -> Option<KeyID> {
+    match packet {
+        Packet::PKESK(packet) => packet.recipient().map(KeyID::from).filter(|id| !id.is_wildcard()),
+        _ => None,
     }
 }
 

@@ -43,6 +43,11 @@ impl Recipient {
         [9, 8, 7].into_iter().find(known).unwrap_or(9)
     }
 
+    /// Returns whom the packet names, unless that is hidden.
+    pub fn shown(&self) -> Option<openpgp::KeyID> {
+        (!self.hidden).then(|| self.key.keyid())
+    }
+
     /// Makes the packet that holds the session key for this one.
     pub fn packet(&self, session: &Session) -> Result<KeyPacket, Cause> {
         let make = || {

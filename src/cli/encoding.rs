@@ -1,0 +1,65 @@
+//! How what is written is encoded and named: from what was typed to encoders.
+
+use super::args::{Common, Writing};
+use super::exit::Failure;
+use super::open;
+use super::report::Report;
+use dupfs::codec::{Codec, EncodeOptions, Encoder, parse_gpg_options};
+use dupfs::format::{Encoding, NameForm};
+use dupfs::model::BackupTime;
+use dupfs::monitor::{Level, Monitor};
+use std::sync::Arc;
+
+/// Returns how files are to be encoded. What of `--gpg-options` is not served as gpg would is told.
+///
+/// # Errors
+/// [`Failure::CommandLine`] for words in `--gpg-options` that make no sense.
+pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<EncodeOptions, Failure> {
+    let is_compressed = !common.writing.no_compression;
+    let encoding = match (common.no_encryption, is_compressed) {
+        (false, _) => Encoding::OpenPgp,
+        (true, true) => Encoding::Gzip,
+        (true, false) => Encoding::Plain,
+    };
+    let words: Vec<String> = common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect();
+    let gpg_options = parse_gpg_options(&words).map_err(|cause| Failure::CommandLine(cause.to_string()))?;
+    gpg_options.notes().iter().for_each(|note| report.message(Level::Warning, note));
+    Ok(EncodeOptions {
+        encoding,
+        level: is_compressed.then_some(6),
+        recipients: common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect(),
+        hidden_recipients: common.hidden_encrypt_key.clone(),
+        sign_key: open::sign_key(common).cloned(),
+        sign_passphrase: open::sign_passphrase(common),
+        gpg_options,
+        time: u32::try_from(now.seconds()).unwrap_or(0),
+    })
+}
+
+/// Returns how new files are named.
+pub fn names(writing: &Writing) -> NameForm {
+    match (writing.short_filenames, writing.old_filenames) {
+        (true, _) => NameForm::Short,
+        (_, true) => NameForm::Old { separator: writing.time_separator },
+        _ => NameForm::Long,
+    }
+}
+
+/// What encodes the files of a set, and what its manifest, if that is something else.
+pub type Encoders = (Arc<Encoder>, Option<Arc<Encoder>>);
+
+/// Gets ready to encode: passphrases are asked for, keys are found.
+///
+/// # Errors
+/// [`dupfs::codec::Error`] when there is no passphrase, or a key cannot be used.
+pub fn encoders(codec: &Codec, options: &EncodeOptions) -> Result<Encoders, dupfs::codec::Error> {
+    let is_symmetric = options.recipients.is_empty() && options.hidden_recipients.is_empty();
+    if options.encoding == Encoding::OpenPgp && is_symmetric {
+        open::ask_twice();
+    }
+    let encoder = codec.encoder(options.clone())?;
+    // The manifest is never compressed by itself.
+    let plain = EncodeOptions { encoding: Encoding::Plain, ..EncodeOptions::default() };
+    let is_gzip = options.encoding == Encoding::Gzip;
+    Ok((encoder, is_gzip.then(|| codec.encoder(plain)).transpose()?))
+}

@@ -1,0 +1,325 @@
+//! [`SetReplicator`]: the stored files of one set, from one storage to another.
+
+use super::{Error, ReplicateOptions, Source, Target};
+use crate::codec::{self, Cause, Codec, Encoder};
+use crate::collection::{BackupSet, SetFile};
+use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
+use crate::monitor::{Level, Monitor};
+use crate::storage::{self, ErrorKind, Listed, ReadAt, StoredFile, StoredWriter};
+use crate::volume::{self, VolumeSource};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufReader, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How much of a file is read at once.
+const STRIDE: usize = 1 << 20;
+
+/// Replicates one set.
+pub struct SetReplicator<'a> {
+    source: &'a Source<'a>,
+    target: &'a Target<'a>,
+    options: &'a ReplicateOptions,
+    monitor: &'a dyn Monitor,
+    set: &'a BackupSet,
+}
+
+/// A file that is in the target now.
+struct Replica {
+    content: Content,
+    listed: Listed,
+    /// The volume's new hash, if it was encoded anew.
+    hash: Option<VolumeHash>,
+}
+
+impl<'a> SetReplicator<'a> {
+    /// Takes a set that the target lacks.
+    pub fn new(
+        source: &'a Source<'a>,
+        target: &'a Target<'a>,
+        options: &'a ReplicateOptions,
+        monitor: &'a dyn Monitor,
+        set: &'a BackupSet,
+    ) -> Self {
+        Self { source, target, options, monitor, set }
+    }
+
+    /// Stores all its files, the manifest last.
+    pub fn run(&self) -> Result<(), Error> {
+        let manifest = self.manifest();
+        let files = self.files(manifest.as_ref().ok())?;
+        if self.options.dry_run {
+            files.iter().for_each(|(_, file)| self.tell(file));
+            return Ok(());
+        }
+        // Without a key there may be nothing to decode either.
+        let manifest = match manifest {
+            Err(error) if !is_locked(&error) => return Err(error),
+            manifest => manifest,
+        };
+        self.clear(&files)?;
+        let replicas = on_all_cores(&files, |(content, file)| match content {
+            Content::Volume(number) => self.volume(*number, file, &manifest),
+            _ => self.stream(*content, file),
+        })?;
+        self.check_stored(&replicas)?;
+        if let (Err(error), Some(file)) = (&manifest, &self.set.manifest) {
+            let text = format!(
+                "the volumes of '{}' were copied as they are and not checked, since their hashes cannot be read: {error}",
+                file.listed.name
+            );
+            self.monitor.message(Level::Warning, &text);
+        }
+        self.store_manifest(&replicas)
+    }
+
+    /// Reads the manifest; that of the archive directory, if there is no key for the other.
+    fn manifest(&self) -> Result<Manifest, Error> {
+        let Some(stored) = &self.set.manifest else { return Ok(Manifest::default()) };
+        match self.read_manifest(self.stored(stored), stored.encoding) {
+            Err(error) if is_locked(&error) => {
+                let copy = self.source.local_copy.as_ref().and_then(|copy| copy.manifest(self.set.session));
+                copy.map_or(Err(error), |copy| self.read_manifest(Arc::new(copy.file.clone()), copy.encoding))
+            }
+            manifest => manifest,
+        }
+    }
+
+    fn read_manifest(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Manifest, Error> {
+        let name = file.name().to_string();
+        let decoder = self.source.codec.decode(file, encoding)?;
+        Manifest::read(BufReader::new(decoder)).map_err(|cause| broken(&name, cause))
+    }
+
+    /// Returns the set's files but for the manifest: the signature file first, as duplicity does; volumes as far as the manifest names them.
+    fn files(&self, manifest: Option<&Manifest>) -> Result<Vec<(Content, &'a SetFile)>, Error> {
+        let set = self.set;
+        let most = set.volumes.keys().next_back().copied().unwrap_or(0);
+        let numbers: Vec<u32> = match manifest {
+            Some(manifest) => manifest.volumes().iter().map(|volume| volume.number).collect(),
+            None => (1..=most).collect(),
+        };
+        let volume = |number: &u32| match set.volumes.get(number) {
+            Some(file) => Ok((Content::Volume(*number), file)),
+            None => Err(Error::MissingVolume { set: set.end(), number: *number }),
+        };
+        let signatures = set.signatures.iter().map(|file| (Content::Signatures, file));
+        let others = signatures.chain(set.statistics.iter().map(|file| (Content::Statistics, file)));
+        others.map(Ok).chain(numbers.iter().map(volume)).collect()
+    }
+
+    /// Deletes what an earlier run has left of this set under names that will not be written: duplicity refuses two volumes of one number. And
+    /// what the archive directory remembers of another set of this name: its hashes are not those of this one.
+    fn clear(&self, files: &[(Content, &SetFile)]) -> Result<(), Error> {
+        let is_ours = |listed: &&Listed| {
+            let name = StoredName::parse(&listed.name, &self.options.prefixes);
+            name.is_some_and(|name| name.session == self.set.session)
+        };
+        let archive = self.target.archive;
+        archive.list()?.iter().filter(is_ours).try_for_each(|listed| archive.delete(&listed.name))?;
+        for left in self.target.listing.iter().filter(is_ours) {
+            let same = files.iter().find(|(content, file)| self.is_there(*content, file) == Some(left));
+            let is_kept = match same {
+                Some((_, file)) => self.target.encoder.could_have_made(&self.stored(file), file.encoding)?,
+                None => false,
+            };
+            if !is_kept {
+                self.target.storage.delete(&left.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the target's own volume, if it has one of the same name and size.
+    fn is_there(&self, content: Content, file: &SetFile) -> Option<&Listed> {
+        let name = self.name(content, file.encoding);
+        let mut listing = self.target.listing.iter();
+        listing.find(|there| matches!(content, Content::Volume(_)) && there.name == name && there.size == file.listed.size)
+    }
+
+    /// Stores a volume.
+    fn volume(&self, number: u32, file: &SetFile, manifest: &Result<Manifest, Error>) -> Result<Replica, Error> {
+        let content = Content::Volume(number);
+        let described = manifest.as_ref().ok().and_then(|manifest| manifest.volume(number));
+        let hash = described.and_then(|volume| volume.hash);
+        let encoder = &self.target.encoder;
+        let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash };
+        if self.may_stay(encoder, file)? {
+            if let Some(there) = self.is_there(content, file) {
+                return Ok(Replica { content, listed: there.clone(), hash: None });
+            }
+            self.tell(file);
+            let (_, writer) = self.create(content, file.encoding)?;
+            return Ok(Replica { content, listed: volume::copy(&source, writer)?, hash: None });
+        }
+        self.tell(file);
+        let Some(described) = described else {
+            // The reason why there is no manifest is why this cannot be decoded either.
+            self.source.codec.decode(self.stored(file), file.encoding)?;
+            return Err(volume::Error::NoHash(file.listed.name.clone()).into());
+        };
+        let (name, writer) = self.create(content, encoder.encoding())?;
+        let work = (self.set.session, described);
+        let written = volume::rewrite(&source, &self.source.codec, work, (encoder, &name), writer)?;
+        Ok(Replica { content, listed: written.listed, hash: written.described.hash })
+    }
+
+    /// Stores a file that is no volume and no manifest.
+    fn stream(&self, content: Content, file: &SetFile) -> Result<Replica, Error> {
+        self.tell(file);
+        let encoder = &self.target.encoder;
+        let listed = match self.may_stay(encoder, file)? {
+            true => {
+                self.check(file)?;
+                self.copy(content, file)?
+            }
+            false => {
+                let mut decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
+                let (name, writer) = self.create(content, encoder.encoding())?;
+                let mut writer = encoder.writer(&name, writer)?;
+                std::io::copy(&mut decoder, &mut writer).map_err(codec::Error::from)?;
+                writer.finish()?.finish()?
+            }
+        };
+        Ok(Replica { content, listed, hash: None })
+    }
+
+    /// Decodes a file to its end, which shows damage; unless there is no key.
+    fn check(&self, file: &SetFile) -> Result<(), Error> {
+        match decode_all(&self.source.codec, self.stored(file), file.encoding) {
+            Err(error) if is_without_key(&error.cause) => Ok(()),
+            checked => Ok(checked?),
+        }
+    }
+
+    /// Tells whether the bytes of a file are as good as any that the target's encoder would make.
+    fn may_stay(&self, encoder: &Encoder, file: &SetFile) -> Result<bool, Error> {
+        if !encoder.could_have_made(&self.stored(file), file.encoding)? {
+            return Ok(false);
+        }
+        let Some(signed) = self.source.signed.as_ref().filter(|_| file.encoding == Encoding::OpenPgp) else { return Ok(true) };
+        match decode_all(signed, self.stored(file), file.encoding) {
+            Err(codec::Error { cause: Cause::Signature(_), .. }) => Ok(false),
+            decoded => Ok(decoded.map(|()| true)?),
+        }
+    }
+
+    /// Copies a file byte by byte.
+    fn copy(&self, content: Content, file: &SetFile) -> Result<Listed, Error> {
+        let (_, mut writer) = self.create(content, file.encoding)?;
+        let stored = self.stored_file(file);
+        let mut buffer = vec![0; STRIDE];
+        let mut offset = 0;
+        loop {
+            let count = stored.read_at(offset, &mut buffer)?;
+            writer.write_all(&buffer[..count]).map_err(storage::Error::from)?;
+            offset += count as u64;
+            if count < STRIDE {
+                return Ok(writer.finish()?);
+            }
+        }
+    }
+
+    /// Makes sure that all is still there: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
+    fn check_stored(&self, replicas: &[Replica]) -> Result<(), Error> {
+        let listing = self.target.storage.list()?;
+        let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
+        for Replica { listed, .. } in replicas {
+            if found.get(listed.name.as_str()) != Some(&listed.size) {
+                let place = format!("{}/{}", self.target.storage.location(), listed.name);
+                let cause =
+                    "it was stored, and is not there any more: has another disk or folder taken the place of the first?".into();
+                return Err(storage::Error { deed: "find", place, kind: ErrorKind::NotFound, cause }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the manifest: the same, unless volumes or its own encoding have changed.
+    fn store_manifest(&self, replicas: &[Replica]) -> Result<(), Error> {
+        let Some(file) = &self.set.manifest else { return Ok(()) };
+        let of_volume = |replica: &Replica| match replica.content {
+            Content::Volume(number) => Some((number, replica.hash?)),
+            _ => None,
+        };
+        let hashes: BTreeMap<u32, VolumeHash> = replicas.iter().filter_map(of_volume).collect();
+        let encoder = self.target.manifest_encoder.as_ref().unwrap_or(&self.target.encoder);
+        if hashes.is_empty() && self.may_stay(encoder, file)? {
+            self.copy(Content::Manifest, file)?;
+            return Ok(());
+        }
+        let decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
+        let (name, writer) = self.create(Content::Manifest, encoder.encoding())?;
+        let mut writer = encoder.writer(&name, writer)?;
+        let copied = Manifest::copy(BufReader::new(decoder), &mut writer, |number| hashes.get(&number).copied());
+        copied.map_err(|cause| broken(&file.listed.name, cause))?;
+        writer.finish()?.finish()?;
+        Ok(())
+    }
+
+    fn create(&self, content: Content, encoding: Encoding) -> Result<(String, Box<dyn StoredWriter>), Error> {
+        let name = self.name(content, encoding);
+        let writer = self.target.storage.create(&name)?;
+        Ok((name, writer))
+    }
+
+    fn name(&self, content: Content, encoding: Encoding) -> String {
+        let name = StoredName { session: self.set.session, content, partial: false, encoding };
+        name.print_as(self.options.names, &self.options.prefixes)
+    }
+
+    fn tell(&self, file: &SetFile) {
+        self.monitor.message(Level::Notice, &format!("Replicating {}.", file.listed.name));
+    }
+
+    fn stored_file(&self, file: &SetFile) -> StoredFile {
+        StoredFile::new(self.source.storage.clone(), file.listed.clone())
+    }
+
+    fn stored(&self, file: &SetFile) -> Arc<dyn ReadAt> {
+        Arc::new(self.stored_file(file))
+    }
+}
+
+/// Makes an error of a manifest; takes the codec's own out again, if that is what it was.
+fn broken(file: &str, cause: format::Error) -> Error {
+    match cause {
+        format::Error::Stream(error) => codec::Error::from(error).into(),
+        cause => Error::Manifest { file: file.into(), cause },
+    }
+}
+
+/// Decodes a file to its end.
+fn decode_all(codec: &Codec, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<(), codec::Error> {
+    std::io::copy(&mut codec.decode(file, encoding)?, &mut std::io::sink())?;
+    Ok(())
+}
+
+/// Tells whether all that lacks is a key.
+fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::Codec(error) if is_without_key(&error.cause))
+}
+
+fn is_without_key(cause: &Cause) -> bool {
+    matches!(cause, Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase)
+}
+
+/// Does a work for each thing, on all cores; ends at the first error.
+fn on_all_cores<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> Result<R, Error> + Sync) -> Result<Vec<R>, Error> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(things.len());
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::with_capacity(things.len()))));
+    let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = || {
+        while let Some(thing) = things.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| lock().is_ok()) {
+            let result = work(thing);
+            let mut done = lock();
+            match (&mut *done, result) {
+                (Ok(results), Ok(result)) => results.push(result),
+                (Err(_), _) => {}
+                (done, Err(error)) => *done = Err(error),
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(turn))));
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
