@@ -13,7 +13,8 @@ use dupfs::format::Prefixes;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -236,25 +237,45 @@ pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
 const MANIFESTS_TOGETHER: usize = 16;
 
 /// The passphrase from the environment.
-static PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
+static PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
 /// The same for the key that signs.
-static SIGN_PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
+static SIGN_PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
 /// Whether a passphrase that is typed has to be typed twice.
 static TWICE: AtomicBool = AtomicBool::new(false);
 
-/// Takes the passphrases out of the environment, so that no program that we run inherits them. To be called before any thread is
-/// started.
+/// Takes the passphrases out of the environment, so that no program that we run inherits them, and nobody reads them in `/proc`; from now on
+/// the process leaves no core file, which would hold them. To be called before any thread is started.
 pub fn take_passphrases() -> anyhow::Result<()> {
-    for (name, kept) in [("PASSPHRASE", &PASSPHRASE), ("SIGN_PASSPHRASE", &SIGN_PASSPHRASE)] {
-        let taken = std::env::var_os(name).map(OsString::into_string).transpose();
-        let taken = taken.map_err(|_| Failure::CommandLine(format!("{name} is not valid UTF-8")))?;
-        kept.get_or_init(|| taken.map(Zeroizing::new));
-    }
-    for name in ["PASSPHRASE", "SIGN_PASSPHRASE"] {
-        // SAFETY: no other thread is running that could read the environment.
-        unsafe { std::env::remove_var(name) };
+    forbid_core_files();
+    for (name, kept) in [(c"PASSPHRASE", &PASSPHRASE), (c"SIGN_PASSPHRASE", &SIGN_PASSPHRASE)] {
+        let Some(taken) = take_variable(name) else { continue };
+        let name = name.to_string_lossy();
+        let taken = taken.into_string().map_err(|_| Failure::CommandLine(format!("{name} is not valid UTF-8")))?;
+        let _ = kept.set(Zeroizing::new(taken));
     }
     Ok(())
+}
+
+/// Takes a variable out of the environment, and wipes the bytes that the process was started with.
+fn take_variable(name: &CStr) -> Option<OsString> {
+    let taken = std::env::var_os(OsStr::from_bytes(name.to_bytes()))?;
+    // SAFETY: no other thread is running that could read or change the environment; what getenv returns is writable up to its NUL.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        let length = if value.is_null() { 0 } else { libc::strlen(value) };
+        (0..length).for_each(|place| value.add(place).write_volatile(0));
+        std::env::remove_var(OsStr::from_bytes(name.to_bytes()));
+    }
+    Some(taken)
+}
+
+/// A limit of one byte ends a dump into a program, too, which one of zero bytes does not (`core(5)`).
+fn forbid_core_files() {
+    let least = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // Where the hard limit is 0 already, it cannot become 1, and need not.
+    let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Core, limit);
+    let _ = set(least).or_else(|_| set(none));
 }
 
 /// Returns the accounts that owners are looked up in.
@@ -313,13 +334,32 @@ fn prompt(text: &str) -> std::io::Result<Option<Zeroizing<String>>> {
     if std::fs::File::open("/dev/tty").is_ok() {
         return rpassword::prompt_password(text).map(|answer| Some(Zeroizing::new(answer)));
     }
-    let mut line = Zeroizing::new(String::new());
     eprint!("Warning: Password input may be echoed.\n{text}");
-    if std::io::stdin().read_line(&mut line)? == 0 {
+    let line = read_line()?;
+    if line.is_none() {
         eprintln!();
+    }
+    Ok(line)
+}
+
+/// Reads a line of stdin without its end, `None` where stdin ends; by single bytes, since a buffer would keep it.
+fn read_line() -> std::io::Result<Option<Zeroizing<String>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(1024));
+    let mut byte = [0];
+    let is_ended = loop {
+        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+            Ok(0) => break true,
+            Ok(_) if byte == *b"\n" => break false,
+            Ok(_) => line.push(byte[0]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    };
+    if is_ended && line.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Zeroizing::new(line.trim_end_matches(['\r', '\n']).to_string())))
+    let text = std::str::from_utf8(&line).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+    Ok(Some(Zeroizing::new(text.trim_end_matches('\r').to_string())))
 }
 
 /// Returns where the passphrase of the signing key comes from. The other variable serves, if the key signs and decrypts.
@@ -340,8 +380,8 @@ pub fn reused_passphrase(common: &Common) -> Option<&'static str> {
     }
 }
 
-fn variable(kept: &OnceLock<Option<Zeroizing<String>>>) -> Option<Zeroizing<String>> {
-    kept.get().cloned().flatten()
+fn variable(kept: &OnceLock<Zeroizing<String>>) -> Option<Zeroizing<String>> {
+    kept.get().cloned()
 }
 
 /// Tells whether the key that signs is one of those that decrypt.

@@ -10,4 +10,5 @@ mod listings;
 mod log;
 mod restore;
 mod retention;
+mod secrets;
 mod verify;
