@@ -390,15 +390,20 @@ pub struct Writing {
     /// Store just the files that a list names
     #[arg(long, global = true, value_name = "FILE")]
     files_from: Vec<OsString>,
-    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    /// Take the selection options behind this for shell patterns (the default)
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_globbing: Vec<OsString>,
-    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    /// Take the selection options behind this for plain paths
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_literal: Vec<OsString>,
-    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    /// Take the selection options behind this for regular expressions
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_regexp: Vec<OsString>,
-    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    /// Ignore case in the selection options behind this
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_ignorecase: Vec<OsString>,
-    #[arg(long, global = true, hide = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
+    /// Distinguish case in the selection options behind this (the default)
+    #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_strictcase: Vec<OsString>,
     /// Entries of these files end in NUL instead of a newline
     #[arg(long, global = true)]
@@ -406,8 +411,10 @@ pub struct Writing {
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
+    /// Fail instead of storing this volume, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,
+    /// Do not store this volume, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub skip_volume: Option<u32>,
     /// The selection options in the order of the command line: name and value.

@@ -156,12 +156,13 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
     }
 
     fn row(option: &Arg, state: &str) -> String {
-        let help = option.get_help().map_or_else(|| "for tests of backups that are cut short".to_string(), ToString::to_string);
+        let help = option.get_help().unwrap_or_else(|| panic!("no word on {option}"));
         let aliases = option.get_all_aliases().unwrap_or_default();
         let long = option.get_long().into_iter().chain(aliases).map(|name| format!("`--{name}`"));
         let short = option.get_short().into_iter().map(|letter| format!("`-{letter}`"));
         let names: Vec<_> = long.chain(short).collect();
-        let values = option.get_value_names().filter(|_| option.get_action().takes_values()).unwrap_or_default();
+        let is_flag = !option.get_action().takes_values() || option.get_num_args() == Some(0.into());
+        let values = option.get_value_names().filter(|_| !is_flag).unwrap_or_default();
         let values: String = values.iter().map(|name| format!(" {name}")).collect();
         format!("| {}{values} | {help} | {state} |\n", names.join(", "))
     }
