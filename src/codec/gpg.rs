@@ -89,6 +89,17 @@ impl Said {
     }
 }
 
+/// Undoes the percent signs of Assuan, gpg-agent's protocol.
+fn unescape(data: &[u8], out: &mut Vec<u8>) {
+    let mut rest = data;
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+}
+
 fn keep<T>(lines: &mut Vec<T>, line: T) {
     if lines.len() == LINES {
         lines.remove(0);
@@ -134,6 +145,27 @@ impl Gpg {
         });
         child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
         Ok((output, said))
+    }
+
+    /// Lets gpg-agent ask for a passphrase to encrypt with, twice; the agent does not keep it. gpg has no command that would hand it out.
+    pub fn ask_agent(&self) -> Result<Zeroizing<String>, Cause> {
+        let mut command = Command::new("gpg-connect-agent");
+        command.args(["GET_PASSPHRASE --data --repeat=1 X X Passphrase To+encrypt+backups", "/bye"]);
+        let failed = |what: String| Cause::Gpg(format!("gpg-agent gives no passphrase: {what}; set PASSPHRASE instead"));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = child.as_mut().map_err(|e| failed(format!("cannot run gpg-connect-agent: {e}")))?;
+        let (mut answer, mut passphrase) = (Zeroizing::new(Vec::with_capacity(4096)), Zeroizing::new(Vec::with_capacity(1024)));
+        let read = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(OUTPUT_LIMIT).read_to_end(&mut answer));
+        child.wait().and(read).map_err(|e| failed(e.to_string()))?;
+        for line in answer.split(|byte| *byte == b'\n') {
+            match line {
+                [b'D', b' ', data @ ..] => unescape(data, &mut passphrase),
+                [b'E', b'R', b'R', ..] => return Err(failed(String::from_utf8_lossy(line).into_owned())),
+                _ => {}
+            }
+        }
+        let text = std::str::from_utf8(&passphrase).map_err(|e| failed(e.to_string()))?;
+        if text.is_empty() { Err(failed("it is empty".into())) } else { Ok(Zeroizing::new(text.to_owned())) }
     }
 
     /// Lets gpg find the session key in `keys`, packets with tags 1 and 3: the number of the algorithm and the key.

@@ -92,6 +92,19 @@ impl Keys {
         once(&self.passphrase, || self.source.get(self.gpg.use_agent))
     }
 
+    /// Returns the passphrase to encrypt with, and to read all else with from now on; gpg-agent asks for it if it is to ask.
+    pub fn passphrase_to_encrypt(&self) -> Result<Passphrase, Cause> {
+        match self.passphrase()? {
+            Some(passphrase) => Ok(passphrase),
+            None if self.gpg.use_agent => {
+                let asked = Arc::new(self.gpg.ask_agent()?);
+                *lock(&self.passphrase) = Some(Some(asked.clone()));
+                Ok(asked)
+            }
+            None => Err(Cause::NoPassphrase),
+        }
+    }
+
     /// Returns the passphrase as gpg would take it.
     pub fn password(&self) -> Result<Password, Cause> {
         Ok(Password::from(first_line(&self.passphrase()?.ok_or(Cause::NoPassphrase)?)))

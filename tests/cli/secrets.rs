@@ -74,3 +74,43 @@ fn a_line_of_stdin_is_enough() {
     assert!(outcome.stdout.ends_with("then 0\nthe rest\n"), "{outcome}");
     assert!(outcome.stderr.contains("Retype passphrase for decryption to confirm: "), "{outcome}");
 }
+
+/// With `--use-agent` it is gpg-agent that asks, by its pinentry; the originals can read what is encrypted so.
+#[test]
+fn the_agent_asks_for_a_passphrase() {
+    let env = Encoding::Symmetric.env();
+    std::fs::write(env.source().join("a"), "a").unwrap();
+    std::fs::create_dir(env.gnupg()).unwrap();
+    std::fs::set_permissions(env.gnupg(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let pinentry = env.root().join("pinentry");
+    let asks = |answer: &str| {
+        let script = format!(
+            "#!/bin/sh\necho OK\nwhile read -r line; do case $line in GETPIN) echo asked >> '{}'; echo S PIN_REPEATED; {answer};; \
+             *) echo OK;; esac; done\n",
+            env.root().join("asked").display()
+        );
+        std::fs::write(&pinentry, script).unwrap();
+        std::fs::set_permissions(&pinentry, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    std::fs::write(env.gnupg().join("gpg-agent.conf"), format!("pinentry-program {}\n", pinentry.display())).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = env.command(Version::Exchanged.checked());
+        Outcome::of(command.args(["--use-agent", "--current-time"]).args(words).args(["source", &env.url()]))
+    };
+    asks("echo ERR 83886179 Operation cancelled");
+    run(&["1700000000", "full"]).failure(31, &["gpg-agent gives no passphrase", "cancelled", "set PASSPHRASE"]);
+    asks("echo 'D 50%25 horse'; echo OK");
+    run(&["1700000000", "full"]).success();
+    std::fs::write(env.source().join("a"), "changed").unwrap();
+    run(&["1700001000", "incremental"]).success();
+    for version in [Version::Old, Version::New, Version::Ours] {
+        let target = env.fresh("restored");
+        let mut command = env.command(version.checked());
+        Outcome::of(command.env("PASSPHRASE", "50% horse").args(["restore", &env.url()]).arg(&target)).success();
+        assert_eq!(std::fs::read(target.join("a")).unwrap(), b"changed", "{version:?}");
+        std::fs::remove_dir_all(&target).unwrap();
+    }
+    let asked = std::fs::read_to_string(env.root().join("asked")).unwrap().lines().count();
+    // Once in vain, and for each backup once or, where the pinentry does not repeat by itself, twice.
+    assert!([3, 5].contains(&asked), "asked {asked} times");
+}

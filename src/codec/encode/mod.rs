@@ -275,7 +275,7 @@ impl Lock {
     /// Stretches the passphrase: gpg's way, unless told otherwise.
     #[allow(deprecated)] // weaker ways are for those who ask for them
     fn passphrase(keys: &Keys, asked: &GpgOptions) -> Result<Self, Cause> {
-        let passphrase = keys.passphrase()?.ok_or(Cause::NoPassphrase)?;
+        let passphrase = keys.passphrase_to_encrypt()?;
         let passphrase = first_line(&passphrase);
         if passphrase.is_empty() {
             return Err(Cause::EmptyPassphrase);
