@@ -3,19 +3,25 @@
 use super::inventory::Inventory;
 use super::removal::{Deletion, Place, Step};
 use crate::format::{Content, Session};
+use crate::storage::unfinished;
 use std::collections::BTreeSet;
 
 impl Inventory {
     /// Finds what clean-up takes away, and plans that it goes: signature files in no chain, here and there, then sets in no chain, then
-    /// sets without manifest and statistics without a set. A session that can be gone on with is among them, as are its checkpoints.
+    /// sets without manifest and statistics without a set, then beginnings of files. A session that can be gone on with is among them, as are
+    /// its checkpoints.
     ///
     /// Of two increments on one set the later counts. The signature file of the other stands in the chain of signature files, until it
     /// goes with its set; only then is it told which files are in no chain.
     pub fn extraneous(&self) -> Vec<Step> {
         let (orphaned, incomplete) = (&self.collection.orphaned, &self.collection.incomplete);
         let sets: Vec<Session> = orphaned.iter().chain(incomplete).map(|set| set.session).chain(self.remains()).collect();
-        let signatures = self.lonely_signatures(&sets.iter().copied().collect()).into_iter().map(|file| vec![file]);
-        let deletions = signatures.chain(sets.iter().map(|session| self.files(*session).to_vec()));
+        let gone: BTreeSet<Session> = sets.iter().copied().collect();
+        let signatures = self.lonely_signatures(&gone).into_iter().map(|file| vec![file]);
+        let others = self.sessions().filter(|(session, _)| !gone.contains(session));
+        let begun = others.map(|(_, files)| files.iter().filter(|file| unfinished(&file.name).is_some()).cloned().collect());
+        let begun = begun.filter(|files: &Vec<Deletion>| !files.is_empty());
+        let deletions = signatures.chain(sets.iter().map(|session| self.files(*session).to_vec())).chain(begun);
         deletions.map(|deletions| Step { text: None, deletions }).collect()
     }
 

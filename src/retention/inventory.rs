@@ -3,7 +3,7 @@
 use super::removal::{Deletion, Place};
 use crate::collection::{Collection, scan};
 use crate::format::{Content, Prefixes, Session, StoredName};
-use crate::storage::Listed;
+use crate::storage::{Listed, unfinished};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Inventory {
     pub collection: Collection,
     /// What the archive directory holds.
     pub archived: Collection,
-    /// The files of each session, in the order in which they are to be deleted.
+    /// The files of each session, and what killed writers have left of such, in the order in which they are to be deleted.
     sessions: BTreeMap<Session, Vec<Deletion>>,
     /// The listings of both places.
     listings: [(Place, Vec<Listed>); 2],
@@ -26,7 +26,8 @@ impl Inventory {
         let listings = [(Place::Storage, stored.to_vec()), (Place::Archive, archived.to_vec())];
         let mut sessions: BTreeMap<Session, Vec<Deletion>> = BTreeMap::new();
         for (place, listed) in listings.iter().flat_map(|(place, listing)| listing.iter().map(|listed| (*place, listed))) {
-            let name = StoredName::parse(&listed.name, prefixes).filter(|name| is_of_set(place, name));
+            let name = unfinished(&listed.name).unwrap_or(&listed.name);
+            let name = StoredName::parse(name, prefixes).filter(|name| is_of_set(place, name));
             if let Some(StoredName { session, content, .. }) = name {
                 sessions.entry(session).or_default().push(Deletion { place, name: listed.name.clone(), content });
             }

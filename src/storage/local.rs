@@ -20,8 +20,16 @@ impl LocalStorage {
     /// Returns where a file lies while it is written. No duplicity takes a name that begins with a dot for one of its own; the next
     /// writer of the same file takes the place of what a killed one has left.
     fn unfinished(&self, name: &str) -> PathBuf {
-        self.directory.join(format!(".dupfs-{name}.tmp"))
+        self.directory.join(format!("{UNFINISHED}{name}{SUFFIX}"))
     }
+}
+
+const UNFINISHED: &str = ".dupfs-";
+const SUFFIX: &str = ".tmp";
+
+/// Returns the name of the file of which this one is a beginning, which a killed writer has left.
+pub fn unfinished(name: &str) -> Option<&str> {
+    name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)
 }
 
 fn listed(name: String, data: &Metadata) -> Listed {

@@ -15,7 +15,7 @@ mod recording;
 mod retry;
 mod url;
 
-pub use local::LocalStorage;
+pub use local::{LocalStorage, unfinished};
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;
 pub use url::{Url, open, without_password};

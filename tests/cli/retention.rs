@@ -476,6 +476,30 @@ fn forced_clean_up_takes_all_of_an_interrupted_backup() {
     }
 }
 
+/// A writer that was killed leaves the beginning of a file under a name that no duplicity looks at: clean-up takes it, whatever has become of
+/// its set, and looks at nothing else of that kind.
+#[test]
+fn beginnings_of_files_go() {
+    let world = World::new(Encoding::Gzip, &[]);
+    world.copy(&[], &[]);
+    let whole = world.left(Ours);
+    let [store, _] = world.places(Some(Ours));
+    let begun = [
+        ".dupfs-duplicity-full.20260801T120000Z.vol1.difftar.gpg.tmp",
+        ".dupfs-duplicity-inc.20260802T120000Z.to.20260802T130000Z.vol3.difftar.gz.tmp",
+    ];
+    begun.iter().chain(&[".dupfs-other.tmp"]).for_each(|name| std::fs::write(store.join(name), "begun").unwrap());
+    let listed = world.run(Ours, &["cleanup"]).success();
+    assert!(begun.iter().all(|name| listed.stdout.contains(&format!("{name}\n"))), "{listed}");
+    assert!(!listed.stdout.contains("other") && listed.stdout.contains("the following files to delete"), "{listed}");
+    world.run(Ours, &["cleanup", "--force"]).success();
+    assert!(store.join(".dupfs-other.tmp").exists());
+    std::fs::remove_file(store.join(".dupfs-other.tmp")).unwrap();
+    assert_eq!(world.left(Ours), whole);
+    let again = world.run(Ours, &["cleanup", "--force"]).success();
+    assert!(again.stdout.contains("No extraneous files found"), "{again}");
+}
+
 /// Statistics go with their set, as 3.2.1 has it; in the archive directory, too, also when no set is left.
 #[test]
 fn statistics_go_with_their_set() {
