@@ -111,6 +111,23 @@ fn killed_while_encoding_anew() {
     killed_while_replicating(Encoding::Symmetric, Encoding::Gzip);
 }
 
+/// No room is left at some call: the code says so, nothing broken is shown, and there is no end that looks like success.
+#[test]
+fn a_target_without_room() {
+    let replication = Replication::new(Encoding::Symmetric, Encoding::Gzip);
+    let log = replication.world.env.root().join("log");
+    let calls = replication.killer().calls(&log, &mut replication.command());
+    let calls: Vec<_> = calls.iter().filter(|call| call.name == "write").collect();
+    for call in calls.iter().step_by(calls.len() / 6) {
+        std::fs::remove_dir_all(&replication.target).unwrap();
+        let outcome = Outcome::of(replication.killer().at(call.number, Deed::Fail("ENOSPC"), &mut replication.command()));
+        outcome.failure(53, &["No space left on device"]);
+        replication.check(Ours, &format!("full at {call:?}"));
+        Outcome::of(&mut replication.command()).success();
+        assert_eq!(replication.check(Ours, "with room again").len(), 4);
+    }
+}
+
 /// A set whose copy was cut short is begun anew with other keys: nothing of the first attempt stays, which the originals would stumble over.
 #[test]
 fn going_on_with_other_keys() {
