@@ -5,7 +5,7 @@ use super::exit::Failure;
 use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
-use super::status::Status;
+use super::status::{self, Status};
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec, EncodeOptions, Encoder, parse_gpg_options};
@@ -92,8 +92,12 @@ impl Session<'_> {
             listing => listing?,
         };
         let collection = scan(&listing, &prefixes);
+        let warnings = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warnings();
+        let said = warnings();
+        said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
         self.synchronize(archive, &listing, &collection)?;
-        Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warn(self.report.as_ref());
+        let new = warnings().into_iter().filter(|warning| !said.contains(warning));
+        new.for_each(|warning| status::warn(&warning, self.report.as_ref()));
         self.report.notice(&open::last_full(&collection));
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;

@@ -4,6 +4,7 @@ use super::args::Common;
 use super::exit::Failure;
 use super::log;
 use super::report::Report;
+use super::status::Status;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
@@ -142,8 +143,11 @@ impl Opened {
         oddities(&self.collection).for_each(|(level, text)| self.catalog.say_once(level, text));
     }
 
-    /// Prints what duplicity prints before every action that reads metadata.
+    /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers, then the two lines.
     pub fn print_head(&self) {
+        let archived = archived(self.archive.as_deref(), &self.prefixes);
+        Status::for_reading(&self.collection, archived).warn(self.report.as_ref());
+        self.report_oddities();
         self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
         self.print_last_full();
     }

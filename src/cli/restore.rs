@@ -22,7 +22,6 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     }
     let target = open::expand(&arguments.target);
     let opened = open::open(&arguments.url, common, report.clone())?;
-    opened.report_unusable();
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
