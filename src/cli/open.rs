@@ -8,12 +8,12 @@ use super::status::Status;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
-use dupfs::codec::{Codec, Options, PassphraseSource};
+use dupfs::codec::{self, Cause, Codec, Options, PassphraseSource};
 use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
-use dupfs::format::Prefixes;
+use dupfs::format::{Encoding, Prefixes};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
-use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
+use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,6 +195,34 @@ impl Opened {
             self.snapshot(common)
         })
     }
+}
+
+impl Opened {
+    /// Makes sure that there is a key to the sets of a snapshot, so that nothing is written by whoever has none: whether the metadata at hand
+    /// had to be decrypted or not. A chain may have two passphrases, so one file that opens is enough.
+    ///
+    /// # Errors
+    /// The newest set's, when neither it nor the full set can be opened for want of a passphrase or secret key.
+    pub fn check_keys(&self, snapshot: &Snapshot) -> Result<(), codec::Error> {
+        let sets = snapshot.chain.sets.get(..=snapshot.position as usize).unwrap_or_default();
+        let ends = sets.last().into_iter().chain(sets.first());
+        let files = ends.flat_map(|set| set.manifest.iter().chain(set.volumes.values().next()));
+        let mut locked = None;
+        for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
+            let stored = Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()));
+            match self.codec.decode(stored, file.encoding) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
+                // The file is to blame, or its place: that is told when it is needed.
+                Err(_) => {}
+            }
+        }
+        locked.map_or(Ok(()), Err)
+    }
+}
+
+fn is_for_want_of_key(cause: &Cause) -> bool {
+    matches!(cause, Cause::NoPassphrase | Cause::EmptyPassphrase | Cause::WrongPassphrase | Cause::NoSecretKey(_))
 }
 
 /// Prints the volumes that a dry run names, in duplicity's form.

@@ -46,6 +46,7 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
         open::print_required(&report, &contents::required_volumes(&opened.catalog, &snapshot, &path)?);
         return Ok(());
     }
+    opened.check_keys(&snapshot)?;
     let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data };
     let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
     report.finish();
