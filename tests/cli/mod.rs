@@ -4,6 +4,7 @@
 mod backup;
 mod backup_errors;
 mod backup_keys;
+mod beside;
 mod command;
 mod errors;
 mod listings;

@@ -104,8 +104,13 @@ impl Env {
 
     /// Returns the archive directory of a program's own collection.
     pub fn archive_of(&self, version: super::Version) -> PathBuf {
+        self.archive_of_url(&self.url_of(version))
+    }
+
+    /// Returns the archive directory of the collection at a URL.
+    pub fn archive_of_url(&self, url: &str) -> PathBuf {
         use md5::{Digest, Md5};
-        let name: String = Md5::digest(self.url_of(version)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = Md5::digest(url).iter().map(|byte| format!("{byte:02x}")).collect();
         self.cache().join("duplicity").join(name)
     }
 
