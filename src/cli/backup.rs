@@ -58,10 +58,6 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
     let archive = open::lock(&arguments.url, common)?;
-    if !writing.dry_run {
-        session.storage.prepare()?;
-    }
-    session.warn_inside(&source, selection.as_deref(), archive.path());
     let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
     if let Some(selection) = &selection {
         warn_dropped(selection, session.report.as_ref());
@@ -81,6 +77,10 @@ impl Session<'_> {
         let prefixes = open::prefixes(self.common);
         let cache = open::our_cache(&self.url, &prefixes, None);
         let mut options = self.options(source, cache.as_deref(), archive)?;
+        if !self.writing.dry_run {
+            self.storage.prepare()?;
+        }
+        self.warn_inside(source, selection.as_deref(), archive.path());
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
             let ready = self.encoder(&options)?;

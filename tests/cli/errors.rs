@@ -106,15 +106,6 @@ fn a_wrong_passphrase_with_the_archive_directory_at_hand() {
 }
 
 #[test]
-fn no_passphrase_and_no_terminal() {
-    let env = world(Encoding::Symmetric);
-    let mut command = env.dupfs(Encoding::Symmetric);
-    let outcome = Outcome::of(command.env_remove("PASSPHRASE").arg("list-current-files").arg(env.url()));
-    assert!(matches!(outcome.code, 30 | 31), "{outcome}");
-    assert!(outcome.stderr.to_lowercase().contains("passphrase"), "{outcome}");
-}
-
-#[test]
 fn a_wrong_command_line() {
     let env = world(Encoding::Gzip);
     let target = env.fresh("target");
@@ -126,15 +117,6 @@ fn a_wrong_command_line() {
     run(&[]).failure(2, &[]);
     run(&["list-current-files", "gopher://somewhere/else"]).failure(23, &["gopher"]);
     assert!(!target.exists());
-}
-
-#[test]
-fn an_empty_collection() {
-    let env = Env::new();
-    let target = env.fresh("target");
-    restore(&env, &[], &target).failure(30, &[env.store().to_str().unwrap()]);
-    assert!(!target.exists());
-    env.ask(Encoding::Gzip, &["list-current-files"]).failure(30, &[env.store().to_str().unwrap()]);
 }
 
 #[test]
