@@ -270,7 +270,7 @@ impl Session<'_> {
     fn encoder(&self, options: &BackupOptions) -> anyhow::Result<(Arc<Encoder>, Option<Arc<Encoder>>)> {
         let is_symmetric = options.encode.recipients.is_empty() && options.encode.hidden_recipients.is_empty();
         if options.encode.encoding == Encoding::OpenPgp && is_symmetric {
-            open::ask_twice();
+            open::ask_twice(self.common);
         }
         let encoder = self.codec.encoder(options.encode.clone())?;
         // The manifest is never compressed by itself.

@@ -17,7 +17,7 @@ use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, U
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -273,6 +273,10 @@ static PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
 static SIGN_PASSPHRASE: OnceLock<Option<Zeroizing<String>>> = OnceLock::new();
 /// Whether a passphrase that is typed has to be typed twice.
 static TWICE: AtomicBool = AtomicBool::new(false);
+/// Whether the passphrase of the signing key is asked for before the second time.
+static SIGNER_BETWEEN: AtomicBool = AtomicBool::new(false);
+/// What was typed then.
+static SIGNER_TYPED: Mutex<Option<Zeroizing<String>>> = Mutex::new(None);
 
 /// Takes the passphrases out of the environment, so that no program that we run inherits them. To be called before any thread is
 /// started.
@@ -317,9 +321,11 @@ pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     })
 }
 
-/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them.
-pub fn ask_twice() {
+/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them; that of the signing key, if it is to be
+/// asked for, in between.
+pub fn ask_twice(common: &Common) {
     TWICE.store(true, Ordering::Relaxed);
+    SIGNER_BETWEEN.store(matches!(sign_passphrase(common), PassphraseSource::Ask(_)), Ordering::Relaxed);
 }
 
 /// Asks for the passphrase; `None` if there is nobody to ask.
@@ -328,6 +334,10 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         let Some(first) = prompt("GnuPG passphrase for decryption: ")? else { return Ok(None) };
         if !TWICE.load(Ordering::Relaxed) {
             return Ok(Some(first));
+        }
+        if SIGNER_BETWEEN.swap(false, Ordering::Relaxed) {
+            let Some(typed) = prompt(SIGNER_PROMPT)? else { return Ok(None) };
+            *SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(typed);
         }
         let Some(second) = prompt("Retype passphrase for decryption to confirm: ")? else { return Ok(None) };
         if *first != *second {
@@ -359,8 +369,16 @@ pub fn sign_passphrase(common: &Common) -> PassphraseSource {
     match variable(&SIGN_PASSPHRASE).or_else(|| variable(&PASSPHRASE).filter(|_| signer_decrypts(common))) {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         None if common.use_agent || common.no_encryption || sign_key(common).is_none() => PassphraseSource::None,
-        None => PassphraseSource::Ask(Arc::new(|| prompt("GnuPG passphrase for signing key: "))),
+        None => PassphraseSource::Ask(Arc::new(ask_signer)),
     }
+}
+
+const SIGNER_PROMPT: &str = "GnuPG passphrase for signing key: ";
+
+/// Asks for the passphrase of the signing key, unless that is done.
+fn ask_signer() -> std::io::Result<Option<Zeroizing<String>>> {
+    let typed = SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    typed.map_or_else(|| prompt(SIGNER_PROMPT), |typed| Ok(Some(typed)))
 }
 
 /// Says which variable serves for the other, too, if one does.
