@@ -58,6 +58,11 @@ fn mismatches_with_the_backup_before() {
     rewrite(env.archive_of(Ours), "elsewhere.example");
     run(&["incremental", "source"]).failure(3, &["Previous hostname: elsewhere.example", "--allow-source-mismatch"]);
     assert_eq!(Truth::record(&env.store_of(Ours)).0.len(), before);
+    // The same host under its full name, or its short one.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let other = host.split_once('.').map_or(format!("{}.example.org", host.trim()), |(short, _)| short.to_string());
+    [env.store_of(Ours), env.archive_of(Ours)].into_iter().for_each(|place| rewrite(place, &other));
+    run(&["incremental", "--dry-run", "source"]).success();
     rewrite(env.store_of(Ours), "third.example");
     run(&["incremental", "--no-check-remote", "--allow-source-mismatch", "source"]).success();
 }

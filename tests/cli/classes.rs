@@ -211,7 +211,8 @@ fn each_class_has_the_code_of_the_originals() {
             if version != Exchanged {
                 continue;
             }
-            let is_clear = *code == 0 || outcome.stderr.contains(said) && !outcome.stderr.contains("panicked");
+            let is_clear = *code == 0 && outcome.stderr.is_empty()
+                || *code != 0 && outcome.stderr.contains(said) && !outcome.stderr.contains("panicked");
             if !is_clear || outcome.stderr.contains("secret") {
                 wrong.push(format!("'{line}' does not say '{said}': {outcome}"));
             }
@@ -237,5 +238,32 @@ fn ctrl_c_has_a_code_of_its_own() {
         python.args(["-c", script]).arg(version.checked()).args(["full", "source", &world.env.url_of(version)]);
         let outcome = Outcome::of(&mut python);
         assert_eq!(outcome.code, 4, "{version:?}: {outcome}");
+    }
+}
+
+/// Front-ends ask for the passphrase themselves when they read this, and whoever has none is told which variable to set; also where there is
+/// no stdin at all, at which the originals stumble.
+#[test]
+fn nobody_to_ask_for_a_passphrase_is_told_in_the_log() {
+    let world = World::new();
+    for (given, line) in [
+        (Encrypted, "restore URL target --log-file log"),
+        (Uncached, "list-current-files URL --log-file log"),
+        (Encrypted, "full source URL --log-file log"),
+        (Encrypted, "incremental source URL --log-file log"),
+    ] {
+        let log = world.env.root().join("log");
+        for version in [Old, New, Exchanged] {
+            let _ = std::fs::remove_file(&log);
+            world.give(version, given);
+            let outcome = world.run(version, given, line);
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(outcome.code == 30 && said.contains("ERROR 30 EOFError\n"), "{version:?} {line}: {outcome}{said}");
+        }
+        world.give(Exchanged, given);
+        let mut closed = world.env.command("setsid");
+        closed.args(["--wait", "sh", "-c", "exec \"$@\" <&-", "sh"]).arg(Exchanged.checked());
+        closed.args(line.split(' ').map(|word| word.replace("URL", &world.env.url_of(Exchanged))));
+        Outcome::of(&mut closed).failure(30, &["set PASSPHRASE"]);
     }
 }
