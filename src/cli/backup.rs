@@ -6,7 +6,7 @@ use super::exit::Failure;
 use super::open;
 use super::report::Report;
 use super::statistics::{self, Period};
-use super::status::Status;
+use super::status::{self, Status};
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec};
@@ -59,10 +59,6 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
     let archive = open::lock(&arguments.url, common)?;
-    if !writing.dry_run {
-        session.storage.prepare()?;
-    }
-    session.warn_inside(&source, selection.as_deref(), archive.path());
     let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
     if let Some(selection) = &selection {
         warn_dropped(selection, session.report.as_ref());
@@ -82,9 +78,13 @@ impl Session<'_> {
         let prefixes = open::prefixes(self.common);
         let cache = open::our_cache(&self.url, &prefixes, None);
         let mut options = self.options(source, cache.as_deref(), archive)?;
+        if !self.writing.dry_run {
+            self.storage.prepare()?;
+        }
+        self.warn_inside(source, selection.as_deref(), archive.path());
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
-            let ready = encoding::encoders(&self.codec, &options.encode)?;
+            let ready = encoding::encoders(&self.codec, self.common, &options.encode)?;
             backup::complete(archive, &self.storage, &ready, &options, self.report.as_ref())?;
             encoder = Some(ready);
         }
@@ -93,8 +93,12 @@ impl Session<'_> {
             listing => listing?,
         };
         let collection = scan(&listing, &prefixes);
+        let warnings = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warnings();
+        let said = warnings();
+        said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
         self.synchronize(archive, &listing, &collection)?;
-        Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warn(self.report.as_ref());
+        let new = warnings().into_iter().filter(|warning| !said.contains(warning));
+        new.for_each(|warning| status::warn(&warning, self.report.as_ref()));
         self.report.notice(&open::last_full(&collection));
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
@@ -114,7 +118,7 @@ impl Session<'_> {
         options.time = self.free_time(&collection)?;
         let (encoder, manifest_encoder) = match encoder {
             Some(ready) => ready,
-            None => encoding::encoders(&self.codec, &options.encode)?,
+            None => encoding::encoders(&self.codec, self.common, &options.encode)?,
         };
         if let Some(chain) = base {
             self.check(chain, &catalog, typed_source)?;

@@ -52,10 +52,10 @@ pub type Encoders = (Arc<Encoder>, Option<Arc<Encoder>>);
 ///
 /// # Errors
 /// [`dupfs::codec::Error`] when there is no passphrase, or a key cannot be used.
-pub fn encoders(codec: &Codec, options: &EncodeOptions) -> Result<Encoders, dupfs::codec::Error> {
+pub fn encoders(codec: &Codec, common: &Common, options: &EncodeOptions) -> Result<Encoders, dupfs::codec::Error> {
     let is_symmetric = options.recipients.is_empty() && options.hidden_recipients.is_empty();
     if options.encoding == Encoding::OpenPgp && is_symmetric {
-        open::ask_twice();
+        open::ask_twice(common);
     }
     let encoder = codec.encoder(options.clone())?;
     // The manifest is never compressed by itself.

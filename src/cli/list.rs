@@ -4,7 +4,6 @@ use super::args::{Common, ListArgs};
 use super::log;
 use super::open;
 use super::report::{Report, stamp};
-use super::status;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
 use dupfs::monitor::{Event, Level, quoted};
@@ -19,9 +18,6 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
     if arguments.json {
         opened.report_unusable();
     } else {
-        let archived = open::archived(opened.archive.as_deref(), &opened.prefixes);
-        status::Status::for_reading(&opened.collection, archived).warn(opened.report.as_ref());
-        opened.report_oddities();
         opened.print_head();
     }
     let snapshot = opened.snapshot(common)?;

@@ -4,20 +4,21 @@ use super::args::Common;
 use super::exit::Failure;
 use super::log;
 use super::report::Report;
+use super::status::Status;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
-use dupfs::codec::{Codec, Options, PassphraseSource};
+use dupfs::codec::{self, Cause, Codec, Options, PassphraseSource};
 use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
-use dupfs::format::Prefixes;
+use dupfs::format::{Encoding, Prefixes};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
-use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, Url};
+use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -143,8 +144,11 @@ impl Opened {
         oddities(&self.collection).for_each(|(level, text)| self.catalog.say_once(level, text));
     }
 
-    /// Prints what duplicity prints before every action that reads metadata.
+    /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers, then the two lines.
     pub fn print_head(&self) {
+        let archived = archived(self.archive.as_deref(), &self.prefixes);
+        Status::for_reading(&self.collection, archived).warn(self.report.as_ref());
+        self.report_oddities();
         self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
         self.print_last_full();
     }
@@ -192,6 +196,34 @@ impl Opened {
             self.snapshot(common)
         })
     }
+}
+
+impl Opened {
+    /// Makes sure that there is a key to the sets of a snapshot, so that nothing is written by whoever has none: whether the metadata at hand
+    /// had to be decrypted or not. A chain may have two passphrases, so one file that opens is enough.
+    ///
+    /// # Errors
+    /// The newest set's, when neither it nor the full set can be opened for want of a passphrase or secret key.
+    pub fn check_keys(&self, snapshot: &Snapshot) -> Result<(), codec::Error> {
+        let sets = snapshot.chain.sets.get(..=snapshot.position as usize).unwrap_or_default();
+        let ends = sets.last().into_iter().chain(sets.first());
+        let files = ends.flat_map(|set| set.manifest.iter().chain(set.volumes.values().next()));
+        let mut locked = None;
+        for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
+            let stored = Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()));
+            match self.codec.decode(stored, file.encoding) {
+                Ok(_) => return Ok(()),
+                Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
+                // The file is to blame, or its place: that is told when it is needed.
+                Err(_) => {}
+            }
+        }
+        locked.map_or(Ok(()), Err)
+    }
+}
+
+fn is_for_want_of_key(cause: &Cause) -> bool {
+    matches!(cause, Cause::NoPassphrase | Cause::EmptyPassphrase | Cause::WrongPassphrase | Cause::NoSecretKey(_))
 }
 
 /// Prints the volumes that a dry run names, in duplicity's form.
@@ -242,6 +274,10 @@ static PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
 static SIGN_PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
 /// Whether a passphrase that is typed has to be typed twice.
 static TWICE: AtomicBool = AtomicBool::new(false);
+/// Whether the passphrase of the signing key is asked for before the second time.
+static SIGNER_BETWEEN: AtomicBool = AtomicBool::new(false);
+/// What was typed then.
+static SIGNER_TYPED: Mutex<Option<Zeroizing<String>>> = Mutex::new(None);
 
 /// Takes the passphrases out of the environment, so that no program that we run inherits them, and nobody reads them in `/proc`; from now on
 /// the process leaves no core file, which would hold them. To be called before any thread is started.
@@ -306,9 +342,11 @@ pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     })
 }
 
-/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them.
-pub fn ask_twice() {
+/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them; that of the signing key, if it is to be
+/// asked for, in between.
+pub fn ask_twice(common: &Common) {
     TWICE.store(true, Ordering::Relaxed);
+    SIGNER_BETWEEN.store(matches!(sign_passphrase(common), PassphraseSource::Ask(_)), Ordering::Relaxed);
 }
 
 /// Asks for the passphrase; `None` if there is nobody to ask.
@@ -317,6 +355,10 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         let Some(first) = prompt("GnuPG passphrase for decryption: ")? else { return Ok(None) };
         if !TWICE.load(Ordering::Relaxed) {
             return Ok(Some(first));
+        }
+        if SIGNER_BETWEEN.swap(false, Ordering::Relaxed) {
+            let Some(typed) = prompt(SIGNER_PROMPT)? else { return Ok(None) };
+            *SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(typed);
         }
         let Some(second) = prompt("Retype passphrase for decryption to confirm: ")? else { return Ok(None) };
         if *first != *second {
@@ -367,8 +409,16 @@ pub fn sign_passphrase(common: &Common) -> PassphraseSource {
     match variable(&SIGN_PASSPHRASE).or_else(|| variable(&PASSPHRASE).filter(|_| signer_decrypts(common))) {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         None if common.use_agent || common.no_encryption || sign_key(common).is_none() => PassphraseSource::None,
-        None => PassphraseSource::Ask(Arc::new(|| prompt("GnuPG passphrase for signing key: "))),
+        None => PassphraseSource::Ask(Arc::new(ask_signer)),
     }
+}
+
+const SIGNER_PROMPT: &str = "GnuPG passphrase for signing key: ";
+
+/// Asks for the passphrase of the signing key, unless that is done.
+fn ask_signer() -> std::io::Result<Option<Zeroizing<String>>> {
+    let typed = SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    typed.map_or_else(|| prompt(SIGNER_PROMPT), |typed| Ok(Some(typed)))
 }
 
 /// Says which variable serves for the other, too, if one does.

@@ -54,7 +54,7 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
     let encode = encoding::options(common, now, &report)?;
     let signed = encode.sign_key.clone().filter(|_| encode.encoding == Encoding::OpenPgp);
     let signed = signed.map(|key| Codec::new(codec::Options { sign_key: Some(key), ..options }));
-    let (encoder, manifest_encoder) = encoding::encoders(&codec, &encode)?;
+    let (encoder, manifest_encoder) = encoding::encoders(&codec, common, &encode)?;
     let local_copy = source.archive.as_deref().map(|directory| LocalCopy::open(directory, &prefixes)).transpose()?;
     let outcome = replicate(
         &Source { storage: source.storage, collection: &source.collection, local_copy, codec, signed },

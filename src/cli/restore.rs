@@ -8,7 +8,7 @@ use super::reading::entry_path;
 use super::report::Report;
 use dupfs::model::EntryPath;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::restore::{RestoreOptions, dry_run, restore};
+use dupfs::restore::{RestoreOptions, check_free, dry_run, restore};
 use dupfs::source::Base;
 use std::sync::Arc;
 
@@ -21,14 +21,17 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
         report.message(Level::Warning, text);
     }
     let target = open::expand(&arguments.target);
+    if !options.force {
+        check_free(&target)?;
+    }
     let opened = open::open(&arguments.url, common, report.clone())?;
-    opened.report_unusable();
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
         open::print_required(&report, &dry_run(&opened.catalog, &snapshot, &target, &options)?);
         return Ok(());
     }
+    opened.check_keys(&snapshot)?;
     let accounts = open::accounts(common);
     let result = restore(&opened.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();

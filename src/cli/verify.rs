@@ -40,13 +40,13 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let now = open::now(common);
     let selection = backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
     let opened = open::open(&arguments.url, common, report.clone())?;
-    opened.report_unusable();
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
         open::print_required(&report, &contents::required_volumes(&opened.catalog, &snapshot, &path)?);
         return Ok(());
     }
+    opened.check_keys(&snapshot)?;
     let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data };
     let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
     report.finish();

@@ -112,6 +112,15 @@ pub fn restore(
     Ok(summary)
 }
 
+/// Makes sure that a target is free, as far as that can be told before anything is known of the backup: [`restore`] without force refuses
+/// what this refuses.
+///
+/// # Errors
+/// [`Error::TargetNotEmpty`] for a file or a directory with something in it; [`Error::Target`] when the system cannot tell.
+pub fn check_free(target: &Path) -> Result<(), Error> {
+    target::check_free(target, target.is_dir(), false).map(drop)
+}
+
 /// Returns the names of the volumes that [`restore`] would read, oldest set first; the target is left as it is.
 ///
 /// # Errors

@@ -235,7 +235,13 @@ fn prompts_are_those_of_the_original() {
         (&["full"], &[(ASK, "one"), (AGAIN, "two"), (ASK, ""), (AGAIN, ""), (ASK, "three"), (AGAIN, "three")]),
         (&[&["full"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
         (&[&["incremental"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
+        (&["full", "--sign-key", curve], &[(ASK, PASSPHRASE), (SIGNER, PASSPHRASE), (AGAIN, PASSPHRASE)]),
+        (
+            &["full", "--sign-key", curve],
+            &[(ASK, "one"), (SIGNER, PASSPHRASE), (AGAIN, "two"), (ASK, PASSPHRASE), (AGAIN, PASSPHRASE)],
+        ),
         (&["full", "--encrypt-key", rsa], &[]),
+        (&["incremental", "--encrypt-key", rsa], &[]),
         (&["full", "--no-encryption"], &[]),
     ] {
         seconds += 10;
@@ -253,7 +259,7 @@ fn prompts_are_those_of_the_original() {
         let _ = env.command("gpgconf").args(["--kill", "all"]).output();
     }
     // Without a terminal a line of stdin is the answer.
-    let program = command(&env, Ours, &[], &["full", "--current-time", &(TIME + 100).to_string()]);
+    let program = command(&env, Ours, &[], &["full", "--current-time", &(TIME + 500).to_string()]);
     let mut alone = env.command("setsid");
     alone
         .args(["--wait", "sh", "-c", "printf 'abc\\nabc\\n' | \"$@\"", "sh"])
@@ -261,4 +267,59 @@ fn prompts_are_those_of_the_original() {
         .args(program.get_args());
     let said = Outcome::of(&mut alone).success().stderr;
     assert!(said.contains(ASK) && said.contains(AGAIN), "{said}");
+}
+
+/// What whoever reads, looks or removes is asked for: as by 0.8.22, but that clean-up needs no passphrase, and that a key that is named is
+/// left to gpg-agent.
+#[test]
+fn prompts_of_other_actions_are_those_of_the_original() {
+    let env = world();
+    let Keys { rsa, curve, .. } = Keys::get();
+    let once = &[(ASK, PASSPHRASE)][..];
+    for (writing, reading) in
+        [(&[][..], &[][..]), (&["--encrypt-key", curve], &[]), (&["--encrypt-key", rsa], &["--encrypt-key", rsa])]
+    {
+        for version in [Old, Ours] {
+            let _ = std::fs::remove_dir_all(env.store_of(version));
+            Outcome::of(&mut command(&env, version, &[("PASSPHRASE", PASSPHRASE)], &[&["full"], writing].concat())).success();
+        }
+        let by_us = if reading.is_empty() { once } else { &[] };
+        for (words, is_lost, answers) in [
+            (&["restore", "URL", "target"][..], false, [once, by_us]),
+            (&["verify", "URL", "source"], false, [once, by_us]),
+            (&["list-current-files", "URL"], false, [&[], &[]]),
+            (&["collection-status", "URL"], false, [&[], &[]]),
+            (&["remove-older-than", "1s", "URL"], false, [&[], &[]]),
+            (&["cleanup", "URL"], false, [once, &[]]),
+            (&["list-current-files", "URL"], true, [once, by_us]),
+        ] {
+            if is_lost {
+                env.clear_caches();
+            }
+            for (version, answers) in [Old, Ours].into_iter().zip(answers) {
+                let _ = std::fs::remove_dir_all(env.root().join("target"));
+                let mut program = env.command(version.checked());
+                program.args(words.iter().map(|word| word.replace("URL", &env.url_of(version)))).args(reading);
+                let outcome = env.converse(answers, &program).success();
+                assert!(!outcome.stdout.contains("never asked"), "{version:?} {writing:?} {words:?}: {outcome}");
+                assert_eq!(outcome.stdout.matches("passphrase for").count(), answers.len(), "{version:?} {writing:?} {words:?}");
+                let _ = env.command("gpgconf").args(["--kill", "all"]).output();
+            }
+        }
+    }
+}
+
+/// A backup whose archive directory is lost asks once to fetch it, and keeps what was typed. What has opened a set need not be retyped, as by
+/// 0.8.22.
+#[test]
+fn what_was_typed_to_synchronise_is_kept() {
+    let env = world();
+    for version in [Old, Ours] {
+        Outcome::of(&mut command(&env, version, &[("PASSPHRASE", PASSPHRASE)], &["full"])).success();
+    }
+    env.clear_caches();
+    for (version, answers) in [(Old, &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)][..]), (Ours, &[(ASK, PASSPHRASE)])] {
+        let outcome = env.converse(answers, &command(&env, version, &[], &["incremental"])).success();
+        assert_eq!(outcome.stdout.matches("passphrase for").count(), answers.len(), "{version:?}: {outcome}");
+    }
 }

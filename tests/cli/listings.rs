@@ -50,6 +50,10 @@ fn files_are_listed_as_the_original_does() {
             same_words(&env, encoding, "list-current-files", &["--time", &(START + 3600 * number).to_string()]);
         }
         same_words(&env, encoding, "list-current-files", &["--time", "2026-08-01T15:30:00+02:00"]);
+        // Without a zone it is what clocks here showed: summer time, which the originals take for winter time.
+        let listed = |time: &str| env.ask(encoding, &["list-current-files", "--time", time]).success().stdout;
+        let [summer, second, third] = ["2026-08-01T14:30:00", "2026-08-01T12:30:00Z", "2026-08-01T13:30:00Z"].map(listed);
+        assert!(summer == second && summer != third, "{summer}");
         env.clear_caches();
         let all = env.ask(encoding, &["list-current-files"]).success();
         assert_eq!(all.stdout, env.ask(encoding, &["list-current-files"]).success().stdout, "with and without a catalog");

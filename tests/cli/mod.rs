@@ -4,8 +4,12 @@
 mod backup;
 mod backup_errors;
 mod backup_keys;
+mod beside;
+mod classes;
 mod command;
+mod dry_run;
 mod errors;
+mod examples;
 mod listings;
 mod log;
 mod restore;

@@ -4,9 +4,8 @@
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Outcome, Truth, Version, assert_same};
 use Version::{New, Old, Ours};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// 2026-08-01T12:00:00Z.
 const START: i64 = 1_785_585_600;
@@ -584,17 +583,7 @@ fn one_at_a_time() {
     let world = World::new(Encoding::Gzip, &[]);
     world.copy(&[], &[]);
     let before = world.left(Ours)[0].clone();
-    let script = "import fcntl, sys
-file = open(sys.argv[1], 'a')
-fcntl.lockf(file, fcntl.LOCK_EX)
-print('held', flush=True)
-sys.stdin.read()";
-    let mut holder = Command::new("python3");
-    holder.args(["-c", script]).arg(world.env.archive_of(Ours).join("lockfile"));
-    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "held\n");
+    let holder = world.env.hold(&world.env.archive_of(Ours));
     for words in
         [&["cleanup", "--force"][..], &["remove-older-than", "now", "--force"], &["remove-all-but-n-full", "1", "--force"]]
     {
@@ -602,8 +591,7 @@ sys.stdin.read()";
         world.run(Ours, words).failure(23, &[told]);
         assert_eq!(world.left(Ours)[0], before, "{words:?}");
     }
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
+    drop(holder);
     world.run(Ours, &["remove-all-but-n-full", "1", "--force"]).success();
     assert_ne!(world.left(Ours)[0], before);
 }

@@ -2,7 +2,7 @@
 
 use super::Keys;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A temporary directory with a home, caches, a source tree, a collection and a mountpoint; gone when dropped.
@@ -104,9 +104,25 @@ impl Env {
 
     /// Returns the archive directory of a program's own collection.
     pub fn archive_of(&self, version: super::Version) -> PathBuf {
+        self.archive_of_url(&self.url_of(version))
+    }
+
+    /// Returns the archive directory of the collection at a URL.
+    pub fn archive_of_url(&self, url: &str) -> PathBuf {
         use md5::{Digest, Md5};
-        let name: String = Md5::digest(self.url_of(version)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name: String = Md5::digest(url).iter().map(|byte| format!("{byte:02x}")).collect();
         self.cache().join("duplicity").join(name)
+    }
+
+    /// Locks an archive directory, as another program at work there would, until what is returned is dropped.
+    pub fn hold(&self, archive: &Path) -> Held {
+        let script = "import fcntl, sys\nf = open(sys.argv[1], 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()";
+        let mut holder = self.command("python3");
+        holder.args(["-c", script]).arg(archive.join("lockfile")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = holder.spawn().unwrap();
+        let mut held = [0; 5];
+        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut held).unwrap();
+        Held(holder)
     }
 
     /// Prepares a program that sees this world alone.
@@ -123,6 +139,16 @@ impl Env {
             .current_dir(self.root())
             .stdin(std::process::Stdio::null());
         command
+    }
+}
+
+/// A lock that another process holds.
+pub struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
