@@ -116,13 +116,14 @@ impl Session<'_> {
             false => None,
         };
         options.time = self.free_time(&collection)?;
+        // First, since a passphrase that has opened the set before need not be typed twice.
+        if let Some(chain) = base {
+            self.check(chain, &catalog, typed_source)?;
+        }
         let (encoder, manifest_encoder) = match encoder {
             Some(ready) => ready,
             None => encoding::encoders(&self.codec, self.common, &options.encode)?,
         };
-        if let Some(chain) = base {
-            self.check(chain, &catalog, typed_source)?;
-        }
         let target = Target {
             storage: self.storage.clone(),
             collection: &collection,

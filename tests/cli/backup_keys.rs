@@ -246,7 +246,9 @@ fn prompts_are_those_of_the_original() {
     ] {
         seconds += 10;
         let time = (TIME + seconds).to_string();
-        let prompts = |version: Version| {
+        // What has opened the set before need not be retyped.
+        let by_us = if words == ["incremental"] { &answers[..1] } else { answers };
+        let prompts = |version: Version, answers| {
             let program = command(&env, version, &[], &[words, &["--current-time", &time]].concat());
             let mut shell = env.command("sh");
             shell.args(["-c", "exec \"$@\" </dev/null", "sh"]).arg(program.get_program()).args(program.get_args());
@@ -254,8 +256,8 @@ fn prompts_are_those_of_the_original() {
             assert!(!outcome.stdout.contains("never asked"), "{version:?} {words:?}: {outcome}");
             outcome.stdout.matches("passphrase for").count()
         };
-        assert_eq!(prompts(Ours), answers.len(), "{words:?}");
-        assert_eq!(prompts(Old), answers.len(), "{words:?}");
+        assert_eq!(prompts(Ours, by_us), by_us.len(), "{words:?}");
+        assert_eq!(prompts(Old, answers), answers.len(), "{words:?}");
         let _ = env.command("gpgconf").args(["--kill", "all"]).output();
     }
     // Without a terminal a line of stdin is the answer.
