@@ -19,6 +19,8 @@ pub enum Step {
     Found(Found),
     /// A socket, which the format cannot hold; duplicity says "Skipping socket".
     Socket(EntryPath),
+    /// A link that leads nowhere, where links are followed: nothing is there, though there is a name.
+    Dangling(EntryPath),
     /// A path that cannot be read, and looks absent; duplicity says "Error accessing possibly locked file".
     Failed(Failure),
 }
@@ -105,12 +107,18 @@ impl Walk {
 
     /// Tells something that is stored, after the scanned directories that it lies in.
     fn tell(&mut self, seen: Seen) -> Option<Step> {
+        let step = Step::Found(self.owners.found(seen, self.place.clone()));
+        self.tell_behind_scanned(step)
+    }
+
+    fn tell_behind_scanned(&mut self, step: Step) -> Option<Step> {
         if self.scanned.is_empty() {
-            return Some(Step::Found(self.owners.found(seen, self.place.clone())));
+            return Some(step);
         }
-        for seen in self.scanned.drain(..).chain([seen]) {
+        for seen in self.scanned.drain(..) {
             self.ready.push_back(Step::Found(self.owners.found(seen, self.place.clone())));
         }
+        self.ready.push_back(step);
         self.ready.pop_front()
     }
 
@@ -131,6 +139,7 @@ impl Iterator for Walk {
             match open.items.next() {
                 Some(Item::Leaf(seen)) => return self.tell(seen),
                 Some(Item::Socket(path)) => return Some(Step::Socket(path)),
+                Some(Item::Dangling(path)) => return self.tell_behind_scanned(Step::Dangling(path)),
                 Some(Item::Failed(failure)) => return Some(Step::Failed(failure)),
                 Some(Item::Directory { seen, is_scanned: true }) => {
                     self.enter(&seen);

@@ -132,7 +132,7 @@ pub fn verify(
     Ok(summary)
 }
 
-/// A path with what the snapshot and the local source have there; at least one of them has something.
+/// A path with what the snapshot and the local source have there; neither has anything at a link that leads nowhere.
 type Pair = (EntryPath, Option<Version>, Option<Found>);
 
 /// Snapshot and local source side by side, in path order.
@@ -146,9 +146,9 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Passes over what looks absent locally, and tells of it.
-    fn next_found(&mut self) -> Option<&Found> {
-        while let Some(step) = self.local.next_if(|step| !matches!(step, Step::Found(_))) {
+    /// Passes over what looks absent locally, and tells of it. Links that lead nowhere have a path, though nothing is there.
+    fn next_path(&mut self) -> Option<EntryPath> {
+        while let Some(step) = self.local.next_if(|step| !matches!(step, Step::Found(_) | Step::Dangling(_))) {
             if let Step::Failed(failure) = step
                 && !failure.is_gone()
             {
@@ -158,13 +158,14 @@ impl Sides<'_> {
             }
         }
         match self.local.peek() {
-            Some(Step::Found(found)) => Some(found),
+            Some(Step::Found(found)) => Some(found.path.clone()),
+            Some(Step::Dangling(path)) => Some(path.clone()),
             _ => None,
         }
     }
 
     fn step(&mut self) -> Result<Option<Pair>, catalog::Error> {
-        let found = self.next_found().map(|found| found.path.clone());
+        let found = self.next_path();
         if self.backup.peek().is_some_and(Result::is_err) {
             self.backup.next().transpose()?;
         }
