@@ -508,7 +508,8 @@ fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     })?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
     cli.common.writing.selection = selection(&matches);
-    cli.common.remarks = options::remarks(&matches)?;
+    cli.common.remarks = line.warnings.into_iter().map(|text| (Level::Warning, text)).collect();
+    cli.common.remarks.extend(options::remarks(&matches)?);
     cli.common.notice = line.notice;
     Ok(cli)
 }
