@@ -98,6 +98,7 @@ pub fn lock(typed: &str, common: &Common) -> anyhow::Result<ArchiveDirectory> {
 
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+    wanted_time(common)?;
     let Found { url, storage, collection, prefixes, archive } = find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
@@ -155,12 +156,7 @@ impl Opened {
 
     /// Returns the tree at the time that was asked for, or at the newest.
     pub fn snapshot(&self, common: &Common) -> anyhow::Result<Snapshot> {
-        let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
-        let time = match common.time.as_deref() {
-            // `--time 0` means now, as duplicity has it.
-            None | Some("now" | "0") => now,
-            Some(text) => BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()))?,
-        };
+        let time = wanted_time(common)?;
         // Without a time the newest backup counts, even if a clock was wrong when it was made.
         let newest = self.collection.chains.last().map(|chain| chain.end());
         let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
@@ -219,6 +215,16 @@ pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)
 /// Returns what time it is, or what `--current-time` pretends.
 pub fn now(common: &Common) -> BackupTime {
     BackupTime::from_seconds(common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()))
+}
+
+/// Returns the time that `--time` asks for, or what time it is.
+fn wanted_time(common: &Common) -> anyhow::Result<BackupTime> {
+    let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
+    match common.time.as_deref() {
+        // `--time 0` means now, as duplicity has it.
+        None | Some("now" | "0") => Ok(now),
+        Some(text) => time(text, now),
+    }
 }
 
 /// Takes a time as users type it.
