@@ -93,8 +93,9 @@ impl Session<'_> {
         };
         let collection = scan(&listing, &prefixes);
         self.synchronize(archive, &listing, &collection)?;
-        Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warn(self.report.as_ref());
-        self.report.notice(&open::last_full(&collection));
+        let status = Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
+        status.warn(self.report.as_ref());
+        status.print_head(Some(archive.path()), &self.report);
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
         let base = self.base(action, &collection, &local_copy)?;

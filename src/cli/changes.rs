@@ -41,7 +41,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     let status = Status::new(&opened.collection, open::archived(opened.archive.as_deref(), &opened.prefixes));
     status.warn(report.as_ref());
     opened.report_oddities();
-    opened.print_last_full();
+    status.print_head(opened.archive.as_deref(), &report);
     let Some(chain) = opened.catalog.chains().last().cloned() else { return Ok(()) };
     match (common.reading.show_changes_in_set, &common.reading.file_changed) {
         (Some(number), _) if common.writing.jsonstat => print_json(&opened, &chain, number),

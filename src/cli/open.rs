@@ -4,6 +4,7 @@ use super::args::Common;
 use super::exit::Failure;
 use super::log;
 use super::report::Report;
+use super::status::Status;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
@@ -146,12 +147,8 @@ impl Opened {
     /// Prints what duplicity prints before every action that reads metadata.
     pub fn print_head(&self) {
         self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
-        self.print_last_full();
-    }
-
-    /// Prints when the newest full backup was made.
-    pub fn print_last_full(&self) {
-        self.report.notice(&last_full(&self.collection));
+        let archive = self.archive.as_deref();
+        Status::for_reading(&self.collection, archived(archive, &self.prefixes)).print_head(archive, &self.report);
     }
 
     /// Returns the tree at the time that was asked for, or at the newest.

@@ -83,7 +83,13 @@ impl Report {
         self.print(&format!("{}{text}", stamp(Level::Notice)));
     }
 
-    fn print(&self, text: &str) {
+    /// Tells whether what is said from a verbosity on is said.
+    pub fn tells(&self, verbosity: u8) -> bool {
+        self.verbosity >= verbosity
+    }
+
+    /// Prints lines as they are.
+    pub fn print(&self, text: &str) {
         self.progress.suspend(|| {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
