@@ -148,7 +148,7 @@ pub struct ListArgs {
 pub struct StatusArgs {
     /// Where the backups are: file:///folder, or a plain path
     pub url: String,
-    /// Print one JSON object
+    /// Print one JSON object: all sets, or what --file-changed or --show-changes-in-set asks for
     #[arg(long)]
     pub json: bool,
 }

@@ -272,7 +272,8 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn rfc3339(time: BackupTime) -> String {
+/// Returns a time as JSON has it.
+pub fn rfc3339(time: BackupTime) -> String {
     time.utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
