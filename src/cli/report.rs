@@ -173,6 +173,10 @@ pub fn stamp(level: Level) -> String {
 /// Tells programs and people what the program ends with.
 pub fn fail(error: &anyhow::Error) {
     let text = spoken(error);
+    let text = match super::advice::of(error) {
+        Some(hint) => format!("{text}\nhint: {hint}"),
+        None => text,
+    };
     let told = [Some(text.clone()), exit::searched(error)].into_iter().flatten().collect::<Vec<_>>().join("\n");
     log::write(&Event { level: Level::Error, code: exit::code(error), words: &exit::words(error), text: &told }, "");
     eprintln!("{}{text}", stamp(Level::Error));
