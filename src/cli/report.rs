@@ -4,7 +4,7 @@ use super::command;
 use super::exit;
 use super::log::{self, code::UPLOAD_PROGRESS};
 use super::progress::{Step, Way};
-use dupfs::monitor::code::CANNOT_RESTORE;
+use dupfs::monitor::code::{CANNOT_RESTORE, SKIPPED};
 use dupfs::monitor::{Event, Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -128,7 +128,7 @@ impl Monitor for Report {
         }
         // Whoever closed the output does not want it; nothing can be said about that either.
         // What a restore could not deliver stands beside the error that sums it up.
-        let is_failure = level == Level::Error || (level, code) == (Level::Warning, CANNOT_RESTORE);
+        let is_failure = level == Level::Error || level == Level::Warning && [CANNOT_RESTORE, SKIPPED].contains(&code);
         self.progress.suspend(|| match self.quiet_stdout || is_failure {
             true => drop(writeln!(std::io::stderr(), "{}{text}", stamp(level))),
             false => drop(writeln!(std::io::stdout(), "{}{text}", stamp(level))),

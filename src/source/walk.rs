@@ -6,6 +6,7 @@ use super::metadata::{Owners, Reader, Seen};
 use super::place::Place;
 use super::{Found, Selection};
 use crate::model::EntryPath;
+use crate::monitor::code;
 use rustix::fs::FileType;
 use std::collections::VecDeque;
 use std::io;
@@ -53,6 +54,14 @@ impl Failure {
     /// Tells whether the path has vanished while the walk came to it, which duplicity passes over in silence.
     pub fn is_gone(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Returns duplicity's number for it, as a warning.
+    pub fn code(&self) -> u8 {
+        match self.deed {
+            Deed::Stat => code::CANNOT_STAT,
+            Deed::List | Deed::Read => code::CANNOT_READ,
+        }
     }
 }
 

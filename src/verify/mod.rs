@@ -24,11 +24,12 @@ use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
 use crate::contents::{Bits, Failure, Order, Round, RoundError};
 use crate::model::EntryPath;
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor, quoted};
 use crate::source::{Found, Selection, SourceTree, Step};
 use compare::Comparison;
 use std::collections::BTreeSet;
 use std::iter::Peekable;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// What to verify and how.
@@ -154,7 +155,8 @@ impl Sides<'_> {
             {
                 let path = self.source.full_path(&failure.path);
                 let text = format!("Error accessing possibly locked file {}: {}", path.display(), failure.cause);
-                self.monitor.message(Level::Warning, &text);
+                let words = quoted(path.as_os_str().as_bytes());
+                self.monitor.event(&Event { level: Level::Warning, code: failure.code(), words: &words, text: &text });
             }
         }
         match self.local.peek() {
