@@ -109,6 +109,7 @@ pub fn restore(
         RoundError::Catalog(error) => error.into(),
     })?;
     tree.finish(&round, unmade, &mut summary)?;
+    target.tell_unowned();
     Ok(summary)
 }
 
