@@ -42,12 +42,20 @@ pub mod code {
     pub const DELETED: u8 = 6;
     /// Info: a path is restored.
     pub const RESTORED: u8 = 7;
+    /// Info: a volume is ready, and is stored now.
+    pub const STORING: u8 = 11;
+    /// Info: it is stored.
+    pub const STORED: u8 = 13;
     /// Info: a socket is left out.
     pub const SOCKET: u8 = 15;
+    /// Warning: nothing can be learnt about a path, and it is not in this backup.
+    pub const CANNOT_STAT: u8 = 9;
     /// Warning: a path cannot be read, and is not in this backup.
     pub const CANNOT_READ: u8 = 10;
     /// Warning: a path cannot be restored.
     pub const CANNOT_RESTORE: u8 = 12;
+    /// Warning: a path is not tried, since the directory for it could not be made.
+    pub const SKIPPED: u8 = 13;
 }
 
 /// Returns a path or a name between single quotes, with what is not plain ASCII escaped as duplicity does: code points as `\xe9`,

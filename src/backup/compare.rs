@@ -82,6 +82,10 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
                     self.next_step = self.walk.next();
                     return Ok(Some(Change::Socket(path)));
                 }
+                Some(Step::Dangling(_)) => {
+                    self.next_step = self.walk.next();
+                    continue;
+                }
                 Some(Step::Failed(failure)) => {
                     self.next_step = self.walk.next();
                     return Ok(Some(Change::Failed(failure)));

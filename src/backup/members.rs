@@ -254,14 +254,14 @@ impl<'a> MemberWriter<'a> {
             return;
         }
         self.written.statistics.errors += 1;
-        self.options.tell_unreadable(&failure.path, &failure.cause, self.monitor);
+        self.options.tell_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
     }
 
     fn report_unreadable(&mut self, found: &Found, cause: &io::Error) {
         if cause.kind() != io::ErrorKind::NotFound {
             self.written.statistics.errors += 1;
         }
-        self.options.tell_unreadable(&found.path, cause, self.monitor);
+        self.options.tell_unreadable(code::CANNOT_READ, &found.path, cause, self.monitor);
     }
 
     /// Tells whether an interrupted session has stored all of a path already.

@@ -114,15 +114,11 @@ impl BackupOptions {
     }
 
     /// Tells that something cannot be read, in duplicity's words.
-    fn tell_unreadable(&self, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
+    fn tell_unreadable(&self, code: u8, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
         let path = self.full_path(path);
         let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
-        monitor.event(&Event {
-            level: Level::Warning,
-            code: code::CANNOT_READ,
-            words: &quoted(path.as_os_str().as_bytes()),
-            text: &text,
-        });
+        let words = quoted(path.as_os_str().as_bytes());
+        monitor.event(&Event { level: Level::Warning, code, words: &words, text: &text });
     }
 
     /// Says that a file has changed under the reader.
@@ -214,6 +210,18 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         cause: io::Error,
+    },
+    /// A volume is not in storage as it was stored.
+    #[error(
+        "File {name} was corrupted during upload: storage has {stored} bytes of it instead of {size}; run this again to store it anew"
+    )]
+    WrongSize {
+        /// The volume.
+        name: String,
+        /// Bytes that were stored.
+        size: u64,
+        /// Bytes that are there.
+        stored: u64,
     },
     /// A temporary file cannot be used.
     #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
@@ -339,7 +347,7 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
             Change::Socket(path) => options.tell_socket(path, monitor),
             Change::Failed(failure) => {
                 statistics.errors += u64::from(!failure.is_gone());
-                options.tell_unreadable(&failure.path, &failure.cause, monitor);
+                options.tell_unreadable(failure.code(), &failure.path, &failure.cause, monitor);
             }
             Change::New(found) => {
                 statistics.add_new(found);

@@ -32,7 +32,7 @@ use super::{BackupOptions, Error, Target, tell_progress};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::{self, ErrorKind, StoredWriter};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
 use std::collections::HashMap;
@@ -193,12 +193,14 @@ impl<'a> SetWriter<'a> {
         if self.options.fail_on_volume == Some(self.number) {
             return Err(Error::ToldToFail(self.number));
         }
+        let name = self.names.stored(Content::Volume(self.number));
+        let tell = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
+        tell(code::STORING, &format!("Writing {name}"));
         let WrittenVolume { described, listed, in_delta } = volume.finish()?;
+        tell(code::STORED, "");
         self.stored_size += listed.size;
         self.sizes.push(listed.size);
         self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
-        let name = self.names.stored(Content::Volume(self.number));
-        self.monitor.message(Level::Info, &format!("Writing {name}"));
         tell_progress(self.met, &format!("Processed volume {}", self.number), self.monitor);
         Ok(())
     }
@@ -277,13 +279,16 @@ impl<'a> SetWriter<'a> {
         Ok(())
     }
 
-    /// Makes sure that all volumes are still there: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
+    /// Makes sure that all volumes are still there, whole: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
     fn check_stored(&self) -> Result<(), Error> {
         let listing = self.target.storage.list()?;
         let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
         for (number, size) in (1..).zip(&self.sizes).filter(|(number, _)| self.options.skip_volume != Some(*number)) {
             let name = self.names.stored(Content::Volume(number));
-            if found.get(name.as_str()) != Some(size) {
+            if let Some(&stored) = found.get(name.as_str()).filter(|stored| *stored != size) {
+                return Err(Error::WrongSize { name, size: *size, stored });
+            }
+            if !found.contains_key(name.as_str()) {
                 let place = format!("{}/{name}", self.target.storage.location());
                 let cause =
                     "it was stored, and is not there any more: has another disk or folder taken the place of the first?".into();

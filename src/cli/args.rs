@@ -153,7 +153,7 @@ pub struct ListArgs {
 pub struct StatusArgs {
     /// Where the backups are: file:///folder, or a plain path
     pub url: String,
-    /// Print one JSON object
+    /// Print one JSON object: all sets, or what --file-changed or --show-changes-in-set asks for
     #[arg(long)]
     pub json: bool,
 }
@@ -520,7 +520,8 @@ fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     })?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
     cli.common.writing.selection = selection(&matches);
-    cli.common.remarks = options::remarks(&matches)?;
+    cli.common.remarks = line.warnings.into_iter().map(|text| (Level::Warning, text)).collect();
+    cli.common.remarks.extend(options::remarks(&matches)?);
     cli.common.notice = line.notice;
     Ok(cli)
 }

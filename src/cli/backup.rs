@@ -93,13 +93,14 @@ impl Session<'_> {
             listing => listing?,
         };
         let collection = scan(&listing, &prefixes);
-        let warnings = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes)).warnings();
-        let said = warnings();
+        let status = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
+        let said = status().warnings();
         said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
         self.synchronize(archive, &listing, &collection)?;
-        let new = warnings().into_iter().filter(|warning| !said.contains(warning));
+        let status = status();
+        let new = status.warnings().into_iter().filter(|warning| !said.contains(warning));
         new.for_each(|warning| status::warn(&warning, self.report.as_ref()));
-        self.report.notice(&open::last_full(&collection));
+        status.print_head(Some(archive.path()), &self.report);
         open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
         let base = self.base(action, &collection, &local_copy)?;

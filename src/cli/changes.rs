@@ -6,18 +6,22 @@
 //! Source: duplicity 0.8.22 and 3.2.1, tried.
 
 use super::args::{Common, StatusArgs};
-use super::exit::Failure;
+use super::list;
+use super::log;
 use super::open::{self, Opened};
 use super::reading::entry_path;
 use super::report::Report;
-use super::status::Status;
+use super::status::{Status, rfc3339};
 use anyhow::Context;
 use dupfs::catalog::Chain;
 use dupfs::collection::BackupSet;
 use dupfs::format::{FileChange, Manifest};
+use dupfs::model::EntryPath;
+use dupfs::monitor::{Event, Level};
 use dupfs::storage::StoredFile;
+use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Read, StdoutLock, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -33,15 +37,15 @@ pub fn is_asked(common: &Common) -> bool {
 
 /// Prints the changes of one set, or those of one file; nothing if there is no backup.
 pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
-    if arguments.json {
-        return Err(Failure::CommandLine("--json does not go with --file-changed and --show-changes-in-set".into()).into());
-    }
-    let report = Arc::new(Report::new(common.verbosity, false));
+    let report = Arc::new(Report::new(common.verbosity, false).leaving_stdout(arguments.json));
     let opened = open::open(&arguments.url, common, report.clone())?;
+    if arguments.json {
+        return write_json(&opened, common);
+    }
     let status = Status::new(&opened.collection, open::archived(opened.archive.as_deref(), &opened.prefixes));
     status.warn(report.as_ref());
     opened.report_oddities();
-    opened.print_last_full();
+    status.print_head(opened.archive.as_deref(), &report);
     let Some(chain) = opened.catalog.chains().last().cloned() else { return Ok(()) };
     match (common.reading.show_changes_in_set, &common.reading.file_changed) {
         (Some(number), _) if common.writing.jsonstat => print_json(&opened, &chain, number),
@@ -49,6 +53,70 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
         (None, Some(file)) => print_file(&opened, &chain, file),
         (None, None) => Ok(()),
     }
+}
+
+/// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for a set if there is no backup.
+fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
+    let chains = opened.catalog.chains();
+    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    match (common.reading.show_changes_in_set, chains.last(), &common.reading.file_changed) {
+        (Some(number), Some(chain), _) => {
+            let (position, set) = numbered(chain, number)?;
+            let set = set_json(set);
+            // The changes are too many to be kept.
+            write!(out, "{{\"kind\":{},\"time\":{},\"changes\":[", set["kind"], set["time"])?;
+            let (mut written, mut comma) = (Ok(()), "");
+            opened.catalog.changed_files(chain, position, |change, path| {
+                let mut object = json!({ "change": word(change) });
+                list::add_path(&mut object, path);
+                if written.is_ok() {
+                    written = write!(out, "{comma}{object}");
+                }
+                comma = ",";
+            })?;
+            written?;
+            writeln!(out, "]}}")?;
+        }
+        (None, chain, Some(typed)) => {
+            let wanted = entry_path(typed)?;
+            let mut sets = Vec::new();
+            if let Some(chain) = chain {
+                each_change(opened, chain, &wanted, |set, change| {
+                    let mut object = set_json(set);
+                    object["change"] = word(change).into();
+                    sets.push(object);
+                })?;
+            }
+            let mut object = json!({ "sets": sets });
+            list::add_path(&mut object, &wanted);
+            writeln!(out, "{object}")?;
+        }
+        _ => writeln!(out, "null")?,
+    }
+    Ok(out.flush()?)
+}
+
+fn set_json(set: &BackupSet) -> Value {
+    json!({ "kind": if set.session.is_full() { "full" } else { "incremental" }, "time": rfc3339(set.end()) })
+}
+
+/// Tells of each set that did something to a file.
+fn each_change<'c>(
+    opened: &Opened,
+    chain: &'c Chain,
+    wanted: &EntryPath,
+    mut tell: impl FnMut(&'c BackupSet, FileChange),
+) -> anyhow::Result<()> {
+    for (position, set) in chain.sets.iter().enumerate() {
+        let mut found = None;
+        opened.catalog.changed_files(chain, position as u32, |change, path| {
+            if path == wanted {
+                found = Some(change);
+            }
+        })?;
+        found.into_iter().for_each(|change| tell(set, change));
+    }
+    Ok(())
 }
 
 /// Returns a set and its position. 0 is the newest set and 1 the one before; -1 is the oldest and -2 the one after.
@@ -72,7 +140,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> 
         lines += 1;
         width = width.max(shown(&Manifest::print_path(path)).chars().count());
     })?;
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Told::new();
     let time = set.end().print_asctime();
     writeln!(
         out,
@@ -90,7 +158,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> 
     })?;
     written?;
     writeln!(out, "{RULE}")?;
-    Ok(out.flush()?)
+    out.end()
 }
 
 /// Prints what is stored of a set's statistics, and what it did, as 3.2.1 does with `--jsonstat`; of the whole chain, newest set first, if
@@ -134,22 +202,52 @@ fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Va
 fn print_file(opened: &Opened, chain: &Chain, typed: &OsString) -> anyhow::Result<()> {
     let wanted = entry_path(typed)?;
     let mut rows = Vec::new();
-    for (position, set) in chain.sets.iter().enumerate() {
-        let mut found = None;
-        opened.catalog.changed_files(chain, position as u32, |change, path| {
-            if *path == wanted {
-                found = Some(change);
-            }
-        })?;
+    each_change(opened, chain, &wanted, |set, change| {
         let kind = if set.session.is_full() { "Full" } else { "Incremental" };
-        rows.extend(found.map(|change| row(kind, &set.end().print_asctime(), &capital(word(change)))));
-    }
-    let mut out = std::io::stdout().lock();
+        rows.push(row(kind, &set.end().print_asctime(), &capital(word(change))));
+    })?;
+    let mut out = Told::new();
     out.write_all(&[format!("{RULE}\nFile: ").as_bytes(), typed.as_bytes(), b"\n"].concat())?;
     writeln!(out, "Total number of backup: {}", rows.len())?;
     out.write_all(row("Type of backup set:", "Time:", "Type of file change:").as_bytes())?;
     out.write_all(rows.concat().as_bytes())?;
-    Ok(writeln!(out, "{RULE}")?)
+    writeln!(out, "{RULE}")?;
+    out.end()
+}
+
+/// What is printed, and told to programs as one message in the end.
+struct Told {
+    out: BufWriter<StdoutLock<'static>>,
+    /// The same, if anybody follows.
+    text: Option<Vec<u8>>,
+}
+
+impl Told {
+    fn new() -> Self {
+        let out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+        Self { out, text: log::is_open().then(Vec::new) }
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        if let Some(text) = &self.text {
+            let text = String::from_utf8_lossy(text);
+            let event = Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: text.trim_end() };
+            log::write(&event, "");
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+impl Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.text.iter_mut().for_each(|text| text.extend_from_slice(&bytes[..count]));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn row(kind: &str, time: &str, change: &str) -> String {

@@ -42,7 +42,7 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     }
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     warn(&inventory, &said, &report);
-    report.notice(&open::last_full(&inventory.collection));
+    Status::for_reading(&inventory.collection, inventory.archived.clone()).print_head(Some(archive.path()), &report);
     let steps = inventory.extraneous();
     tell(&steps, common.force, &report);
     if common.force {

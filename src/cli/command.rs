@@ -79,6 +79,8 @@ pub struct Line {
     question: Option<String>,
     /// What is to be said about an action that was not named.
     pub notice: Option<&'static str>,
+    /// What is to be said about old names of options.
+    pub warnings: Vec<String>,
 }
 
 impl Line {
@@ -120,10 +122,14 @@ impl Line {
         }
         // Old names, never cut short.
         if let Some(kind @ ("include" | "exclude")) = name.strip_suffix("-filelist-stdin") {
+            self.warnings.push(old_name(&name, &format!("{kind}-filelist=/dev/stdin")));
             self.options.push(format!("--{kind}-filelist=/dev/stdin").into());
             return Ok(());
         }
         let option = known.find(&name)?;
+        if let (Some(old), Some(new)) = (option.old_name(&name), &option.long) {
+            self.warnings.push(old_name(old, new));
+        }
         self.take(option, value.map(OsStr::to_owned), rest)
     }
 
@@ -307,6 +313,10 @@ fn answer(question: &str, word: Option<&OsString>, table: &clap::Command, is_dup
     std::process::exit(0);
 }
 
+fn old_name(old: &str, new: &str) -> String {
+    format!("--{old} is an old name, which duplicity dropped in 2.0: write --{new}")
+}
+
 /// What of an option the grammar needs.
 #[derive(Debug)]
 struct Known {
@@ -334,6 +344,12 @@ impl Known {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.long.iter().chain(&self.aliases).map(String::as_str)
+    }
+
+    /// Returns the name that was typed, perhaps cut short, if it is one that duplicity has dropped and 0.8 warns of.
+    fn old_name(&self, typed: &str) -> Option<&str> {
+        let is_new = self.long.as_ref().is_some_and(|long| long.starts_with(typed));
+        self.names().find(|name| !is_new && name.ends_with("-globbing-filelist") && name.starts_with(typed))
     }
 
     fn full(&self) -> String {

@@ -24,6 +24,7 @@ Exit codes:
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
   33  duplicity can do it, dupfs not yet
+  44  a volume has another size in storage than was stored
   50 to 53  storage fails; refuses; is missing; is full
   90  something could not be restored whole, or is damaged in a way without number";
 
@@ -248,6 +249,9 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(backup::Error::Encode(codec::Error { cause: codec::Cause::NoPassphrase, .. })) = cause.downcast_ref() {
         return Some("EOFError".into());
     }
+    if let Some(backup::Error::WrongSize { name, size, stored }) = cause.downcast_ref() {
+        return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
+    }
     let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())
 }
@@ -284,6 +288,7 @@ fn backup_code(error: &backup::Error) -> Option<u8> {
         backup::Error::Storage(error) => Some(storage_code(error)),
         backup::Error::Volume(error) => known(error),
         backup::Error::Encode(error) => codec_code(&error.cause),
+        backup::Error::WrongSize { .. } => Some(44),
         _ => None,
     }
 }

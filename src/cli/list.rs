@@ -54,11 +54,18 @@ fn text_line(path: &EntryPath, entry: &Entry) -> Vec<u8> {
     [time.as_bytes(), b" ", path.shown(), b"\n"].concat()
 }
 
-/// Returns one path as JSON. `path` is text; a name that is not UTF-8 is told exactly by `path_hex`.
-fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::Value {
+/// Names a path in JSON. `path` is text; a name that is not UTF-8 is told exactly by `path_hex`.
+pub fn add_path(object: &mut serde_json::Value, path: &EntryPath) {
     let bytes = path.shown();
+    object["path"] = String::from_utf8_lossy(bytes).into();
+    if std::str::from_utf8(bytes).is_err() {
+        object["path_hex"] = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+    }
+}
+
+/// Returns one path as JSON.
+fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::Value {
     let mut line = json!({
-        "path": String::from_utf8_lossy(bytes),
         "type": entry.kind.word(),
         "mode": format!("{:04o}", entry.mode),
         "uid": entry.owner.uid,
@@ -67,9 +74,7 @@ fn json_line(path: &EntryPath, version: &Version, entry: &Entry) -> serde_json::
         "group": String::from_utf8_lossy(&entry.owner.group),
         "mtime": BackupTime::from_seconds(entry.mtime).utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
     });
-    if std::str::from_utf8(bytes).is_err() {
-        line["path_hex"] = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
-    }
+    add_path(&mut line, path);
     match &entry.kind {
         EntryKind::Symlink { target } => line["target"] = String::from_utf8_lossy(target).into(),
         EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {

@@ -1,5 +1,6 @@
 //! The program: one command a file, options in, library call, words out; and what the commands share.
 
+mod advice;
 mod args;
 mod backup;
 mod changes;

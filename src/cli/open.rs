@@ -100,6 +100,7 @@ pub fn lock(typed: &str, common: &Common) -> anyhow::Result<ArchiveDirectory> {
 
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+    wanted_time(common)?;
     let Found { url, storage, collection, prefixes, archive } = find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
@@ -146,26 +147,17 @@ impl Opened {
 
     /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers, then the two lines.
     pub fn print_head(&self) {
-        let archived = archived(self.archive.as_deref(), &self.prefixes);
-        Status::for_reading(&self.collection, archived).warn(self.report.as_ref());
+        let archive = self.archive.as_deref();
+        let status = Status::for_reading(&self.collection, archived(archive, &self.prefixes));
+        status.warn(self.report.as_ref());
         self.report_oddities();
         self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
-        self.print_last_full();
-    }
-
-    /// Prints when the newest full backup was made.
-    pub fn print_last_full(&self) {
-        self.report.notice(&last_full(&self.collection));
+        status.print_head(archive, &self.report);
     }
 
     /// Returns the tree at the time that was asked for, or at the newest.
     pub fn snapshot(&self, common: &Common) -> anyhow::Result<Snapshot> {
-        let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
-        let time = match common.time.as_deref() {
-            // `--time 0` means now, as duplicity has it.
-            None | Some("now" | "0") => now,
-            Some(text) => BackupTime::parse_expression(text, now).map_err(|error| Failure::CommandLine(error.to_string()))?,
-        };
+        let time = wanted_time(common)?;
         // Without a time the newest backup counts, even if a clock was wrong when it was made.
         let newest = self.collection.chains.last().map(|chain| chain.end());
         let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
@@ -252,6 +244,16 @@ pub fn oddities(collection: &Collection) -> impl Iterator<Item = (Level, String)
 /// Returns what time it is, or what `--current-time` pretends.
 pub fn now(common: &Common) -> BackupTime {
     BackupTime::from_seconds(common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()))
+}
+
+/// Returns the time that `--time` asks for, or what time it is.
+fn wanted_time(common: &Common) -> anyhow::Result<BackupTime> {
+    let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
+    match common.time.as_deref() {
+        // `--time 0` means now, as duplicity has it.
+        None | Some("now" | "0") => Ok(now),
+        Some(text) => time(text, now),
+    }
 }
 
 /// Takes a time as users type it.

@@ -119,8 +119,18 @@ pub fn remarks(matches: &ArgMatches) -> Result<Vec<(Level, String)>, Failure> {
             Always(how) => remarks.push((Level::Info, format!("--{name} is not needed: {how}"))),
         }
     }
+    let is_old = OLD_NAMES.iter().filter(|name| is_given(&name.replace('-', "_")));
+    remarks.extend(is_old.map(|name| {
+        let text = format!(
+            "--{name} is for names that duplicity only reads since 2.0: leave it out, unless an older program needs them"
+        );
+        (Level::Warning, text)
+    }));
     Ok(remarks)
 }
+
+/// Options for file names as they were, which 0.8 warns of.
+const OLD_NAMES: &[&str] = &["old-filenames", "short-filenames", "time-separator"];
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,7 @@ fn run(typed: &str, common: &Common, part: Part, before: impl Fn(&Inventory) -> 
     let inventory = Inventory::new(&storage.list()?, &archive.list()?, &open::prefixes(common));
     let status = Status::new(&inventory.collection, inventory.archived.clone());
     status.warn(report.as_ref());
-    report.notice(&open::last_full(&inventory.collection));
+    status.print_head(Some(archive.path()), &report);
     let outdated = before(&inventory).map(|before| inventory.outdated(before, part)).unwrap_or_default();
     tell(&outdated, common.force, &report);
     if common.force {

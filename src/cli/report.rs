@@ -4,7 +4,7 @@ use super::command;
 use super::exit;
 use super::log::{self, code::UPLOAD_PROGRESS};
 use super::progress::{Step, Way};
-use dupfs::monitor::code::CANNOT_RESTORE;
+use dupfs::monitor::code::{CANNOT_RESTORE, SKIPPED};
 use dupfs::monitor::{Event, Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -83,7 +83,13 @@ impl Report {
         self.print(&format!("{}{text}", stamp(Level::Notice)));
     }
 
-    fn print(&self, text: &str) {
+    /// Tells whether what is said from a verbosity on is said.
+    pub fn tells(&self, verbosity: u8) -> bool {
+        self.verbosity >= verbosity
+    }
+
+    /// Prints lines as they are.
+    pub fn print(&self, text: &str) {
         self.progress.suspend(|| {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -122,7 +128,7 @@ impl Monitor for Report {
         }
         // Whoever closed the output does not want it; nothing can be said about that either.
         // What a restore could not deliver stands beside the error that sums it up.
-        let is_failure = level == Level::Error || (level, code) == (Level::Warning, CANNOT_RESTORE);
+        let is_failure = level == Level::Error || level == Level::Warning && [CANNOT_RESTORE, SKIPPED].contains(&code);
         self.progress.suspend(|| match self.quiet_stdout || is_failure {
             true => drop(writeln!(std::io::stderr(), "{}{text}", stamp(level))),
             false => drop(writeln!(std::io::stdout(), "{}{text}", stamp(level))),
@@ -167,6 +173,10 @@ pub fn stamp(level: Level) -> String {
 /// Tells programs and people what the program ends with.
 pub fn fail(error: &anyhow::Error) {
     let text = spoken(error);
+    let text = match super::advice::of(error) {
+        Some(hint) => format!("{text}\nhint: {hint}"),
+        None => text,
+    };
     let told = [Some(text.clone()), exit::searched(error)].into_iter().flatten().collect::<Vec<_>>().join("\n");
     log::write(&Event { level: Level::Error, code: exit::code(error), words: &exit::words(error), text: &told }, "");
     eprintln!("{}{text}", stamp(Level::Error));

@@ -33,11 +33,8 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     } else {
         status.warn(report.as_ref());
         open::oddities(&collection).for_each(|(level, text)| report.message(level, &text));
-        report.notice(&open::last_full(&collection));
-        let text = status.text(archive.as_deref());
-        let told = text.trim_end();
-        log::write(&Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: told }, &status.data());
-        format!("{}{text}", stamp(Level::Info))
+        status.print_head(archive.as_deref(), &report);
+        status.tell(archive.as_deref())
     };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -100,6 +97,22 @@ impl<'c> Status<'c> {
         let orphaned: Vec<_> = self.collection.orphaned.iter().map(names).collect();
         warnings.extend(warning_about(6, "orphaned backup", &orphaned));
         warnings
+    }
+
+    /// Prints when the newest full backup was made; from verbosity 8 on all that is known, too, as duplicity does before every action.
+    pub fn print_head(&self, archive: Option<&Path>, report: &Report) {
+        report.notice(&open::last_full(self.collection));
+        if report.tells(8) {
+            report.print(&self.tell(archive));
+        }
+    }
+
+    /// Tells programs everything, and returns it as it is printed.
+    fn tell(&self, archive: Option<&Path>) -> String {
+        let text = self.text(archive);
+        let event = Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: text.trim_end() };
+        log::write(&event, &self.data());
+        format!("{}{text}", stamp(Level::Info))
     }
 
     /// Returns the collection in lines for programs.
@@ -259,7 +272,8 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn rfc3339(time: BackupTime) -> String {
+/// Returns a time as JSON has it.
+pub fn rfc3339(time: BackupTime) -> String {
     time.utc().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 

@@ -17,7 +17,7 @@ pub struct BackupTime(i64);
 /// Why text is no time expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "bad time string '{0}': expected \"now\", seconds since 1970, an interval of numbers with one of s, m, h, D, W, M, Y \
+    "Bad time string \"'{0}'\": write \"now\", seconds since 1970, an interval of numbers with one of s, m, h, D, W, M, Y \
      (\"3D\", \"1h78m\"), or a date like \"2002-01-25\", \"1/25/2002\" or \"2002-01-25T07:00:00+02:00\""
 )]
 pub struct InvalidTime(pub String);
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn errors_say_what_is_expected() {
         let error = BackupTime::parse_expression("soon", NOW).unwrap_err().to_string();
-        assert!(error.starts_with("bad time string 'soon': expected \"now\""), "{error}");
+        assert!(error.starts_with("Bad time string \"'soon'\": write \"now\""), "{error}");
     }
 
     /// Expressions without zone, with what they mean in UTC, New York and Berlin.

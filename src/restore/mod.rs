@@ -101,14 +101,15 @@ pub fn restore(
     let target = Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
-    let (expected, likely) = tree.plant(&mut summary)?;
+    let (expected, likely, unmade) = tree.plant(&mut summary)?;
     let order = Order { snapshot, base: &options.path, expected, likely, reads_all: false };
     let round = Round::new(catalog, order, &target, monitor);
     round.run().map_err(|error| match error {
         RoundError::Full(cause) => target.full(cause),
         RoundError::Catalog(error) => error.into(),
     })?;
-    tree.finish(&round, &mut summary)?;
+    tree.finish(&round, unmade, &mut summary)?;
+    target.tell_unowned();
     Ok(summary)
 }
 
@@ -163,16 +164,21 @@ impl Tree<'_> {
         Ok(Selected::new(self.snapshot.walk(self.catalog, &self.options.path)?, self.options.selection.clone()))
     }
 
-    /// First round: makes all that has no content. Returns the versions of the files that are wanted, and the positions of the sets
-    /// that likely hold a part of them.
-    fn plant(&self, summary: &mut Summary) -> Result<(Bits, BTreeSet<u32>), Error> {
+    /// First round: makes all that has no content. Returns the versions of the files that are wanted, the positions of the sets
+    /// that likely hold a part of them, and the directories that could not be made.
+    fn plant(&self, summary: &mut Summary) -> Result<(Bits, BTreeSet<u32>, Unmade), Error> {
         let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
         let expected = Bits::new(last);
         let (mut likely, mut files) = (BTreeSet::new(), 0);
+        let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
         for item in self.walk()? {
             let (path, version) = item?;
             let Some(entry) = version.entry() else { continue };
+            if unmade.holds(&path) {
+                self.skip(summary, &path);
+                continue;
+            }
             if entry.kind == EntryKind::File {
                 expected.set(version.id.number());
                 files += 1;
@@ -189,10 +195,13 @@ impl Tree<'_> {
                     self.tell_restored(&path, entry);
                 }
                 Err(cause) if contents::is_full(&cause) => return Err(self.target.full(cause)),
-                Err(cause) => self.fail(summary, &path, &format!("cannot restore '{path}': {cause}")),
+                Err(cause) => {
+                    self.fail(summary, &path, &format!("cannot restore '{path}': {cause}"));
+                    unmade.directories.extend(version.child().map(|_| path));
+                }
             }
         }
-        Ok((expected, likely))
+        Ok((expected, likely, unmade))
     }
 
     /// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
@@ -206,12 +215,13 @@ impl Tree<'_> {
     }
 
     /// Third round: metadata of directories, children first; names each file that is not there.
-    fn finish(&self, round: &Round<'_, Target<'_>>, summary: &mut Summary) -> Result<(), Error> {
+    fn finish(&self, round: &Round<'_, Target<'_>>, mut unmade: Unmade, summary: &mut Summary) -> Result<(), Error> {
         let mut place = self.target.place();
         let mut open: Vec<(EntryPath, Version)> = Vec::new();
         let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
             let Some(entry) = version.entry() else { return };
             if let Err(cause) = place.finish_directory(&path, entry) {
+                summary.delivered = summary.delivered.saturating_sub(1);
                 self.fail(summary, &path, &format!("cannot set the metadata of directory '{path}': {cause}"));
             }
         };
@@ -219,6 +229,9 @@ impl Tree<'_> {
             let (path, version) = item?;
             while let Some((directory, version)) = open.pop_if(|(directory, _)| !path.starts_with(directory)) {
                 close(directory, version, summary);
+            }
+            if unmade.holds(&path) || unmade.directories.contains(&path) {
+                continue;
             }
             if version.is_file() {
                 match round.failure(&version) {
@@ -247,12 +260,39 @@ impl Tree<'_> {
         self.monitor.event(&Event { level: Level::Warning, code: code::CANNOT_RESTORE, words: &quoted(path.shown()), text });
     }
 
+    /// Tells, in duplicity's words, that a path is not tried.
+    fn skip(&self, summary: &mut Summary, path: &EntryPath) {
+        summary.failed += 1;
+        let text = format!("Skipping {path} because of previous error");
+        self.monitor.event(&Event { level: Level::Warning, code: code::SKIPPED, words: &quoted(path.shown()), text: &text });
+    }
+
     /// Tells, in duplicity's words, that a path below what is restored is there.
     fn tell_restored(&self, path: &EntryPath, entry: &Entry) {
         let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root()) else { return };
         let kind = entry.kind.word();
         let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
         self.monitor.event(&Event { level: Level::Info, code: code::RESTORED, words: &words, text: &text });
+    }
+}
+
+/// Directories that could not be made: nothing in them can be, either.
+#[derive(Default)]
+struct Unmade {
+    directories: BTreeSet<EntryPath>,
+    /// The one that a walk is in.
+    current: Option<EntryPath>,
+    /// Renames may lead from within such a directory to elsewhere.
+    is_renamed: bool,
+}
+
+impl Unmade {
+    /// Tells whether a path is below one of them; to be asked for all paths in their order.
+    fn holds(&mut self, path: &EntryPath) -> bool {
+        if !self.current.as_ref().is_some_and(|directory| path.starts_with(directory)) {
+            self.current = path.parent().filter(|parent| self.directories.contains(parent));
+        }
+        self.current.is_some() && !self.is_renamed
     }
 }
 

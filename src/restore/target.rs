@@ -15,10 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Directories are made with this mode, and get their own in the last round.
 const WHILE_OPEN: u32 = 0o700;
+/// Rights that are good for any owner.
+const WITHOUT_OWNER: u16 = 0o1777;
 
 /// Where a restore writes to.
 pub struct Target<'a> {
@@ -36,12 +39,23 @@ pub struct Target<'a> {
     force: bool,
     ignore_errors: bool,
     set_owner: bool,
-    /// New files belong to this user and group by themselves.
-    own: Option<(u32, u32)>,
+    /// New files belong to this user and group by themselves, if no folder or file that is there already says otherwise.
+    own: (u32, u32),
+    /// All that is there is new.
+    is_new: bool,
     is_root: bool,
     /// Begins the names of temporary files of this run.
     prefix: String,
     next_temporary: AtomicU64,
+    unowned: Mutex<Unowned>,
+}
+
+/// Entries whose owners could not be set.
+#[derive(Default)]
+struct Unowned {
+    count: u64,
+    /// One of them, and why.
+    example: Option<(EntryPath, Errno)>,
 }
 
 /// A file being written under a temporary name, next to its place.
@@ -94,10 +108,12 @@ impl<'a> Target<'a> {
             force: options.force,
             ignore_errors: options.ignore_errors,
             set_owner: !options.keep_own_ownership,
-            own: (!inherits_group && !options.force).then(|| (uid.as_raw(), gid.as_raw())),
+            own: (uid.as_raw(), gid.as_raw()),
+            is_new: !inherits_group && !options.force,
             is_root: uid.is_root(),
             prefix: format!(".dupfs-{:016x}", u64::from_le_bytes(random)),
             next_temporary: AtomicU64::new(0),
+            unowned: Mutex::default(),
         })
     }
 
@@ -143,15 +159,52 @@ impl<'a> Target<'a> {
         self.force || !self.renames.is_empty()
     }
 
-    fn set_owner(&self, entry: &Entry, chown: impl FnOnce(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>) -> io::Result<()> {
+    /// Sets the owner if that is wanted and possible; returns which of the rights are meant for whoever owns it now: not the set-user-ID of
+    /// another user's program, which would make it one of ours.
+    fn set_owner(
+        &self,
+        path: &EntryPath,
+        entry: &Entry,
+        chown: impl FnOnce(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) -> io::Result<u16> {
+        const ALL: u16 = 0o7777;
         let numbers = self.accounts.numbers(&entry.owner);
-        if !self.set_owner || self.own == Some(numbers) {
-            return Ok(());
+        let is_directory = entry.kind == EntryKind::Directory;
+        if !self.set_owner {
+            return Ok(if is_directory { ALL } else { self.own_rights(numbers) });
+        }
+        if self.is_new && self.own == numbers {
+            return Ok(ALL);
         }
         match chown(Some(Uid::from_raw(numbers.0)), Some(Gid::from_raw(numbers.1))) {
-            // Only root may give files away; everybody else keeps them, as duplicity has it.
-            Err(Errno::PERM) if !self.is_root => Ok(()),
-            result => Ok(result?),
+            // Only root may give files away, and not everywhere: some file systems know no owners, some namespaces not all of them.
+            Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS)) => {
+                let mut unowned = self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                unowned.count += 1;
+                unowned.example.get_or_insert_with(|| (path.clone(), errno));
+                Ok(if is_directory { WITHOUT_OWNER } else { self.own_rights(numbers) })
+            }
+            result => Ok(result.map(|()| ALL)?),
+        }
+    }
+
+    /// Returns which rights of a file of these owners are right for one of ours.
+    fn own_rights(&self, (uid, gid): (u32, u32)) -> u16 {
+        let as_user = if uid == self.own.0 { 0o4000 } else { 0 };
+        let as_group = if gid == self.own.1 { 0o2000 } else { 0 };
+        WITHOUT_OWNER | as_user | as_group
+    }
+
+    /// Warns root of owners that could not be set; everybody else expects that.
+    pub fn tell_unowned(&self) {
+        let unowned = self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((path, errno)) = unowned.example.as_ref().filter(|_| self.is_root) {
+            let text = format!(
+                "the owners of {} entries could not be set, among them that of '{path}': {errno}; they are this user's now, without \
+                 their set-user-ID and set-group-ID bits: restore to a place that knows these owners, or give --no-restore-ownership",
+                unowned.count
+            );
+            self.monitor.message(Level::Warning, &text);
         }
     }
 }
@@ -230,7 +283,7 @@ impl Place<'_> {
         if entry.kind == EntryKind::Directory {
             return Ok(());
         }
-        let owned = target.set_owner(entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+        let owned = target.set_owner(path, entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
         let change = |mode| {
             if let EntryKind::Symlink { .. } = entry.kind {
                 return Ok(());
@@ -251,7 +304,7 @@ impl Place<'_> {
         let target = self.target;
         let below = target.below(path)?;
         let directory = self.directory(&below)?;
-        let owned = target.set_owner(entry, |uid, gid| fs::fchown(directory, uid, gid));
+        let owned = target.set_owner(path, entry, |uid, gid| fs::fchown(directory, uid, gid));
         let touch = || fs::futimens(directory, &times(entry.mtime));
         target.tolerate(path, set_all(owned, entry, |mode| fs::fchmod(directory, mode), touch))
     }
@@ -260,7 +313,7 @@ impl Place<'_> {
         let target = self.target;
         let (parent, name) = target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
         if let Some(file) = &temporary.file {
-            let owned = target.set_owner(entry, |uid, gid| fs::fchown(file, uid, gid));
+            let owned = target.set_owner(&temporary.path, entry, |uid, gid| fs::fchown(file, uid, gid));
             let touch = || fs::futimens(file, &times(entry.mtime));
             target.tolerate(&temporary.path, set_all(owned, entry, |mode| fs::fchmod(file, mode), touch))?;
         }
@@ -301,12 +354,12 @@ impl Place<'_> {
 /// Sets rights and times, also where the owner could not be set: but no set-user-ID and set-group-ID then, which would be another's.
 /// Returns the first error.
 fn set_all(
-    owned: io::Result<()>,
+    owned: io::Result<u16>,
     entry: &Entry,
     change: impl FnOnce(Mode) -> rustix::io::Result<()>,
     touch: impl FnOnce() -> rustix::io::Result<()>,
 ) -> io::Result<()> {
-    let mode = if owned.is_ok() { entry.mode } else { entry.mode & 0o1777 };
+    let mode = entry.mode & *owned.as_ref().unwrap_or(&WITHOUT_OWNER);
     let (changed, touched) = (change(Mode::from_raw_mode(mode.into())), touch());
     owned?;
     Ok(changed.and(touched)?)

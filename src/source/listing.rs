@@ -51,6 +51,8 @@ pub enum Item {
     Leaf(Seen),
     /// A socket.
     Socket(EntryPath),
+    /// A followed link that leads nowhere.
+    Dangling(EntryPath),
     /// What could not be looked at.
     Failed(Failure),
     /// A directory that is to be entered; `is_scanned` if it is stored only for what is inside.
@@ -192,6 +194,10 @@ impl Look<'_> {
         let stat = match stat {
             Ok(stat) => stat,
             Err(cause) if self.is_silent(cause) || self.is_left_out(&path) => return None,
+            Err(cause) if self.leads_nowhere(cause) => {
+                let is_included = self.verdict_by_name(&path, CandidateKind::Other) == Verdict::Include;
+                return is_included.then_some(Item::Dangling(path));
+            }
             Err(cause) => return Some(failure(path, Deed::Stat, cause.into())),
         };
         let facts = Facts::from(stat);
@@ -231,9 +237,12 @@ impl Look<'_> {
 
     /// Tells whether an entry that cannot be asked for would be left out by its name, even if it is a directory.
     fn is_left_out(&self, path: &EntryPath) -> bool {
-        let kind = CandidateKind::Directory;
+        self.verdict_by_name(path, CandidateKind::Directory) == Verdict::Exclude
+    }
+
+    fn verdict_by_name(&self, path: &EntryPath, kind: CandidateKind) -> Verdict {
         let candidate = Candidate { path, kind, mtime: i64::MAX, is_foreign: false, holds: &|_| false };
-        self.surveyor.selection.as_ref().is_some_and(|selection| selection.decide(&candidate) == Verdict::Exclude)
+        self.surveyor.selection.as_ref().map_or(Verdict::Include, |selection| selection.decide(&candidate))
     }
 
     /// Tells whether a directory in this one has an entry of that name.
@@ -253,9 +262,13 @@ impl Look<'_> {
 
     /// Tells whether an entry that cannot be asked for is passed over in silence.
     fn is_silent(&self, cause: Errno) -> bool {
-        let leads_nowhere = self.surveyor.place.copy_links && matches!(cause, Errno::NOENT | Errno::LOOP | Errno::NOTDIR);
         let is_listed = self.surveyor.selection.as_ref().is_some_and(|selection| selection.has_list());
-        leads_nowhere || is_listed && cause == Errno::NOENT
+        is_listed && (cause == Errno::NOENT || self.leads_nowhere(cause))
+    }
+
+    /// Tells whether an entry that cannot be asked for is a link without anything at its end.
+    fn leads_nowhere(&self, cause: Errno) -> bool {
+        self.surveyor.place.copy_links && matches!(cause, Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
     }
 }
 

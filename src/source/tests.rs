@@ -28,11 +28,12 @@ fn selection(tree: &SourceTree, rules: Vec<Rule>) -> Result<Arc<Selection>, Erro
     Selection::new(Base::Source(tree.name()), &options, &Silent).map(Arc::new)
 }
 
-/// Returns what is told: paths without the root, sockets with `=` and failures with `!` behind them.
+/// Returns what is told: paths without the root, sockets with `=`, links to nowhere with `?` and failures with `!` behind them.
 fn told(walk: Walk) -> Vec<String> {
     let steps = walk.map(|step| match step {
         Step::Found(found) => found.path.to_string(),
         Step::Socket(path) => format!("{path}="),
+        Step::Dangling(path) => format!("{path}?"),
         Step::Failed(failure) => format!("{}! {failure}: {}", failure.path, failure.cause),
     });
     steps.filter(|path| path != ".").collect()
@@ -271,7 +272,7 @@ fn links_that_lead_back_up_are_failures() {
     let told = told(tree.walk(None));
     let names: Vec<_> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
     // From `over`, `..` is `a`, which is not above; and in it `b` is where the walk came from.
-    assert_eq!(names, ["a", "a/b", "a/b/up!", "over", "over/up", "over/up/b!"], "{told:?}");
+    assert_eq!(names, ["a", "a/b", "a/b/up!", "broken?", "loop?", "over", "over/up", "over/up/b!"], "{told:?}");
 }
 
 #[test]
@@ -371,7 +372,7 @@ fn what_vanishes_meanwhile_does_not_stop_the_walk() {
             Step::Found(found) if !found.path.as_bytes().starts_with(b"f") => last.push(found.path.to_string()),
             Step::Found(_) => {}
             Step::Failed(failure) => last.push(format!("{}{}", failure.path, if failure.is_gone() { " gone" } else { "?" })),
-            Step::Socket(_) => panic!(),
+            Step::Socket(_) | Step::Dangling(_) => panic!(),
         }
     }
     assert_eq!(last, [".", "f9999 gone", "y gone", "z", "z/x"]);

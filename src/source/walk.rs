@@ -6,6 +6,7 @@ use super::metadata::{Owners, Reader, Seen};
 use super::place::Place;
 use super::{Found, Selection};
 use crate::model::EntryPath;
+use crate::monitor::code;
 use rustix::fs::FileType;
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +20,8 @@ pub enum Step {
     Found(Found),
     /// A socket, which the format cannot hold; duplicity says "Skipping socket".
     Socket(EntryPath),
+    /// A link that leads nowhere, where links are followed: nothing is there, though there is a name.
+    Dangling(EntryPath),
     /// A path that cannot be read, and looks absent; duplicity says "Error accessing possibly locked file".
     Failed(Failure),
 }
@@ -51,6 +54,14 @@ impl Failure {
     /// Tells whether the path has vanished while the walk came to it, which duplicity passes over in silence.
     pub fn is_gone(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Returns duplicity's number for it, as a warning.
+    pub fn code(&self) -> u8 {
+        match self.deed {
+            Deed::Stat => code::CANNOT_STAT,
+            Deed::List | Deed::Read => code::CANNOT_READ,
+        }
     }
 }
 
@@ -105,12 +116,18 @@ impl Walk {
 
     /// Tells something that is stored, after the scanned directories that it lies in.
     fn tell(&mut self, seen: Seen) -> Option<Step> {
+        let step = Step::Found(self.owners.found(seen, self.place.clone()));
+        self.tell_behind_scanned(step)
+    }
+
+    fn tell_behind_scanned(&mut self, step: Step) -> Option<Step> {
         if self.scanned.is_empty() {
-            return Some(Step::Found(self.owners.found(seen, self.place.clone())));
+            return Some(step);
         }
-        for seen in self.scanned.drain(..).chain([seen]) {
+        for seen in self.scanned.drain(..) {
             self.ready.push_back(Step::Found(self.owners.found(seen, self.place.clone())));
         }
+        self.ready.push_back(step);
         self.ready.pop_front()
     }
 
@@ -131,6 +148,7 @@ impl Iterator for Walk {
             match open.items.next() {
                 Some(Item::Leaf(seen)) => return self.tell(seen),
                 Some(Item::Socket(path)) => return Some(Step::Socket(path)),
+                Some(Item::Dangling(path)) => return self.tell_behind_scanned(Step::Dangling(path)),
                 Some(Item::Failed(failure)) => return Some(Step::Failed(failure)),
                 Some(Item::Directory { seen, is_scanned: true }) => {
                     self.enter(&seen);

@@ -78,6 +78,10 @@ impl Storage for LocalStorage {
     fn prepare(&self) -> Result<(), Error> {
         match std::fs::create_dir(&self.directory) {
             Err(_) if self.directory.is_dir() => Ok(()),
+            // A file stands there, and will when this is tried again.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(failed("create", &self.directory)(std::io::Error::from_raw_os_error(libc::ENOTDIR)))
+            }
             result => result.map_err(failed("create", &self.directory)),
         }
     }

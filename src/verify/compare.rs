@@ -33,11 +33,11 @@ impl<'a> Comparison<'a> {
         is_damaged: bool,
         accounts: &Accounts,
     ) -> Option<String> {
-        let (Some(version), Some(found)) = (version, found) else {
-            return Some(match found {
-                Some(_) => format!("New file {path}"),
-                None => format!("File {path} is missing"),
-            });
+        let (version, found) = match (version, found) {
+            (Some(version), Some(found)) => (version, found),
+            (None, Some(_)) => return Some(format!("New file {path}")),
+            (Some(_), None) => return Some(format!("File {path} is missing")),
+            (None, None) => return None,
         };
         let (entry, found) = (version.entry()?, &found.entry);
         metadata(path, entry, found, accounts).or_else(|| match (&entry.kind, &found.kind) {

@@ -24,11 +24,12 @@ use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
 use crate::contents::{Bits, Failure, Order, Round, RoundError};
 use crate::model::EntryPath;
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor, quoted};
 use crate::source::{Found, Selection, SourceTree, Step};
 use compare::Comparison;
 use std::collections::BTreeSet;
 use std::iter::Peekable;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// What to verify and how.
@@ -132,7 +133,7 @@ pub fn verify(
     Ok(summary)
 }
 
-/// A path with what the snapshot and the local source have there; at least one of them has something.
+/// A path with what the snapshot and the local source have there; neither has anything at a link that leads nowhere.
 type Pair = (EntryPath, Option<Version>, Option<Found>);
 
 /// Snapshot and local source side by side, in path order.
@@ -146,25 +147,27 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Passes over what looks absent locally, and tells of it.
-    fn next_found(&mut self) -> Option<&Found> {
-        while let Some(step) = self.local.next_if(|step| !matches!(step, Step::Found(_))) {
+    /// Passes over what looks absent locally, and tells of it. Links that lead nowhere have a path, though nothing is there.
+    fn next_path(&mut self) -> Option<EntryPath> {
+        while let Some(step) = self.local.next_if(|step| !matches!(step, Step::Found(_) | Step::Dangling(_))) {
             if let Step::Failed(failure) = step
                 && !failure.is_gone()
             {
                 let path = self.source.full_path(&failure.path);
                 let text = format!("Error accessing possibly locked file {}: {}", path.display(), failure.cause);
-                self.monitor.message(Level::Warning, &text);
+                let words = quoted(path.as_os_str().as_bytes());
+                self.monitor.event(&Event { level: Level::Warning, code: failure.code(), words: &words, text: &text });
             }
         }
         match self.local.peek() {
-            Some(Step::Found(found)) => Some(found),
+            Some(Step::Found(found)) => Some(found.path.clone()),
+            Some(Step::Dangling(path)) => Some(path.clone()),
             _ => None,
         }
     }
 
     fn step(&mut self) -> Result<Option<Pair>, catalog::Error> {
-        let found = self.next_found().map(|found| found.path.clone());
+        let found = self.next_path();
         if self.backup.peek().is_some_and(Result::is_err) {
             self.backup.next().transpose()?;
         }

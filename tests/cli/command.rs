@@ -150,6 +150,52 @@ fn options_without_effect_are_told_once_and_those_that_are_missing_refuse() {
     run(&env, Version::Exchanged, "list-current-files --no-encryption --rename a b --compare-data URL").success();
 }
 
+/// Old names of options do what they did, and are told, as by 0.8; nothing of that is an error to programs that follow.
+#[test]
+fn old_names_are_warned_of() {
+    let env = world();
+    std::fs::write(env.root().join("list"), "source/dir/inner\n").unwrap();
+    std::fs::create_dir(env.store_of(Version::Old)).unwrap();
+    for (line, told) in [
+        ("--exclude-globbing-filelist list", "--exclude-globbing-filelist is an old name"),
+        ("--exclude-globbing=list", "write --exclude-filelist"),
+        ("--exclude-filelist-stdin", "write --exclude-filelist=/dev/stdin"),
+        ("--short-filenames", "--short-filenames is for names that duplicity only reads since 2.0"),
+        ("--old-filenames --time-separator=_", "--time-separator is for names"),
+        ("--exclude-filelist list", ""),
+    ] {
+        let line = format!("full -v5 --no-encryption --dry-run {line} source URL --log-file log");
+        let [original, ours] = [Version::Old, Version::Exchanged].map(|version| run(&env, version, &line).success());
+        let is_told = |outcome: &Outcome, word: &str| format!("{outcome}").contains(word);
+        assert_eq!(is_told(&original, "is pending deprecation"), !told.is_empty(), "{line}: {original}");
+        assert!(is_told(&ours, told), "{line}: {ours}");
+        assert_eq!(is_told(&ours, " 2.0"), !told.is_empty(), "{line}: {ours}");
+        let entries = |outcome: &Outcome| {
+            outcome.stdout.lines().filter(|line| line.starts_with("A ")).map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(entries(&ours), entries(&original), "{line}");
+    }
+    let log = std::fs::read_to_string(env.root().join("log")).unwrap();
+    assert!(log.contains("WARNING 1\n. --short-filenames is for") && !log.contains("ERROR"), "{log}");
+}
+
+/// Times that are none: the beginning that scripts know, then what is one.
+#[test]
+fn bad_times_are_told_as_by_both_originals() {
+    let env = world();
+    std::fs::create_dir(env.store_of(Version::Old)).unwrap();
+    for line in ["list-current-files --time foo URL", "remove-older-than 3x URL", "full --full-if-older-than '1D' source URL"] {
+        let bad = ["foo", "3x", "'1D'"].into_iter().find(|bad| line.contains(bad)).unwrap();
+        for version in PROGRAMS {
+            let outcome = run(&env, version, line);
+            let expected =
+                format!("Bad time string \"'{}'\"", bad.replace('\'', if version == Version::Exchanged { "'" } else { "\\x27" }));
+            assert!(outcome.code != 0 && outcome.stderr.contains(&expected), "{version:?} {line}: {outcome}");
+        }
+    }
+    run(&env, Version::Exchanged, "list-current-files --time foo URL").failure(2, &["an interval", "3D", "2002-01-25"]);
+}
+
 /// Completions know every option that is not hidden, and the pages are those of the commands.
 #[test]
 fn papers_are_made_from_the_table() {

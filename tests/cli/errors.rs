@@ -37,6 +37,41 @@ fn restore_leaves_a_full_directory_alone() {
     assert_eq!(std::fs::read(target.join("mine")).unwrap(), b"mine");
 }
 
+/// Where the sentence does not say itself what to do, another one does.
+#[test]
+fn hints_say_what_to_do() {
+    let env = world(Encoding::Gzip);
+    let nowhere = format!("{}/nowhere/deep", env.url());
+    let run = |words: &[&str]| Outcome::of(env.dupfs(Encoding::Gzip).args(words));
+    let lists = |options: &[&str]| run(&[&["list-current-files"], options].concat());
+    lists(&[&nowhere])
+        .failure(52, &["cannot list '", "nowhere/deep", "\nhint: check the URL, and whether its disk is mounted\n"]);
+    let source = env.source();
+    let saves = |options: &[&str]| run(&[&["full", "--no-encryption", source.to_str().unwrap()], options].concat());
+    saves(&[&nowhere]).failure(52, &["cannot create '", "\nhint: of a URL's folders only the last is made"]);
+    // At once: trying again would not help.
+    let file = format!("{}/file", env.url());
+    std::fs::write(env.store().join("file"), "").unwrap();
+    saves(&[&file]).failure(52, &["cannot create '", "Not a directory", "\nhint: "]);
+    saves(&["--archive-dir=/proc/x", &env.url()]).failure(9, &["/proc/x", "\nhint: --archive-dir names another folder"]);
+    saves(&["--exclude-filelist=list", &env.url()])
+        .failure(7, &["Error opening file list: ", "\nhint: check the path of the list"]);
+    restore(&env, &["-r", "nope"], &env.fresh("target")).failure(19, &["nope", "\nhint: list-current-files shows the paths"]);
+    let mut command = env.dupfs(Encoding::Symmetric);
+    let outcome = Outcome::of(command.args(["full", "--encrypt-key=ABCDEF01"]).arg(&source).arg(env.url()));
+    outcome.failure(31, &["'ABCDEF01'", "\nhint: gpg --list-keys"]);
+    let mut command = env.dupfs(Encoding::Symmetric);
+    let outcome = Outcome::of(command.args(["full", "--encrypt-key=A", "--gpg-binary=/nope"]).arg(&source).arg(env.url()));
+    outcome.failure(31, &["'/nope'", "\nhint: install GnuPG, or name its program by --gpg-binary"]);
+    let full = "mkdir full && mount -t tmpfs -o size=4k tmpfs full && exec dupfs restore --no-encryption \"$url\" full/target";
+    std::fs::remove_file(env.store().join("file")).unwrap();
+    Outcome::of(&mut env.private_script(Encoding::Gzip, full))
+        .failure(30, &["No space left", "\nhint: make room there, or restore"]);
+    let env = world(Encoding::Symmetric);
+    let outcome = Outcome::of(env.dupfs(Encoding::Symmetric).arg("list-current-files").arg(env.url()).env("PASSPHRASE", "wrong"));
+    outcome.failure(31, &["wrong passphrase", "\nhint: check PASSPHRASE"]);
+}
+
 #[test]
 fn restore_of_a_part() {
     let env = world(Encoding::Gzip);

@@ -1,6 +1,7 @@
 //! `list-current-files` and `collection-status` against the words of duplicity 0.8.22.
 
-use crate::support::{Duplicity, Encoding, Env, Flavour, History, Outcome, Version};
+use crate::support::{Duplicity, Encoding, Env, Flavour, History, Node, Outcome, Tree, Version};
+use serde_json::json;
 
 const START: i64 = 1_785_585_600;
 
@@ -176,7 +177,7 @@ fn without_quotes(said: &str) -> Vec<String> {
 }
 
 /// Returns the JSON values on stdout, one or one a line.
-fn json(outcome: Outcome) -> Vec<serde_json::Value> {
+fn values(outcome: Outcome) -> Vec<serde_json::Value> {
     let values = serde_json::Deserializer::from_str(&outcome.stdout).into_iter();
     values.map(|value| value.unwrap_or_else(|e| panic!("{e}: {}", outcome.stdout))).collect()
 }
@@ -184,18 +185,45 @@ fn json(outcome: Outcome) -> Vec<serde_json::Value> {
 #[test]
 fn json_says_the_same() {
     let env = world(Encoding::Gzip, 25);
-    let listed = json(env.ask(Encoding::Gzip, &["list-current-files", "--json"]).success());
+    let listed = values(env.ask(Encoding::Gzip, &["list-current-files", "--json"]).success());
     let listed = if let [serde_json::Value::Array(entries)] = &listed[..] { entries.clone() } else { listed };
     let plain = env.ask(Encoding::Gzip, &["list-current-files"]).success().stdout;
     let plain: Vec<_> =
         plain.lines().filter(|line| line.get(24..25) == Some(" ") && !line.starts_with("L")).map(|line| &line[25..]).collect();
     assert_eq!(listed.iter().map(|entry| entry["path"].as_str().unwrap()).collect::<Vec<_>>(), plain);
 
-    let status = json(env.ask(Encoding::Gzip, &["collection-status", "--json"]).success());
+    let status = values(env.ask(Encoding::Gzip, &["collection-status", "--json"]).success());
     let text = serde_json::to_string(&status).unwrap();
     for hour in 12..17 {
         let spellings =
             [format!("20260801T{hour}0000Z"), format!("2026-08-01T{hour}:00:00"), (START + 3600 * (hour - 12)).to_string()];
         assert!(spellings.iter().any(|time| text.contains(time)), "no set of {hour}:00 UTC in {text}");
     }
+}
+
+/// What sets did to files, the same as in words.
+#[test]
+fn json_tells_of_changes() {
+    let env = Env::new();
+    let first = Tree::new(5).with("a", Node::file("one", 6)).with(b"b \xff", Node::file("same", 6));
+    let second = first.clone().with("a", Node::file("two!", 7)).with("new", Node::file("new", 7));
+    let duplicity = Duplicity::new(&env, Version::Old, Encoding::Gzip);
+    let ask = |options: &[&str]| env.ask(Encoding::Gzip, &[&["collection-status", "--json"], options].concat());
+    assert_eq!(values(ask(&["--show-changes-in-set=0"]).success()), [json!(null)]);
+    first.write(None, &env.source());
+    duplicity.full(START);
+    second.write(Some(&first), &env.source());
+    duplicity.incremental(START + 3600);
+    let sets = [
+        json!({ "kind": "full", "time": "2026-08-01T12:00:00Z", "change": "new" }),
+        json!({ "kind": "incremental", "time": "2026-08-01T13:00:00Z", "change": "changed" }),
+    ];
+    assert_eq!(values(ask(&["--file-changed", "a"]).success()), [json!({ "path": "a", "sets": sets })]);
+    assert_eq!(values(ask(&["--file-changed=/nope/"]).success()), [json!({ "path": "nope", "sets": [] })]);
+    let changes = [json!({ "path": "a", "change": "changed" }), json!({ "path": "new", "change": "new" })];
+    let newest = json!({ "kind": "incremental", "time": "2026-08-01T13:00:00Z", "changes": changes });
+    assert_eq!(values(ask(&["--show-changes-in-set=0", "-v9"]).success()), [newest]);
+    let oldest = values(ask(&["--show-changes-in-set=-1"]).success());
+    assert_eq!(oldest[0]["changes"][1], json!({ "path": "b \u{fffd}", "path_hex": "6220ff", "change": "new" }));
+    ask(&["--show-changes-in-set=2"]).failure(30, &["there is no set"]);
 }

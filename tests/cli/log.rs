@@ -73,13 +73,14 @@ fn backups_are_followed() {
         let (outcome, log) = run(&env, version, &line);
         outcome.success();
         let progress = of_codes(&log, &["2"]).pop();
-        (of_codes(&log, &["4", "5", "6", "15"]), progress)
+        (of_codes(&log, &["4", "5", "6", "11", "13", "15"]), progress)
     };
     let programs = [Version::Old, Version::Exchanged];
     for action in ["full --dry-run", "full"] {
         let [original, ours] = programs.map(|version| save(version, action, TIME));
         assert_eq!(ours, original, "{action}");
-        assert_eq!(ours.0.len(), 6, "{ours:?}");
+        let volumes = if action == "full" { 2 } else { 0 };
+        assert_eq!(ours.0.len(), 6 + volumes, "{ours:?}");
     }
     std::fs::remove_file(env.source().join("gone")).unwrap();
     std::fs::write(env.source().join("top"), "changed").unwrap();
@@ -128,6 +129,152 @@ fn readers_are_followed() {
     assert_eq!(restored[2], restored[0]);
     let early = ask("list-current-files --no-encryption --time 100 URL", &["11"]);
     assert_eq!((early[2].len(), &early[2]), (1, &early[0]));
+}
+
+/// From -v8 on every action tells first what backups there are, to programs and to people; those that ask for it are told again.
+#[test]
+fn every_action_tells_first_what_there_is() {
+    let env = world();
+    let programs = [Version::Old, Version::Exchanged];
+    for version in programs {
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
+        run(&env, version, &format!("full --no-encryption --current-time {} source URL", TIME + 100)).0.success();
+    }
+    for (number, (line, told)) in [
+        ("list-current-files --no-encryption URL", 1),
+        ("restore --no-encryption URL TARGET", 1),
+        ("verify --no-encryption URL source", 1),
+        ("incremental --no-encryption --current-time NEXT source URL", 1),
+        ("full --dry-run --no-encryption source URL", 1),
+        ("collection-status URL", 2),
+        ("collection-status --file-changed top URL", 2),
+        ("collection-status --show-changes-in-set 0 URL", 2),
+        ("remove-older-than 1000Y URL", 1),
+        ("remove-all-but-n-full 1 URL", 1),
+        ("cleanup --no-encryption URL", 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = |verbosity: u8| {
+            programs.map(|version| {
+                let line = line.replace("TARGET", &format!("target-{number}-{verbosity}-{version:?}"));
+                let line = line.replace("NEXT", &(TIME + 1000 - i64::from(verbosity)).to_string());
+                let (outcome, log) = run(&env, version, &format!("{line} -v{verbosity}"));
+                let at: Vec<usize> = (0..log.len()).filter(|&at| log[at].head.trim_end() == "INFO 3").collect();
+                let before = at.first().map(|at| log[at - 1].text.clone());
+                let told: Vec<_> = at.into_iter().map(|at| log[at].clone()).map(normal).collect();
+                let shown = outcome.success().stdout.matches("\nFound 1 secondary backup chain.\n").count();
+                (before, told, shown)
+            })
+        };
+        let [original, ours] = at(8);
+        assert_eq!(ours, original, "{line}");
+        assert_eq!(ours.1.len(), told, "{line}: {ours:?}");
+        let [original, ours] = at(7);
+        assert_eq!((&ours.1, ours.2), (&original.1, original.2), "{line}");
+    }
+}
+
+/// Takes out where the archive directory is, and Python's quotes.
+fn normal(message: Message) -> Message {
+    let text = message.text.into_iter().filter(|line| !line.starts_with(". Archive dir: "));
+    Message { text: text.map(|line| line.replace("          b'New'", "             New")).collect(), ..message }
+}
+
+/// Runs a program as somebody who owns nothing.
+fn run_as_nobody(env: &Env, version: Version, line: &str) -> (Outcome, Vec<Message>) {
+    use std::os::unix::fs::PermissionsExt;
+    let place = env.root().join("of nobody");
+    let log = place.join("log");
+    std::fs::create_dir_all(&place).unwrap();
+    let _ = std::fs::remove_file(&log);
+    for (path, mode) in [(env.root(), 0o755), (&place, 0o777), (&env.store_of(version), 0o777)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    // Where it was built nobody else may come.
+    let program = match version {
+        Version::Old => version.checked().to_path_buf(),
+        _ => place.join("bin/dupfs"),
+    };
+    if !program.exists() {
+        std::fs::create_dir(place.join("bin")).unwrap();
+        std::fs::copy(version.checked(), &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = env.command("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).env("XDG_CACHE_HOME", &place);
+    let words = line.split_whitespace().map(|word| word.replace("URL", &env.url_of(version)));
+    let outcome = Outcome::of(command.args(words).arg("--log-file").arg(&log));
+    (outcome, messages(&std::fs::read_to_string(&log).unwrap_or_default()))
+}
+
+fn warnings(log: &[Message]) -> Vec<String> {
+    log.iter().map(|message| message.head.clone()).filter(|head| head.starts_with("WARNING") && head != "WARNING 1").collect()
+}
+
+/// What cannot be asked for, and what cannot be read.
+#[test]
+fn unreadable_paths_are_followed() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = world();
+    for (path, mode) in [("listed", 0o744), ("closed", 0o700)] {
+        let folder = env.source().join(path);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("inside"), "x").unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::set_permissions(env.source().join("top"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let programs = [Version::Old, Version::Exchanged];
+    for action in ["full", "full --dry-run", "verify"] {
+        let line = if action == "verify" { "verify URL source" } else { &format!("{action} source URL") };
+        let [original, ours] = programs.map(|version| {
+            let (outcome, log) = run_as_nobody(&env, version, &format!("{line} --no-encryption"));
+            outcome.success();
+            warnings(&log)
+        });
+        assert_eq!(ours, original, "{action}");
+        assert_eq!(ours, ["WARNING 10 'source/closed'", "WARNING 9 'source/listed/inside'", "WARNING 10 'source/top'"]);
+    }
+}
+
+/// What cannot be restored, and what is skipped for that: each once.
+#[test]
+fn skipped_paths_are_followed() {
+    let env = world();
+    std::fs::create_dir_all(env.source().join("dir/deep")).unwrap();
+    std::fs::write(env.source().join("dir/deep/file"), "x").unwrap();
+    std::fs::create_dir(env.root().join("closed")).unwrap();
+    let [original, ours] = [Version::Old, Version::Exchanged].map(|version| {
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
+        let (outcome, log) = run_as_nobody(&env, version, "restore --no-encryption URL closed");
+        let mut told = warnings(&log);
+        told.sort();
+        (outcome, told)
+    });
+    assert_eq!(ours.1, original.1);
+    let quoted = r"WARNING 13 'dir/b \x27q\x27 \xe9'".to_string();
+    assert!(ours.1.contains(&quoted) && ours.1.contains(&"WARNING 13 'dir/deep/file'".to_string()), "{ours:?}");
+    ours.0.failure(90, &["Skipping dir/deep because of previous error\n", "7 of 7 entries could not be restored"]);
+}
+
+/// What verify says of differences is a notice without number, and that there are some is no error.
+#[test]
+fn differences_are_followed() {
+    let env = world();
+    let told = [Version::Old, Version::Exchanged].map(|version| {
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
+        let _ = std::fs::create_dir(env.root().join("empty"));
+        let (outcome, log) = run(&env, version, "verify --compare-data --no-encryption -v5 URL empty");
+        let is_told = |message: &&Message| message.has_code("2") || message.text[0].contains("Difference found");
+        let errors = log.iter().filter(|message| message.head.starts_with("ERROR")).count();
+        // The originals compare while they read.
+        let mut told: Vec<_> = log.iter().filter(is_told).cloned().collect();
+        told.sort();
+        (outcome.code, told, errors)
+    });
+    assert_eq!(told[1], told[0]);
+    assert_eq!((told[0].0, told[0].1.len()), (1, 5), "{told:?}");
 }
 
 /// Failures carry the number that is the exit code, and the words that front-ends know.

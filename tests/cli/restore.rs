@@ -272,25 +272,64 @@ fn errors_are_ignored_on_request_and_nothing_is_wrong() {
     restore(&env, Ours, &["--ignore-errors"]).0.success();
 }
 
-/// Owners that cannot be set are one of them: here for a root who is none outside.
+/// Restores as a root who is none outside, into a folder of this name.
+fn restore_unprivileged(env: &Env, name: &str, options: &[&str]) -> Outcome {
+    let mut command = env.command("unshare");
+    command.args(["--user", "--map-root-user", Ours.checked().to_str().unwrap(), "restore", "--no-encryption"]);
+    Outcome::of(command.args(options).arg(env.url()).arg(env.root().join(name)))
+}
+
+/// Where owners cannot be set that is told once, and no failure; but nobody else's set-user-ID program becomes root's.
+#[test]
+fn owners_that_cannot_be_set_are_no_failure() {
+    let env = Env::new();
+    let members = [
+        Member::directory("dir").user(4711, "").mode(0o2775),
+        Member::file("dir/file", "x").user(4711, ""),
+        Member::file("dir/program", "x").user(4711, "").mode(0o6755),
+        Member::file("own", "x").mode(0o4755),
+    ];
+    Forge::full(&env, TIME, &members);
+    let outcome = restore_unprivileged(&env, "target", &[]).success();
+    let warning = "the owners of 3 entries could not be set, among them that of 'dir/";
+    assert_eq!(outcome.stdout.matches(warning).count(), 1, "{outcome}");
+    let seen = ["dir", "dir/file", "dir/program", "own"].map(|path| {
+        let seen = std::fs::metadata(env.root().join("target").join(path)).unwrap();
+        (seen.mode() & 0o7777, seen.uid(), seen.mtime())
+    });
+    let modes = [0o775, 0o755, 0o755, 0o4755];
+    assert_eq!(seen, modes.map(|mode| (mode, 0, 1_000_000_000)), "what can be set is set");
+    let verified = env.ask_to(Encoding::Gzip, &["verify", "--compare-data"], &env.root().join("target"));
+    let difference = "Difference found: File dir/file has permissions 0:0 755, expected 4711:4711 755\n";
+    assert!(verified.stdout.contains(difference) && verified.code == 1, "{verified}");
+    // Nor on request.
+    let wanted = env.ask_to(Encoding::Gzip, &["restore", "--no-restore-ownership"], &env.fresh("wanted")).success();
+    assert!(!wanted.stdout.contains("owners"), "{wanted}");
+    let seen = ["dir", "dir/program", "own"].map(|path| {
+        let seen = std::fs::metadata(env.root().join("wanted").join(path)).unwrap();
+        (seen.mode() & 0o7777, seen.uid())
+    });
+    assert_eq!(seen, [(0o2775, 0), (0o755, 0), (0o4755, 0)]);
+}
+
+/// Rights and times count: here those of a folder that is somebody else's already.
 #[test]
 fn metadata_that_cannot_be_set_is_ignored_on_request() {
     let env = Env::new();
     Forge::full(&env, TIME, &[Member::directory("dir").user(4711, ""), Member::file("dir/file", "x").user(4711, "")]);
     let run = |name: &str, options: &[&str]| {
-        let mut command = env.command("unshare");
-        command.args(["--user", "--map-root-user", Ours.checked().to_str().unwrap(), "restore", "--no-encryption"]);
-        Outcome::of(command.args(options).arg(env.url()).arg(env.fresh(name)))
+        let dir = env.fresh(name).join("dir");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::os::unix::fs::chown(&dir, Some(4711), Some(4711)).unwrap();
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let outcome = restore_unprivileged(&env, name, &[&["--force"], options].concat());
+        assert_eq!(std::fs::read(dir.join("file")).unwrap(), b"x", "{outcome}");
+        outcome
     };
-    run("first", &[]).failure(90, &["dir", "dir/file"]);
+    run("first", &[]).failure(90, &["cannot set the metadata of directory 'dir': ", "1 of 3 entries could not be restored"]);
     let ignoring = run("second", &["--ignore-errors"]).success();
-    for path in ["dir", "dir/file"] {
-        let text = format!("IGNORED_ERROR: Warning: ignoring error as requested: cannot set the metadata of '{path}': ");
-        assert!(ignoring.stdout.contains(&text), "{ignoring}");
-    }
-    let file = env.root().join("second/dir/file");
-    assert_eq!(std::fs::read(&file).unwrap(), b"x");
-    let seen = std::fs::metadata(&file).unwrap();
-    let seen = (seen.mode(), seen.uid(), seen.mtime());
-    assert_eq!(seen, (0o100755, 0, 1_000_000_000), "what can be set is set");
+    let text = "IGNORED_ERROR: Warning: ignoring error as requested: cannot set the metadata of 'dir': ";
+    assert!(ignoring.stdout.contains(text), "{ignoring}");
+    let seen = std::fs::metadata(env.root().join("second/dir/file")).unwrap();
+    assert_eq!((seen.mode(), seen.uid(), seen.mtime()), (0o100755, 0, 1_000_000_000), "what can be set is set");
 }

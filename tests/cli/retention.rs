@@ -558,7 +558,7 @@ fn failures_are_told() {
     world.copy(&[], &[]);
     let before = world.left(Ours);
     for (words, told) in [
-        (&["remove-older-than", "soon", "--force"][..], "bad time string 'soon'"),
+        (&["remove-older-than", "soon", "--force"][..], "Bad time string \"'soon'\""),
         (&["remove-all-but-n-full", "x", "--force"], "remove-all-but-n-full count must be a whole number, not 'x'"),
         (&["remove-all-but-n-full", "0", "--force"], "remove-all-but-n-full count must be > 0"),
         (&["remove-all-inc-of-but-n-full", "0", "--force"], "remove-all-inc-of-but-n-full count must be > 0"),

@@ -137,6 +137,21 @@ fn each_difference_is_told_as_by_both_originals() {
         run(&["--exclude", "altered/docs", "--exclude", "altered/local/below"], "altered").success();
         run(&["--compare-data", "--copy-links"], "source");
         run(&["--compare-data"], "altered/same");
+        // A link to nowhere has a name, and when links are followed nothing else.
+        let links = env.fresh("links");
+        sources()[1].write(None, &links);
+        for (name, leads_to) in [("broken", "nowhere"), ("docs/round", "round")] {
+            std::os::unix::fs::symlink(leads_to, links.join(name)).unwrap();
+        }
+        let followed = run(&["--compare-data", "--copy-links"], "links");
+        assert_eq!(last(&followed), "Verify complete: 19 files compared, 3 differences found.", "{followed}");
+        run(&["--compare-data", "--copy-links", "--exclude", "links/broken"], "links");
+        run(
+            &["--compare-data", "--copy-links", "--include", "**round", "--exclude", "links/docs", "--exclude", "**o*n"],
+            "links",
+        );
+        run(&["--copy-links"], "links").success();
+        run(&["--compare-data"], "links");
         std::os::unix::fs::symlink("source", env.root().join("alias")).unwrap();
         run(&["--compare-data"], "alias");
         let _socket = std::os::unix::net::UnixListener::bind(env.source().join("socket")).unwrap();

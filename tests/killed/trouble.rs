@@ -115,6 +115,31 @@ fn a_storage_that_is_exchanged() {
     }
 }
 
+/// A volume is shorter in the end than it was stored: the number and the words that front-ends know, and the next run stores it anew.
+#[test]
+fn a_volume_that_shrinks() {
+    let world = World::new(Encoding::Gzip, Ours);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    let killer = Killer::of_store(&world.env);
+    world.keep("before");
+    let calls = killer.calls(&world.env.root().join("before/log"), &mut world.backup("full", KILLED));
+    let signatures = calls.iter().find(|call| call.name == "open" && call.path.to_string_lossy().contains("sigtar")).unwrap();
+    world.bring_back("before");
+    let volume = format!("duplicity-full.{}.vol1.difftar.gz", super::exact::stamp(KILLED));
+    let script = format!("truncate -s 5 '{}'", world.env.store().join(&volume).display());
+    let log = world.env.root().join("before/machine");
+    let mut command = world.backup("full", KILLED);
+    command.arg("--log-file").arg(&log);
+    let outcome = Outcome::of(killer.at(signatures.number, Deed::Run(&script), &mut command));
+    let outcome = outcome.failure(44, &[&format!("File {volume} was corrupted during upload"), "run this again"]);
+    let log = std::fs::read_to_string(log).unwrap();
+    let error = log.lines().find(|line| line.starts_with("ERROR")).unwrap();
+    assert!(error.starts_with(&format!("ERROR 44 '{volume}' ")) && error.ends_with(" 5"), "{error}");
+    world.check_all(&[Ours], "shrunk");
+    let next = Outcome::of(&mut world.backup("full", NEXT)).success();
+    world.check(Ours, NEXT, &source, &format!("{outcome}, then {next}"));
+}
+
 /// A file that cannot be read is left out as long as nothing of it is stored; otherwise the session ends, and goes on when it can be read.
 #[test]
 fn a_source_that_cannot_be_read() {

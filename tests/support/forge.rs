@@ -42,6 +42,12 @@ impl Member {
         self
     }
 
+    /// Sets the rights.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
     fn append(&self, tar: &mut tar::Builder<Vec<u8>>, prefix: &str, data: &[u8]) {
         let slash = if self.kind == b'5' { &b"/"[..] } else { b"" };
         let name = [prefix.as_bytes(), &self.path, slash].concat();

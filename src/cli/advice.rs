@@ -1,0 +1,74 @@
+//! What a user can do about an error that does not say so itself: the last line, behind "hint: ".
+
+use dupfs::codec::{self, Cause};
+use dupfs::collection::ArchiveError;
+use dupfs::storage::{self, ErrorKind};
+use dupfs::{backup, contents, restore, source, volume};
+
+/// Returns what is to be tried, if anything is known.
+pub fn of(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(about)
+}
+
+fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = cause.downcast_ref::<codec::Error>() {
+        return about_decoding(&error.cause);
+    }
+    if let Some(backup::Error::Encode(error) | backup::Error::Volume(volume::Error::Decode(error))) = cause.downcast_ref() {
+        return about_decoding(&error.cause);
+    }
+    if let Some(ArchiveError::Decode(error)) = cause.downcast_ref() {
+        return about_decoding(&error.cause);
+    }
+    if let Some(backup::Error::Storage(error)) = cause.downcast_ref() {
+        return about_storage(error);
+    }
+    if let Some(ArchiveError::Storage(error)) = cause.downcast_ref() {
+        return about_storage(error);
+    }
+    if let Some(error) = cause.downcast_ref::<storage::Error>() {
+        return about_storage(error);
+    }
+    match cause.downcast_ref() {
+        Some(restore::Error::PathNotFound(_)) => {
+            return Some("list-current-files shows the paths of a backup, --time chooses another");
+        }
+        Some(restore::Error::Target { cause, .. }) if contents::is_full(cause) => {
+            return Some("make room there, or restore to elsewhere; --force goes over what is there already");
+        }
+        _ => {}
+    }
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(ArchiveError::Local { .. }), _) => Some("--archive-dir names another folder for what duplicity keeps here"),
+        (_, Some(source::Error::Filelist { .. })) => {
+            Some("check the path of the list; it is relative to the folder that this runs in")
+        }
+        _ => None,
+    }
+}
+
+fn about_storage(error: &storage::Error) -> Option<&'static str> {
+    match (error.kind, error.deed) {
+        (ErrorKind::NotFound, "list") => Some("check the URL, and whether its disk is mounted"),
+        (ErrorKind::NotFound, "create") => {
+            Some("of a URL's folders only the last is made: check the URL, and whether its disk is mounted")
+        }
+        (ErrorKind::Permission, "list" | "open" | "read") => Some("check whose these files are, and as whom this runs"),
+        (ErrorKind::Permission, _) => Some("check who may write there, and that its disk is not mounted read-only"),
+        (ErrorKind::NoSpace, _) => {
+            Some("make room there, as by remove-all-but-n-full, and run this again: a backup goes on where it has ended")
+        }
+        _ => None,
+    }
+}
+
+fn about_decoding(cause: &Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Storage(error) => about_storage(error),
+        Cause::Gpg(text) if text.starts_with("cannot run ") => Some("install GnuPG, or name its program by --gpg-binary"),
+        Cause::WrongPassphrase => Some("check PASSPHRASE, or what was typed"),
+        Cause::NoSecretKey(_) => Some("gpg --list-secret-keys shows the keys that are here, gpg --import takes in another"),
+        Cause::Recipient { .. } => Some("gpg --list-keys shows the keys that are here, gpg --import takes in another"),
+        _ => None,
+    }
+}
