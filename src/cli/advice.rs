@@ -1,30 +1,19 @@
 //! What a user can do about an error that does not say so itself: the last line, behind "hint: ".
 
+use super::causes;
 use dupfs::codec::{self, Cause};
 use dupfs::collection::ArchiveError;
 use dupfs::storage::{self, ErrorKind};
-use dupfs::{backup, contents, restore, source, volume};
+use dupfs::{contents, restore, source};
 
 /// Returns what is to be tried, if anything is known.
 pub fn of(error: &anyhow::Error) -> Option<&'static str> {
-    error.chain().find_map(about)
+    causes::of(error).find_map(about)
 }
 
 fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
         return about_decoding(&error.cause);
-    }
-    if let Some(backup::Error::Encode(error) | backup::Error::Volume(volume::Error::Decode(error))) = cause.downcast_ref() {
-        return about_decoding(&error.cause);
-    }
-    if let Some(ArchiveError::Decode(error)) = cause.downcast_ref() {
-        return about_decoding(&error.cause);
-    }
-    if let Some(backup::Error::Storage(error)) = cause.downcast_ref() {
-        return about_storage(error);
-    }
-    if let Some(ArchiveError::Storage(error)) = cause.downcast_ref() {
-        return about_storage(error);
     }
     if let Some(error) = cause.downcast_ref::<storage::Error>() {
         return about_storage(error);
@@ -64,7 +53,6 @@ fn about_storage(error: &storage::Error) -> Option<&'static str> {
 
 fn about_decoding(cause: &Cause) -> Option<&'static str> {
     match cause {
-        Cause::Storage(error) => about_storage(error),
         Cause::Gpg(text) if text.starts_with("cannot run ") => Some("install GnuPG, or name its program by --gpg-binary"),
         Cause::WrongPassphrase => Some("check PASSPHRASE, or what was typed"),
         Cause::NoSecretKey(_) => Some("gpg --list-secret-keys shows the keys that are here, gpg --import takes in another"),

@@ -1,5 +1,6 @@
 //! The table of exit codes: duplicity's own published numbers, and 90.
 
+use super::causes;
 use dupfs::monitor::quoted;
 use dupfs::{backup, codec, collection, contents, replicate, restore, source, storage, verify, volume};
 
@@ -142,7 +143,7 @@ pub fn on_interrupt() {
 
 /// Returns the exit code for an error: that of the first cause in its chain that has one.
 pub fn code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(known).unwrap_or(EXCEPTION)
+    causes::of(error).find_map(known).unwrap_or(EXCEPTION)
 }
 
 /// Tells whether an error only sums up what has been told already.
@@ -181,9 +182,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<volume::Error>() {
         return match error {
             volume::Error::Hash { .. } | volume::Error::NoHash(_) => Some(21),
-            volume::Error::Decode(error) => codec_code(&error.cause),
-            volume::Error::Storage(error) => Some(storage_code(error)),
-            volume::Error::Members { .. } | volume::Error::Outline { .. } | volume::Error::Stopped => None,
+            _ => None,
         };
     }
     if let Some(error) = cause.downcast_ref::<source::Error>() {
@@ -193,20 +192,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return match error {
             collection::ArchiveError::Locked(_) => Some(23),
             collection::ArchiveError::Local { .. } => Some(9),
-            collection::ArchiveError::Storage(error) => Some(storage_code(error)),
-            collection::ArchiveError::Decode(error) => codec_code(&error.cause),
+            collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(error) = cause.downcast_ref::<backup::Error>() {
-        return backup_code(error);
-    }
-    if let Some(error) = cause.downcast_ref::<replicate::Error>() {
-        return match error {
-            replicate::Error::Volume(error) => known(error),
-            replicate::Error::Codec(error) => codec_code(&error.cause),
-            replicate::Error::Storage(error) => Some(storage_code(error)),
-            replicate::Error::MissingVolume { .. } | replicate::Error::Manifest { .. } => None,
-        };
+    if let Some(backup::Error::WrongSize { .. }) = cause.downcast_ref() {
+        return Some(44);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
         return codec_code(&error.cause);
@@ -216,8 +206,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 /// Returns the code of the first cause that has one.
 fn damage_code(failure: &(dyn std::error::Error + 'static)) -> u8 {
-    let mut causes = std::iter::successors(Some(failure), |cause| cause.source());
-    causes.find_map(known).unwrap_or(INCOMPLETE)
+    causes::below(failure).find_map(known).unwrap_or(INCOMPLETE)
 }
 
 /// Returns what programs that follow the log read behind an error's code: two names, what was done with what, or the name of the class
@@ -225,7 +214,7 @@ fn damage_code(failure: &(dyn std::error::Error + 'static)) -> u8 {
 ///
 /// Source: duplicity 0.8.22 and 3.2.1, tried; Déjà Dup knows `IOError`, which it was in Python 2.
 pub fn words(error: &anyhow::Error) -> String {
-    error.chain().find_map(known_words).unwrap_or_else(|| match code(error) {
+    causes::of(error).find_map(known_words).unwrap_or_else(|| match code(error) {
         EXCEPTION => "Exception".into(),
         31 => "GPGError".into(),
         _ => String::new(),
@@ -246,9 +235,6 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(codec::Error { cause: codec::Cause::NoPassphrase, .. }) = cause.downcast_ref() {
         return Some("EOFError".into());
     }
-    if let Some(backup::Error::Encode(codec::Error { cause: codec::Cause::NoPassphrase, .. })) = cause.downcast_ref() {
-        return Some("EOFError".into());
-    }
     if let Some(backup::Error::WrongSize { name, size, stored }) = cause.downcast_ref() {
         return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
     }
@@ -260,7 +246,7 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 ///
 /// Source: duplicity 0.8.22 with gpg 2.2, tried; Déjà Dup asks for the passphrase again when it reads one of the first two.
 pub fn searched(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
+    causes::of(error).find_map(|cause| match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
         Some(codec::Cause::WrongPassphrase) => Some("gpg: decryption failed: Bad session key".into()),
         Some(codec::Cause::NoSecretKey(_)) => Some("gpg: decryption failed: No secret key".into()),
         _ => {
@@ -279,17 +265,6 @@ fn storage_words(error: &storage::Error) -> String {
         (_, "read" | "open") => format!("get {place} {place}"),
         (_, "delete" | "remove") => format!("delete {place}"),
         _ => format!("put {place} {place}"),
-    }
-}
-
-/// What a backup fails by is often another room's error, which stands in its place and not behind it.
-fn backup_code(error: &backup::Error) -> Option<u8> {
-    match error {
-        backup::Error::Storage(error) => Some(storage_code(error)),
-        backup::Error::Volume(error) => known(error),
-        backup::Error::Encode(error) => codec_code(&error.cause),
-        backup::Error::WrongSize { .. } => Some(44),
-        _ => None,
     }
 }
 
@@ -319,7 +294,6 @@ fn codec_code(cause: &codec::Cause) -> Option<u8> {
         | codec::Cause::Gpg(_) => Some(31),
         codec::Cause::GpgOption(_) => Some(COMMAND_LINE),
         codec::Cause::Signature(_) => Some(22),
-        codec::Cause::Storage(error) => Some(storage_code(error)),
         _ => None,
     }
 }

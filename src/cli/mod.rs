@@ -3,6 +3,7 @@
 mod advice;
 mod args;
 mod backup;
+mod causes;
 mod changes;
 mod cleanup;
 mod command;

@@ -41,11 +41,17 @@ fn a_storage_that_fails() {
         let (call, (errno, code, words)) = (&calls[index], causes[round % 3]);
         world.bring_back("before");
         let mut command = world.backup("incremental", KILLED);
-        command.arg("--num-retries=1");
+        let log = world.env.root().join("machine-log");
+        command.arg("--num-retries=1").arg("--log-file").arg(&log);
         let outcome = Outcome::of(killer.at(call.number, Deed::Fail(errno), &mut command));
         let what = format!("{errno} at {} {:?}", call.name, call.path.file_name().unwrap());
         let outcome = outcome.failure(code, &["cannot write '", words, &world.env.store().display().to_string()]);
         assert_eq!(outcome.stderr.matches(words).count(), 1, "{what}: {outcome}");
+        // What was done, and with what, is read by front-ends.
+        let logged = std::fs::read_to_string(&log).unwrap();
+        let head = logged.lines().find(|line| line.starts_with("ERROR ")).unwrap();
+        assert!(head.starts_with(&format!("ERROR {code} put '")) && head.matches('\'').count() == 4, "{what}: {head}");
+        std::fs::remove_file(&log).unwrap();
         goes_on(&world, &source, &what);
     }
 }
