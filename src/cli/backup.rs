@@ -4,6 +4,7 @@ use super::args::{BackupArgs, Common, Writing};
 use super::encoding;
 use super::exit::Failure;
 use super::open;
+use super::passphrase;
 use super::report::Report;
 use super::statistics::{self, Period};
 use super::status::{self, Status};
@@ -101,7 +102,7 @@ impl Session<'_> {
         let new = status.warnings().into_iter().filter(|warning| !said.contains(warning));
         new.for_each(|warning| status::warn(&warning, self.report.as_ref()));
         status.print_head(Some(archive.path()), &self.report);
-        open::reused_passphrase(self.common).iter().for_each(|text| self.report.notice(text));
+        passphrase::reused(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
         let base = self.base(action, &collection, &local_copy)?;
         let catalog = Catalog::open(CatalogOptions {
@@ -117,14 +118,15 @@ impl Session<'_> {
             false => None,
         };
         options.time = self.free_time(&collection)?;
-        // First, since a passphrase that has opened the set before need not be typed twice.
+        let prepare = || encoding::encoders(&self.codec, self.common, &options.encode);
+        // Before gpg asks the agent for the set before; else behind that, since a passphrase that has opened it need not be typed twice.
+        if self.common.use_agent && encoder.is_none() {
+            encoder = Some(prepare()?);
+        }
         if let Some(chain) = base {
             self.check(chain, &catalog, typed_source)?;
         }
-        let (encoder, manifest_encoder) = match encoder {
-            Some(ready) => ready,
-            None => encoding::encoders(&self.codec, self.common, &options.encode)?,
-        };
+        let (encoder, manifest_encoder) = encoder.map_or_else(prepare, Ok)?;
         let target = Target {
             storage: self.storage.clone(),
             collection: &collection,

@@ -3,6 +3,7 @@
 use super::args::{Common, Writing};
 use super::exit::Failure;
 use super::open;
+use super::passphrase;
 use super::report::Report;
 use dupfs::codec::{Codec, EncodeOptions, Encoder, parse_gpg_options};
 use dupfs::format::{Encoding, NameForm};
@@ -30,7 +31,7 @@ pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<Enco
         recipients: common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect(),
         hidden_recipients: common.hidden_encrypt_key.clone(),
         sign_key: open::sign_key(common).cloned(),
-        sign_passphrase: open::sign_passphrase(common),
+        sign_passphrase: passphrase::of_signer(common),
         gpg_options,
         time: u32::try_from(now.seconds()).unwrap_or(0),
     })
@@ -55,7 +56,7 @@ pub type Encoders = (Arc<Encoder>, Option<Arc<Encoder>>);
 pub fn encoders(codec: &Codec, common: &Common, options: &EncodeOptions) -> Result<Encoders, dupfs::codec::Error> {
     let is_symmetric = options.recipients.is_empty() && options.hidden_recipients.is_empty();
     if options.encoding == Encoding::OpenPgp && is_symmetric {
-        open::ask_twice(common);
+        passphrase::ask_twice(common);
     }
     let encoder = codec.encoder(options.clone())?;
     // The manifest is never compressed by itself.

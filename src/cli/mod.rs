@@ -16,6 +16,7 @@ mod mount;
 mod open;
 mod options;
 mod papers;
+mod passphrase;
 mod progress;
 mod reading;
 mod remove;
@@ -51,7 +52,7 @@ fn run() -> anyhow::Result<()> {
     let cli = args::parse(std::env::args_os().collect())?;
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
-    open::take_passphrases()?;
+    passphrase::take()?;
     begin(&cli);
     match &cli.command {
         #[cfg(feature = "mount")]

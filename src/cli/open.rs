@@ -3,24 +3,21 @@
 use super::args::Common;
 use super::exit::Failure;
 use super::log;
+use super::passphrase;
 use super::report::Report;
 use super::status::Status;
 use anyhow::Context;
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
-use dupfs::codec::{self, Cause, Codec, Options, PassphraseSource};
+use dupfs::codec::{self, Cause, Codec, Options};
 use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
 use dupfs::format::{Encoding, Prefixes};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
-use std::ffi::{CStr, OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// What a storage holds, by names alone.
 pub struct Found {
@@ -188,9 +185,7 @@ impl Opened {
             self.snapshot(common)
         })
     }
-}
 
-impl Opened {
     /// Makes sure that there is a key to the sets of a snapshot, so that nothing is written by whoever has none: whether the metadata at hand
     /// had to be decrypted or not. A chain may have two passphrases, so one file that opens is enough.
     ///
@@ -270,71 +265,20 @@ pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
 /// Manifests that are unlocked together: what two cores do in the time of one.
 const MANIFESTS_TOGETHER: usize = 16;
 
-/// The passphrase from the environment.
-static PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
-/// The same for the key that signs.
-static SIGN_PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
-/// Whether a passphrase that is typed has to be typed twice.
-static TWICE: AtomicBool = AtomicBool::new(false);
-/// Whether the passphrase of the signing key is asked for before the second time.
-static SIGNER_BETWEEN: AtomicBool = AtomicBool::new(false);
-/// What was typed then.
-static SIGNER_TYPED: Mutex<Option<Zeroizing<String>>> = Mutex::new(None);
-
-/// Takes the passphrases out of the environment, so that no program that we run inherits them, and nobody reads them in `/proc`; from now on
-/// the process leaves no core file, which would hold them. To be called before any thread is started.
-pub fn take_passphrases() -> anyhow::Result<()> {
-    forbid_core_files();
-    for (name, kept) in [(c"PASSPHRASE", &PASSPHRASE), (c"SIGN_PASSPHRASE", &SIGN_PASSPHRASE)] {
-        let Some(taken) = take_variable(name) else { continue };
-        let name = name.to_string_lossy();
-        let taken = taken.into_string().map_err(|_| Failure::CommandLine(format!("{name} is not valid UTF-8")))?;
-        let _ = kept.set(Zeroizing::new(taken));
-    }
-    Ok(())
-}
-
-/// Takes a variable out of the environment, and wipes the bytes that the process was started with.
-fn take_variable(name: &CStr) -> Option<OsString> {
-    let taken = std::env::var_os(OsStr::from_bytes(name.to_bytes()))?;
-    // SAFETY: no other thread is running that could read or change the environment; what getenv returns is writable up to its NUL.
-    unsafe {
-        let value = libc::getenv(name.as_ptr());
-        let length = if value.is_null() { 0 } else { libc::strlen(value) };
-        (0..length).for_each(|place| value.add(place).write_volatile(0));
-        std::env::remove_var(OsStr::from_bytes(name.to_bytes()));
-    }
-    Some(taken)
-}
-
-/// A limit of one byte ends a dump into a program, too, which one of zero bytes does not (`core(5)`).
-fn forbid_core_files() {
-    let least = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    // Where the hard limit is 0 already, it cannot become 1, and need not.
-    let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Core, limit);
-    let _ = set(least).or_else(|_| set(none));
-}
-
 /// Returns the accounts that owners are looked up in.
 pub fn accounts(common: &Common) -> Accounts {
     Accounts::new(common.numeric_owner)
 }
 
+/// Returns the key that signs, or has to have signed.
 pub fn sign_key(common: &Common) -> Option<&String> {
     common.encrypt_sign_key.as_ref().or(common.sign_key.as_ref())
 }
 
+/// Returns how stored files are decoded.
 pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
-    let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
-    let passphrase = match variable(&PASSPHRASE).or_else(|| variable(&SIGN_PASSPHRASE).filter(|_| signer_decrypts(common))) {
-        Some(passphrase) => PassphraseSource::Fixed(passphrase),
-        // gpg-agent knows or asks.
-        None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
-        None => PassphraseSource::Ask(Arc::new(ask)),
-    };
     Ok(Options {
-        passphrase,
+        passphrase: passphrase::source(common),
         sign_key: sign_key(common).cloned(),
         gpg_binary: common.gpg_binary.clone(),
         gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
@@ -342,104 +286,6 @@ pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
         use_agent: common.use_agent,
         tempdir: tempdir(common)?,
     })
-}
-
-/// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with them; that of the signing key, if it is to be
-/// asked for, in between.
-pub fn ask_twice(common: &Common) {
-    TWICE.store(true, Ordering::Relaxed);
-    SIGNER_BETWEEN.store(matches!(sign_passphrase(common), PassphraseSource::Ask(_)), Ordering::Relaxed);
-}
-
-/// Asks for the passphrase; `None` if there is nobody to ask.
-fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
-    loop {
-        let Some(first) = prompt("GnuPG passphrase for decryption: ")? else { return Ok(None) };
-        if !TWICE.load(Ordering::Relaxed) {
-            return Ok(Some(first));
-        }
-        if SIGNER_BETWEEN.swap(false, Ordering::Relaxed) {
-            let Some(typed) = prompt(SIGNER_PROMPT)? else { return Ok(None) };
-            *SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(typed);
-        }
-        let Some(second) = prompt("Retype passphrase for decryption to confirm: ")? else { return Ok(None) };
-        if *first != *second {
-            eprintln!("First and second passphrases do not match!  Please try again.");
-        } else if first.is_empty() {
-            eprintln!("Cannot use empty passphrase with symmetric encryption!  Please try again.");
-        } else {
-            return Ok(Some(first));
-        }
-    }
-}
-
-/// Asks on the terminal, whatever stdin is; without a terminal a line of stdin is the answer, and `None` its end.
-fn prompt(text: &str) -> std::io::Result<Option<Zeroizing<String>>> {
-    if std::fs::File::open("/dev/tty").is_ok() {
-        return rpassword::prompt_password(text).map(|answer| Some(Zeroizing::new(answer)));
-    }
-    eprint!("Warning: Password input may be echoed.\n{text}");
-    let line = read_line()?;
-    if line.is_none() {
-        eprintln!();
-    }
-    Ok(line)
-}
-
-/// Reads a line of stdin without its end, `None` where stdin ends; by single bytes, since a buffer would keep it.
-fn read_line() -> std::io::Result<Option<Zeroizing<String>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(1024));
-    let mut byte = [0];
-    let is_ended = loop {
-        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
-            Ok(0) => break true,
-            Ok(_) if byte == *b"\n" => break false,
-            Ok(_) => line.push(byte[0]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    };
-    if is_ended && line.is_empty() {
-        return Ok(None);
-    }
-    let text = std::str::from_utf8(&line).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
-    Ok(Some(Zeroizing::new(text.trim_end_matches('\r').to_string())))
-}
-
-/// Returns where the passphrase of the signing key comes from. The other variable serves, if the key signs and decrypts.
-pub fn sign_passphrase(common: &Common) -> PassphraseSource {
-    match variable(&SIGN_PASSPHRASE).or_else(|| variable(&PASSPHRASE).filter(|_| signer_decrypts(common))) {
-        Some(passphrase) => PassphraseSource::Fixed(passphrase),
-        None if common.use_agent || common.no_encryption || sign_key(common).is_none() => PassphraseSource::None,
-        None => PassphraseSource::Ask(Arc::new(ask_signer)),
-    }
-}
-
-const SIGNER_PROMPT: &str = "GnuPG passphrase for signing key: ";
-
-/// Asks for the passphrase of the signing key, unless that is done.
-fn ask_signer() -> std::io::Result<Option<Zeroizing<String>>> {
-    let typed = SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-    typed.map_or_else(|| prompt(SIGNER_PROMPT), |typed| Ok(Some(typed)))
-}
-
-/// Says which variable serves for the other, too, if one does.
-pub fn reused_passphrase(common: &Common) -> Option<&'static str> {
-    match (variable(&PASSPHRASE), variable(&SIGN_PASSPHRASE)) {
-        (Some(_), None) if signer_decrypts(common) => Some("Reuse configured PASSPHRASE as SIGN_PASSPHRASE"),
-        (None, Some(_)) if signer_decrypts(common) => Some("Reuse configured SIGN_PASSPHRASE as PASSPHRASE"),
-        _ => None,
-    }
-}
-
-fn variable(kept: &OnceLock<Zeroizing<String>>) -> Option<Zeroizing<String>> {
-    kept.get().cloned()
-}
-
-/// Tells whether the key that signs is one of those that decrypt.
-fn signer_decrypts(common: &Common) -> bool {
-    let recipients = || common.encrypt_key.iter().chain(&common.hidden_encrypt_key);
-    common.encrypt_sign_key.is_some() || sign_key(common).is_some_and(|key| recipients().any(|recipient| recipient == key))
 }
 
 /// Returns where temporary files lie.

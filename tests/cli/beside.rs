@@ -61,6 +61,7 @@ const ON_PURPOSE: &[Reason] = &[
     reason(BOTH, "", "+ stderr: No backup chains found in 'file://ROOT/store'", "one clear line"),
     reason(BOTH, "--show-changes-in-set 7", "- stderr:  IndexError", "a traceback"),
     reason(BOTH, "--show-changes-in-set 7", "+ stderr: there is no set 7", "one clear line"),
+    reason(BOTH, "", "+ stderr: hint: ", "what to do about it"),
     // Restoring.
     reason(BOTH, "restore --no-encryption URL altered", "- stderr: ", "ours says the way out, too"),
     reason(BOTH, "restore --no-encryption URL altered", "+ stderr: 'altered' exists and is not an empty directory", "as above"),
