@@ -46,7 +46,7 @@ pub enum Command {
     Incremental(BackupArgs),
     /// Restore a backup, or one file or folder of it, into a folder
     ///
-    /// Ends with exit code 90 if something could not be delivered whole; what is there is right.
+    /// If something could not be delivered whole, ends with the exit code of the damage, or 90; what is there is right.
     Restore(RestoreArgs),
     /// Read a backup as a restore does, and name what is damaged; with --compare-data also what differs from a folder
     ///

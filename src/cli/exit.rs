@@ -94,8 +94,15 @@ pub enum Failure {
         previous: String,
     },
     /// A restore delivered some entries only.
-    #[error("{0} of {1} entries could not be restored; each is named above")]
-    Incomplete(u64, u64),
+    #[error("{failed} of {total} entries could not be restored; each is named above")]
+    Incomplete {
+        /// How many are not there, or not whole.
+        failed: u64,
+        /// All that were to be restored.
+        total: u64,
+        /// What is wrong with the first file, if one is damaged.
+        cause: Option<std::sync::Arc<contents::Failure>>,
+    },
     /// Local files are not what the backup holds; each has been told.
     #[error("local files differ from the backup")]
     Differences,
@@ -157,7 +164,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::CommandLine(_) | Failure::BadOption(_) | Failure::Usage(_) => COMMAND_LINE,
             Failure::NotThere(_) => 33,
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
-            Failure::Incomplete(..) => INCOMPLETE,
+            Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
             Failure::Differences => DIFFERENCES,
             Failure::Damaged { cause, .. } => damage_code(cause.as_ref()),
             Failure::NotReplicated { cause, .. } => damage_code(cause.as_ref()),
@@ -173,6 +180,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::TargetNotEmpty(_) => Some(11),
             restore::Error::PathNotFound(_) => Some(19),
             restore::Error::Nothing => Some(20),
+            restore::Error::Target { cause, .. } if !contents::is_full(cause) => Some(INCOMPLETE),
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };
     }

@@ -43,7 +43,7 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     }
     match summary.failed {
         0 => Ok(()),
-        failed => Err(Failure::Incomplete(failed, total).into()),
+        failed => Err(Failure::Incomplete { failed, total, cause: summary.cause }.into()),
     }
 }
 

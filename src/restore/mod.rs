@@ -46,7 +46,7 @@ pub struct RestoreOptions {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Files, directories and the rest that stand in the target now.
     pub delivered: u64,
@@ -54,6 +54,8 @@ pub struct Summary {
     pub failed: u64,
     /// Those that lack for a reason that was to be ignored; each was reported, too.
     pub ignored: u64,
+    /// What is wrong with the first file that could not be delivered.
+    pub cause: Option<Arc<Failure>>,
 }
 
 /// Begins the words about an error that was to be ignored, as duplicity's do.
@@ -243,7 +245,10 @@ impl Tree<'_> {
                         summary.ignored += 1;
                         self.monitor.message(Level::Warning, &format!("{IGNORED}cannot restore '{path}': {cause}"));
                     }
-                    Some(cause) => self.fail(summary, &path, &format!("cannot restore '{path}': {cause}")),
+                    Some(cause) => {
+                        self.fail(summary, &path, &format!("cannot restore '{path}': {cause}"));
+                        summary.cause.get_or_insert(cause);
+                    }
                 }
             } else if version.child().is_some() {
                 open.push((path, version));

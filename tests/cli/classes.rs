@@ -94,12 +94,12 @@ const CLASSES: &[Class] = &[
     (Locked, "full --no-encryption source URL", [23, 23, 23], "Another duplicity instance is already running", ""),
     (Locked, "cleanup --no-encryption URL", [23, 23, 23], "Another duplicity instance is already running", ""),
     // What is stored.
-    (Damaged, "restore --no-encryption --num-retries 1 URL target", [21, 21, 90], "noise", "what is sound is restored"),
+    (Damaged, "restore --no-encryption --num-retries 1 URL target", [21, 21, 21], "noise", ""),
     (Damaged, "verify --no-encryption --num-retries 1 URL source", [21, 21, 21], "Verify incomplete", ""),
     (Lost, "restore --no-encryption --num-retries 1 URL target", [30, 1, 90], "noise", "what is there is restored"),
     (Lost, "verify --no-encryption --num-retries 1 URL source", [30, 1, 90], "Verify incomplete", "no crash"),
     // What is restored.
-    (Saved, "restore --no-encryption URL file/target", [0, 23, 30], "file/target", "nothing is restored, which is no success"),
+    (Saved, "restore --no-encryption URL file/target", [0, 23, 90], "file/target", "nothing is restored, which is no success"),
     (Saved, "restore --no-encryption --force URL other", [30, 11, 90], "cannot restore 'top'", "not all is restored"),
     (Small, "restore --no-encryption URL small/target", [30, 30, 30], "No space left", ""),
     (Unread, "list-current-files --no-encryption URL", [120, 120, 0], "", "whoever closes the pipe has read enough"),

@@ -262,7 +262,7 @@ fn errors_are_ignored_on_request_and_nothing_is_wrong() {
         let path = std::str::from_utf8(path).unwrap();
         assert!(ours.stdout.contains(&format!("{ignored}cannot restore '{path}': ")), "{ours}");
     }
-    restore(&env, Ours, &[]).0.failure(90, &["docs/noise"]);
+    restore(&env, Ours, &[]).0.failure(21, &["docs/noise"]);
 
     std::fs::remove_file(&volume).unwrap();
     let (theirs, _) = restore(&env, Old, &["--ignore-errors"]);

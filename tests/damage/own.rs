@@ -82,7 +82,7 @@ fn a_volume_of_another_collection_is_refused(encoding: Encoding) {
     }
     assert!(mounted.log().contains(&volume), "{encoding:?}: {}", mounted.log());
     let target = env.fresh("restored");
-    env.restore(encoding, TIMES[0], &target).failure(90, &[&volume]);
+    env.restore(encoding, TIMES[0], &target).failure(21, &[&volume]);
     assert!(names.iter().all(|name| !target.join(name).exists()), "{encoding:?}: {:?}", Truth::record(&target));
 }
 
