@@ -6,6 +6,7 @@ use super::args::Common;
 use super::exit::Failure;
 use super::open::sign_key;
 use dupfs::codec::PassphraseSource;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,33 +99,48 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
     }
 }
 
-/// Asks on the terminal, whatever stdin is; without a terminal a line of stdin is the answer, and `None` its end.
+/// Asks on the terminal, whatever stdin is; without a terminal a line of stdin is the answer, and `None` its end. Where stdin has ended
+/// already, nobody is there to read a prompt, and none is printed.
 fn prompt(text: &str) -> std::io::Result<Option<Zeroizing<String>>> {
     if std::fs::File::open("/dev/tty").is_ok() {
         return rpassword::prompt_password(text).map(|answer| Some(Zeroizing::new(answer)));
     }
+    let stdin = rustix::stdio::stdin();
+    let is_ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&Timespec::default()))? > 0;
+    let first = if is_ready { read_byte()? } else { None };
+    if is_ready && first.is_none() {
+        return Ok(None);
+    }
     eprint!("Warning: Password input may be echoed.\n{text}");
-    let line = read_line()?;
+    let line = read_line(first)?;
     if line.is_none() {
         eprintln!();
     }
     Ok(line)
 }
 
-/// Reads a line of stdin without its end, `None` where stdin ends; by single bytes, since a buffer would keep it.
-fn read_line() -> std::io::Result<Option<Zeroizing<String>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(1024));
+/// Reads a byte of stdin, `None` where it ends.
+fn read_byte() -> std::io::Result<Option<u8>> {
     let mut byte = [0];
-    let is_ended = loop {
+    loop {
         match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
-            Ok(0) => break true,
-            Ok(_) if byte == *b"\n" => break false,
-            Ok(_) => line.push(byte[0]),
             Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+            count => return Ok((count? > 0).then_some(byte[0])),
         }
-    };
-    if is_ended && line.is_empty() {
+    }
+}
+
+/// Reads a line of stdin, of which the first byte may be at hand, without its end; `None` where stdin ends. By single bytes, since a buffer
+/// would keep it.
+fn read_line(first: Option<u8>) -> std::io::Result<Option<Zeroizing<String>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(1024));
+    let mut next = first.map_or_else(read_byte, |byte| Ok(Some(byte)))?;
+    let is_ended = next.is_none();
+    while let Some(byte) = next.filter(|byte| *byte != b'\n') {
+        line.push(byte);
+        next = read_byte()?;
+    }
+    if is_ended {
         return Ok(None);
     }
     let text = std::str::from_utf8(&line).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;

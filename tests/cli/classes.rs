@@ -259,6 +259,8 @@ fn nobody_to_ask_for_a_passphrase_is_told_in_the_log() {
             let outcome = world.run(version, given, line);
             let said = std::fs::read_to_string(&log).unwrap();
             assert!(outcome.code == 30 && said.contains("ERROR 30 EOFError\n"), "{version:?} {line}: {outcome}{said}");
+            // The error is all that is said to nobody.
+            assert!(version != Exchanged || !outcome.stderr.contains("GnuPG passphrase"), "{line}: {outcome}");
         }
         world.give(Exchanged, given);
         let mut closed = world.env.command("setsid");
