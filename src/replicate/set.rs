@@ -8,12 +8,9 @@ use crate::monitor::{Level, Monitor};
 use crate::storage::{self, ErrorKind, Listed, ReadAt, StoredFile, StoredWriter};
 use crate::volume::{self, VolumeSource};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufReader, Write};
+use std::io::BufReader;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How much of a file is read at once.
-const STRIDE: usize = 1 << 20;
 
 /// Replicates one set.
 pub struct SetReplicator<'a> {
@@ -204,20 +201,11 @@ impl<'a> SetReplicator<'a> {
         }
     }
 
-    /// Copies a file byte by byte.
+    /// Copies a file byte by byte, without a hash to check.
     fn copy(&self, content: Content, file: &SetFile) -> Result<Listed, Error> {
-        let (_, mut writer) = self.create(content, file.encoding)?;
-        let stored = self.stored_file(file);
-        let mut buffer = vec![0; STRIDE];
-        let mut offset = 0;
-        loop {
-            let count = stored.read_at(offset, &mut buffer)?;
-            writer.write_all(&buffer[..count]).map_err(storage::Error::from)?;
-            offset += count as u64;
-            if count < STRIDE {
-                return Ok(writer.finish()?);
-            }
-        }
+        let (_, writer) = self.create(content, file.encoding)?;
+        let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash: None };
+        Ok(volume::copy(&source, writer)?)
     }
 
     /// Makes sure that all is still there: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.

@@ -14,8 +14,8 @@ const FRAME: usize = 1 << 20;
 /// How much is read at once.
 const STRIDE: usize = 1 << 20;
 
-/// Copies a volume byte by byte. Whether it is the one of its manifest is checked on the way, and it appears only if it is; where there is no
-/// hash, nothing is checked.
+/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest is checked on the way, and it appears only
+/// if it is; where there is no hash, nothing is checked.
 ///
 /// # Errors
 /// [`Error::Storage`] when it cannot be read or written, [`Error::Hash`] when it is not what its manifest says.
