@@ -121,7 +121,7 @@ pub enum Failure {
         cause: std::sync::Arc<contents::Failure>,
     },
     /// Some sets could not be replicated; each has been told.
-    #[error("{sets} backups could not be replicated; each is named above")]
+    #[error("{sets} of the backups could not be replicated, for the reasons above")]
     NotReplicated {
         /// How many.
         sets: usize,

@@ -25,12 +25,12 @@ mod set;
 use self::set::SetReplicator;
 use crate::codec::{self, Cause, Codec, Encoder};
 use crate::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy};
-use crate::format::{self, NameForm, Prefixes, Session};
+use crate::format::{self, NameForm, Prefixes, Session, StoredName};
 use crate::model::BackupTime;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{self, Listed, Storage};
 use crate::volume;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How to replicate.
@@ -147,6 +147,11 @@ impl Error {
 pub fn replicate(source: &Source, target: &Target, options: &ReplicateOptions, monitor: &dyn Monitor) -> Result<Outcome, Error> {
     let mut outcome = Outcome { replicated: 0, there: 0, failed: 0, cause: None };
     let there = sessions(target.collection);
+    let mut left: BTreeMap<Session, Vec<&Listed>> = BTreeMap::new();
+    for listed in target.listing {
+        let name = StoredName::parse(&listed.name, &options.prefixes);
+        name.into_iter().for_each(|name| left.entry(name.session).or_default().push(listed));
+    }
     let is_wanted = |set: &&BackupSet| options.before.is_none_or(|before| set.end() < before);
     for chain in &source.collection.chains {
         let mut sets = chain.sets().iter().filter(is_wanted);
@@ -157,7 +162,8 @@ pub fn replicate(source: &Source, target: &Target, options: &ReplicateOptions, m
                 outcome.there += 1;
                 continue;
             }
-            match SetReplicator::new(source, target, options, monitor, set).run() {
+            let left = left.get(&set.session).map_or(&[][..], Vec::as_slice);
+            match SetReplicator::new(source, target, options, monitor, set, left).run() {
                 Err(error) if error.is_of_set() => {
                     let rest = 1 + sets.by_ref().count();
                     let others = if rest > 1 { ", and what builds on it" } else { "" };

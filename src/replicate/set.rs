@@ -19,6 +19,8 @@ pub struct SetReplicator<'a> {
     options: &'a ReplicateOptions,
     monitor: &'a dyn Monitor,
     set: &'a BackupSet,
+    /// What an earlier run has left of this set in the target.
+    left: &'a [&'a Listed],
 }
 
 /// A file that is in the target now.
@@ -30,30 +32,31 @@ struct Replica {
 }
 
 impl<'a> SetReplicator<'a> {
-    /// Takes a set that the target lacks.
+    /// Takes a set that the target lacks, and what there is of it all the same.
     pub fn new(
         source: &'a Source<'a>,
         target: &'a Target<'a>,
         options: &'a ReplicateOptions,
         monitor: &'a dyn Monitor,
         set: &'a BackupSet,
+        left: &'a [&'a Listed],
     ) -> Self {
-        Self { source, target, options, monitor, set }
+        Self { source, target, options, monitor, set, left }
     }
 
     /// Stores all its files, the manifest last.
     pub fn run(&self) -> Result<(), Error> {
         let manifest = self.manifest();
-        let files = self.files(manifest.as_ref().ok())?;
-        if self.options.dry_run {
-            files.iter().for_each(|(_, file)| self.tell(file));
-            return Ok(());
-        }
         // Without a key there may be nothing to decode either.
         let manifest = match manifest {
             Err(error) if !is_locked(&error) => return Err(error),
             manifest => manifest,
         };
+        let files = self.files(manifest.as_ref().ok())?;
+        if self.options.dry_run {
+            files.iter().for_each(|(_, file)| self.tell(file));
+            return Ok(());
+        }
         self.clear(&files)?;
         let replicas = on_all_cores(&files, |(content, file)| match content {
             Content::Volume(number) => self.volume(*number, file, &manifest),
@@ -91,10 +94,10 @@ impl<'a> SetReplicator<'a> {
     /// Returns the set's files but for the manifest: the signature file first, as duplicity does; volumes as far as the manifest names them.
     fn files(&self, manifest: Option<&Manifest>) -> Result<Vec<(Content, &'a SetFile)>, Error> {
         let set = self.set;
-        let most = set.volumes.keys().next_back().copied().unwrap_or(0);
         let numbers: Vec<u32> = match manifest {
             Some(manifest) => manifest.volumes().iter().map(|volume| volume.number).collect(),
-            None => (1..=most).collect(),
+            // If one is missing, it is among as many numbers as there are volumes, whatever the highest is.
+            None => (1..).take(set.volumes.len()).collect(),
         };
         let volume = |number: &u32| match set.volumes.get(number) {
             Some(file) => Ok((Content::Volume(*number), file)),
@@ -108,15 +111,16 @@ impl<'a> SetReplicator<'a> {
     /// Deletes what an earlier run has left of this set under names that will not be written: duplicity refuses two volumes of one number. And
     /// what the archive directory remembers of another set of this name: its hashes are not those of this one.
     fn clear(&self, files: &[(Content, &SetFile)]) -> Result<(), Error> {
-        let is_ours = |listed: &&Listed| {
-            let name = StoredName::parse(&listed.name, &self.options.prefixes);
-            name.is_some_and(|name| name.session == self.set.session)
+        let content = |listed: &Listed| {
+            let name = StoredName::parse(&listed.name, &self.options.prefixes)?;
+            (name.session == self.set.session).then_some(name.content)
         };
         let archive = self.target.archive;
-        archive.list()?.iter().filter(is_ours).try_for_each(|listed| archive.delete(&listed.name))?;
-        for left in self.target.listing.iter().filter(is_ours) {
-            let same = files.iter().find(|(content, file)| self.is_there(*content, file) == Some(left));
-            let is_kept = match same {
+        let mut remembered = archive.list()?.into_iter().filter(|listed| content(listed).is_some());
+        remembered.try_for_each(|listed| archive.delete(&listed.name))?;
+        for &left in self.left {
+            let same = files.iter().find(|(of, _)| Some(*of) == content(left));
+            let is_kept = match same.filter(|(content, file)| self.is_there(*content, file) == Some(left)) {
                 Some((_, file)) => self.target.encoder.could_have_made(&self.stored(file), file.encoding)?,
                 None => false,
             };
@@ -130,8 +134,8 @@ impl<'a> SetReplicator<'a> {
     /// Returns the target's own volume, if it has one of the same name and size.
     fn is_there(&self, content: Content, file: &SetFile) -> Option<&Listed> {
         let name = self.name(content, file.encoding);
-        let mut listing = self.target.listing.iter();
-        listing.find(|there| matches!(content, Content::Volume(_)) && there.name == name && there.size == file.listed.size)
+        let mut left = self.left.iter().copied();
+        left.find(|there| matches!(content, Content::Volume(_)) && there.name == name && there.size == file.listed.size)
     }
 
     /// Stores a volume.

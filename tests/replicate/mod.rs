@@ -203,6 +203,12 @@ fn without_a_secret_key() {
     assert!(original == files(&world.replica()), "{outcome}");
     assert_eq!(outcome.stdout.matches("were copied as they are and not checked").count(), 4, "{outcome}");
     std::fs::remove_dir_all(world.replica()).unwrap();
+    // A number that nobody has reached takes no memory, and shows that volumes are missing.
+    let far = world.env.store().join("duplicity-full.20231114T221320Z.vol4000000000.difftar.gpg");
+    std::fs::write(&far, "far").unwrap();
+    world.replicate(Encoding::PublicKey, &[]).failure(90, &["3 of the backups could not be replicated"]);
+    std::fs::remove_file(far).unwrap();
+    std::fs::remove_dir_all(world.replica()).unwrap();
     world.replicate(Encoding::Symmetric, &[]).failure(31, &["no secret key"]);
     assert!(files(&world.replica()).is_empty());
 }
@@ -242,7 +248,7 @@ fn damage_is_left_out() {
     for (to, suffix) in [(Encoding::Gzip, "gz"), (Encoding::Symmetric, "gpg")] {
         for (damage, code, word) in &damages {
             damage();
-            let outcome = world.replicate(to, &[]).failure(*code, &["2 backups could not be replicated"]);
+            let outcome = world.replicate(to, &[]).failure(*code, &["2 of the backups could not be replicated"]);
             let reason = outcome.stdout.lines().find(|line| line.contains("is not replicated, and what builds on it: "));
             assert!(reason.is_some_and(|reason| reason.contains(word)), "{word}: {outcome}");
             let manifests = files(&world.replica()).into_keys().filter(|name| name.contains(".manifest")).collect::<Vec<_>>();
