@@ -3,7 +3,7 @@
 use super::{BackupChain, BackupSet, Problem, SetFile, SignatureChain, SignatureFile};
 use crate::format::{Content, Prefixes, Session, StoredName};
 use crate::storage::Listed;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a storage holds, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -99,6 +99,34 @@ impl Collection {
         let ends = [Some(newest.end()), before.map(|set| set.session.end())];
         let reached = self.signature_chains.iter().any(|chain| ends.contains(&Some(chain.end())));
         reached.then(|| self.chains.len() - 1)
+    }
+
+    /// Returns the orphaned sets that can go, one after the other, without a change to the chains.
+    ///
+    /// That is nearly always all of them. But one that another has replaced stood in a chain while the sets between the two found
+    /// their places: without it they may find others, or none. So it is where two sets end in the same second.
+    pub fn dispensable(&self) -> Vec<Session> {
+        let is_replaced = |set: &&BackupSet| set.problems.iter().any(|problem| matches!(problem, Problem::Replaced { .. }));
+        let (mut doubtful, others): (Vec<_>, Vec<_>) = self.orphaned.iter().partition(is_replaced);
+        // What never was in a chain decided nothing.
+        let mut dispensable: BTreeSet<Session> = others.iter().map(|set| set.session).collect();
+        let chained = self.chains.iter().flat_map(BackupChain::sets);
+        let mut rest: Vec<BackupSet> = chained.chain(doubtful.iter().copied()).cloned().collect();
+        loop {
+            let before = doubtful.len();
+            doubtful.retain(|set| {
+                let without: Vec<_> = rest.iter().filter(|other| other.session != set.session).cloned().collect();
+                let is_needed = BackupChain::link(without.clone()).0 != self.chains;
+                if !is_needed {
+                    rest = without;
+                    dispensable.insert(set.session);
+                }
+                is_needed
+            });
+            if doubtful.len() == before {
+                return self.orphaned.iter().map(|set| set.session).filter(|session| dispensable.contains(session)).collect();
+            }
+        }
     }
 
     fn leave(&mut self, listed: Listed, reason: Reason) {

@@ -14,10 +14,13 @@ impl Inventory {
     /// Of two increments on one set the later counts. The signature file of the other stands in the chain of signature files, until it
     /// goes with its set; only then is it told which files are in no chain.
     pub fn extraneous(&self) -> Vec<Step> {
-        let (orphaned, incomplete) = (&self.collection.orphaned, &self.collection.incomplete);
-        let sets: Vec<Session> = orphaned.iter().chain(incomplete).map(|set| set.session).chain(self.remains()).collect();
+        let incomplete = self.collection.incomplete.iter().map(|set| set.session);
+        let sets: Vec<Session> = self.collection.dispensable().into_iter().chain(incomplete).chain(self.remains()).collect();
         let gone: BTreeSet<Session> = sets.iter().copied().collect();
-        let signatures = self.lonely_signatures(&gone).into_iter().map(|file| vec![file]);
+        // The signature files of orphaned sets that stay do stay, and push no other's out of its chain.
+        let orphaned = self.collection.orphaned.iter().map(|set| set.session);
+        let signatures =
+            self.lonely_signatures(&gone.iter().copied().chain(orphaned).collect()).into_iter().map(|file| vec![file]);
         let others = self.sessions().filter(|(session, _)| !gone.contains(session));
         let begun = others.map(|(_, files)| files.iter().filter(|file| unfinished(&file.name).is_some()).cloned().collect());
         let begun = begun.filter(|files: &Vec<Deletion>| !files.is_empty());

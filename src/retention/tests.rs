@@ -213,6 +213,12 @@ fn clean_up_takes_what_is_in_no_chain_and_nothing_else() {
     // Two increments on one set: the later one counts, and keeps its signature file.
     let twice = [(4, 4), (4, 5), (4, 6), (5, 6), (6, 7)];
     assert_eq!(cleaned(stored(&twice), &[]), (sorted(stored(&[(4, 5), (5, 6)])), none.clone()));
+    // One that was replaced is why a later set is in a chain: where two sets end at 4, (4, 7) would take the place of (4, 5).
+    let ambiguous = [(2, 2), (2, 4), (4, 4), (4, 5), (5, 6), (4, 7), (5, 7)];
+    let ends = |collection: &Collection| collection.orphaned.iter().map(|set| set.session.end().seconds()).collect::<Vec<_>>();
+    assert_eq!(ends(&whole(&ambiguous).collection), [6]);
+    assert_eq!(ends(&whole(&[&ambiguous[..4], &ambiguous[5..]].concat()).collection), [5, 7]);
+    assert_eq!(cleaned(stored(&ambiguous), &[]).0, none);
     // Signature files in no chain, each where it is.
     let lonely = [signatures((8, 9))];
     assert_eq!(cleaned([all.clone(), lonely.to_vec()].concat(), &[]), (lonely.to_vec(), none.clone()));
@@ -351,5 +357,9 @@ proptest! {
         let rest = without(there, &cleaned);
         let clean = super::tests::inventory(&rest, &[]);
         prop_assert!(clean.extraneous().is_empty(), "once is enough: {:?}", clean.extraneous());
+        let linked = |collection: &Collection| -> Vec<Vec<_>> {
+            collection.chains.iter().map(|chain| chain.sets().iter().map(|set| set.session).collect()).collect()
+        };
+        prop_assert_eq!(linked(&clean.collection), linked(&inventory.collection), "clean-up changes no chain");
     }
 }
