@@ -212,17 +212,8 @@ pub enum Error {
         cause: io::Error,
     },
     /// A volume is not in storage as it was stored.
-    #[error(
-        "File {name} was corrupted during upload: storage has {stored} bytes of it instead of {size}; run this again to store it anew"
-    )]
-    WrongSize {
-        /// The volume.
-        name: String,
-        /// Bytes that were stored.
-        size: u64,
-        /// Bytes that are there.
-        stored: u64,
-    },
+    #[error(transparent)]
+    NotStored(#[from] storage::NotStored),
     /// A temporary file cannot be used.
     #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
     Temporary(io::Error),

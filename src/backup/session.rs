@@ -33,9 +33,8 @@ use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Event, Level, Monitor, code};
-use crate::storage::{self, ErrorKind, StoredWriter};
+use crate::storage::{StoredWriter, check_stored};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -248,7 +247,9 @@ impl<'a> SetWriter<'a> {
         let archive = self.target.archive;
         self.take_back()?;
         self.store_signatures()?;
-        self.check_stored()?;
+        let volumes = (1..).zip(&self.sizes).filter(|(number, _)| self.options.skip_volume != Some(*number));
+        let volumes = volumes.map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
+        check_stored(self.target.storage.as_ref(), volumes)?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
@@ -275,25 +276,6 @@ impl<'a> SetWriter<'a> {
         if self.sigtar != growing {
             std::fs::rename(&self.sigtar, &growing).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
             self.sigtar = growing;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that all volumes are still there, whole: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
-    fn check_stored(&self) -> Result<(), Error> {
-        let listing = self.target.storage.list()?;
-        let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
-        for (number, size) in (1..).zip(&self.sizes).filter(|(number, _)| self.options.skip_volume != Some(*number)) {
-            let name = self.names.stored(Content::Volume(number));
-            if let Some(&stored) = found.get(name.as_str()).filter(|stored| *stored != size) {
-                return Err(Error::WrongSize { name, size: *size, stored });
-            }
-            if !found.contains_key(name.as_str()) {
-                let place = format!("{}/{name}", self.target.storage.location());
-                let cause =
-                    "it was stored, and is not there any more: has another disk or folder taken the place of the first?".into();
-                return Err(storage::Error { deed: "find", place, kind: ErrorKind::NotFound, cause }.into());
-            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! An error and its causes. A room's error often stands in the place of another room's, says what that says, and hides it: here each shows.
 
 use dupfs::codec::{self, Cause};
+use dupfs::storage::NotStored;
 use dupfs::{backup, collection, replicate, volume};
 use std::error::Error;
 
@@ -18,6 +19,7 @@ pub fn below<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (
 fn stands_for<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref() {
         return match error {
+            backup::Error::NotStored(error) => Some(error),
             backup::Error::Storage(error) => Some(error),
             backup::Error::Volume(error) => Some(error),
             backup::Error::Encode(error) => Some(error),
@@ -27,6 +29,7 @@ fn stands_for<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + '
     }
     if let Some(error) = error.downcast_ref() {
         return match error {
+            replicate::Error::NotStored(error) => Some(error),
             replicate::Error::Storage(error) => Some(error),
             replicate::Error::Volume(error) => Some(error),
             replicate::Error::Codec(error) => Some(error),
@@ -46,6 +49,9 @@ fn stands_for<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + '
             volume::Error::Decode(error) => Some(error),
             _ => None,
         };
+    }
+    if let Some(NotStored::Storage(error)) = error.downcast_ref() {
+        return Some(error);
     }
     match error.downcast_ref() {
         Some(codec::Error { cause: Cause::Storage(error), .. }) => Some(error),

@@ -2,7 +2,7 @@
 
 use super::causes;
 use dupfs::monitor::quoted;
-use dupfs::{backup, codec, collection, contents, replicate, restore, source, storage, verify, volume};
+use dupfs::{codec, collection, contents, replicate, restore, source, storage, verify, volume};
 
 /// The end of every help text.
 pub const HELP: &str = "\
@@ -203,7 +203,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(backup::Error::WrongSize { .. }) = cause.downcast_ref() {
+    if let Some(storage::NotStored::WrongSize { .. }) = cause.downcast_ref() {
         return Some(44);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
@@ -243,7 +243,7 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(codec::Error { cause: codec::Cause::NoPassphrase, .. }) = cause.downcast_ref() {
         return Some("EOFError".into());
     }
-    if let Some(backup::Error::WrongSize { name, size, stored }) = cause.downcast_ref() {
+    if let Some(storage::NotStored::WrongSize { name, size, stored }) = cause.downcast_ref() {
         return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
     }
     let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);

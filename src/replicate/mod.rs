@@ -114,6 +114,9 @@ pub enum Error {
     /// A file cannot be decoded or encoded.
     #[error(transparent)]
     Codec(#[from] codec::Error),
+    /// A file is not in storage as it was stored.
+    #[error(transparent)]
+    NotStored(#[from] storage::NotStored),
     /// A file cannot be read or stored.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -134,7 +137,7 @@ impl Error {
             Self::Volume(volume::Error::Storage(error)) | Self::Storage(error) => is_read(error),
             Self::Volume(volume::Error::Hash { .. } | volume::Error::NoHash(_)) => true,
             Self::Volume(volume::Error::Members { .. } | volume::Error::Outline { .. }) => true,
-            Self::Volume(volume::Error::Stopped) => false,
+            Self::NotStored(_) | Self::Volume(volume::Error::Stopped) => false,
         }
     }
 }

@@ -5,9 +5,9 @@ use crate::codec::{self, Cause, Codec, Encoder};
 use crate::collection::{BackupSet, SetFile};
 use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
 use crate::monitor::{Level, Monitor};
-use crate::storage::{self, ErrorKind, Listed, ReadAt, StoredFile, StoredWriter};
+use crate::storage::{Listed, ReadAt, StoredFile, StoredWriter, check_stored};
 use crate::volume::{self, VolumeSource};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +62,8 @@ impl<'a> SetReplicator<'a> {
             Content::Volume(number) => self.volume(*number, file, &manifest),
             _ => self.stream(*content, file),
         })?;
-        self.check_stored(&replicas)?;
+        let stored = replicas.iter().map(|Replica { listed, .. }| (listed.name.clone(), listed.size));
+        check_stored(self.target.storage.as_ref(), stored)?;
         if let (Err(error), Some(file)) = (&manifest, &self.set.manifest) {
             let text = format!(
                 "the volumes of '{}' were copied as they are and not checked, since their hashes cannot be read: {error}",
@@ -210,21 +211,6 @@ impl<'a> SetReplicator<'a> {
         let (_, writer) = self.create(content, file.encoding)?;
         let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash: None };
         Ok(volume::copy(&source, writer)?)
-    }
-
-    /// Makes sure that all is still there: a disk may have been unplugged meanwhile, and its mountpoint have taken the rest.
-    fn check_stored(&self, replicas: &[Replica]) -> Result<(), Error> {
-        let listing = self.target.storage.list()?;
-        let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
-        for Replica { listed, .. } in replicas {
-            if found.get(listed.name.as_str()) != Some(&listed.size) {
-                let place = format!("{}/{}", self.target.storage.location(), listed.name);
-                let cause =
-                    "it was stored, and is not there any more: has another disk or folder taken the place of the first?".into();
-                return Err(storage::Error { deed: "find", place, kind: ErrorKind::NotFound, cause }.into());
-            }
-        }
-        Ok(())
     }
 
     /// Stores the manifest: the same, unless volumes or its own encoding have changed.

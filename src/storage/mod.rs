@@ -13,11 +13,13 @@ use std::sync::Arc;
 mod local;
 mod recording;
 mod retry;
+mod stored;
 mod url;
 
 pub use local::{LocalStorage, unfinished};
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;
+pub use stored::{NotStored, check_stored};
 pub use url::{Url, open, without_password};
 
 /// One file in a listing.

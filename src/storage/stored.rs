@@ -1,0 +1,73 @@
+//! [`check_stored`]: what was stored is looked at once more before anything says that it is there.
+
+use super::{Error, ErrorKind, Storage};
+use std::collections::HashMap;
+
+/// Why a file is not in storage as it was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStored {
+    /// It has another size. The first words are duplicity's.
+    #[error(
+        "File {name} was corrupted during upload: storage has {stored} bytes of it instead of {size}; run this again to store it anew"
+    )]
+    WrongSize {
+        /// Its name.
+        name: String,
+        /// Bytes that were stored.
+        size: u64,
+        /// Bytes that are there.
+        stored: u64,
+    },
+    /// It is not there, or the storage cannot be listed.
+    #[error(transparent)]
+    Storage(#[from] Error),
+}
+
+/// Makes sure that files are still there, each with as many bytes as were stored: a disk may have been unplugged meanwhile, and its
+/// mountpoint have taken the rest.
+///
+/// # Errors
+/// [`NotStored`] for the first file that is not.
+pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (String, u64)>) -> Result<(), NotStored> {
+    let listing = storage.list()?;
+    let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
+    for (name, size) in files {
+        match found.get(name.as_str()) {
+            Some(&stored) if stored == size => {}
+            Some(&stored) => return Err(NotStored::WrongSize { name, size, stored }),
+            None => {
+                let place = format!("{}/{name}", storage.location());
+                let cause = "it was stored, and is not there any more: has another disk or folder taken the place of the first?";
+                return Err(Error { deed: "find", place, kind: ErrorKind::NotFound, cause: cause.into() }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::LocalStorage;
+
+    #[test]
+    fn what_is_short_or_gone_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::new(directory.path());
+        let stored = || [("a", 3), ("b", 0)].map(|(name, size)| (name.to_string(), size));
+        let looked = || check_stored(&storage, stored()).map_err(|error| error.to_string());
+        for (name, content) in [("a", "abc"), ("b", ""), ("c", "foreign")] {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        assert_eq!(looked(), Ok(()));
+        std::fs::write(directory.path().join("a"), "ab").unwrap();
+        let error = looked().unwrap_err();
+        assert!(error.starts_with("File a was corrupted during upload: storage has 2 bytes of it instead of 3; "), "{error}");
+        std::fs::write(directory.path().join("a"), "abc").unwrap();
+        std::fs::remove_file(directory.path().join("b")).unwrap();
+        let error = looked().unwrap_err();
+        assert!(error.starts_with("cannot find '") && error.contains("/b': it was stored, and is not there any more"), "{error}");
+        std::fs::remove_dir_all(directory.path()).unwrap();
+        assert!(looked().unwrap_err().starts_with("cannot list '"));
+    }
+}
