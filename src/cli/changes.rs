@@ -17,18 +17,22 @@ use dupfs::catalog::Chain;
 use dupfs::collection::BackupSet;
 use dupfs::format::{FileChange, Manifest};
 use dupfs::model::EntryPath;
-use dupfs::monitor::{Event, Level};
+use dupfs::monitor::Level;
 use dupfs::storage::StoredFile;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::{BufWriter, Read, StdoutLock, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, StdoutLock, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use tempfile::SpooledTempFile;
 
 const RULE: &str = "-------------------------";
 
 /// Statistics that are read of a set, in bytes; they have some 1,500, and 50 for each increment.
 const MOST_STATISTICS: u64 = 16 << 20;
+
+/// What is kept in memory of a message, in bytes.
+const MOST_KEPT: usize = 1 << 20;
 
 /// Tells whether changes are asked for.
 pub fn is_asked(common: &Common) -> bool {
@@ -49,8 +53,8 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     let Some(chain) = opened.catalog.chains().last().cloned() else { return Ok(()) };
     match (common.reading.show_changes_in_set, &common.reading.file_changed) {
         (Some(number), _) if common.writing.jsonstat => print_json(&opened, &chain, number),
-        (Some(number), _) => print_set(&opened, &chain, number),
-        (None, Some(file)) => print_file(&opened, &chain, file),
+        (Some(number), _) => print_set(&opened, &chain, number, common),
+        (None, Some(file)) => print_file(&opened, &chain, file, common),
         (None, None) => Ok(()),
     }
 }
@@ -132,7 +136,7 @@ fn numbered(chain: &Chain, number: i64) -> anyhow::Result<(u32, &BackupSet)> {
 }
 
 /// Prints what one set did.
-fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
+fn print_set(opened: &Opened, chain: &Chain, number: i64, common: &Common) -> anyhow::Result<()> {
     let (position, set) = numbered(chain, number)?;
     // The width of the columns stands before the lines, which are too many to be kept.
     let (mut lines, mut width) = (0u64, "File:".len());
@@ -140,7 +144,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> 
         lines += 1;
         width = width.max(shown(&Manifest::print_path(path)).chars().count());
     })?;
-    let mut out = Told::new();
+    let mut out = Told::new(common)?;
     let time = set.end().print_asctime();
     writeln!(
         out,
@@ -199,14 +203,14 @@ fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Va
 }
 
 /// Prints which sets did something to one file.
-fn print_file(opened: &Opened, chain: &Chain, typed: &OsString) -> anyhow::Result<()> {
+fn print_file(opened: &Opened, chain: &Chain, typed: &OsString, common: &Common) -> anyhow::Result<()> {
     let wanted = entry_path(typed)?;
     let mut rows = Vec::new();
     each_change(opened, chain, &wanted, |set, change| {
         let kind = if set.session.is_full() { "Full" } else { "Incremental" };
         rows.push(row(kind, &set.end().print_asctime(), &capital(word(change))));
     })?;
-    let mut out = Told::new();
+    let mut out = Told::new(common)?;
     out.write_all(&[format!("{RULE}\nFile: ").as_bytes(), typed.as_bytes(), b"\n"].concat())?;
     writeln!(out, "Total number of backup: {}", rows.len())?;
     out.write_all(row("Type of backup set:", "Time:", "Type of file change:").as_bytes())?;
@@ -218,21 +222,21 @@ fn print_file(opened: &Opened, chain: &Chain, typed: &OsString) -> anyhow::Resul
 /// What is printed, and told to programs as one message in the end.
 struct Told {
     out: BufWriter<StdoutLock<'static>>,
-    /// The same, if anybody follows.
-    text: Option<Vec<u8>>,
+    /// The same, if anybody follows; in a temporary file when it is much.
+    text: Option<SpooledTempFile>,
 }
 
 impl Told {
-    fn new() -> Self {
+    fn new(common: &Common) -> anyhow::Result<Self> {
         let out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
-        Self { out, text: log::is_open().then(Vec::new) }
+        let tempdir = open::tempdir(common)?;
+        Ok(Self { out, text: log::is_open().then(|| tempfile::spooled_tempfile_in(MOST_KEPT, tempdir)) })
     }
 
     fn end(mut self) -> anyhow::Result<()> {
-        if let Some(text) = &self.text {
-            let text = String::from_utf8_lossy(text);
-            let event = Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: text.trim_end() };
-            log::write(&event, "");
+        if let Some(mut text) = self.text {
+            text.rewind()?;
+            log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text))?;
         }
         Ok(self.out.flush()?)
     }
@@ -241,7 +245,9 @@ impl Told {
 impl Write for Told {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.out.write(bytes)?;
-        self.text.iter_mut().for_each(|text| text.extend_from_slice(&bytes[..count]));
+        if let Some(text) = &mut self.text {
+            text.write_all(&bytes[..count])?;
+        }
         Ok(count)
     }
 

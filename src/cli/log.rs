@@ -14,7 +14,7 @@ use super::exit::Failure;
 use dupfs::monitor::{Event, Level};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufWriter, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -71,17 +71,39 @@ pub fn write(event: &Event, data: &str) {
     }
 }
 
-fn message(event: &Event, data: &str) -> String {
-    let level = match event.level {
+/// Writes a message with a text that may be too long to be kept, line by line.
+///
+/// # Errors
+/// Those of reading the text.
+pub fn write_long(level: Level, code: u8, mut text: impl BufRead) -> std::io::Result<()> {
+    let Some(files) = LOG.get() else { return Ok(()) };
+    let mut files = files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut outs: Vec<_> = files.iter_mut().map(BufWriter::new).collect();
+    let mut tell = |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));
+    tell(&format!("{} {code}\n", name(level)));
+    let mut line = Vec::new();
+    while text.read_until(b'\n', &mut line)? > 0 {
+        tell(&format!(". {}\n", String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line))));
+        line.clear();
+    }
+    tell("\n");
+    Ok(())
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
         Level::Error => "ERROR",
         Level::Warning => "WARNING",
         Level::Notice => "NOTICE",
         Level::Info => "INFO",
         Level::Debug => "DEBUG",
-    };
+    }
+}
+
+fn message(event: &Event, data: &str) -> String {
     // Data follow a blank, though there be no words.
     let blank = if event.words.is_empty() && data.is_empty() { "" } else { " " };
-    let mut message = format!("{level} {}{blank}{}\n{data}", event.code, event.words);
+    let mut message = format!("{} {}{blank}{}\n{data}", name(event.level), event.code, event.words);
     if !event.text.is_empty() {
         event.text.split('\n').for_each(|line| message += &format!(". {line}\n"));
     }
