@@ -12,6 +12,7 @@
 use super::exit::Failure;
 use dupfs::storage::Url;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -309,7 +310,8 @@ fn answer(question: &str, word: Option<&OsString>, table: &clap::Command, is_dup
             return of.into_iter().map(OsString::from).chain([how.into()]).collect();
         }
     };
-    println!("{text}");
+    // Whoever closed the output does not want it.
+    let _ = writeln!(std::io::stdout(), "{text}");
     std::process::exit(0);
 }
 

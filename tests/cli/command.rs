@@ -210,3 +210,14 @@ fn papers_are_made_from_the_table() {
     assert!(page.contains(".TH dupfs-restore 1") && page.contains("numeric\\-owner"), "{page}");
     run(&env, Version::Ours, "man nothing").failure(2, &["nothing"]);
 }
+
+#[test]
+fn questions_are_answered_though_nobody_reads() {
+    let env = world();
+    for question in ["--version", "--help", "--help-urls", "--help-full"] {
+        let mut command = env.command("sh");
+        command.args(["-c", "exec \"$0\" \"$1\" >/dev/full"]).arg(Version::Exchanged.checked()).arg(question);
+        let outcome = Outcome::of(&mut command).success();
+        assert_eq!(outcome.stderr, "", "{question}");
+    }
+}
