@@ -18,6 +18,7 @@ use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, U
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use uzers::os::unix::UserExt;
 
 /// What a storage holds, by names alone.
 pub struct Found {
@@ -302,13 +303,19 @@ pub fn tempdir(common: &Common) -> anyhow::Result<PathBuf> {
 /// Replaces a leading `~` by the home directory and `$NAME` by that variable, which a shell leaves alone in `--archive-dir=~/backup`.
 /// Variables that are not set stay as they are.
 pub fn expand(path: &Path) -> PathBuf {
-    shellexpand::path::full_with_context_no_errors(path, || caches().1, |name| std::env::var_os(name)).into_owned()
+    shellexpand::path::full_with_context_no_errors(path, home, |name| std::env::var_os(name)).into_owned()
 }
 
 /// Returns `XDG_CACHE_HOME` and the home directory.
 fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
-    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home)
+    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home())
+}
+
+/// Returns the home directory: `HOME`, or that of the account as which this runs, since services of systemd have no such variable.
+fn home() -> Option<PathBuf> {
+    let is_known = |home: &PathBuf| !home.as_os_str().is_empty();
+    let of_account = || Some(uzers::get_user_by_uid(uzers::get_current_uid())?.home_dir().to_path_buf());
+    std::env::var_os("HOME").map(PathBuf::from).filter(is_known).or_else(of_account).filter(is_known)
 }
 
 /// Returns our own cache directory of a collection, if anything tells where caches are.

@@ -211,6 +211,23 @@ fn papers_are_made_from_the_table() {
     run(&env, Version::Ours, "man nothing").failure(2, &["nothing"]);
 }
 
+/// Services of systemd run without `HOME`; the archive directory is where the original has it all the same.
+#[test]
+fn the_home_directory_is_known_without_its_variable() {
+    let env = world();
+    let said = |home: Option<&str>| {
+        let mut command = env.command(Version::Exchanged.checked());
+        command.env_remove("XDG_CACHE_HOME").env_remove("HOME").envs(home.map(|home| ("HOME", home)));
+        let said = Outcome::of(command.args(["collection-status", "--name=n", &env.url()])).success().stdout;
+        said.lines().find_map(|line| line.strip_prefix("Archive dir: ")).unwrap().to_string()
+    };
+    let mut python = env.command("python3");
+    python.env_remove("HOME").args(["-c", "import os.path; print(os.path.expanduser('~'))"]);
+    let home = Outcome::of(&mut python).success().stdout;
+    let expected = format!("{}/.cache/duplicity/n", home.trim_end());
+    assert_eq!((said(None), said(Some(""))), (expected.clone(), expected));
+}
+
 #[test]
 fn questions_are_answered_though_nobody_reads() {
     let env = world();
