@@ -472,4 +472,16 @@ mod tests {
         }
         assert!(arranged("duplicity s t").unwrap_err().starts_with("One of the arguments must be an URL."));
     }
+
+    /// Of a positional argument that has the name of an option, clap takes the one for the other, and refuses the option.
+    #[test]
+    fn any_command_takes_any_option() {
+        let table = args::command();
+        let options: Vec<_> = table.get_arguments().map(clap::Arg::get_id).collect();
+        for command in table.get_subcommands() {
+            for argument in command.get_positionals() {
+                assert!(!options.contains(&argument.get_id()), "{}: {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
 }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub struct OlderThanArgs {
     /// Chains that end before this go: a date, a time in RFC 3339, or so long ago (6M, 30D)
-    pub time: String,
+    #[arg(value_name = "TIME")]
+    pub before: String,
     /// Where the backups are: file:///folder, or a plain path
     pub url: String,
 }
@@ -33,7 +34,7 @@ pub struct CountArgs {
 
 /// Removes chains that end before a time.
 pub fn older_than(arguments: &OlderThanArgs, common: &Common) -> anyhow::Result<()> {
-    let before = open::time(&arguments.time, open::now(common))?;
+    let before = open::time(&arguments.before, open::now(common))?;
     run(&arguments.url, common, Part::Chain, |_| Some(before))
 }
 

@@ -424,6 +424,7 @@ const CHAINS: &[&str] = &[
     "collection-status --show-changes-in-set 7 URL",
     "remove-older-than 20260801T133000Z URL",
     "remove-older-than 20260801T133000Z --force URL",
+    "remove-older-than 20260801T133000Z --time now URL",
     "remove-older-than -v5 20260801T133000Z --force --dry-run URL",
     "remove-all-but-n-full 1 URL",
     "remove-all-but-n-full 1 -v2 --force URL",
