@@ -57,9 +57,11 @@ pub fn all_but(arguments: &CountArgs, common: &Common, part: Part) -> anyhow::Re
 fn run(typed: &str, common: &Common, part: Part, before: impl Fn(&Inventory) -> Option<BackupTime>) -> anyhow::Result<()> {
     super::exit::on_interrupt();
     let report = Arc::new(Report::new(common.verbosity, false));
-    let (_, storage) = open::reach(typed, common, report.clone())?;
+    let (url, storage) = open::reach(typed, common, report.clone())?;
     let archive = open::lock(typed, common)?;
-    let inventory = Inventory::new(&storage.list()?, &archive.list()?, &open::prefixes(common));
+    let (prefixes, archived) = (open::prefixes(common), archive.list()?);
+    let stored = open::list_if_there(&url, storage.as_ref(), &archived, &prefixes, &report)?;
+    let inventory = Inventory::new(&stored, &archived, &prefixes);
     let status = Status::new(&inventory.collection, inventory.archived.clone());
     status.warn(report.as_ref());
     status.print_head(Some(archive.path()), &report);
