@@ -10,7 +10,7 @@ use super::list;
 use super::log;
 use super::open::{self, Opened};
 use super::reading::entry_path;
-use super::report::Report;
+use super::report::{Output, Report};
 use super::status::{Status, rfc3339};
 use anyhow::Context;
 use dupfs::catalog::Chain;
@@ -21,7 +21,7 @@ use dupfs::monitor::{Event, Level};
 use dupfs::storage::StoredFile;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::{BufWriter, Read, StdoutLock, Write};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
 /// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for a set if there is no backup.
 fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
     let chains = opened.catalog.chains();
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Output::new();
     match (common.reading.show_changes_in_set, chains.last(), &common.reading.file_changed) {
         (Some(number), Some(chain), _) => {
             let (position, set) = numbered(chain, number)?;
@@ -168,7 +168,7 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
         ..0 => (0..).zip(chain.sets.iter()).collect::<Vec<_>>().into_iter().rev().collect(),
         _ => vec![numbered(chain, number)?],
     };
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Output::new();
     let mut separator = "{";
     for (position, set) in sets {
         let kind = if set.session.is_full() { "full" } else { "inc" };
@@ -217,14 +217,14 @@ fn print_file(opened: &Opened, chain: &Chain, typed: &OsString) -> anyhow::Resul
 
 /// What is printed, and told to programs as one message in the end.
 struct Told {
-    out: BufWriter<StdoutLock<'static>>,
+    out: Output,
     /// The same, if anybody follows.
     text: Option<Vec<u8>>,
 }
 
 impl Told {
     fn new() -> Self {
-        let out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+        let out = Output::new();
         Self { out, text: log::is_open().then(Vec::new) }
     }
 

@@ -9,7 +9,7 @@ use super::args::{Common, StatusArgs};
 use super::changes;
 use super::log;
 use super::open;
-use super::report::{Report, stamp};
+use super::report::{Output, Report, stamp};
 use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile, scan};
 use dupfs::format::Session;
 use dupfs::model::BackupTime;
@@ -39,7 +39,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
         status.print_head(archive.as_deref(), &report);
         status.tell(archive.as_deref())
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::new();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }

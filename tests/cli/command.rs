@@ -238,3 +238,19 @@ fn questions_are_answered_though_nobody_reads() {
         assert_eq!(outcome.stderr, "", "{question}");
     }
 }
+
+/// As the output cannot be written, the storage is not to blame.
+#[test]
+fn an_output_that_is_full_is_told_apart() {
+    let env = world();
+    run(&env, Version::Exchanged, "full --no-encryption source URL").success();
+    for action in ["list-current-files", "collection-status", "collection-status --file-changed=dir/inner"] {
+        let mut command = env.command("sh");
+        command.args(["-c", &format!("exec \"$0\" {action} --log-file=log \"$1\" >/dev/full")]);
+        command.arg(Version::Exchanged.checked()).arg(env.url_of(Version::Exchanged));
+        Outcome::of(&mut command).failure(30, &["cannot write the output: No space left on device"]);
+        let log = std::fs::read_to_string(env.root().join("log")).unwrap();
+        assert!(log.contains("ERROR 30 Exception\n"), "{action}: {log}");
+        std::fs::remove_file(env.root().join("log")).unwrap();
+    }
+}
