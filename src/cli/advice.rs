@@ -39,9 +39,7 @@ fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 fn about_storage(error: &storage::Error) -> Option<&'static str> {
     match (error.kind, error.deed) {
         (ErrorKind::NotFound, "list") => Some("check the URL, and whether its disk is mounted"),
-        (ErrorKind::NotFound, "create") => {
-            Some("of a URL's folders only the last is made: check the URL, and whether its disk is mounted")
-        }
+        (ErrorKind::NotFound, "create") => Some("no folder can be made there: check the URL, and whether its disk is mounted"),
         (ErrorKind::Permission, "list" | "open" | "read") => Some("check whose these files are, and as whom this runs"),
         (ErrorKind::Permission, _) => Some("check who may write there, and that its disk is not mounted read-only"),
         (ErrorKind::NoSpace, _) => {

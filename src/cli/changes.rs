@@ -10,7 +10,7 @@ use super::list;
 use super::log;
 use super::open::{self, Opened};
 use super::reading::entry_path;
-use super::report::Report;
+use super::report::{Output, Report};
 use super::status::{Status, rfc3339};
 use anyhow::Context;
 use dupfs::catalog::Chain;
@@ -21,7 +21,7 @@ use dupfs::monitor::Level;
 use dupfs::storage::StoredFile;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::io::{BufReader, BufWriter, Read, Seek, StdoutLock, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tempfile::SpooledTempFile;
@@ -62,7 +62,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
 /// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for a set if there is no backup.
 fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
     let chains = opened.catalog.chains();
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Output::new();
     match (common.reading.show_changes_in_set, chains.last(), &common.reading.file_changed) {
         (Some(number), Some(chain), _) => {
             let (position, set) = numbered(chain, number)?;
@@ -172,7 +172,7 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
         ..0 => (0..).zip(chain.sets.iter()).collect::<Vec<_>>().into_iter().rev().collect(),
         _ => vec![numbered(chain, number)?],
     };
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Output::new();
     let mut separator = "{";
     for (position, set) in sets {
         let kind = if set.session.is_full() { "full" } else { "inc" };
@@ -221,39 +221,43 @@ fn print_file(opened: &Opened, chain: &Chain, typed: &OsString, common: &Common)
 
 /// What is printed, and told to programs as one message in the end.
 struct Told {
-    out: BufWriter<StdoutLock<'static>>,
+    out: Output,
     /// The same, if anybody follows; in a temporary file when it is much.
     text: Option<SpooledTempFile>,
 }
 
 impl Told {
     fn new(common: &Common) -> anyhow::Result<Self> {
-        let out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
-        let tempdir = open::tempdir(common)?;
+        let (out, tempdir) = (Output::new(), open::tempdir(common)?);
         Ok(Self { out, text: log::is_open().then(|| tempfile::spooled_tempfile_in(MOST_KEPT, tempdir)) })
     }
 
     fn end(mut self) -> anyhow::Result<()> {
         if let Some(mut text) = self.text {
-            text.rewind()?;
-            log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text))?;
+            let told =
+                text.rewind().and_then(|()| log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text)));
+            told.map_err(unkept)?;
         }
         Ok(self.out.flush()?)
     }
 }
 
 impl Write for Told {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
         if let Some(text) = &mut self.text {
-            text.write_all(&bytes[..count])?;
+            text.write_all(&bytes[..count]).map_err(unkept)?;
         }
         Ok(count)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+fn unkept(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot use a temporary file: {error}; --tempdir names another folder for them"))
 }
 
 fn row(kind: &str, time: &str, change: &str) -> String {

@@ -31,7 +31,7 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     let prefixes = open::prefixes(common);
     let cache = open::our_cache(&url, &prefixes, None);
     let left = cache.and_then(|cache| Left::find(backup::journal(&cache, &archive)?));
-    let stored = storage.list()?;
+    let stored = open::list_if_there(&url, storage.as_ref(), &archive.list()?, &prefixes, &report)?;
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     let said = warn(&inventory, &[], &report);
     let newest = inventory.collection.chains.last().filter(|_| common.writing.metadata_sync_mode == "partial");

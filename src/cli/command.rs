@@ -12,6 +12,7 @@
 use super::exit::Failure;
 use dupfs::storage::Url;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -309,7 +310,8 @@ fn answer(question: &str, word: Option<&OsString>, table: &clap::Command, is_dup
             return of.into_iter().map(OsString::from).chain([how.into()]).collect();
         }
     };
-    println!("{text}");
+    // Whoever closed the output does not want it.
+    let _ = writeln!(std::io::stdout(), "{text}");
     std::process::exit(0);
 }
 
@@ -469,5 +471,17 @@ mod tests {
             assert_eq!(arranged(typed).as_ref().map_err(String::as_str), Err(expected), "{typed}");
         }
         assert!(arranged("duplicity s t").unwrap_err().starts_with("One of the arguments must be an URL."));
+    }
+
+    /// Of a positional argument that has the name of an option, clap takes the one for the other, and refuses the option.
+    #[test]
+    fn any_command_takes_any_option() {
+        let table = args::command();
+        let options: Vec<_> = table.get_arguments().map(clap::Arg::get_id).collect();
+        for command in table.get_subcommands() {
+            for argument in command.get_positionals() {
+                assert!(!options.contains(&argument.get_id()), "{}: {}", command.get_name(), argument.get_id());
+            }
+        }
     }
 }

@@ -3,12 +3,12 @@
 use super::args::{Common, ListArgs};
 use super::log;
 use super::open;
-use super::report::{Report, stamp};
+use super::report::{Output, Report, stamp};
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
 use dupfs::monitor::{Event, Level, quoted};
 use serde_json::json;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 /// Prints a line for each path, in path order: its local modification time, a blank, the path.
@@ -21,7 +21,7 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
         opened.print_head();
     }
     let snapshot = opened.snapshot(common)?;
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let mut out = Output::new();
     let is_followed = log::is_open();
     for item in snapshot.walk(&opened.catalog, &EntryPath::root())? {
         let (path, version) = item?;

@@ -11,13 +11,14 @@ use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{self, Cause, Codec, Options};
 use dupfs::collection::{ArchiveDirectory, ArchiveOptions, BackupChain, BackupSet, Collection, Leftover, LocalCopy, scan};
-use dupfs::format::{Encoding, Prefixes};
+use dupfs::format::{Encoding, Prefixes, StoredName};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
-use dupfs::storage::{self, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
+use dupfs::storage::{self, ErrorKind, Listed, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use uzers::os::unix::UserExt;
 
 /// What a storage holds, by names alone.
 pub struct Found {
@@ -59,6 +60,33 @@ pub fn reach(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Resul
     let delay = Duration::from_secs(common.backend_retry_delay);
     let storage = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
     Ok((url, storage))
+}
+
+/// Lists a storage for an action that reads no backup. Where nothing is yet, there are no backups either: what runs before the first one, a
+/// clean-up say, has nothing to do, and does not fail. duplicity makes the folder then; we only say that it is missing.
+///
+/// # Errors
+/// [`storage::Error`] also for a missing folder, if the archive directory, of which this is the listing, knows backups in it: its disk is not
+/// mounted, and what is known must not be taken for outdated.
+pub fn list_if_there(
+    url: &Url,
+    storage: &dyn Storage,
+    archived: &[Listed],
+    prefixes: &Prefixes,
+    report: &Report,
+) -> Result<Vec<Listed>, storage::Error> {
+    let is_known = || archived.iter().any(|file| StoredName::parse(&file.name, prefixes).is_some());
+    let is_missing = || {
+        let found = url.local_directory().map(std::fs::symlink_metadata);
+        found.and_then(Result::err).is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    storage.list().or_else(|error| {
+        if error.kind != ErrorKind::NotFound || !is_missing() || is_known() {
+            return Err(error);
+        }
+        report.message(Level::Warning, &format!("{error}; this counts as empty, since no backup in it is known here"));
+        Ok(Vec::new())
+    })
 }
 
 /// Lists a storage. Needs no key, and writes nothing.
@@ -258,8 +286,12 @@ pub fn time(text: &str, now: BackupTime) -> anyhow::Result<BackupTime> {
 
 /// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be listed.
 pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
-    let listing = archive.and_then(|directory| LocalStorage::new(directory).list().ok());
-    scan(&listing.unwrap_or_default(), prefixes)
+    scan(&archived_files(archive), prefixes)
+}
+
+/// Lists duplicity's archive directory; nothing if that cannot be done.
+pub fn archived_files(archive: Option<&Path>) -> Vec<Listed> {
+    archive.and_then(|directory| LocalStorage::new(directory).list().ok()).unwrap_or_default()
 }
 
 /// Manifests that are unlocked together: what two cores do in the time of one.
@@ -302,13 +334,19 @@ pub fn tempdir(common: &Common) -> anyhow::Result<PathBuf> {
 /// Replaces a leading `~` by the home directory and `$NAME` by that variable, which a shell leaves alone in `--archive-dir=~/backup`.
 /// Variables that are not set stay as they are.
 pub fn expand(path: &Path) -> PathBuf {
-    shellexpand::path::full_with_context_no_errors(path, || caches().1, |name| std::env::var_os(name)).into_owned()
+    shellexpand::path::full_with_context_no_errors(path, home, |name| std::env::var_os(name)).into_owned()
 }
 
 /// Returns `XDG_CACHE_HOME` and the home directory.
 fn caches() -> (Option<PathBuf>, Option<PathBuf>) {
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty());
-    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home)
+    (std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from), home())
+}
+
+/// Returns the home directory: `HOME`, or that of the account as which this runs, since services of systemd have no such variable.
+fn home() -> Option<PathBuf> {
+    let is_known = |home: &PathBuf| !home.as_os_str().is_empty();
+    let of_account = || Some(uzers::get_user_by_uid(uzers::get_current_uid())?.home_dir().to_path_buf());
+    std::env::var_os("HOME").map(PathBuf::from).filter(is_known).or_else(of_account).filter(is_known)
 }
 
 /// Returns our own cache directory of a collection, if anything tells where caches are.

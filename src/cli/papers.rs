@@ -2,13 +2,16 @@
 
 use super::args::{CompletionsArgs, ManArgs, command};
 use super::exit::Failure;
+use super::report::Output;
 use std::io::Write;
 
 /// Prints a script that completes command lines in a shell.
 pub fn completions(arguments: &CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command(), "dupfs", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
+    let mut out = Output::new();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
 }
 
 /// Prints the manual page of the program, or of one command.
@@ -22,5 +25,7 @@ pub fn man(arguments: &ManArgs) -> anyhow::Result<()> {
             found.ok_or_else(|| Failure::CommandLine(format!("there is no command '{name}'")))?
         }
     };
-    Ok(clap_mangen::Man::new(page).render(&mut std::io::stdout().lock())?)
+    let mut out = Output::new();
+    clap_mangen::Man::new(page).render(&mut out)?;
+    Ok(out.flush()?)
 }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub struct OlderThanArgs {
     /// Chains that end before this go: a date, a time in RFC 3339, or so long ago (6M, 30D)
-    pub time: String,
+    #[arg(value_name = "TIME")]
+    pub before: String,
     /// Where the backups are: file:///folder, or a plain path
     pub url: String,
 }
@@ -33,7 +34,7 @@ pub struct CountArgs {
 
 /// Removes chains that end before a time.
 pub fn older_than(arguments: &OlderThanArgs, common: &Common) -> anyhow::Result<()> {
-    let before = open::time(&arguments.time, open::now(common))?;
+    let before = open::time(&arguments.before, open::now(common))?;
     run(&arguments.url, common, Part::Chain, |_| Some(before))
 }
 
@@ -56,9 +57,11 @@ pub fn all_but(arguments: &CountArgs, common: &Common, part: Part) -> anyhow::Re
 fn run(typed: &str, common: &Common, part: Part, before: impl Fn(&Inventory) -> Option<BackupTime>) -> anyhow::Result<()> {
     super::exit::on_interrupt();
     let report = Arc::new(Report::new(common.verbosity, false));
-    let (_, storage) = open::reach(typed, common, report.clone())?;
+    let (url, storage) = open::reach(typed, common, report.clone())?;
     let archive = open::lock(typed, common)?;
-    let inventory = Inventory::new(&storage.list()?, &archive.list()?, &open::prefixes(common));
+    let (prefixes, archived) = (open::prefixes(common), archive.list()?);
+    let stored = open::list_if_there(&url, storage.as_ref(), &archived, &prefixes, &report)?;
+    let inventory = Inventory::new(&stored, &archived, &prefixes);
     let status = Status::new(&inventory.collection, inventory.archived.clone());
     status.warn(report.as_ref());
     status.print_head(Some(archive.path()), &report);

@@ -8,9 +8,9 @@
 use super::args::{Common, StatusArgs};
 use super::changes;
 use super::log;
-use super::open::{self, Found};
-use super::report::{Report, stamp};
-use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile};
+use super::open;
+use super::report::{Output, Report, stamp};
+use dupfs::collection::{BackupChain, BackupSet, Collection, SignatureFile, scan};
 use dupfs::format::Session;
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
@@ -25,9 +25,12 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     if changes::is_asked(common) {
         return changes::run(arguments, common);
     }
-    let report = Arc::new(Report::new(common.verbosity, false));
-    let Found { collection, prefixes, archive, .. } = open::find(&arguments.url, common, report.clone())?;
-    let status = Status::new(&collection, open::archived(archive.as_deref(), &prefixes));
+    let report = Arc::new(Report::new(common.verbosity, false).leaving_stdout(arguments.json));
+    let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
+    let (prefixes, archive) = (open::prefixes(common), open::archive_directory(&arguments.url, common));
+    let archived = open::archived_files(archive.as_deref());
+    let collection = scan(&open::list_if_there(&url, storage.as_ref(), &archived, &prefixes, &report)?, &prefixes);
+    let status = Status::new(&collection, scan(&archived, &prefixes));
     let text = if arguments.json {
         format!("{}\n", status.json(archive.as_deref()))
     } else {
@@ -36,7 +39,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
         status.print_head(archive.as_deref(), &report);
         status.tell(archive.as_deref())
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = Output::new();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }

@@ -76,7 +76,7 @@ impl Storage for LocalStorage {
     }
 
     fn prepare(&self) -> Result<(), Error> {
-        match std::fs::create_dir(&self.directory) {
+        match std::fs::create_dir_all(&self.directory) {
             Err(_) if self.directory.is_dir() => Ok(()),
             // A file stands there, and will when this is tried again.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -199,9 +199,10 @@ mod tests {
         storage.delete("duplicity-full.x").unwrap();
         storage.delete("duplicity-full.x").unwrap();
         assert!(names().is_empty());
-        let nowhere = LocalStorage::new(directory.path().join("a/b"));
-        assert_eq!(nowhere.prepare().unwrap_err().kind, ErrorKind::NotFound);
-        assert_eq!(nowhere.create("x").err().unwrap().kind, ErrorKind::NotFound);
+        let deep = LocalStorage::new(directory.path().join("a/b"));
+        assert_eq!(deep.create("x").err().unwrap().kind, ErrorKind::NotFound);
+        deep.prepare().unwrap();
+        assert_eq!(deep.list().unwrap(), []);
     }
 
     #[test]

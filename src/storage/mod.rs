@@ -51,7 +51,7 @@ pub trait Storage: Send + Sync {
     /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it cannot be read.
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
 
-    /// Makes the storage itself if it is missing, but not the folders above it.
+    /// Makes the storage itself if it is missing, with the folders above it.
     ///
     /// # Errors
     /// [`Error`] when it cannot be made.

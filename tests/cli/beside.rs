@@ -62,6 +62,9 @@ const ON_PURPOSE: &[Reason] = &[
     reason(BOTH, "--show-changes-in-set 7", "- stderr:  IndexError", "a traceback"),
     reason(BOTH, "--show-changes-in-set 7", "+ stderr: there is no set 7", "one clear line"),
     reason(BOTH, "", "+ stderr: hint: ", "what to do about it"),
+    // A folder that is not there.
+    reason(BOTH, "URL/no/where", "- stores no", "made only when something is to be stored"),
+    reason(BOTH, "URL/no/where", "+ cannot list 'ROOT/store/no/where': No such file", "its disk may not be mounted"),
     // Restoring.
     reason(BOTH, "restore --no-encryption URL altered", "- stderr: ", "ours says the way out, too"),
     reason(BOTH, "restore --no-encryption URL altered", "+ stderr: 'altered' exists and is not an empty directory", "as above"),
@@ -393,6 +396,11 @@ const EMPTY: &[&str] = &[
     "remove-all-but-n-full 1 --force URL",
     "remove-all-inc-of-but-n-full 1 URL",
     "cleanup --no-encryption URL",
+    // Before the first backup.
+    "collection-status --name there URL/no/where",
+    "remove-older-than 1D --name there URL/no/where",
+    "cleanup --name there --no-encryption --force URL/no/where",
+    "full --name there --no-encryption --no-print-statistics source URL/no/where",
 ];
 
 const CHAINS: &[&str] = &[
@@ -424,6 +432,7 @@ const CHAINS: &[&str] = &[
     "collection-status --show-changes-in-set 7 URL",
     "remove-older-than 20260801T133000Z URL",
     "remove-older-than 20260801T133000Z --force URL",
+    "remove-older-than 20260801T133000Z --time now URL",
     "remove-older-than -v5 20260801T133000Z --force --dry-run URL",
     "remove-all-but-n-full 1 URL",
     "remove-all-but-n-full 1 -v2 --force URL",

@@ -210,3 +210,47 @@ fn papers_are_made_from_the_table() {
     assert!(page.contains(".TH dupfs-restore 1") && page.contains("numeric\\-owner"), "{page}");
     run(&env, Version::Ours, "man nothing").failure(2, &["nothing"]);
 }
+
+/// Services of systemd run without `HOME`; the archive directory is where the original has it all the same.
+#[test]
+fn the_home_directory_is_known_without_its_variable() {
+    let env = world();
+    let said = |home: Option<&str>| {
+        let mut command = env.command(Version::Exchanged.checked());
+        command.env_remove("XDG_CACHE_HOME").env_remove("HOME").envs(home.map(|home| ("HOME", home)));
+        let said = Outcome::of(command.args(["collection-status", "--name=n", &env.url()])).success().stdout;
+        said.lines().find_map(|line| line.strip_prefix("Archive dir: ")).unwrap().to_string()
+    };
+    let mut python = env.command("python3");
+    python.env_remove("HOME").args(["-c", "import os.path; print(os.path.expanduser('~'))"]);
+    let home = Outcome::of(&mut python).success().stdout;
+    let expected = format!("{}/.cache/duplicity/n", home.trim_end());
+    assert_eq!((said(None), said(Some(""))), (expected.clone(), expected));
+}
+
+#[test]
+fn questions_are_answered_though_nobody_reads() {
+    let env = world();
+    for question in ["--version", "--help", "--help-urls", "--help-full"] {
+        let mut command = env.command("sh");
+        command.args(["-c", "exec \"$0\" \"$1\" >/dev/full"]).arg(Version::Exchanged.checked()).arg(question);
+        let outcome = Outcome::of(&mut command).success();
+        assert_eq!(outcome.stderr, "", "{question}");
+    }
+}
+
+/// As the output cannot be written, the storage is not to blame.
+#[test]
+fn an_output_that_is_full_is_told_apart() {
+    let env = world();
+    run(&env, Version::Exchanged, "full --no-encryption source URL").success();
+    for action in ["list-current-files", "collection-status", "collection-status --file-changed=dir/inner"] {
+        let mut command = env.command("sh");
+        command.args(["-c", &format!("exec \"$0\" {action} --log-file=log \"$1\" >/dev/full")]);
+        command.arg(Version::Exchanged.checked()).arg(env.url_of(Version::Exchanged));
+        Outcome::of(&mut command).failure(30, &["cannot write the output: No space left on device"]);
+        let log = std::fs::read_to_string(env.root().join("log")).unwrap();
+        assert!(log.contains("ERROR 30 Exception\n"), "{action}: {log}");
+        std::fs::remove_file(env.root().join("log")).unwrap();
+    }
+}

@@ -48,7 +48,8 @@ fn hints_say_what_to_do() {
         .failure(52, &["cannot list '", "nowhere/deep", "\nhint: check the URL, and whether its disk is mounted\n"]);
     let source = env.source();
     let saves = |options: &[&str]| run(&[&["full", "--no-encryption", source.to_str().unwrap()], options].concat());
-    saves(&[&nowhere]).failure(52, &["cannot create '", "\nhint: of a URL's folders only the last is made"]);
+    saves(&["file:///proc/nowhere/deep"])
+        .failure(52, &["cannot create '", "\nhint: no folder can be made there: check the URL, and whether its disk is mounted"]);
     // At once: trying again would not help.
     let file = format!("{}/file", env.url());
     std::fs::write(env.store().join("file"), "").unwrap();

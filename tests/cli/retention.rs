@@ -573,8 +573,17 @@ fn failures_are_told() {
     assert_eq!(world.left(Ours), before);
     for words in [&["cleanup", "--force"][..], &["remove-older-than", "now", "--force"]] {
         let mut command = world.env.command(Ours.checked());
-        Outcome::of(command.args(words).arg("file:///nowhere/at/all")).failure(52, &["cannot list"]);
+        let file = std::env::current_exe().unwrap();
+        Outcome::of(command.args(words).arg(format!("file://{}", file.display()))).failure(52, &["cannot list"]);
     }
+    // Its disk is not mounted: what the archive directory knows is not taken for outdated.
+    let (store, elsewhere) = (world.env.store_of(Ours), world.env.root().join("elsewhere"));
+    std::fs::rename(&store, &elsewhere).unwrap();
+    for words in [&["cleanup", "--force"][..], &["remove-older-than", "now", "--force"], &["collection-status"]] {
+        world.run(Ours, words).failure(52, &["cannot list", "whether its disk is mounted"]);
+    }
+    std::fs::rename(&elsewhere, &store).unwrap();
+    assert_eq!(world.left(Ours), before);
 }
 
 /// While another program is at work on the archive directory, nothing is removed.
