@@ -7,7 +7,7 @@ use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
-use super::{BackupOptions, Error, pipeline::Feed, tell_path};
+use super::{BackupOptions, Error, pipeline::Feed, tell_found, tell_path};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
@@ -303,7 +303,7 @@ impl<'a> MemberWriter<'a> {
             if self.is_stored(&found.path) {
                 return Ok(());
             }
-            tell_path(code::ADDED, &found.path, self.monitor);
+            tell_found(code::ADDED, found, self.monitor);
             self.member(&found.path, MemberKind::Whole, None, Some(&found.entry), &[], true, None)?;
             return self.sign(&found.path, SignatureKind::Present(found.entry.clone()), None, None);
         }
@@ -313,7 +313,7 @@ impl<'a> MemberWriter<'a> {
         }
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_new(found);
-        tell_path(code::ADDED, &found.path, self.monitor);
+        tell_found(code::ADDED, found, self.monitor);
         self.list(FileChange::New, &found.path)?;
         let mut signature = self.begin_signature(&reader)?;
         let result = content::whole(&mut reader, &mut signature, &mut |piece, bytes, is_last| {
@@ -342,7 +342,7 @@ impl<'a> MemberWriter<'a> {
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
-        tell_path(code::CHANGED, &found.path, self.monitor);
+        tell_found(code::CHANGED, found, self.monitor);
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;

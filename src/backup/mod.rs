@@ -54,7 +54,7 @@ use crate::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
 use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryKind, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
-use crate::source::{Selection, SourceTree, Walk};
+use crate::source::{Found, Selection, SourceTree, Walk};
 use crate::storage::{self, Storage};
 use crate::volume;
 use std::ffi::OsStr;
@@ -342,11 +342,11 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
             }
             Change::New(found) => {
                 statistics.add_new(found);
-                tell_path(code::ADDED, &found.path, monitor);
+                tell_found(code::ADDED, found, monitor);
             }
             Change::Changed(found, _) => {
                 statistics.add_changed(found);
-                tell_path(code::CHANGED, &found.path, monitor);
+                tell_found(code::CHANGED, found, monitor);
             }
             Change::Gone(saved) => {
                 statistics.add_deleted();
@@ -370,6 +370,15 @@ fn tell_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
     };
     let text = format!("{letter} {path}");
     monitor.event(&Event { level: Level::Info, code, words: &quoted(path.shown()), text: &text });
+}
+
+/// Tells that a path is new or has changed, and warns of a time that the format does not keep, in duplicity's words.
+fn tell_found(code: u8, found: &Found, monitor: &dyn Monitor) {
+    tell_path(code, &found.path, monitor);
+    if found.entry.mtime < 0 {
+        let text = format!("Warning: {} has negative mtime, treating as 0.", found.path);
+        monitor.message(Level::Warning, &text);
+    }
 }
 
 /// Tells how many bytes of the source have been met.

@@ -33,7 +33,7 @@ use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Event, Level, Monitor, code};
-use crate::storage::{StoredWriter, check_stored};
+use crate::storage::{Listed, StoredWriter, check_stored};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -268,10 +268,22 @@ impl<'a> SetWriter<'a> {
         Ok(self.stored_size)
     }
 
-    /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here.
+    /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here. What a
+    /// duplicity was about to store when it was killed, perhaps nothing yet, goes too: each duplicity would read that in place of the copy.
     fn take_back(&mut self) -> Result<(), Error> {
         let archive = self.target.archive;
         archive.delete(&self.names.part(Content::Manifest))?;
+        for Listed { name, .. } in archive.list()? {
+            let parsed = StoredName::parse(&name, &self.options.prefixes).filter(|parsed| parsed.session == self.session);
+            let is_left = |parsed: StoredName| {
+                matches!(parsed.content, Content::Manifest | Content::Signatures)
+                    && !parsed.partial
+                    && name != self.names.local(parsed.content)
+            };
+            if parsed.is_some_and(is_left) {
+                archive.delete(&name)?;
+            }
+        }
         let growing = growing(archive);
         if self.sigtar != growing {
             std::fs::rename(&self.sigtar, &growing).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;

@@ -271,6 +271,11 @@ impl Session<'_> {
             return Ok(false);
         }
         let newest = collection.chains.last();
+        // No full backup at all is too old, too, whatever was asked for: the first run of a line for cron is a full one.
+        if self.threshold.is_some_and(|threshold| newest.is_none_or(|chain| chain.start() < threshold)) {
+            self.report.notice("Last full backup is too old, forcing full backup");
+            return Ok(false);
+        }
         let is_signed = newest.is_some_and(|chain| {
             chain.sets().iter().all(|set| set.signatures.is_some() || local_copy.signatures(set.session).is_some())
         });
@@ -278,10 +283,6 @@ impl Session<'_> {
             None if action == Action::Incremental => Err(Failure::NoSignatures.into()),
             None => {
                 self.report.message(Level::Warning, "No signatures found, switching to full backup.");
-                Ok(false)
-            }
-            Some(chain) if self.threshold.is_some_and(|threshold| chain.start() < threshold) => {
-                self.report.notice("Last full backup is too old, forcing full backup");
                 Ok(false)
             }
             Some(chain) if writing.full_if_n_inc.is_some_and(|most| chain.sets().len() > most) => {

@@ -9,7 +9,7 @@ use super::report::Report;
 use dupfs::model::EntryPath;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::restore::{RestoreOptions, check_free, dry_run, restore};
-use dupfs::source::Base;
+use dupfs::source::{self, Base, Selection};
 use std::sync::Arc;
 
 /// Restores, and fails if not everything could be delivered.
@@ -47,22 +47,45 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     }
 }
 
-/// Turns what was typed into what the library takes. Patterns are matched against paths as listings show them, as by 3.2.1; 0.8.22
-/// ignores them.
+/// Turns what was typed into what the library takes.
 fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOptions> {
     let path = common.path_to_restore.as_ref().map_or(Ok(EntryPath::root()), entry_path)?;
-    if common.path_to_restore.is_some() && !common.writing.selection.is_empty() {
-        let text = "--path-to-restore cannot be combined with restore file selection options. Use --path-to-restore for one archive \
-                    path, or --include/--exclude for pattern-based restore.";
-        return Err(Failure::CommandLine(text.into()).into());
-    }
-    let now = open::now(common);
     Ok(RestoreOptions {
         path,
         force: common.force,
         keep_own_ownership: common.no_restore_ownership,
-        selection: backup::selection(&common.writing, Base::Archive, now, monitor)?,
+        selection: selection(common, monitor)?,
         renames: common.reading.renames()?,
         ignore_errors: common.reading.ignore_errors,
     })
+}
+
+/// Returns what selects among the paths of a backup, as they are listed, as in 3.2.1.
+///
+/// What 3.2.1 refuses stands in scripts and profiles that give all actions the same options: 0.8.22 ignores all of them and restores
+/// everything, and so do we, with a warning. Only where files could be written over that were to be spared it is an error.
+fn selection(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<Option<Arc<Selection>>> {
+    let error = match common.path_to_restore.is_some() && !common.writing.selection.is_empty() {
+        true => {
+            let text = "--path-to-restore cannot be combined with restore file selection options. Use --path-to-restore for one \
+                        archive path, or --include/--exclude for pattern-based restore.";
+            Failure::CommandLine(text.into()).into()
+        }
+        false => match backup::selection(&common.writing, Base::Archive, open::now(common), monitor) {
+            Ok(selection) => return Ok(selection),
+            Err(error) => error,
+        },
+    };
+    let reason = match error.downcast_ref() {
+        _ if common.force => return Err(error),
+        Some(source::Error::ArchivePattern(pattern)) => format!("'{pattern}' is no path in a backup"),
+        Some(source::Error::NotForRestore(option)) if *option != "--files-from" => {
+            format!("{option} needs the files that were saved")
+        }
+        None if common.path_to_restore.is_some() => "--path-to-restore has chosen already".to_string(),
+        _ => return Err(error),
+    };
+    let text = format!("Command line warning: Selection options --exclude/--include are ignored: {reason}");
+    monitor.message(Level::Warning, &text);
+    Ok(None)
 }

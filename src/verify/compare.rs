@@ -67,8 +67,10 @@ fn metadata(path: &EntryPath, expected: &Entry, found: &Entry, accounts: &Accoun
     if kind != "sym" && rights != expected_rights {
         return Some(format!("File {path} has permissions {rights}, expected {expected_rights}"));
     }
-    if matches!(kind, "reg" | "dir" | "fifo") && found.mtime != expected.mtime {
-        let [time, expected] = [found.mtime, expected.mtime].map(|time| BackupTime::from_seconds(time).print_asctime());
+    // Times before 1970 are saved as 1970.
+    let times = [found.mtime.max(0), expected.mtime.max(0)];
+    if matches!(kind, "reg" | "dir" | "fifo") && times[0] != times[1] {
+        let [time, expected] = times.map(|time| BackupTime::from_seconds(time).print_asctime());
         return Some(format!("File {path} has mtime {time}, expected {expected}"));
     }
     None

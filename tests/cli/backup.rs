@@ -159,6 +159,25 @@ fn later_options_say_what_the_later_original_says() {
     run(50, &["incremental", "--skip-if-no-change"]);
 }
 
+/// Where there is no full backup, it is too old: a line for cron that asks for increments begins with a full one.
+#[test]
+fn no_full_backup_is_older_than_any_time() {
+    for action in [&["incremental"][..], &[]] {
+        let env = world();
+        let said = |version: Version| {
+            let words = [action, &["--full-if-older-than", "1M", PLAIN, "--no-print-statistics", "source"]].concat();
+            let said = env.type_in(version, &words).success().stdout;
+            let chosen = |line: &&str| ["Last full backup is", "No signatures"].iter().any(|start| line.starts_with(start));
+            said.lines().filter(chosen).map(str::to_string).collect::<Vec<_>>()
+        };
+        for version in [Old, New, Ours] {
+            assert_eq!(said(version), ["Last full backup is too old, forcing full backup"], "{version:?} {action:?}");
+            assert!(names(&env.store_of(version)).iter().any(|name| name.starts_with("duplicity-full.")), "{version:?}");
+            assert!(said(version).is_empty(), "{version:?} {action:?}: an increment");
+        }
+    }
+}
+
 /// The statistics of both originals are ours, a full backup and an increment.
 #[test]
 fn statistics_are_those_of_both_originals() {

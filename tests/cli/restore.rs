@@ -145,18 +145,21 @@ fn selections_are_those_of_the_later_original() {
     ] {
         same(&env, New, options);
     }
-    for (options, code) in [(&["--exclude", "/docs"][..], 14), (&["--exclude", "docs/../gone"], 14), (&["--exclude", "**"], 20)] {
-        let [(theirs, _), (ours, seen)] = [New, Ours].map(|version| restore(&env, version, options));
+    let forced = |options: &[&'static str]| [options, &["--force"]].concat();
+    for (options, code) in
+        [(forced(&["--exclude", "/docs"]), 14), (forced(&["--exclude", "docs/../gone"]), 14), (vec!["--exclude", "**"], 20)]
+    {
+        let [(theirs, _), (ours, seen)] = [New, Ours].map(|version| restore(&env, version, &options));
         assert_eq!((ours.code, theirs.code), (code, code), "{options:?}: {ours}\n{theirs}");
         assert_eq!(ours.stderr.trim_end(), theirs.stderr.trim_end(), "{options:?}");
         assert!(seen.is_none(), "{options:?}: nothing is written");
     }
     // A command line that makes no sense ends with the code of 0.8.22.
     for options in [
-        &["--exclude-if-present", "x"][..],
-        &["--exclude-other-filesystems"],
+        &forced(&["--exclude-if-present", "x"])[..],
+        &forced(&["--exclude-other-filesystems"]),
         &["--files-from", list.to_str().unwrap()],
-        &["-r", "docs", "--exclude", "docs/a"],
+        &forced(&["-r", "docs", "--exclude", "docs/a"]),
     ] {
         let [(theirs, _), (ours, seen)] = [New, Ours].map(|version| restore(&env, version, options));
         assert_eq!((ours.code, theirs.code), (2, 23), "{options:?}: {ours}\n{theirs}");
@@ -164,6 +167,29 @@ fn selections_are_those_of_the_later_original() {
         let said = ours.stderr.lines().next().unwrap();
         assert_eq!(said.strip_prefix("error: ").unwrap_or(said), words, "{options:?}");
         assert!(seen.is_none(), "{options:?}: nothing is written");
+    }
+}
+
+/// Scripts and profiles give a restore the options of their backups, by which 0.8.22 restores all, and which 3.2.1 refuses.
+#[test]
+fn selections_of_backups_are_ignored_as_by_0_8() {
+    let env = world(Encoding::Gzip);
+    let source = env.source();
+    let list = env.fresh("list");
+    std::fs::write(&list, format!("- {}/docs\n", source.display())).unwrap();
+    for (options, reason) in [
+        (&["--include", source.to_str().unwrap(), "--exclude", "**"][..], "is no path in a backup"),
+        (&["--exclude-filelist", list.to_str().unwrap()], "is no path in a backup"),
+        (&["--exclude-if-present", ".nobackup"], "--exclude-if-present needs the files that were saved"),
+        (&["--exclude-other-filesystems", "--exclude", "**/a"], "--exclude-other-filesystems needs the files that were saved"),
+        (&["--file-to-restore", "docs", "--exclude", "**/a"], "--path-to-restore has chosen already"),
+    ] {
+        let [(theirs, expected), (ours, seen)] = [Old, Ours].map(|version| restore(&env, version, options));
+        assert_eq!((ours.code, theirs.code), (0, 0), "{options:?}: {ours}\n{theirs}");
+        let warning = "Command line warning: Selection options --exclude/--include";
+        assert!(theirs.stdout.contains(warning) && ours.stdout.contains(warning), "{options:?}: {ours}\n{theirs}");
+        assert!(ours.stdout.contains(reason), "{ours}");
+        assert_same(&expected.unwrap().without_link_times(), &seen.unwrap().without_link_times(), &format!("{options:?}"));
     }
 }
 

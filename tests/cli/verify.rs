@@ -171,6 +171,27 @@ fn owners_are_compared_as_they_would_be_restored() {
     assert!(numeric.stdout.contains("File by name has permissions 1:1 755, expected 4711:4711 755"), "{numeric}");
 }
 
+/// The format keeps no time before 1970: whoever saves such a file is warned, and what was saved is not different.
+#[test]
+fn times_before_1970_count_as_1970() {
+    let env = Env::new();
+    let tree = Tree::new(-1).with("film", Node::file("Buster Keaton", -1_234_567_890)).with("now", Node::file("now", 7));
+    tree.write(None, &env.source());
+    for version in [Version::Old, Version::Ours] {
+        let said = env.type_in(version, &["full", "--no-encryption", "source"]).success().stdout;
+        for name in [".", "film"] {
+            assert!(said.contains(&format!("Warning: {name} has negative mtime, treating as 0.\n")), "{version:?}: {said}");
+        }
+        assert!(!said.contains("now has"), "{said}");
+        for reader in [Version::Old, Version::New, Version::Ours] {
+            let verify = ["verify", "--no-encryption", "--compare-data", &env.url_of(version), "source"];
+            Outcome::of(env.command(reader.checked()).args(verify)).success();
+        }
+    }
+    let said = env.type_in(Version::Ours, &["incremental", "--no-encryption", "source"]).success().stdout;
+    assert!(said.contains("ChangedFiles 0\n") && !said.contains("negative"), "{said}");
+}
+
 #[test]
 fn a_missing_folder_is_refused_as_by_0_8_and_not_made() {
     let env = world(Encoding::Gzip);

@@ -108,3 +108,26 @@ fn a_full_backup_of_theirs() {
 fn an_increment_of_theirs() {
     [Old, New].into_iter().for_each(|version| kill_theirs("incremental", version));
 }
+
+/// A duplicity that is killed while it encrypts a manifest leaves the beginning of that in the archive directory, under the name that it has
+/// in storage. Whoever goes on must not leave it there: both originals would read it in place of the manifest, and restore nothing.
+#[test]
+fn a_manifest_on_its_way_to_storage() {
+    let world = World::new(Encoding::Symmetric, Old);
+    let source = Truth::record(&world.env.source()).without_link_times();
+    let mut duplicity = world.env.command(Old.checked());
+    world.encoding.secrets(&mut duplicity);
+    duplicity.args(["full", "--volsize", "1", "--current-time", &KILLED.to_string(), "--fail-on-volume", "3"]);
+    let failed = Outcome::of(duplicity.arg(world.env.source()).arg(world.env.url()));
+    let names = || std::fs::read_dir(world.archive()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let part = names().find(|name| name.ends_with(".manifest.part")).unwrap_or_else(|| panic!("{failed}"));
+    let left = part.replace(".part", ".gpg");
+    std::fs::write(world.archive().join(&left), "").unwrap();
+
+    let outcome = Outcome::of(&mut world.backup("backup", NEXT)).success();
+    assert!(outcome.stdout.contains("Restarting after volume"), "{outcome}");
+    assert!(names().all(|name| name != left), "{outcome}");
+    for reader in [Old, New, Ours] {
+        world.check(reader, NEXT, &source, &format!("{failed}, then {outcome}"));
+    }
+}
