@@ -98,7 +98,7 @@ pub const ROWS: &[Row] = &[
     row(35, "--include R/b --exclude-if-present .nobackup --exclude **", Only("")),
     from(36, "/dev", "--include /dev/null --exclude-device-files --exclude **", Only("")),
     from(36, "/dev", "--include /dev/null --exclude **", Only("null")),
-    from(37, "/dev", "--include /dev/shm/ --exclude /dev/shm/** --exclude-other-filesystems --exclude **", Only("shm")),
+    from(37, "/dev", "--exclude /dev/shm/** --include /dev/shm/ --exclude-other-filesystems --exclude **", Only("shm")),
     from(37, "/dev", "--exclude-other-filesystems --include /dev/shm --exclude **", Only("")),
     row(38, "--exclude **/sub/**", AllBut("sub/deep sub/y.txt")),
     row(38, "--exclude **/sub/", AllBut("sub")),
