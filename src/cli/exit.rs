@@ -133,7 +133,8 @@ pub enum Failure {
     NoVerifyDirectory(std::path::PathBuf),
 }
 
-/// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on. What is stored so far stays, for the next run to go on from.
+/// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on, unless that is ignored, as by what a script leaves in the background. What is stored
+/// so far stays, for the next run to go on from.
 pub fn on_interrupt() {
     extern "C" fn leave(_: libc::c_int) {
         let text = "\ninterrupted; run this again to go on from here\n";
@@ -145,7 +146,11 @@ pub fn on_interrupt() {
     }
     let handler: extern "C" fn(libc::c_int) = leave;
     // SAFETY: the handler does only what a signal handler may.
-    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+    unsafe {
+        if libc::signal(libc::SIGINT, handler as libc::sighandler_t) == libc::SIG_IGN {
+            libc::signal(libc::SIGINT, libc::SIG_IGN);
+        }
+    }
 }
 
 /// Returns the exit code for an error: that of the first cause in its chain that has one.

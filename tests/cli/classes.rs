@@ -225,19 +225,26 @@ fn each_class_has_the_code_of_the_originals() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Ctrl-C while a passphrase is asked for.
+/// Ctrl-C while a passphrase is asked for ends the program, unless whoever started it ignores Ctrl-C, as scripts do for what they leave in
+/// the background.
 #[test]
 fn ctrl_c_has_a_code_of_its_own() {
     let world = World::new();
-    // What the terminal makes of Ctrl-C is a signal.
-    let script = "import os, pty, signal, sys\npid, fd = pty.fork()\nif pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\nseen = b''\n\
+    // What the terminal makes of Ctrl-C is a signal. Who is not ended by it gets its passphrase, twice.
+    let script = "import os, pty, signal, sys\npid, fd = pty.fork()\n\
+        if pid == 0:\n  signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))\n  os.execvp(sys.argv[2], sys.argv[2:])\nseen = b''\n\
         while not seen.endswith(b'decryption: '): seen += os.read(fd, 4096)\nos.kill(pid, signal.SIGINT)\n\
+        try:\n  for prompt in range(2):\n    os.write(fd, b'correct horse\\n')\n    while not seen.endswith(b'confirm: '): seen += os.read(fd, 4096)\n  \
+        while os.read(fd, 4096): pass\n\
+        except OSError: pass\n\
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
-    for version in [Old, New, Exchanged] {
-        let mut python = world.env.command("python3");
-        python.args(["-c", script]).arg(version.checked()).args(["full", "source", &world.env.url_of(version)]);
-        let outcome = Outcome::of(&mut python);
-        assert_eq!(outcome.code, 4, "{version:?}: {outcome}");
+    for (disposition, code) in [("SIG_DFL", 4), ("SIG_IGN", 0)] {
+        for version in [Old, New, Exchanged] {
+            let mut python = world.env.command("python3");
+            python.args(["-c", script, disposition]).arg(version.checked()).args(["full", "source", &world.env.url_of(version)]);
+            let outcome = Outcome::of(&mut python);
+            assert_eq!(outcome.code, code, "{version:?} {disposition}: {outcome}");
+        }
     }
 }
 
