@@ -320,6 +320,17 @@ impl Catalog {
         self.read_manifest(Arc::new(self.stored(stored)), stored.encoding, read).map_err(failed)
     }
 
+    /// Opens the signature file of a set in storage, whatever the archive directory holds.
+    ///
+    /// # Errors
+    /// [`Error::Set`] when it is missing or cannot be decoded.
+    pub fn signatures(&self, chain: &Chain, position: u32) -> Result<Decoder, Error> {
+        let set = set_at(chain, position)?;
+        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
+        self.codec.decode(Arc::new(self.stored(stored)), stored.encoding).map_err(|error| failed(error.into()))
+    }
+
     fn read_manifest<T>(
         &self,
         file: Arc<dyn ReadAt>,

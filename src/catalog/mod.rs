@@ -47,6 +47,7 @@ pub use crate::format::{Extent, Part};
 pub use basis::{Basis, Saved};
 pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
+pub use cursor::Cursor;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
 pub use snapshot::{Snapshot, Walk};

@@ -107,11 +107,9 @@ pub enum Failure {
     #[error("local files differ from the backup")]
     Differences,
     /// The backup holds less than it says.
-    #[error(
-        "Verify incomplete: {damaged} of {files} files cannot be restored, {differences} differences found; each is named above"
-    )]
+    #[error("Verify incomplete: {damaged} of {files} files are damaged, {differences} differences found; each is named above")]
     Damaged {
-        /// Files that cannot be put together.
+        /// Files that cannot be put together, or are not what they were.
         damaged: u64,
         /// All files that were to be verified.
         files: u64,
@@ -119,6 +117,19 @@ pub enum Failure {
         differences: u64,
         /// What is wrong first.
         cause: std::sync::Arc<contents::Failure>,
+    },
+    /// Good files could not be compared with signatures, though that was asked for.
+    #[error(
+        "Verify incomplete: there is no signature of {missing} of {files} files that could be compared, {differences} differences found; \
+         a full backup makes new signatures"
+    )]
+    NotProved {
+        /// Files whose signature is missing, or cannot be read.
+        missing: u64,
+        /// All files that were to be verified.
+        files: u64,
+        /// Paths that differ locally.
+        differences: u64,
     },
     /// Some sets could not be replicated; each has been told.
     #[error("{sets} of the backups could not be replicated, for the reasons above")]
@@ -171,6 +182,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
             Failure::Differences => DIFFERENCES,
+            Failure::NotProved { .. } => INCOMPLETE,
             Failure::Damaged { cause, .. } => damage_code(cause.as_ref()),
             Failure::NotReplicated { cause, .. } => damage_code(cause.as_ref()),
             Failure::NoVerifyDirectory(_) => 12,

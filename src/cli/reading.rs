@@ -13,6 +13,9 @@ pub struct Reading {
     /// Compare with the local files, too, when verifying: type, rights, owner, time and content
     #[arg(long, global = true)]
     pub compare_data: bool,
+    /// Compare every file with the signature that was taken when it was saved, too, when verifying
+    #[arg(long, global = true)]
+    pub against_signatures: bool,
     /// Restore the path OLD, and what is below it, as NEW; both relative to what is restored
     #[arg(long, global = true, num_args = 2, value_names = ["OLD", "NEW"], action = clap::ArgAction::Append)]
     rename: Vec<OsString>,

@@ -11,12 +11,15 @@ use super::open;
 use super::reading::entry_path;
 use super::report::Report;
 use clap::Args;
-use dupfs::contents;
+use dupfs::contents::{self, Contents};
 use dupfs::model::EntryPath;
 use dupfs::source::{self, Base, SourceOptions, SourceTree};
 use dupfs::verify::{Summary, VerifyOptions, verify};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Bytes of decoded volumes that are kept while files are compared with their signatures.
+const CACHE: usize = 32 << 20;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -47,32 +50,36 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
         return Ok(());
     }
     opened.check_keys(&snapshot)?;
-    let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data };
+    let proves = common.reading.against_signatures;
+    let contents = proves.then(|| Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), CACHE)));
+    let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data, contents };
     let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
     report.finish();
     let summary = result?;
-    report.notice(&deeds(&summary, options.compares, &directory.display().to_string()));
+    report.notice(&deeds(&summary, &options, &directory.display().to_string()));
     if let Some(cause) = summary.cause {
         let Summary { damaged, files, differences, .. } = summary;
         return Err(Failure::Damaged { damaged, files, differences, cause }.into());
+    }
+    if proves && summary.proved < summary.files {
+        let Summary { files, proved, differences, .. } = summary;
+        return Err(Failure::NotProved { missing: files - proved, files, differences }.into());
     }
     report.notice(&last_line(&summary));
     if summary.differences > 0 { Err(Failure::Differences.into()) } else { Ok(()) }
 }
 
 /// Says what was really checked.
-fn deeds(summary: &Summary, compares: bool, directory: &str) -> String {
-    let Summary { volumes, files, damaged, .. } = summary;
-    let compared = match compares {
+fn deeds(summary: &Summary, options: &VerifyOptions, directory: &str) -> String {
+    let Summary { volumes, files, damaged, proved, .. } = summary;
+    let whole = files - damaged;
+    let proof = options.contents.as_ref().map_or_else(String::new, |_| format!("; {proved} of them match their signatures"));
+    let compared = match options.compares {
         true => format!("they were compared with '{directory}'"),
         false => format!("nothing was compared with '{directory}', as --compare-data does"),
     };
-    format!(
-        "Checked the hashes of {volumes} volume{}, and put {} file{} together; {compared}.",
-        plural(*volumes),
-        files - damaged,
-        plural(files - damaged)
-    )
+    let (of_volumes, of_files) = (plural(*volumes), plural(whole));
+    format!("Checked the hashes of {volumes} volume{of_volumes}, and put {whole} file{of_files} together{proof}; {compared}.")
 }
 
 fn last_line(summary: &Summary) -> String {

@@ -237,6 +237,11 @@ impl Form {
     pub fn is_ours(&self) -> bool {
         self.magic == MAGIC && self.strong <= MD4
     }
+
+    /// Tells whether [`SignatureWriter`] makes the same signature of the same content and block length.
+    pub fn is_just_ours(&self) -> bool {
+        self.magic == MAGIC && self.strong == STRONG
+    }
 }
 
 impl<R: Read> CheckedSignature<R> {

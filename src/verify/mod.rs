@@ -14,19 +14,24 @@
 //! The originals stop at the first volume that is damaged. Here it is told, with every file that it hits, and the rest is read all the
 //! same. A file that is damaged is not counted as different: nobody knows.
 //!
+//! When asked to, it also compares each file with the signature that was taken when it was saved, which the manual of duplicity
+//! promises, and neither version does.
+//!
 //! # Invariants
 //! - Nothing is written, locally or to the collection.
 //! - A file counts as good only when all of it has come from volumes whose hashes match their manifests.
 
 mod compare;
+mod signatures;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
-use crate::contents::{Bits, Failure, Order, Round, RoundError};
+use crate::contents::{Bits, Contents, Failure, Order, Round, RoundError};
 use crate::model::EntryPath;
 use crate::monitor::{Event, Level, Monitor, quoted};
 use crate::source::{Found, Selection, SourceTree, Step};
 use compare::Comparison;
+use signatures::Proof;
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +48,8 @@ pub struct VerifyOptions {
     pub selection: Option<Arc<Selection>>,
     /// Look at the local files; `--compare-data`. Else their paths are only counted, as by duplicity.
     pub compares: bool,
+    /// Reads the files once more, as a mount does, to compare them with their signatures; `--against-signatures`.
+    pub contents: Option<Arc<Contents>>,
 }
 
 /// What was found.
@@ -54,8 +61,10 @@ pub struct Summary {
     pub differences: u64,
     /// Files of the snapshot.
     pub files: u64,
-    /// Those that cannot be put together; each was told.
+    /// Those that cannot be put together, or do not match their signatures; each was told.
     pub damaged: u64,
+    /// Those that match their signatures, if they were compared.
+    pub proved: u64,
     /// Volumes that were read to their end, and match their manifests.
     pub volumes: u64,
     /// What is wrong with the first volume that is bad; if none is, with the first damaged file.
@@ -92,18 +101,26 @@ pub fn verify(
         return Err(Error::PathNotFound(options.path.clone()));
     }
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
-    let expected = Bits::new(last);
-    for item in snapshot.walk(catalog, &options.path)? {
-        let (_, version) = item?;
-        if version.is_file() {
-            expected.set(version.id.number());
+    let files = |is_meant: &dyn Fn(&Version) -> bool| {
+        let files = Bits::new(last);
+        for item in snapshot.walk(catalog, &options.path)? {
+            let (_, version) = item?;
+            if version.is_file() && is_meant(&version) {
+                files.set(version.id.number());
+            }
         }
-    }
+        Ok::<_, catalog::Error>(files)
+    };
     let comparison = Comparison::new(options, last);
     let likely = BTreeSet::from_iter(0..=snapshot.position);
-    let order = Order { snapshot, base: &options.path, expected, likely, reads_all: true };
+    let order = Order { snapshot, base: &options.path, expected: files(&|_| true)?, likely, reads_all: true };
     let round = Round::new(catalog, order, &comparison, monitor);
     round.run()?;
+    let prove = |contents: &Arc<Contents>| {
+        let good = files(&|version| round.failure(version).is_none())?;
+        Proof::of(contents, snapshot, &good, monitor)
+    };
+    let proof = options.contents.as_ref().map(prove).transpose()?;
     let sides = Sides {
         backup: snapshot.walk(catalog, &options.path)?.peekable(),
         local: options.source.walk(options.selection.clone()).peekable(),
@@ -115,9 +132,17 @@ pub fn verify(
     for pair in sides {
         let (path, version, found) = pair?;
         summary.paths += 1;
-        let failure = version.as_ref().filter(|version| version.is_file()).map(|version| round.failure(version));
-        summary.files += u64::from(failure.is_some());
-        let failure = failure.flatten();
+        let file = version.as_ref().filter(|version| version.is_file());
+        summary.files += u64::from(file.is_some());
+        let mut failure = file.and_then(|file| round.failure(file));
+        if let (Some(proof), Some(file), None) = (&proof, file, &failure) {
+            failure = proof.failure(file);
+            match (&failure, proof.is_equal(file)) {
+                (None, true) => summary.proved += 1,
+                (None, false) => monitor.message(Level::Info, &format!("no signature of '{path}' can be compared")),
+                (Some(_), _) => {}
+            }
+        }
         if options.compares
             && let Some(difference) = comparison.difference(&path, version.as_ref(), found.as_ref(), failure.is_some(), accounts)
         {

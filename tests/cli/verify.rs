@@ -265,3 +265,93 @@ fn a_dry_run_names_the_volumes() {
         assert_eq!(required(ours), required(original), "{options:?}");
     }
 }
+
+#[test]
+fn files_are_compared_with_their_signatures() {
+    for encoding in [Encoding::Plain, Encoding::Symmetric] {
+        let env = world(encoding);
+        let files = |tree: &Tree| tree.0.values().filter(|node| matches!(node.kind, Kind::File(_))).count();
+        for (time, tree) in [TIME, TIME + 3600].iter().zip(sources()) {
+            let outcome = env.prove(encoding, *time).success();
+            let count = files(&tree);
+            let expected =
+                format!("and put {count} files together; {count} of them match their signatures; nothing was compared");
+            assert!(outcome.stdout.contains(&expected), "not '{expected}': {outcome}");
+        }
+        let options = ["verify", "--against-signatures", "--compare-data", "-r", "docs"];
+        let part = env.ask_to(encoding, &options, Path::new("source/docs")).success();
+        assert!(part.stdout.contains("and put 4 files together; 4 of them match their signatures; they were compared"), "{part}");
+    }
+}
+
+/// All hashes are right, and so is every volume, but an increment stands on a full set that it was not made against.
+#[test]
+fn a_delta_against_something_else_is_found_by_signatures_alone() {
+    let [env, other] = [0, 1].map(|number| {
+        let env = Env::new();
+        let mut noise = Random::new(5).bytes(300_000);
+        let tree = |noise: &[u8]| Tree::new(5).with("noise", Node::file(noise, 6)).with("same", Node::file("same", 7));
+        noise[200_000] ^= number;
+        let first = tree(&noise);
+        first.write(None, &env.source());
+        let duplicity = Duplicity::new(&env, Version::Old, Encoding::Gzip);
+        duplicity.full(TIME);
+        noise[100] ^= 1;
+        tree(&noise).with("noise", Node::file(noise, 8)).write(Some(&first), &env.source());
+        duplicity.incremental(TIME + 3600);
+        env
+    });
+    env.prove(Encoding::Gzip, TIME + 3600).success();
+    for name in ["vol1.difftar.gz", "manifest"] {
+        let name = format!("duplicity-full.20260801T120000Z.{name}");
+        std::fs::copy(other.store().join(&name), env.store().join(&name)).unwrap();
+    }
+    env.clear_caches();
+    for version in [Version::Old, Version::New, Version::Ours] {
+        Outcome::of(env.command(version.checked()).args(["verify", "--no-encryption", &env.url(), "source"])).success();
+    }
+    let outcome = env.prove(Encoding::Gzip, TIME + 3600);
+    assert!(!outcome.stdout.contains("Verify complete"), "{outcome}");
+    let words = ["cannot verify 'noise': it does not match the signature", "1 of 2 files are damaged"];
+    outcome.failure(90, &words);
+    // Of the full set, the copy of the signature file in the archive directory is right.
+    env.prove(Encoding::Gzip, TIME).failure(90, &words);
+}
+
+/// The stored signature file counts, whatever lies in the archive directory; and without one nothing is proved.
+#[test]
+fn signatures_that_cannot_be_read_prove_nothing() {
+    for (encoding, extension) in [(Encoding::Plain, "sigtar"), (Encoding::Gzip, "sigtar.gz"), (Encoding::Symmetric, "sigtar.gpg")]
+    {
+        let env = world(encoding);
+        let stored = env.store().join(format!("duplicity-full-signatures.20260801T120000Z.{extension}"));
+        let bytes = std::fs::read(&stored).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        let cut = bytes[..bytes.len() / 2].to_vec();
+        for damage in [None, Some(cut), Some(flipped)] {
+            match &damage {
+                Some(bytes) => std::fs::write(&stored, bytes).unwrap(),
+                None => std::fs::remove_file(&stored).unwrap(),
+            }
+            env.ask_to(encoding, &["verify"], Path::new("source")).success();
+            let outcome = env.prove(encoding, TIME);
+            assert!(outcome.code == 90 && !outcome.stdout.contains("Verify complete"), "{encoding:?}: {outcome}");
+            let is_told = outcome.stderr.contains("cannot compare the files of set 20260801T120000Z with their signature file: ");
+            // In a plain one only the sums themselves can be wrong.
+            let is_named = outcome.stderr.contains("does not match the signature");
+            assert!(is_told || is_named && encoding == Encoding::Plain, "{encoding:?}: {outcome}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_that_is_wrong_is_told_of_its_file_only() {
+    let env = Env::new();
+    let members = [crate::support::Member::file("empty", ""), crate::support::Member::file("forged", "x")];
+    crate::support::Forge::full(&env, TIME, &members);
+    env.ask_to(Encoding::Plain, &["verify"], Path::new("source")).success();
+    let outcome = env.prove(Encoding::Plain, TIME);
+    assert!(!outcome.stderr.contains("'empty'"), "{outcome}");
+    outcome.failure(90, &["cannot verify 'forged': it does not match the signature", "1 of 2 files are damaged"]);
+}

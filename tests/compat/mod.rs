@@ -1,5 +1,5 @@
 //! Random histories that the real duplicity wrote: at every backup time, the tree seen through `dupfs mount` and through `dupfs
-//! restore` equals the recorded truth: content, type, mode, owner, time, link target, device.
+//! restore` equals the recorded truth: content, type, mode, owner, time, link target, device; and every file matches its signature.
 //!
 //! A failure names its seed; `DUPFS_SEED=n` plays only that one, `DUPFS_LONG=n` plays n seeds instead of a few.
 
@@ -84,6 +84,7 @@ fn compare(count: u64, encoding: Encoding, writers: Writers) {
             env.restore(encoding, time, &target).success();
             assert_same(truth, &Truth::record(&target), &format!("restored, seed {seed}, {encoding:?}, time {time}"));
             std::fs::remove_dir_all(&target).unwrap();
+            env.prove(encoding, time).success();
         }
     }
 }

@@ -108,6 +108,7 @@ impl Played {
             env.restore(*encoding, time, &target).success();
             assert_same(truth, &Truth::record(&target), &format!("restored by dupfs at {time}, {story}"));
             std::fs::remove_dir_all(&target).unwrap();
+            env.prove(*encoding, time).success();
             for version in [Old, New] {
                 self.original(version).restore(time, &target);
                 let (truth, restored) = (truth.clone().without_link_times(), Truth::record(&target).without_link_times());

@@ -183,7 +183,7 @@ fn verified(env: &Env, cache: &str) -> (Summary, Vec<(String, u64, u64)>) {
     let snapshot = run.snapshot(run.collection.chains[0].sets().len() as u32 - 1);
     run.storage.take_calls();
     let source = SourceTree::open(&env.source(), &SourceOptions::default()).unwrap();
-    let options = VerifyOptions { path: EntryPath::root(), source, selection: None, compares: true };
+    let options = VerifyOptions { path: EntryPath::root(), source, selection: None, compares: true, contents: None };
     let summary = verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
     let calls = run.storage.take_calls();
     assert!(calls.iter().all(|call| matches!(call, Call::Read { .. } | Call::List)), "something is written: {calls:?}");

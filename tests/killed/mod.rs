@@ -141,8 +141,17 @@ impl World {
         hasher.finalize()
     }
 
+    /// Fails unless a program restores what was saved then; where it is ours, every file has to match its signature, too.
     #[track_caller]
     fn check(&self, reader: Version, time: i64, truth: &Truth, what: &str) {
+        self.check_without_signatures(reader, time, truth, what);
+        if reader == Ours {
+            self.env.prove(self.encoding, time).success();
+        }
+    }
+
+    #[track_caller]
+    fn check_without_signatures(&self, reader: Version, time: i64, truth: &Truth, what: &str) {
         let target = self.env.fresh("restored");
         Duplicity::new(&self.env, reader, self.encoding).restore(time, &target);
         assert_same(truth, &Truth::record(&target).without_link_times(), &format!("{reader:?} at {time}, {what}"));
@@ -270,6 +279,7 @@ fn changes_in_between_do_no_harm() {
         let first = Outcome::of(&mut world.backup("incremental", NEXT)).success();
         let resumed = world.env.fresh("resumed");
         world.env.restore(world.encoding, NEXT, &resumed).success();
+        world.env.prove(world.encoding, NEXT).success();
         for (path, seen) in &Truth::record(&resumed).without_link_times().0 {
             let is_either = [&old, &new].iter().any(|truth| truth.0.get(path).is_some_and(|known| known.content == seen.content));
             assert!(is_either, "killed at {at}: '{}' is neither old nor new: {seen:?}; {first}", path.escape_ascii());

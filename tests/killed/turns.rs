@@ -59,6 +59,7 @@ fn turn(action: &str) {
         world.touch(1_600_004_000);
         let new = Truth::record(&source).without_link_times();
         let outcome = Outcome::of(&mut world.backup(action, NEXT)).success();
+        world.env.prove(world.encoding, NEXT).success();
         for reader in [Ours, Old, New] {
             let target = world.env.fresh("resumed");
             Duplicity::new(&world.env, reader, world.encoding).restore(NEXT, &target);

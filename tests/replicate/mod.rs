@@ -72,6 +72,7 @@ impl World {
         assert_eq!(mounted.snapshots().into_keys().collect::<Vec<_>>(), TIMES);
         for (&time, truth) in &self.truths {
             assert_same(truth, &mounted.record(time), &format!("mounted at {time}"));
+            env.prove(encoding, time).success();
         }
         drop(mounted);
         let restored = |version: Version, time: i64, truth: &Truth| {

@@ -101,6 +101,11 @@ impl Env {
         Outcome::of(&mut command)
     }
 
+    /// Lets `dupfs verify` compare all files of the state of a time with their signatures.
+    pub fn prove(&self, encoding: Encoding, time: i64) -> Outcome {
+        self.ask_to(encoding, &["verify", "--against-signatures", "--time", &time.to_string()], &self.source())
+    }
+
     /// Runs `dupfs` in this world with plain arguments, the URL, and a target directory.
     pub fn ask_to(&self, encoding: Encoding, arguments: &[&str], target: &Path) -> Outcome {
         Outcome::of(self.dupfs(encoding).args(arguments).arg(self.url()).arg(target))
