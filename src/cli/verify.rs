@@ -73,7 +73,11 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
 fn deeds(summary: &Summary, options: &VerifyOptions, directory: &str) -> String {
     let Summary { volumes, files, damaged, proved, .. } = summary;
     let whole = files - damaged;
-    let proof = options.contents.as_ref().map_or_else(String::new, |_| format!("; {proved} of them match their signatures"));
+    let proof = match (&options.contents, proved) {
+        (None, _) => String::new(),
+        (Some(_), 1) => ", 1 of which matches its signature".into(),
+        (Some(_), _) => format!(", {proved} of which match their signatures"),
+    };
     let compared = match options.compares {
         true => format!("they were compared with '{directory}'"),
         false => format!("nothing was compared with '{directory}', as --compare-data does"),

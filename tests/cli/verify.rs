@@ -275,12 +275,15 @@ fn files_are_compared_with_their_signatures() {
             let outcome = env.prove(encoding, *time).success();
             let count = files(&tree);
             let expected =
-                format!("and put {count} files together; {count} of them match their signatures; nothing was compared");
+                format!("and put {count} files together, {count} of which match their signatures; nothing was compared");
             assert!(outcome.stdout.contains(&expected), "not '{expected}': {outcome}");
         }
         let options = ["verify", "--against-signatures", "--compare-data", "-r", "docs"];
         let part = env.ask_to(encoding, &options, Path::new("source/docs")).success();
-        assert!(part.stdout.contains("and put 4 files together; 4 of them match their signatures; they were compared"), "{part}");
+        assert!(
+            part.stdout.contains("and put 4 files together, 4 of which match their signatures; they were compared"),
+            "{part}"
+        );
     }
 }
 
