@@ -80,8 +80,6 @@ fn a_line_of_stdin_is_enough() {
 fn the_agent_asks_for_a_passphrase() {
     let env = Encoding::Symmetric.env();
     std::fs::write(env.source().join("a"), "a").unwrap();
-    std::fs::create_dir(env.gnupg()).unwrap();
-    std::fs::set_permissions(env.gnupg(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let pinentry = env.root().join("pinentry");
     let asks = |answer: &str| {
         let script = format!(

@@ -1,6 +1,7 @@
 //! [`Env`]: a world of its own for one test.
 
 use super::Keys;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -20,6 +21,10 @@ impl Env {
         for directory in [env.home(), env.cache(), env.source(), env.store(), env.mountpoint()] {
             std::fs::create_dir(directory).unwrap();
         }
+        // Else each world's agent begins by finding out how slow it can make the derivation of keys.
+        std::fs::create_dir(env.gnupg()).unwrap();
+        std::fs::set_permissions(env.gnupg(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(env.gnupg().join("gpg-agent.conf"), "s2k-count 65536\n").unwrap();
         env
     }
 
