@@ -106,7 +106,7 @@ pub struct MountArgs {
     /// Show everything as owned by this user and group number
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     pub owner: Option<(u32, u32)>,
-    /// Name the folders by strftime fields, in local time; RFC 3339 by default
+    /// Name the folders by strftime fields, in local time, instead of 2026-11-28T03.27.43+0100; or rfc3339: with colons, as programs expect dates
     #[arg(long, value_name = "FIELDS")]
     pub time_template: Option<String>,
     /// Look for new backups this often, such as 60s or 5m

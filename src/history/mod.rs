@@ -3,8 +3,8 @@
 //! ```text
 //! /                              inode 1
 //! /latest -> 2026-11-22T…        another inode for each target
-//! /2026-11-22T16:10:19+01:00/    the source directory in one snapshot
-//! /2026-11-22T16:10:19+01:00/a   a version: the same inode in every snapshot that shows it
+//! /2026-11-22T16.10.19+0100/    the source directory in one snapshot
+//! /2026-11-22T16.10.19+0100/a   a version: the same inode in every snapshot that shows it
 //! ```
 //!
 //! An inode number is computed, never stored: of a directory it is (directory, snapshot), of anything else its version. Nothing is
