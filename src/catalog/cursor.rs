@@ -21,14 +21,14 @@ pub struct Cursor<'a> {
     next: Option<VersionId>,
     /// Behind the last row of the set.
     end: Option<VersionId>,
-    /// The directory of the last path.
-    parent: Option<(Vec<u8>, Option<DirectoryId>)>,
+    /// The directories on the way to the last path, below the root, as far as they are known.
+    way: Vec<(Vec<u8>, DirectoryId)>,
 }
 
 impl<'a> Cursor<'a> {
     /// Begins before the first path of the set at `position`.
     pub fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32) -> Self {
-        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None }
+        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, way: Vec::new() }
     }
 
     /// Returns the version of a path in the set, if it has one.
@@ -78,15 +78,20 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Returns the id of a directory path, if it ever was one. Looks up only what is not on the way to the path before.
     fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
-        if let Some((known, id)) = &self.parent
-            && known == path
-        {
-            return Ok(*id);
+        let names = || path.split(|&b| b == b'/').filter(|name| !name.is_empty());
+        let common = names().zip(&self.way).take_while(|(name, (known, _))| name == known).count();
+        self.way.truncate(common);
+        let mut id = self.way.last().map_or(DirectoryId::root(self.chain.id), |(_, id)| *id);
+        for name in names().skip(common) {
+            match self.catalog.query(|connection, _| query::directory(connection, id, name))? {
+                Some(child) => id = child,
+                None => return Ok(None),
+            }
+            self.way.push((name.to_vec(), id));
         }
-        let id = self.catalog.query(|connection, _| query::directory_at(connection, self.chain.id, path))?;
-        self.parent = Some((path.to_vec(), id));
-        Ok(id)
+        Ok(Some(id))
     }
 }
 

@@ -355,15 +355,3 @@ pub(super) fn directory_path(connection: &Connection, mut id: DirectoryId) -> Re
     names.reverse();
     EntryPath::parse(&names.join(&b'/')).map_err(|invalid| Error::Gone(invalid.to_string()))
 }
-
-/// Returns the id of a directory path, if it ever was one.
-pub(super) fn directory_at(connection: &Connection, chain: i64, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
-    let mut id = DirectoryId::root(chain);
-    for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
-        match directory(connection, id, name)? {
-            Some(child) => id = child,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(id))
-}

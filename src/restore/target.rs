@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -235,10 +235,13 @@ pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, E
     }
 }
 
-/// A way into the target. It keeps the last directory open, since entries come in path order.
+/// A way into the target. Entries come in path order, so it keeps the last directory open, and some of those above it.
 pub struct Place<'a> {
     target: &'a Target<'a>,
-    last: Option<(EntryPath, OwnedFd)>,
+    /// The directory that was asked for last.
+    last: EntryPath,
+    /// Directories on the way to it, from the top, each with the length of its path in bytes.
+    open: Vec<(usize, OwnedFd)>,
 }
 
 impl Place<'_> {
@@ -335,19 +338,38 @@ impl Place<'_> {
         }
     }
 
-    /// Opens a directory below the top, component by component, following no link: no path can lead elsewhere.
+    /// Opens a directory below the top, component by component, following no link: no path can lead elsewhere. It begins at the
+    /// deepest directory that is still open, so `n` nested directories cost some `n log n` steps, up or down.
     fn directory(&mut self, path: &EntryPath) -> io::Result<&OwnedFd> {
-        let known = self.last.take();
+        let bytes = path.as_bytes();
+        let common = bytes.iter().zip(self.last.as_bytes()).take_while(|(new, old)| new == old).count();
+        let leads_on = |length| length == 0 || length <= common && bytes.get(length).is_none_or(|&next| next == b'/');
+        self.open.truncate(self.open.partition_point(|(length, _)| leads_on(*length)));
+        self.last = path.clone();
+        let (mut length, mut directory) = match self.open.pop() {
+            Some(open) => open,
+            None => (0, fs::openat(&self.target.top, ".", DIRECTORY, Mode::empty())?),
+        };
         // The way to a new name need not be in the backup.
         let makes = !self.target.renames.is_empty();
-        let opened = match known {
-            Some((last, directory)) if last == *path => directory,
-            Some((last, directory)) if !last.is_root() && path.starts_with(&last) => {
-                descend(directory, &path.strip_prefix(&last).unwrap_or_default(), makes)?
-            }
-            _ => descend(fs::openat(&self.target.top, ".", DIRECTORY, Mode::empty())?, path, makes)?,
-        };
-        Ok(&self.last.insert((path.clone(), opened)).1)
+        while length < bytes.len() {
+            let start = if length == 0 { 0 } else { length + 1 };
+            let name = bytes[start..].split(|&byte| byte == b'/').next().unwrap_or_default();
+            let below = descend(&directory, name, makes);
+            self.keep(length, directory);
+            (length, directory) = (start + name.len(), below?);
+        }
+        self.open.push((length, directory));
+        Ok(&self.open[self.open.len() - 1].1)
+    }
+
+    /// Keeps a directory open. Of too many, each second one goes, so few are left of those far above, and many of the nearest.
+    fn keep(&mut self, length: usize, directory: OwnedFd) {
+        if self.open.len() + 1 >= MOST_OPEN {
+            let mut kept = (0..).map(|index| index % 2 == 0);
+            self.open.retain(|_| kept.next() == Some(true));
+        }
+        self.open.push((length, directory));
     }
 }
 
@@ -367,21 +389,23 @@ fn set_all(
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens a directory below another, and makes what is missing on the way if asked to.
-fn descend(mut directory: OwnedFd, path: &EntryPath, makes: bool) -> io::Result<OwnedFd> {
-    for name in path.components() {
-        let name = c_string(name.to_vec())?;
-        let open = || fs::openat(directory.as_fd(), &name, DIRECTORY, Mode::empty());
-        directory = match open() {
-            Err(Errno::NOENT) if makes => match fs::mkdirat(&directory, &name, Mode::from_raw_mode(0o777)) {
-                // Another thread may have been faster.
-                Ok(()) | Err(Errno::EXIST) => open()?,
-                Err(errno) => return Err(errno.into()),
-            },
-            opened => opened?,
-        };
-    }
-    Ok(directory)
+/// Directories that one way into the target keeps open, at most.
+const MOST_OPEN: usize = 16;
+
+/// Opens a directory in another, and makes it if it is missing and that is asked for.
+fn descend(parent: &OwnedFd, name: &[u8], makes: bool) -> io::Result<OwnedFd> {
+    #[cfg(test)]
+    tests::OPENED.set(tests::OPENED.get() + 1);
+    let name = c_string(name.to_vec())?;
+    let open = || fs::openat(parent, &name, DIRECTORY, Mode::empty());
+    Ok(match open() {
+        Err(Errno::NOENT) if makes => match fs::mkdirat(parent, &name, Mode::from_raw_mode(0o777)) {
+            // Another thread may have been faster.
+            Ok(()) | Err(Errno::EXIST) => open()?,
+            Err(errno) => return Err(errno.into()),
+        },
+        opened => opened?,
+    })
 }
 
 fn c_string(name: Vec<u8>) -> io::Result<CString> {
@@ -401,7 +425,7 @@ impl contents::Target for Target<'_> {
         Self: 'p;
 
     fn place(&self) -> Place<'_> {
-        Place { target: self, last: None }
+        Place { target: self, last: EntryPath::root(), open: Vec::new() }
     }
 }
 
@@ -463,5 +487,74 @@ impl Incoming for Temporary {
 
     fn close(&mut self) {
         self.file = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Owner;
+    use crate::monitor::Silent;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Directories that were opened on the way to others.
+        pub static OPENED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn directory() -> Entry {
+        let owner = Owner { uid: 0, gid: 0, user: Vec::new(), group: Vec::new() };
+        Entry { kind: EntryKind::Directory, mode: 0o755, owner, mtime: 1 }
+    }
+
+    fn in_target(test: impl FnOnce(&Path, &mut Place<'_>)) {
+        let (space, options, accounts) = (tempfile::tempdir().unwrap(), RestoreOptions::default(), Accounts::new(true));
+        let target = Target::open(space.path(), &EntryPath::root(), true, &options, &accounts, &Silent).unwrap();
+        test(space.path(), &mut Place { target: &target, last: EntryPath::root(), open: Vec::new() });
+    }
+
+    #[test]
+    fn nested_directories_cost_a_few_steps_each() {
+        const DEPTH: usize = 400;
+        in_target(|_, place| {
+            let paths: Vec<_> =
+                (1..=DEPTH).map(|depth| EntryPath::parse(vec!["d"; depth].join("/").as_bytes()).unwrap()).collect();
+            paths.iter().for_each(|path| place.make(path, &directory()).unwrap());
+            assert!(OPENED.take() <= DEPTH as u64);
+            paths.iter().rev().for_each(|path| place.finish_directory(path, &directory()).unwrap());
+            assert!((DEPTH as u64..10 * DEPTH as u64).contains(&OPENED.get()), "{}", OPENED.get());
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Whatever was open before, the directory that is opened is the one at the path.
+        #[test]
+        fn any_directory_is_found_from_any_other(walk in prop::collection::vec("[ab](/[ab]){0,40}", 1..20)) {
+            in_target(|space, place| {
+                for path in walk {
+                    std::fs::create_dir_all(space.join(&path)).unwrap();
+                    let expected = fs::stat(space.join(&path)).unwrap();
+                    let found = fs::fstat(place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).unwrap()).unwrap();
+                    assert_eq!((found.st_dev, found.st_ino), (expected.st_dev, expected.st_ino), "{path}");
+                    assert!(place.open.len() <= MOST_OPEN);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_not_followed() {
+        in_target(|space, place| {
+            std::fs::create_dir_all(space.join("a/b")).unwrap();
+            std::os::unix::fs::symlink("a", space.join("link")).unwrap();
+            for (path, is_found) in
+                [("a/b", true), ("link/b", false), ("a/b", true), ("a/c", false), ("a/b/c", false), ("a", true)]
+            {
+                assert_eq!(place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).is_ok(), is_found, "{path}");
+            }
+        });
     }
 }
