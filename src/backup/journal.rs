@@ -76,7 +76,7 @@ impl Journal {
 
     /// Reads a journal; `None` if there is none.
     pub fn read(path: &Path) -> Option<Journaled> {
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = String::from_utf8(crate::storage::read_file(path).ok()?).ok()?;
         let mut lines = text.split_inclusive('\n').map_while(parse);
         let first = lines.next()?;
         let words: Vec<&str> = first.split(' ').collect();

@@ -92,9 +92,9 @@ pub struct BackupOptions {
     pub tempdir: PathBuf,
     /// Where it is noted what is stored so far; without it a killed session cannot be continued.
     pub journal: Option<PathBuf>,
-    /// For tests: fails instead of storing this volume (`--fail-on-volume`).
+    /// For tests: stores this volume, and fails then (`--fail-on-volume`).
     pub fail_on_volume: Option<u32>,
-    /// For tests: does not store this volume (`--skip-volume`).
+    /// For tests: only seems to store this volume (`--skip-volume`), which the check before the manifest is to find.
     pub skip_volume: Option<u32>,
 }
 

@@ -24,9 +24,8 @@ use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
-use crate::storage::{Listed, Storage, StoredFile};
+use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
 use crate::volume::{Event, VolumeSource, first_pass};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -195,7 +194,7 @@ pub fn complete(
     let Some(journaled) = options.journal.as_deref().and_then(Journal::read) else { return Ok(()) };
     let names = Names::new(journaled.session, options);
     let path = archive.path().join(names.local(Content::Manifest));
-    let bytes = std::fs::read(&path).map_err(|cause| Error::archive("read", &path, cause))?;
+    let bytes = read_file(&path).map_err(|cause| Error::archive("read", &path, cause))?;
     let listing = storage.list()?;
     let is_there = |name: String, size: Option<u64>| {
         listing.iter().any(|listed| listed.name == name && size.is_none_or(|size| size == listed.size))
@@ -259,7 +258,7 @@ fn keep(
 /// the session meanwhile has written another one.
 fn signature_checks(target: &Target, names: &Names, volumes: &[JournaledVolume]) -> std::io::Result<Vec<u64>> {
     let part = target.archive.path().join(names.part(Content::Signatures));
-    let file = File::open(part).or_else(|_| File::open(growing(target.archive)))?;
+    let file = open_file(&part).or_else(|_| open_file(&growing(target.archive)))?;
     checks(file, volumes.iter().map(|volume| volume.mark.signatures))
 }
 
@@ -343,7 +342,7 @@ fn rebuild(
     options: &BackupOptions,
 ) -> Result<Vec<JournaledVolume>, Error> {
     let manifest = target.archive.path().join(names.part(Content::Manifest));
-    let parsed = std::fs::read(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
+    let parsed = read_file(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
     let Ok(manifest) = parsed else { return Ok(Vec::new()) };
     let path = target.archive.path().join(names.part(Content::Signatures));
     let mut rebuilt = Rebuilt { sigtar: SigtarWriter::open(&path, 0)?, options, current: None, entries: 0, trouble: None };

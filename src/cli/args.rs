@@ -411,10 +411,10 @@ pub struct Writing {
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
-    /// Fail instead of storing this volume, for tests
+    /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,
-    /// Do not store this volume, for tests
+    /// Only seem to store this volume, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub skip_volume: Option<u32>,
     /// The selection options in the order of the command line: name and value.

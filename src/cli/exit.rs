@@ -25,7 +25,7 @@ Exit codes:
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
   33  duplicity can do it, dupfs not yet
-  44  a volume has another size in storage than was stored
+  44  a volume is not in storage as it was stored, with its size
   50 to 53  storage fails; refuses; is missing; is full
   90  something could not be restored whole, or is damaged in a way without number";
 
@@ -220,7 +220,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(storage::NotStored::WrongSize { .. }) = cause.downcast_ref() {
+    if let Some(storage::NotStored::WrongSize { .. } | storage::NotStored::Missing { .. }) = cause.downcast_ref() {
         return Some(44);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
@@ -262,6 +262,10 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(storage::NotStored::WrongSize { name, size, stored }) = cause.downcast_ref() {
         return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
+    }
+    if let Some(storage::NotStored::Missing { name, size }) = cause.downcast_ref() {
+        // The size of what is not there, to both versions.
+        return Some(format!("{} {size} -1", quoted(name.as_bytes())));
     }
     let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())

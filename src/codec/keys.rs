@@ -181,7 +181,8 @@ impl Keys {
     fn by_keyring(&self, packets: &[PKESK], opens: Try) -> Result<Option<Session>, Cause> {
         let Some(path) = &self.secret_keyring else { return Ok(None) };
         let keys = once(&self.secret_keys, || {
-            let bytes = std::fs::read(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
+            let bytes =
+                crate::storage::read_file(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
             let bytes = Zeroizing::new(bytes);
             let keys: Vec<_> = parse_certs(&bytes).iter().flat_map(secret_keys).collect();
             if keys.is_empty() {

@@ -68,7 +68,7 @@ pub struct ManifestVolume {
     pub last: EntryPath,
     /// The last member's piece, unless it is a file's last piece or not split.
     pub last_piece: Option<u64>,
-    /// Hash of the stored file. duplicity always writes one, and cannot restore without it.
+    /// Hash of the stored file; `None` if there is none that can be read. duplicity always writes one, and cannot restore without it.
     pub hash: Option<VolumeHash>,
 }
 
@@ -360,12 +360,11 @@ impl Block {
         } else if let Some(rest) = after_word(line, b"EndingPath") {
             self.last = Some(bound(rest).ok_or("malformed ending path")?);
         } else if let Some(rest) = after_word(line, b"Hash") {
+            // One that is malformed is none: then this volume cannot be trusted, and the others can.
             let found = if let Some(digits) = after_word(rest, b"SHA1") {
-                Some(VolumeHash::Sha1(unhex(digits).ok_or("malformed SHA-1")?))
-            } else if let Some(digits) = after_word(rest, b"MD5") {
-                Some(VolumeHash::Md5(unhex(digits).ok_or("malformed MD5")?))
+                unhex(digits).map(VolumeHash::Sha1)
             } else {
-                None
+                after_word(rest, b"MD5").and_then(unhex).map(VolumeHash::Md5)
             };
             if !matches!((self.hash, found), (Some(VolumeHash::Sha1(_)), Some(VolumeHash::Md5(_))) | (_, None)) {
                 self.hash = found;
@@ -586,7 +585,10 @@ Volume 2:
         assert_eq!(hash(format!("{sha1}{md5}")), Some(VolumeHash::Sha1([0xab; 20])));
         assert_eq!(hash(format!("{md5}{sha1}")), Some(VolumeHash::Sha1([0xab; 20])));
         assert_eq!(hash(md5), Some(VolumeHash::Md5([0xcd; 16])));
-        assert_eq!(hash("    Hash BLAKE3 abcd\n".into()), None);
+        for none in ["BLAKE3 abcd", "SHA1 abcd", "SHA1", "MD5 xx", ""] {
+            assert_eq!(hash(format!("    Hash {none}\n")), None, "{none}");
+            assert_eq!(hash(format!("{sha1}    Hash {none}\n")), Some(VolumeHash::Sha1([0xab; 20])), "{none}");
+        }
     }
 
     #[test]
@@ -608,8 +610,6 @@ Volume 2:
             good.replace("EndingPath     b", r#"EndingPath     "b\x2""#),
             good.replace("EndingPath     b", "EndingPath     b x"),
             good.replace("EndingPath     b", "EndingPath     "),
-            format!("{good}    Hash SHA1 abcd\n"),
-            format!("{good}    Hash MD5 {}\n", "ab".repeat(20)),
             format!("Localdir \"\n{good}"),
             block(1, "a", "b") + "Volume 2:\n" + &block(3, "b", "c"),
         ] {

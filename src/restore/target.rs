@@ -528,7 +528,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(ProptestConfig::with_cases(8))]
 
         /// Whatever was open before, the directory that is opened is the one at the path.
         #[test]

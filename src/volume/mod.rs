@@ -102,8 +102,8 @@ pub enum Error {
         /// Hash in the manifest.
         expected: String,
     },
-    /// The manifest gives no hash, so nothing tells whether the volume is sound.
-    #[error("cannot trust volume '{0}': its manifest gives no hash")]
+    /// The manifest gives no hash that can be read, so nothing tells whether the volume is sound.
+    #[error("cannot trust volume '{0}': its manifest gives no hash that can be read")]
     NoHash(String),
     /// Decoding failed.
     #[error(transparent)]
