@@ -12,5 +12,7 @@ if [ -z "${TMPDIR:-}" ] && [ "$(stat -f -c %T "$memory" 2>/dev/null)" = tmpfs ] 
   [ "$(df --output=avail -B 1M "$memory" | tail -n 1)" -ge 4096 ] && [ "$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)" -ge 6144 ]; then
   export TMPDIR="$memory"
 fi
+# One more than there are processors, since some wait.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
 mkdir -p target
 cargo test --workspace --locked "$@" 2>&1 | /usr/bin/python3 scripts/times.py target/test-times.txt
