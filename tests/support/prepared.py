@@ -184,6 +184,8 @@ def become(arguments, environment, mask, group, directory, files):
     return [os.fsdecode(argument) for argument in arguments]
 
 
+# Signals to the group of the tests end those, and then this.
+os.setpgid(0, 0)
 FILES = inherited("self")
 sys.path[0] = os.path.dirname(os.path.realpath(PROGRAM))
 for name in modules_of_others():
