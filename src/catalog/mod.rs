@@ -33,15 +33,19 @@ mod database;
 mod fill;
 mod lines;
 mod packed;
+mod pages;
 mod passes;
 mod query;
 mod schema;
 mod seeks;
 mod snapshot;
+mod spool;
 mod stats;
 mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod wrong;
 
 pub use crate::format::{Extent, Part};
 pub use basis::{Basis, Saved};
@@ -66,6 +70,17 @@ pub enum Error {
         /// What the system said.
         cause: String,
     },
+    /// A file that others can have written is not believed.
+    #[error("will not use the cache at '{}': {cause}; remove it, and it will be made anew", path.display())]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// The database file is gone, was cut, or is another one than was opened.
+    #[error("the file of the catalog was removed or replaced")]
+    Replaced,
     /// SQLite failed.
     #[error("the catalog failed: {0}")]
     Database(#[from] rusqlite::Error),
@@ -102,8 +117,14 @@ pub enum Error {
         number: u32,
     },
     /// A value is not the one that was stored.
-    #[error("the catalog is damaged; delete it, it will be filled anew")]
+    #[error("the catalog is damaged")]
     Broken,
+    /// The lines of a set cannot be put aside.
+    #[error("cannot use a temporary file: {0}; free space in TMPDIR")]
+    Temporary(#[source] std::io::Error),
+    /// The rows of a set are not there (any more), so an answer means nothing.
+    #[error("the catalog no longer has the rows of this backup")]
+    Lost,
     /// Something asked for is not in the catalog (any more).
     #[error("the catalog no longer has {0}")]
     Gone(String),
