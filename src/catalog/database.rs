@@ -335,8 +335,11 @@ fn identities(path: &Path) -> Option<[(u64, u64); SUFFIXES.len()]> {
 
 /// Tells whether a database that is open still lies in these files.
 fn is_same(path: &Path, files: &[(u64, u64); SUFFIXES.len()]) -> bool {
-    let index = std::fs::symlink_metadata(with(path, SUFFIXES[2]));
-    identities(path).as_ref() == Some(files) && index.is_ok_and(|found| found.len() >= LEAST_INDEX)
+    SUFFIXES.iter().zip(files).all(|(suffix, expected)| {
+        let least = if *suffix == SUFFIXES[2] { LEAST_INDEX } else { 0 };
+        let found = std::fs::symlink_metadata(with(path, suffix));
+        found.is_ok_and(|found| (found.dev(), found.ino()) == *expected && found.len() >= least)
+    })
 }
 
 /// Makes sure that nobody but this user can have written a file or directory of the catalog.

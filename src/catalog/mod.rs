@@ -18,11 +18,25 @@
 //! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes and time stamps of its stored
 //! files; a chain that lost or changed a set gets new ids, so that an id never means another thing.
 //!
+//! It is a cache, so it may be wrong, locked, gone or full, and nobody is worse off:
+//!
+//! | what happens | what notices | what follows |
+//! |---|---|---|
+//! | a bit or a row has changed, a page is old or cut off | the check of its page (`pages`) | filled anew, and asked again |
+//! | a value, row or table makes no sense | whoever reads it | the same |
+//! | the file was removed, exchanged or cut under a mount | a look at its inodes before each use (`database`) | the same |
+//! | another process holds it locked, the disk is full | SQLite | on in memory, or without keeping what is learnt |
+//! | rows are gone by another process's hand | their set's row, asked for behind each answer ([`Catalog`]'s `ask`) | filled in again |
+//! | others may have written it | owner and mode | on in memory |
+//!
 //! # Invariants
 //! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
 //! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well, or that its table was
 //!   taken; a table is taken only if it names this volume and fits the rows of its set.
-//! - Where the database cannot be written, everything goes on in memory.
+//! - Every question is asked through `ask`, and every answer that counts is written through `tell`: the rows of the set that it rests on
+//!   were there. Nobody asks while filling a chain, which would wait for itself.
+//! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
+//! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
 
 mod basis;
 #[expect(clippy::module_inception, reason = "the noun of the room")]
