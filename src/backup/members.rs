@@ -195,7 +195,10 @@ impl<'a> MemberWriter<'a> {
         self.check_continued(Some(change.path()))?;
         match change {
             Change::Same(_, None) => Ok(()),
-            Change::Same(found, Some(version)) => self.touch(version, &found),
+            Change::Same(found, Some(version)) => {
+                self.touch(version, &found);
+                Ok(())
+            }
             Change::Socket(path) => {
                 self.options.tell_socket(&path, self.monitor);
                 Ok(())
@@ -219,7 +222,8 @@ impl<'a> MemberWriter<'a> {
                 if !is_touched_only {
                     return self.delta(&found, basis);
                 }
-                self.touch(saved.version, &found)
+                self.touch(saved.version, &found);
+                Ok(())
             }
         }
     }
@@ -235,18 +239,20 @@ impl<'a> MemberWriter<'a> {
         if !frame.is_empty() {
             self.send(frame, None)?;
         }
-        self.tell_touched()?;
+        self.tell_touched();
         Ok((self.written, self.sigtar))
     }
 
     /// Remembers what was found of a file whose content is as saved.
-    fn touch(&mut self, version: VersionId, found: &Found) -> Result<(), Error> {
+    fn touch(&mut self, version: VersionId, found: &Found) {
         self.touched.push((version, SourceStat::of(found)));
-        if self.touched.len() < TOUCHED { Ok(()) } else { self.tell_touched() }
+        if self.touched.len() >= TOUCHED {
+            self.tell_touched();
+        }
     }
 
-    fn tell_touched(&mut self) -> Result<(), Error> {
-        Ok(self.catalog.update_stats(self.touched.drain(..))?)
+    fn tell_touched(&mut self) {
+        self.catalog.update_stats(self.touched.drain(..));
     }
 
     fn report(&mut self, failure: &Failure) {

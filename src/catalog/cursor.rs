@@ -49,10 +49,8 @@ impl<'a> Cursor<'a> {
             return Ok(self.rows.pop_front().map(|(id, _, _)| id));
         }
         let (chain, position) = (self.chain, self.position);
-        let found: Option<VersionId> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
-        if found.is_none() {
-            self.catalog.query(|connection, _| query::set_is_there(connection, chain.set_id(position)))?;
-        }
+        let found: Option<VersionId> =
+            self.catalog.ask(chain, position, |connection, _| exact(connection, directory, name, position))?;
         if let Some(id) = found {
             self.rows.clear();
             self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));
@@ -68,7 +66,7 @@ impl<'a> Cursor<'a> {
                 *self.end.insert(VersionId::new(self.chain.id, end as i64))
             }
         };
-        self.rows = self.catalog.query(|connection, _| {
+        self.rows = self.catalog.ask(self.chain, self.position, |connection, _| {
             let mut statement = connection
                 .prepare_cached("SELECT id, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
             let rows = statement.query_map((from, end, WINDOW), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -85,7 +83,7 @@ impl<'a> Cursor<'a> {
         self.way.truncate(common);
         let mut id = self.way.last().map_or(DirectoryId::root(self.chain.id), |(_, id)| *id);
         for name in names().skip(common) {
-            match self.catalog.query(|connection, _| query::directory(connection, id, name))? {
+            match self.catalog.ask(self.chain, self.position, |connection, _| query::directory(connection, id, name))? {
                 Some(child) => id = child,
                 None => return Ok(None),
             }

@@ -1,9 +1,10 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
+use super::Error;
 use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, filled_sets, identity, stored_identity};
+use super::chains::{Chain, filled_sets, keep_numbers};
 use super::fill::{Line, SetWriter};
-use super::{Error, VersionId};
+use super::spool::Spool;
 use crate::codec;
 use crate::collection::BackupSet;
 use crate::format::{self, Encoding, SignatureKind, SignatureMember, TarReader};
@@ -45,7 +46,9 @@ impl Catalog {
                     started += 1;
                 }
                 let Some(receiver) = receivers.pop_front() else { break };
-                self.database.write(|connection| write_set(connection, chain, position as u32, &receiver))?;
+                // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
+                let mut lines = collect(&receiver)?;
+                self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines))?;
                 *filled = position as u32 + 1;
             }
             Ok(())
@@ -206,38 +209,34 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn write_set(connection: &Connection, chain: &Chain, position: u32, receiver: &Receiver<Message>) -> Result<(), Error> {
-    match filled_sets(connection, chain)?.cmp(&position) {
-        Ordering::Equal => {}
-        // Another process was faster.
-        Ordering::Greater if stored_identity(connection, chain, position)? == identity(set_at(chain, position)?) => return Ok(()),
-        // Somebody has started over, or has seen another collection: above a gap, or above other sets, this one would be wrong.
-        _ => return Err(Error::Gone(format!("the sets before number {position} of a chain"))),
-    }
-    let mut writer = SetWriter::new(connection, chain.id, position)?;
+/// Takes all lines of a set.
+fn collect(receiver: &Receiver<Message>) -> Result<Spool, Error> {
+    let mut spool = Spool::new();
     loop {
         match receiver.recv() {
-            Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| writer.add(line))?,
-            Ok(Message::Again) => {
-                let range = writer.finish();
-                connection.execute(
-                    "DELETE FROM versions WHERE id >= ?1 AND id < ?2",
-                    (VersionId::new(chain.id, range.start), VersionId::new(chain.id, range.end)),
-                )?;
-                writer = SetWriter::new(connection, chain.id, position)?;
-            }
-            Ok(Message::End(result)) => {
-                result?;
-                break;
-            }
+            Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| spool.push(line))?,
+            Ok(Message::Again) => spool = Spool::new(),
+            Ok(Message::End(result)) => return result.map(|()| spool),
             Err(_) => return Err(Error::Gone("the lines of a set".into())),
         }
     }
-    let range = writer.finish();
-    let set = set_at(chain, position)?;
+}
+
+fn write_set(connection: &Connection, chain: &Chain, position: u32, lines: &mut Spool) -> Result<(), Error> {
+    match filled_sets(connection, chain)?.cmp(&position) {
+        Ordering::Equal => {}
+        // Another process was faster.
+        Ordering::Greater => return Ok(()),
+        // Somebody has started over, or has seen another collection: above a gap this one would be wrong.
+        Ordering::Less => return Err(Error::Lost),
+    }
+    let mut writer = SetWriter::new(connection, chain.id, position)?;
+    lines.read(|line| writer.add(line))?;
+    let rows = writer.finish();
+    keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(
-        "INSERT OR REPLACE INTO sets(id, chain, position, identity, first_version, end_version) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-        (chain.set_id(position), chain.id, position, identity(set), range.start, range.end),
+        "UPDATE sets SET first_version = ?2, end_version = ?3 WHERE id = ?1",
+        (chain.set_id(position), rows.start, rows.end),
     )?;
     Ok(())
 }

@@ -3,21 +3,21 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Changes with every change of the tables or of the meaning of what they hold.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
 /// `directories` gives each path that ever was a directory of a chain one id.
 const TABLES: &str = "
 CREATE TABLE chains(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- 1 to 1023, part of every id below
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- part of the ids of its versions and directories
     full_time INTEGER NOT NULL);    -- seconds since 1970 of its full set
 CREATE TABLE sets(
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- counted across chains; part of the ids of its volumes
     chain INTEGER NOT NULL,
     position INTEGER NOT NULL,      -- 0 is the full set
     identity BLOB NOT NULL,         -- of the listed manifest and signature file
-    first_version INTEGER NOT NULL, -- its rows of `versions`, half-open
-    end_version INTEGER NOT NULL,
+    first_version INTEGER,          -- its rows of `versions`, half-open; NULL until they are there
+    end_version INTEGER,
     UNIQUE(chain, position));
 CREATE TABLE owners(
     id INTEGER PRIMARY KEY,

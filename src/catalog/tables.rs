@@ -68,7 +68,7 @@ impl Catalog {
         let outline = outline(&toc);
         let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.sturdy(|| self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts)))?;
+        self.tell(chain, position, |connection| seeks::save(connection, key, (&outline, &points), &parts))?;
         Ok(true)
     }
 }

@@ -11,6 +11,11 @@ const STEP: u64 = 256 * 1024;
 impl Contents {
     /// Returns all that a version's own set holds of it, with pieces joined and the commands of a delta told apart.
     pub(super) fn own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
+        // What the volumes have told may go between two questions, when the catalog starts over.
+        self.catalog().undisturbed(|| self.find_own_part(chain, version))
+    }
+
+    fn find_own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
         let known = self.catalog().parts(version.id)?;
         if let Some((_, part)) = known.into_iter().find(|(_, part)| part.is_whole_version()) {
             return Ok(part);
