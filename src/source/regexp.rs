@@ -209,7 +209,7 @@ mod tests {
             (r"^\0$", "\0", true),
             (r"[\141-\143]", "b", true),
             (r"[\1]", "\u{1}", true),
-            (r"(a)\1\61", "aa1", false),
+            (r"(a)\1\061", "aa1", true),
             (r"(a)?(?(1)b|c)$", "ab", true),
         ];
         for (pattern, path, expected) in cases {
