@@ -103,7 +103,7 @@ fn gpg_conf_counts() {
     let env = world();
     let (rsa, curve) = (&Keys::get().rsa, &Keys::get().curve);
     let conf = env.gnupg().join("gpg.conf");
-    let to_rsa = ["--encrypt-key", &rsa];
+    let to_rsa = ["--encrypt-key", rsa.as_str()];
     for (text, options) in [
         (format!("# mine\n\n  encrypt-to\t{curve}\n"), &to_rsa[..]),
         (format!("hidden-encrypt-to \"{curve}\"\r\nnot-known-to-gpg 3\n"), &to_rsa),
