@@ -216,6 +216,15 @@ impl Catalog {
         }
     }
 
+    /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key: [`fill`](Self::fill) says of all else.
+    pub fn locked(&self, chain: &Chain) -> Option<String> {
+        let filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (_, error) = filled.trouble.as_ref().filter(|(_, error)| is_locked(error))?;
+        let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
+        let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
+        Some(format!("cannot show the backups of {}: {error}", times.join(", ")))
+    }
+
     /// Tells whether the rows of all sets of a chain are there.
     pub fn is_filled(&self, chain: &Chain) -> bool {
         chain.filled.try_lock().is_ok_and(|mut filled| {

@@ -127,6 +127,9 @@ impl Session<'_> {
             self.check(chain, &catalog, typed_source)?;
         }
         let (encoder, manifest_encoder) = encoder.map_or_else(prepare, Ok)?;
+        if let Some(chain) = base {
+            self.check_passphrase(chain, &encoder, &options)?;
+        }
         let target = Target {
             storage: self.storage.clone(),
             collection: &collection,
@@ -309,6 +312,25 @@ impl Session<'_> {
         Ok(BackupTime::from_seconds(newest.seconds() + 1))
     }
 
+    /// Makes sure that a chain does not come to have two passphrases where several are at hand: duplicity could not restore it.
+    fn check_passphrase(&self, chain: &Chain, encoder: &codec::Encoder, options: &BackupOptions) -> anyhow::Result<()> {
+        let encode = &options.encode;
+        let is_symmetric =
+            encode.encoding == Encoding::OpenPgp && encode.recipients.is_empty() && encode.hidden_recipients.is_empty();
+        let newest = chain.sets.last().and_then(|set| set.manifest.as_ref());
+        let Some(newest) = newest.filter(|_| is_symmetric && self.common.passphrase_file.is_some()) else { return Ok(()) };
+        let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), newest.listed.clone()));
+        match encoder.could_have_made(&file, newest.encoding)? {
+            true => Ok(()),
+            false => Err(Failure::CommandLine(
+                "the newest backup is not encrypted by PASSPHRASE, or by the first passphrase of --passphrase-file if that is not \
+                 set: an increment on it would make a chain of two passphrases; a full backup begins a new chain"
+                    .into(),
+            )
+            .into()),
+        }
+    }
+
     /// Makes sure that this is the next backup of the same source, as far as the newest manifest tells.
     fn check(&self, chain: &Arc<Chain>, catalog: &Catalog, typed_source: &Path) -> anyhow::Result<()> {
         let Some((position, set)) = chain.sets.iter().enumerate().next_back() else { return Ok(()) };
@@ -453,6 +475,8 @@ pub fn selection(
             "include" => Rule::Include(value.clone()),
             "exclude_filelist" => Rule::ExcludeFilelist(path()),
             "include_filelist" => Rule::IncludeFilelist(path()),
+            "exclude_globbing_filelist" => Rule::ExcludeGlobbingFilelist(path()),
+            "include_globbing_filelist" => Rule::IncludeGlobbingFilelist(path()),
             "exclude_regexp" => Rule::ExcludeRegexp(value.clone()),
             "include_regexp" => Rule::IncludeRegexp(value.clone()),
             "exclude_if_present" => Rule::ExcludeIfPresent(value.clone()),

@@ -12,6 +12,7 @@ use dupfs::format::{Encoding, Prefixes, Session, StoredName};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::retention::{Inventory, Step};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub struct CleanupArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
 }
 
 /// Finds what is of no use to anybody, says so, and removes it if forced.

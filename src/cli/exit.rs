@@ -16,6 +16,7 @@ Exit codes:
    5  manifests in storage and in the archive directory differ
    7  list of files cannot be read
    9  archive directory cannot be used
+  10  --sign-key is none
   11  target of a restore is not empty
   12, 13  folder to verify is missing; source is missing
   14 to 16, 70 to 73  selection makes no sense
@@ -51,6 +52,9 @@ pub enum Failure {
     /// The command line asks for something impossible.
     #[error("{0}")]
     CommandLine(String),
+    /// What signs, or has signed, is no key.
+    #[error("Sign key should be an 8, 16 alt. 40 character hex string, like 'AA0E73D2'.\nReceived '{0}' instead.")]
+    SignKey(String),
     /// An option is not known, or without its value.
     #[error("{0}")]
     BadOption(String),
@@ -211,6 +215,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(match failure {
             Failure::CommandLine(_) | Failure::BadOption(_) | Failure::Usage(_) => COMMAND_LINE,
+            Failure::SignKey(_) => 10,
             Failure::NotThere(_) => 33,
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
@@ -355,7 +360,7 @@ fn codec_code(cause: &codec::Cause) -> Option<u8> {
         | codec::Cause::Recipient { .. }
         | codec::Cause::Signing(_)
         | codec::Cause::Gpg(_) => Some(31),
-        codec::Cause::GpgOption(_) => Some(COMMAND_LINE),
+        codec::Cause::GpgOption(_) | codec::Cause::GpgFile(_) => Some(COMMAND_LINE),
         codec::Cause::Signature(_) => Some(22),
         _ => None,
     }

@@ -53,10 +53,12 @@ fn run() -> anyhow::Result<()> {
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
     passphrase::take()?;
+    passphrase::read_file(&cli.common)?;
     begin(&cli);
     if !is_mount(&cli.command) {
         exit::on_interrupt();
     }
+    open::check_sign_key(&cli.common, is_backup || matches!(cli.command, args::Command::Replicate(_)))?;
     match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),

@@ -12,15 +12,16 @@ use dupfs::format::Encoding;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::replicate::{Outcome, ReplicateOptions, Source, Target, replicate};
 use dupfs::storage::{ErrorKind, Url};
+use std::ffi::OsString;
 use std::sync::Arc;
 
 /// Arguments of `replicate`.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub source_url: String,
+    pub source_url: OsString,
     /// Where they go, too: file:///folder, or a plain path
-    pub target_url: String,
+    pub target_url: OsString,
 }
 
 /// Replicates, and fails if something that there is could not be.

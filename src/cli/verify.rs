@@ -15,6 +15,7 @@ use dupfs::contents::{self, Contents};
 use dupfs::model::EntryPath;
 use dupfs::source::{self, Base, SourceOptions, SourceTree};
 use dupfs::verify::{Summary, VerifyOptions, verify};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ const CACHE: usize = 32 << 20;
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// The folder that was backed up, or the counterpart of --path-to-restore
     pub directory: PathBuf,
 }

@@ -10,7 +10,7 @@ use super::source::{Source, Stage};
 use super::state::{self, Kind};
 use crate::storage::ReadAt;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -108,6 +108,13 @@ fn keep<T>(lines: &mut Vec<T>, line: T) {
 }
 
 impl Gpg {
+    /// Returns the version of a gpg program, such as `2.2.40`; `None` if it cannot be run.
+    pub fn version(binary: &Path) -> Option<String> {
+        let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Some(text.lines().next()?.split(' ').next_back()?.to_string())
+    }
+
     fn command(&self, passphrase: bool) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["--batch", "--no-tty", "--no-secmem-warning", "--status-fd", "2"]);

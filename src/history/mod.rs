@@ -3,14 +3,16 @@
 //! ```text
 //! /                              inode 1
 //! /latest -> 2026-11-22T…        another inode for each target
-//! /2026-11-22T16.10.19+0100/    the source directory in one snapshot
-//! /2026-11-22T16.10.19+0100/a   a version: the same inode in every snapshot that shows it
+//! /2026-11-22T16.10.19+0100/     the source directory in one snapshot
+//! /2026-11-22T16.10.19+0100/a    a version: the same inode in every snapshot that shows it
 //! ```
 //!
 //! An inode number is computed, never stored: of a directory it is (directory, snapshot), of anything else its version. Nothing is
 //! remembered for an inode that was looked up, so there is nothing to forget. What a snapshot shows never changes; only the root,
 //! and the link counts of versions that the newest snapshot of a chain still shows, are news when a backup is added
 //! ([`Found::may_change`]).
+//!
+//! What cannot be shown has no folder: a set that cannot be read, with what builds on it, and a chain to which there is no key.
 
 mod names;
 mod number;

@@ -7,8 +7,9 @@ use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Chain, DirectoryId, Snapshot, Version, VersionKind};
 use crate::collection::Collection;
 use crate::contents::{self, Contents, File};
-use crate::model::{Entry, EntryKind};
+use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
+use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
 
 /// All snapshots as one tree. All methods may be called from many threads at once.
@@ -18,6 +19,8 @@ pub struct HistoryTree {
     owner: Option<(u32, u32)>,
     template: TimeTemplate,
     names: RwLock<Arc<Names>>,
+    /// The chains that have no folders.
+    closed: RwLock<HashSet<(u64, Option<BackupTime>)>>,
 }
 
 /// What `stat` tells of an entry.
@@ -63,10 +66,16 @@ pub struct Item {
     pub found: Option<Found>,
 }
 
+/// Returns what no other chain has, for numbers come back when chains have gone.
+fn identity(chain: &Chain) -> (u64, Option<BackupTime>) {
+    (chain.number(), chain.sets.first().map(|full| full.end()))
+}
+
 impl HistoryTree {
     /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
     pub fn new(contents: Arc<Contents>, accounts: Accounts, owner: Option<(u32, u32)>, template: TimeTemplate) -> Self {
-        let tree = Self { contents, accounts, owner, template, names: RwLock::default() };
+        let (names, closed) = Default::default();
+        let tree = Self { contents, accounts, owner, template, names, closed };
         tree.name_snapshots();
         tree
     }
@@ -87,9 +96,28 @@ impl HistoryTree {
     /// # Errors
     /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; it loses its folder.
     pub fn fill(&self) -> Result<(), catalog::Error> {
-        let filled = self.catalog().chains().iter().rev().try_for_each(|chain| self.catalog().fill(chain).map(drop));
+        let filled = self.catalog().chains().iter().rev().try_for_each(|chain| self.fill_chain(chain));
         self.name_snapshots();
         filled
+    }
+
+    /// Takes the folders from the backups of a chain for good: there is no key to them.
+    pub fn close(&self, chain: &Chain) {
+        self.closed.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(chain));
+        self.name_snapshots();
+    }
+
+    fn is_closed(&self, chain: &Chain) -> bool {
+        self.closed.read().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(chain))
+    }
+
+    fn fill_chain(&self, chain: &Chain) -> Result<(), catalog::Error> {
+        if self.is_closed(chain) {
+            return Ok(());
+        }
+        self.catalog().fill(chain)?;
+        self.catalog().locked(chain).into_iter().for_each(|text| self.catalog().say_once(Level::Error, text));
+        Ok(())
     }
 
     /// Returns the number of snapshots that have a folder.
@@ -212,8 +240,8 @@ impl HistoryTree {
     }
 
     fn name_snapshots(&self) {
-        let chains: Vec<_> =
-            self.catalog().chains().into_iter().map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+        let chains = self.catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
+        let chains: Vec<_> = chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
         *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Names::new(&chains, &self.template));
     }
 

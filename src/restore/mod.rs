@@ -154,7 +154,9 @@ fn look_up(catalog: &Catalog, snapshot: &Snapshot, options: &RestoreOptions) -> 
         None => return Err(Error::PathNotFound(options.path.clone())),
     };
     if options.selection.is_some() {
-        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(1);
+        // The root comes even if nothing in it does.
+        let root_alone = usize::from(options.path.is_root());
+        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(root_alone);
         selected.next().transpose()?.ok_or(Error::Nothing)?;
     }
     Ok(root)

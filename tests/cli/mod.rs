@@ -12,6 +12,7 @@ mod errors;
 mod examples;
 mod listings;
 mod log;
+mod passphrases;
 mod restore;
 mod retention;
 mod secrets;
