@@ -91,7 +91,7 @@ fn go_on(
         return Ok(None);
     }
     monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
-    let Some(kept) = keep(target, source, session, listing, options)? else {
+    let Some(kept) = keep(target, source, session, None, listing, options)? else {
         let text = "RESTART: The first volume failed to upload before termination.\n         Restart is impossible...starting backup from beginning.";
         monitor.message(Level::Notice, text);
         return Ok(None);
@@ -100,6 +100,30 @@ fn go_on(
     say(&kept, monitor);
     trim(target, session, &kept, listing, options)?;
     Ok(Some(kept))
+}
+
+/// Goes back to the end of the last volume before a path, of which a part is stored. Returns what is kept; of none nothing is left.
+///
+/// # Errors
+/// [`Error`] when storage or archive directory fail.
+pub fn go_back(
+    target: &Target,
+    source: &SourceTree,
+    session: Session,
+    path: &EntryPath,
+    options: &BackupOptions,
+) -> Result<Option<Journaled>, Error> {
+    let listing = target.storage.list()?;
+    match keep(target, source, session, Some(path), &listing, options)? {
+        Some(kept) => {
+            trim(target, session, &kept, &listing, options)?;
+            Ok(Some(kept))
+        }
+        None => {
+            discard(target, session, options)?;
+            Ok(None)
+        }
+    }
 }
 
 /// Tells where it goes on.
@@ -223,11 +247,12 @@ pub fn complete(
     Ok(())
 }
 
-/// Finds out what can be kept of an interrupted session.
+/// Finds out what can be kept of an interrupted session, of its part before a path if there is one.
 fn keep(
     target: &Target,
     source: &SourceTree,
     session: Session,
+    before: Option<&EntryPath>,
     listing: &[Listed],
     options: &BackupOptions,
 ) -> Result<Option<Journaled>, Error> {
@@ -249,7 +274,8 @@ fn keep(
         (Some(_), Some(stat)) => stat_of(source, &volume.described.last) == Some(stat),
         _ => false,
     };
-    let count = volumes.iter().rposition(fits).map_or(0, |last| last + 1);
+    let is_before = |volume: &JournaledVolume| before.is_none_or(|path| volume.described.last < *path);
+    let count = volumes.iter().rposition(|volume| is_before(volume) && fits(volume)).map_or(0, |last| last + 1);
     volumes.truncate(count);
     Ok((count > 0).then_some(Journaled { session, volumes }))
 }

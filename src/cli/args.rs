@@ -301,6 +301,12 @@ pub struct Writing {
     /// Make a full backup when so many incremental ones stand on the newest
     #[arg(long, global = true, value_name = "COUNT")]
     pub full_if_n_inc: Option<usize>,
+    /// Keep what the backup before has of paths that cannot be read, instead of taking them for deleted
+    #[arg(long, global = true)]
+    pub keep_unreadable: bool,
+    /// End with exit code 91 if something could not be read, when all else is stored
+    #[arg(long, global = true)]
+    pub fail_on_unreadable: bool,
     /// Store nothing if nothing has changed
     #[arg(long, global = true)]
     pub skip_if_no_change: bool,

@@ -29,7 +29,8 @@ Exit codes:
   33  duplicity can do it, dupfs not yet
   44  a volume is not in storage as it was stored, with its size
   50 to 53  storage fails; refuses; is missing; is full
-  90  something could not be restored whole, or is damaged in a way without number";
+  90  something could not be restored whole, or is damaged in a way without number
+  91  --fail-on-unreadable: something could not be read, all else is stored";
 
 /// A bad command line.
 pub const COMMAND_LINE: u8 = 2;
@@ -41,6 +42,9 @@ const INTERRUPTED: u8 = 4;
 pub const EXCEPTION: u8 = 30;
 /// Something could not be restored.
 pub const INCOMPLETE: u8 = 90;
+
+/// Something of the source could not be read, and that was to be a failure.
+const UNREADABLE: u8 = 91;
 
 /// What to do when the source is another one.
 const MISMATCH: &str = "Aborting because you may have accidentally tried to backup two different data sets to the same remote location, or using the \
@@ -108,6 +112,9 @@ pub enum Failure {
         /// What is wrong with the first file, if one is damaged.
         cause: Option<std::sync::Arc<contents::Failure>>,
     },
+    /// The backup is stored, but for what could not be read; each path has been told.
+    #[error("{0} paths could not be read, each is named above; all else is stored, and the backup is complete")]
+    Unreadable(u64),
     /// Local files are not what the backup holds; each has been told.
     #[error("local files differ from the backup")]
     Differences,
@@ -220,6 +227,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
             Failure::Differences => DIFFERENCES,
+            Failure::Unreadable(_) => UNREADABLE,
             Failure::NotProved { .. } => INCOMPLETE,
             Failure::Damaged { cause, .. } => damage_code(cause.as_ref()),
             Failure::NotReplicated { cause, .. } => damage_code(cause.as_ref()),

@@ -25,6 +25,7 @@ mod report;
 mod restore;
 mod statistics;
 mod status;
+mod traces;
 mod verify;
 
 use dupfs::monitor::{Level, Monitor};

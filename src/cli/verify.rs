@@ -10,6 +10,7 @@ use super::exit::Failure;
 use super::open;
 use super::reading::entry_path;
 use super::report::Report;
+use super::traces;
 use clap::Args;
 use dupfs::contents::{self, Contents};
 use dupfs::model::EntryPath;
@@ -44,6 +45,8 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let now = open::now(common);
     let selection = backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
     let opened = open::open(&arguments.url, common, report.clone())?;
+    let traces = traces::find(source.name(), &opened.url, common, selection.as_deref(), report.as_ref());
+    let source = source.leaving_out(traces);
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {

@@ -5,6 +5,7 @@ mod backup;
 mod backup_errors;
 mod backup_keys;
 mod beside;
+mod chain_end;
 mod classes;
 mod command;
 mod dry_run;
