@@ -17,7 +17,8 @@ pub struct Outlines(pub Arc<Catalog>);
 impl Outlines {
     fn find<T>(&self, volume: VolumeKey, query: impl Fn(&Connection) -> Result<Option<T>, Error>) -> Result<Option<T>, String> {
         let find = || {
-            let Some((chain, position)) = self.0.set(volume >> 32) else { return Ok(None) };
+            // A file may be open whose backup is no longer shown.
+            let Some((chain, position)) = self.0.set(volume >> 32) else { return self.0.database.read(&query) };
             let ask = || self.0.ask(&chain, position, |connection, _| query(connection));
             match ask()? {
                 None => self.0.fill_volume(&chain, position, volume as u32).and_then(|()| ask()),
