@@ -49,7 +49,7 @@ struct Session<'a> {
 /// Makes a backup.
 pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::Result<()> {
     let writing = &common.writing;
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;

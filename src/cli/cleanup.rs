@@ -24,7 +24,7 @@ pub struct CleanupArgs {
 
 /// Finds what is of no use to anybody, says so, and removes it if forced.
 pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let archive = open::lock(&arguments.url, common)?;

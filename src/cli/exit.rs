@@ -3,6 +3,7 @@
 use super::causes;
 use dupfs::monitor::quoted;
 use dupfs::{codec, collection, contents, replicate, restore, source, storage, verify, volume};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The end of every help text.
 pub const HELP: &str = "\
@@ -11,7 +12,7 @@ Exit codes:
    1  verify found differences
    2  bad command line
    3, 42  the backup before was made on another host, of another source
-   4  interrupted (Ctrl-C)
+   4  interrupted (Ctrl-C, SIGTERM, SIGHUP)
    5  manifests in storage and in the archive directory differ
    7  list of files cannot be read
    9  archive directory cannot be used
@@ -144,24 +145,56 @@ pub enum Failure {
     NoVerifyDirectory(std::path::PathBuf),
 }
 
-/// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on, unless that is ignored, as by what a script leaves in the background. What is stored
-/// so far stays, for the next run to go on from.
+/// What becomes of a signal that ends the process.
+static ON_INTERRUPT: AtomicU8 = AtomicU8::new(LEAVE);
+/// The process ends at once.
+const LEAVE: u8 = 0;
+/// It ends at once, with the advice to run it again.
+const LEAVE_AND_GO_ON: u8 = 1;
+/// The signal is kept for [`is_interrupted`].
+const KEEP: u8 = 2;
+/// One is kept; the next ends the process at once.
+const KEPT: u8 = 3;
+
+/// Ends the process by [`INTERRUPTED`] on Ctrl-C, SIGTERM and SIGHUP from now on, unless they are ignored, as by what a script leaves in the
+/// background.
 pub fn on_interrupt() {
-    extern "C" fn leave(_: libc::c_int) {
-        let text = "\ninterrupted; run this again to go on from here\n";
+    extern "C" fn handle(_: libc::c_int) {
+        let was = ON_INTERRUPT.load(Ordering::Relaxed);
+        if was == KEEP {
+            return ON_INTERRUPT.store(KEPT, Ordering::Relaxed);
+        }
+        let text = if was == LEAVE_AND_GO_ON { "\ninterrupted; run this again to go on from here\n" } else { "\ninterrupted\n" };
         // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
             libc::_exit(INTERRUPTED.into());
         }
     }
-    let handler: extern "C" fn(libc::c_int) = leave;
-    // SAFETY: the handler does only what a signal handler may.
-    unsafe {
-        if libc::signal(libc::SIGINT, handler as libc::sighandler_t) == libc::SIG_IGN {
-            libc::signal(libc::SIGINT, libc::SIG_IGN);
+    let handler: extern "C" fn(libc::c_int) = handle;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler does only what a signal handler may.
+        unsafe {
+            if libc::signal(signal, handler as libc::sighandler_t) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
         }
     }
+}
+
+/// Advises from now on, when interrupted, to run the command again: what is stored so far stays, for the next run to go on from.
+pub fn goes_on_when_run_again() {
+    ON_INTERRUPT.store(LEAVE_AND_GO_ON, Ordering::Relaxed);
+}
+
+/// Lets the work at hand end by itself when interrupted from now on, by [`is_interrupted`]; the second signal ends the process at once.
+pub fn keep_interrupts() {
+    ON_INTERRUPT.store(KEEP, Ordering::Relaxed);
+}
+
+/// Tells whether a kept signal has come.
+pub fn is_interrupted() -> bool {
+    ON_INTERRUPT.load(Ordering::Relaxed) == KEPT
 }
 
 /// Returns the exit code for an error: that of the first cause in its chain that has one.
@@ -197,6 +230,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::TargetNotEmpty(_) => Some(11),
             restore::Error::PathNotFound(_) => Some(19),
             restore::Error::Nothing => Some(20),
+            restore::Error::Interrupted => Some(INTERRUPTED),
             restore::Error::Target { cause, .. } if !contents::is_full(cause) => Some(INCOMPLETE),
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };

@@ -54,6 +54,9 @@ fn run() -> anyhow::Result<()> {
     bound_memory(is_backup);
     passphrase::take()?;
     begin(&cli);
+    if !is_mount(&cli.command) {
+        exit::on_interrupt();
+    }
     match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
@@ -72,6 +75,14 @@ fn run() -> anyhow::Result<()> {
         args::Command::Completions(arguments) => papers::completions(arguments),
         args::Command::Man(arguments) => papers::man(arguments),
     }
+}
+
+/// Tells whether the command catches signals itself.
+fn is_mount(command: &args::Command) -> bool {
+    #[cfg(feature = "mount")]
+    return matches!(command, args::Command::Mount(_));
+    #[cfg(not(feature = "mount"))]
+    return false;
 }
 
 /// Says what is to be said of the command line itself: how we were called, at verbosity info; an action that was not named; options without

@@ -209,7 +209,8 @@ impl Opened {
         let newest = self.collection.chains.last().map(|chain| chain.sets()).unwrap_or_default();
         let manifests = newest.iter().rev().take(MANIFESTS_TOGETHER).filter_map(|set| set.manifest.as_ref());
         std::thread::scope(|scope| {
-            scope.spawn(|| self.catalog.unlock(manifests));
+            // Without it each key is derived when it is needed.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || self.catalog.unlock(manifests));
             self.snapshot(common)
         })
     }

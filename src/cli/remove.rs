@@ -55,7 +55,7 @@ pub fn all_but(arguments: &CountArgs, common: &Common, part: Part) -> anyhow::Re
 
 /// Finds what is old, says so, and removes it if forced.
 fn run(typed: &str, common: &Common, part: Part, before: impl Fn(&Inventory) -> Option<BackupTime>) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (url, storage) = open::reach(typed, common, report.clone())?;
     let archive = open::lock(typed, common)?;

@@ -25,7 +25,7 @@ pub struct ReplicateArgs {
 
 /// Replicates, and fails if something that there is could not be.
 pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (now, dry_run) = (open::now(common), common.writing.dry_run);
     let before = common.time.as_deref().map(|text| open::time(text, now)).transpose()?;

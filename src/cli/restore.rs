@@ -33,6 +33,7 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     }
     opened.check_keys(&snapshot)?;
     let accounts = open::accounts(common);
+    super::exit::keep_interrupts();
     let result = restore(&opened.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();
     let summary = result?;
@@ -57,6 +58,7 @@ fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOpti
         selection: selection(common, monitor)?,
         renames: common.reading.renames()?,
         ignore_errors: common.reading.ignore_errors,
+        writes_zeros: common.reading.no_sparse,
     })
 }
 

@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::Builder;
 
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
@@ -52,6 +53,9 @@ pub enum RoundError {
     /// The target has no room left.
     #[error("the target is full: {0}")]
     Full(std::io::Error),
+    /// The monitor wanted it.
+    #[error("interrupted")]
+    Interrupted,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
@@ -138,7 +142,8 @@ impl<'a, T: Target> Round<'a, T> {
         self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.open_ahead(&asked));
+            // Without it each key is derived when it is needed.
+            let _ = Builder::new().name("keys".into()).spawn_scoped(scope, || self.open_ahead(&asked));
             let result = (0..sets).rev().try_for_each(|position| {
                 // Lets the keys get one set further; a thread that has ended needs no more.
                 let _ = ask.try_send(());
@@ -146,6 +151,9 @@ impl<'a, T: Target> Round<'a, T> {
                 self.set(position)?;
                 if let Some(cause) = lock(&self.full).take() {
                     return Err(RoundError::Full(cause));
+                }
+                if self.monitor.is_interrupted() {
+                    return Err(RoundError::Interrupted);
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
                 self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
@@ -248,30 +256,33 @@ impl<'a, T: Target> Round<'a, T> {
         let links: Vec<Link<T::File>> = volumes.iter().map(|_| bounded(1)).collect();
         let next = AtomicUsize::new(0);
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
+        // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
+        let work = || {
+            let mut place = self.target.place();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&number) = volumes.get(index) else { break };
+                if self.is_stopped() {
+                    let _ = links[index].0.send(None);
+                    break;
+                }
+                let follows = index > 0 && volumes[index - 1] + 1 == number;
+                let from = index.checked_sub(1).filter(|_| follows).map(|before| &links[before].1);
+                let run = VolumeRun::new(self, &mut place, position, from);
+                let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, &manifest)));
+                // Whoever waits for it must not wait for ever; or nobody may be left to take it.
+                let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
+                let _ = links[index].0.send(carry);
+                if let Some(panic) = panic {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        };
         std::thread::scope(|scope| {
-            for _ in 0..workers {
-                // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
-                scope.spawn(|| {
-                    let mut place = self.target.place();
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(&number) = volumes.get(index) else { break };
-                        if self.stop.load(Ordering::Relaxed) {
-                            let _ = links[index].0.send(None);
-                            break;
-                        }
-                        let follows = index > 0 && volumes[index - 1] + 1 == number;
-                        let from = index.checked_sub(1).filter(|_| follows).map(|before| &links[before].1);
-                        let run = VolumeRun::new(self, &mut place, position, from);
-                        let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, &manifest)));
-                        // Whoever waits for it must not wait for ever; or nobody may be left to take it.
-                        let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
-                        let _ = links[index].0.send(carry);
-                        if let Some(panic) = panic {
-                            std::panic::resume_unwind(panic);
-                        }
-                    }
-                });
+            let start = |_: &usize| Builder::new().name("volume".into()).spawn_scoped(scope, work).is_ok();
+            // Where no thread can be had, this one does all.
+            if (0..workers).filter(start).count() == 0 {
+                work();
             }
         });
         // What was to continue in a volume that was not read.
@@ -308,6 +319,11 @@ impl<'a, T: Target> Round<'a, T> {
             lock(&self.full).get_or_insert(std::mem::replace(cause, copy));
         }
         lock(&self.failures).entry(goal).or_insert_with(|| Arc::new(failure));
+    }
+
+    /// Tells whether no more is to be done: the target is full, or the monitor wants the end.
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.monitor.is_interrupted()
     }
 
     /// Ends the round for files whose older versions never came.
@@ -512,7 +528,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
 impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()> {
-        if self.round.stop.load(Ordering::Relaxed) {
+        if self.round.is_stopped() {
             return ControlFlow::Break(());
         }
         if let Some((path, task)) = &mut self.current
@@ -549,6 +565,9 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if self.round.is_stopped() {
+            return ControlFlow::Break(());
+        }
         if self.skip {
             return ControlFlow::Continue(());
         }

@@ -298,6 +298,11 @@ fn on_all_cores<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> Result<R, E
             }
         }
     };
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(turn))));
+    std::thread::scope(|scope| {
+        // Where no thread can be had, this one does all.
+        if (0..threads).filter(|_| std::thread::Builder::new().spawn_scoped(scope, turn).is_ok()).count() == 0 {
+            turn();
+        }
+    });
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

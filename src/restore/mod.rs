@@ -10,6 +10,10 @@
 //! # Invariants
 //! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported. This
 //!   holds with [`RestoreOptions::ignore_errors`], too: that changes what is said, and what counts as a failure.
+//! - Content goes before metadata: a mode or a time that the target cannot hold costs no file. It keeps a mode that lets nobody in whom
+//!   its own keeps out, and each kind is reported once.
+//! - Nothing temporary stays. An interrupted run removes what it has begun; what a killed one left is removed by the next run into the
+//!   same target, which knows it by the lock file of that run.
 //! - Nothing is written outside the target: every path is resolved below it component by component, following no link.
 
 mod selected;
@@ -43,6 +47,8 @@ pub struct RestoreOptions {
     pub renames: Vec<(EntryPath, EntryPath)>,
     /// `--ignore-errors`: volumes with a wrong hash, and metadata that cannot be set, are no failures.
     pub ignore_errors: bool,
+    /// `--no-sparse`: write runs of zeros, too, which are left as holes otherwise.
+    pub writes_zeros: bool,
 }
 
 /// What was done.
@@ -81,6 +87,9 @@ pub enum Error {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The monitor wanted the end.
+    #[error("interrupted; what has been restored so far stays, each file of it whole: to go on, restore again with --force")]
+    Interrupted,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
@@ -108,10 +117,13 @@ pub fn restore(
     let round = Round::new(catalog, order, &target, monitor);
     round.run().map_err(|error| match error {
         RoundError::Full(cause) => target.full(cause),
+        RoundError::Interrupted => Error::Interrupted,
         RoundError::Catalog(error) => error.into(),
     })?;
+    target.release();
     tree.finish(&round, unmade, &mut summary)?;
     target.tell_unowned();
+    target.report_unset();
     Ok(summary)
 }
 
@@ -175,6 +187,9 @@ impl Tree<'_> {
         let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
         for item in self.walk()? {
+            if self.monitor.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
             let (path, version) = item?;
             let Some(entry) = version.entry() else { continue };
             if unmade.holds(&path) {
