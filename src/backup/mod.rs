@@ -244,6 +244,9 @@ pub enum Error {
     /// `--fail-on-volume`.
     #[error("told to fail on volume {0}")]
     ToldToFail(u32),
+    /// There is no thread to be had.
+    #[error("cannot start a thread to make volumes with: {0}; raise the limits (ulimit -u, -v)")]
+    Thread(io::Error),
     /// Another part of the session has failed, and says why.
     #[error("the session has ended")]
     Stopped,
@@ -267,8 +270,11 @@ impl Error {
 }
 
 impl From<pipeline::Stopped> for Error {
-    fn from(_: pipeline::Stopped) -> Self {
-        Self::Stopped
+    fn from(stopped: pipeline::Stopped) -> Self {
+        match stopped {
+            pipeline::Stopped::Taker => Self::Stopped,
+            pipeline::Stopped::Thread(cause) => Self::Thread(cause),
+        }
     }
 }
 

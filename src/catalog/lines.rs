@@ -41,7 +41,8 @@ impl Catalog {
                 while started < chain.sets.len() && started < position + AHEAD {
                     let (sender, receiver) = bounded(WAITING);
                     let number = started as u32;
-                    scope.spawn(move || self.tell_lines(chain, number, &sender));
+                    let thread = std::thread::Builder::new().name("signatures".into());
+                    thread.spawn_scoped(scope, move || self.tell_lines(chain, number, &sender)).map_err(Error::Thread)?;
                     receivers.push_back(receiver);
                     started += 1;
                 }

@@ -98,6 +98,9 @@ pub enum Error {
     /// SQLite failed.
     #[error("the catalog failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// There is no thread to be had.
+    #[error("cannot start a thread to read signature files with: {0}; raise the limits (ulimit -u, -v)")]
+    Thread(std::io::Error),
     /// The file holds other tables than ours.
     #[error("the catalog file is of another version")]
     Schema,

@@ -143,15 +143,21 @@ impl Gpg {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut output = Vec::new();
         let said = std::thread::scope(|scope| {
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input))); // gpg may stop reading early
-            let said = scope.spawn(move || stderr.map(Said::read).unwrap_or_default());
-            if let Some(stdout) = stdout {
+            let thread = std::thread::Builder::new;
+            // gpg may stop reading early.
+            let feeder = thread().spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(input)));
+            let said = thread().spawn_scoped(scope, move || stderr.map(Said::read).unwrap_or_default());
+            if let (Some(stdout), true) = (stdout, feeder.is_ok() && said.is_ok()) {
                 let _ = stdout.take(OUTPUT_LIMIT).read_to_end(&mut output);
             }
-            said.join().unwrap_or_default()
+            feeder.and(said).map(|said| said.join().unwrap_or_default())
         });
+        if said.is_err() {
+            let _ = child.kill();
+        }
+        let said = said.map_err(|e| Cause::Gpg(format!("cannot start a thread to talk with it: {e}")));
         child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
-        Ok((output, said))
+        Ok((output, said?))
     }
 
     /// Lets gpg-agent ask for a passphrase to encrypt with, twice; the agent does not keep it. gpg has no command that would hand it out.
