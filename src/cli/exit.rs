@@ -2,8 +2,8 @@
 
 use super::causes;
 use dupfs::monitor::quoted;
-use std::sync::atomic::{AtomicU8, Ordering};
 use dupfs::{codec, collection, contents, replicate, restore, source, storage, verify, volume};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The end of every help text.
 pub const HELP: &str = "\
