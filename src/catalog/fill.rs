@@ -224,7 +224,7 @@ mod tests {
         let (range, left_out) = writer.finish();
         let left_out = left_out.unwrap();
         assert_eq!((range, left_out.count, left_out.first.as_bytes()[0]), (1..502, 3, b'0'));
-        let rows: u64 = connection.query_row("SELECT count(*) FROM directories", [], |row| row.get(0)).unwrap();
+        let rows: i64 = connection.query_row("SELECT count(*) FROM directories", [], |row| row.get(0)).unwrap();
         assert!(rows < 1000, "{rows}");
     }
 }
