@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// How often a question is asked again because the catalog had to start over.
 const ATTEMPTS: usize = 3;
-/// Manifests that are kept in memory.
+/// Manifests that are kept in memory, and how many bytes of them: 200,000 volumes.
 const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).unwrap();
+const MANIFEST_BYTES: usize = 24 << 20;
 
 /// Where the catalog lives and where its facts come from.
 pub struct CatalogOptions {
@@ -333,8 +334,11 @@ impl Catalog {
             Some(manifest) => manifest,
             None => self.stored_manifest(chain, position, Manifest::read)?,
         };
-        let manifest = Arc::new(manifest);
-        lock().put(key, manifest.clone());
+        let (manifest, mut known) = (Arc::new(manifest), lock());
+        known.put(key, manifest.clone());
+        while known.len() > 1 && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES {
+            known.pop_lru();
+        }
         Ok(manifest)
     }
 

@@ -3,7 +3,7 @@
 use super::Error;
 use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, filled_sets, keep_numbers};
-use super::fill::{Line, SetWriter};
+use super::fill::{LeftOut, Line, SetWriter};
 use super::spool::Spool;
 use crate::codec;
 use crate::collection::BackupSet;
@@ -49,7 +49,16 @@ impl Catalog {
                 let Some(receiver) = receivers.pop_front() else { break };
                 // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
                 let mut lines = collect(&receiver)?;
-                self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines))?;
+                let left_out = self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines))?;
+                if let Some(LeftOut { count, first }) = left_out {
+                    // It may be as long as a header.
+                    let first: String = first.to_string().chars().take(200).collect();
+                    let set = chain.sets[position].end();
+                    let text = format!(
+                        "set {set}: {count} paths are not shown, since folders above them are not in it, among them '{first}'"
+                    );
+                    self.say_once(Level::Error, text);
+                }
                 *filled = position as u32 + 1;
             }
             Ok(())
@@ -91,8 +100,8 @@ impl Catalog {
         if stored.encoding == Encoding::Plain {
             // Nothing else would tell that a plain file was cut: duplicity accepts one without trailer.
             let manifest = self.manifest(chain, position)?;
-            let expected = manifest.volumes().last().map(|volume| &volume.last);
-            if expected.is_some_and(|expected| last.as_ref() < Some(expected) && !expected.is_root()) {
+            let expected = manifest.volumes().next_back().map(|volume| volume.last);
+            if expected.is_some_and(|expected| last.as_ref() < Some(&expected) && !expected.is_root()) {
                 return Err(failed("it ends before the last path of the set".into()));
             }
         }
@@ -140,7 +149,7 @@ impl Catalog {
             }
         };
         for volume in manifest.volumes() {
-            if let Some(toc) = self.table(chain, position, volume) {
+            if let Some(toc) = self.table(chain, position, &volume) {
                 toc.rows().for_each(|row| tell(&row.path, &row.entry));
                 continue;
             }
@@ -223,21 +232,21 @@ fn collect(receiver: &Receiver<Message>) -> Result<Spool, Error> {
     }
 }
 
-fn write_set(connection: &Connection, chain: &Chain, position: u32, lines: &mut Spool) -> Result<(), Error> {
+fn write_set(connection: &Connection, chain: &Chain, position: u32, lines: &mut Spool) -> Result<Option<LeftOut>, Error> {
     match filled_sets(connection, chain)?.cmp(&position) {
         Ordering::Equal => {}
         // Another process was faster.
-        Ordering::Greater => return Ok(()),
+        Ordering::Greater => return Ok(None),
         // Somebody has started over, or has seen another collection: above a gap this one would be wrong.
         Ordering::Less => return Err(Error::Lost),
     }
     let mut writer = SetWriter::new(connection, chain.id, position)?;
     lines.read(|line| writer.add(line))?;
-    let rows = writer.finish();
+    let (rows, left_out) = writer.finish();
     keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(
         "UPDATE sets SET first_version = ?2, end_version = ?3 WHERE id = ?1",
         (chain.set_id(position), rows.start, rows.end),
     )?;
-    Ok(())
+    Ok(left_out)
 }

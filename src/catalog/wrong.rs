@@ -35,7 +35,7 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
     let mut all = Vec::new();
     for position in 0..chain.sets.len() as u32 {
         let snapshot = catalog.snapshot(chain, position).unwrap();
-        for number in catalog.manifest(chain, position).unwrap().volumes().iter().map(|volume| volume.number) {
+        for number in catalog.manifest(chain, position).unwrap().volumes().map(|volume| volume.number) {
             catalog.fill_volume(chain, position, number).unwrap();
             let key = catalog.volume(chain, position, number).unwrap().key;
             let outline = catalog.outlines().outline(key).unwrap().unwrap();
@@ -50,9 +50,7 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
             let before = catalog.version_before(&version).unwrap().map(|version| version.id);
             // What volumes have told may be gone by now; then it comes back.
             let parts = || {
-                for number in
-                    catalog.manifest(chain, version.position).unwrap().volumes_with(&path).iter().map(|volume| volume.number)
-                {
+                for number in catalog.manifest(chain, version.position).unwrap().volumes_with(&path).map(|volume| volume.number) {
                     catalog.fill_volume(chain, version.position, number).unwrap();
                 }
                 Some(catalog.parts(version.id).unwrap()).filter(|parts| !parts.is_empty()).ok_or(())

@@ -464,7 +464,7 @@ fn stored_statistics(chain: &Chain, target: &Target, options: &BackupOptions) ->
 
 /// Tells whether two manifests are of the same set, as duplicity compares them.
 fn is_equal(one: &Manifest, other: &Manifest) -> bool {
-    let numbers = |manifest: &Manifest| manifest.volumes().iter().map(|volume| volume.number).collect::<Vec<_>>();
+    let numbers = |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
     numbers(one) == numbers(other) && one.hostname == other.hostname && one.local_directory == other.local_directory
 }
 

@@ -32,7 +32,7 @@ mod writer;
 pub use crate::format::CHUNK;
 pub use check::{Checked, has_hash};
 pub use members::{Event, first_pass};
-pub use parts::{PartBuilder, append_commands};
+pub use parts::{PartBuilder, Stop, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
 pub use rewrite::{copy, rewrite};
 pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};

@@ -245,9 +245,22 @@ fn an_interrupted_backup_goes_on() {
     env.type_in(Ours, &[&["full", "--fail-on-volume", "3"], &options[..]].concat()).failure(30, &["told to fail on volume 3"]);
     let said = env.type_in(Ours, &[&["full"], &options[..]].concat()).success().stdout;
     assert!(
-        said.contains("Last full backup left a partial set, restarting.") && said.contains("Restarting backup at volume 3."),
+        said.contains("Last full backup left a partial set, restarting.") && said.contains("Restarting backup at volume 4."),
         "{said}"
     );
+}
+
+/// A volume that is not in storage in the end is found before the manifest is stored, and the next run stores it anew.
+#[test]
+fn a_volume_that_was_not_stored_is_found() {
+    let env = world();
+    std::fs::write(env.source().join("big"), vec![7; 3 << 20]).unwrap();
+    let options = ["--no-encryption", "--no-compression", "--volsize", "1", "--no-print-statistics", "source"];
+    let skipped = [&["full", "--skip-volume", "2"], &options[..]].concat();
+    env.type_in(Ours, &skipped).failure(44, &["vol2.difftar was corrupted during upload"]);
+    env.type_in(Ours, &[&["full"], &options[..]].concat()).success();
+    let url = env.url_of(Ours);
+    Outcome::of(env.command(Ours.checked()).args(["verify", "--no-encryption", "--compare-data", &url, "source"])).success();
 }
 
 /// The help of each command ends with the codes.
