@@ -4,7 +4,7 @@
 //! last some thousands as they are, the others in sorted runs of some 6 bytes a range. Runs are in memory while all files together have few,
 //! and in a temporary file without a name when they have many: that holds no content, only places.
 
-use crate::format::number::{put, put_signed, take, take_signed};
+use crate::format::{put, put_signed, take, take_signed};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
