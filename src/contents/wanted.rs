@@ -280,7 +280,7 @@ impl Wanted {
     /// Wants ranges in any order.
     ///
     /// # Errors
-    /// [`Full`] when the temporary file cannot be read.
+    /// An error when the temporary file cannot be read.
     pub fn ranges(mut ranges: Ranges) -> Result<Self, Full> {
         if ranges.fresh.len() > WAITING {
             ranges.pack()?;
@@ -302,7 +302,7 @@ impl Wanted {
     /// in the target. Stops at the first error.
     ///
     /// # Errors
-    /// What `tell` says; [`Full`] when there is no room for what is still wanted.
+    /// What `tell` says; an error when there is no room for what is still wanted.
     pub fn advance<E: From<Full>>(&mut self, length: u64, mut tell: impl FnMut(u64, u64, u64) -> Result<(), E>) -> Result<(), E> {
         let (start, end) = (self.position, self.position.saturating_add(length));
         self.position = end;
