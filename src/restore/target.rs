@@ -419,7 +419,9 @@ impl Place<'_> {
         let directory = self.directory(&below)?;
         let owned = target.set_owner(path, entry, |uid, gid| fs::fchown(directory, uid, gid));
         let touch = || fs::futimens(directory, &times(entry.mtime));
-        let is_ours = !target.force || fs::fstat(directory)?.st_uid == target.own.0;
+        // The top may have been there before, as an empty folder of somebody else.
+        let is_made = !target.force && target.split(path)?.is_some();
+        let is_ours = is_made || fs::fstat(directory)?.st_uid == target.own.0;
         target.tolerate(path, target.set_all((path, is_ours), owned, entry, |mode| fs::fchmod(directory, mode), touch))
     }
 

@@ -106,7 +106,8 @@ fn a_storage_that_is_exchanged() {
             let outcome = Outcome::of(killer.at(call.number, Deed::Run(script), &mut world.backup("full", KILLED)));
             let what = format!("{} {:?}: {script}", call.name, call.path.file_name().unwrap());
             // Where another storage has taken its place, nothing may fail before the look for what was stored.
-            let is_missed = outcome.stderr.contains(".vol1.difftar.gz was corrupted during upload: it is not in storage any more");
+            let is_missed =
+                outcome.stderr.contains(".vol1.difftar.gz was corrupted during upload: it is not in storage any more");
             assert!(!is_missed || script == &replaced, "{what}: {outcome}");
             assert_eq!(outcome.code, if is_missed { 44 } else { 52 }, "{what}: {outcome}");
             // It comes back.
