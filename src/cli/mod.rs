@@ -11,6 +11,7 @@ mod encoding;
 mod exit;
 mod list;
 mod log;
+mod memory;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;

@@ -6,7 +6,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator.
-pub struct Memory;
+struct Memory;
+
+#[global_allocator]
+static MEMORY: Memory = Memory;
 
 /// The exit code for what has no number of its own.
 const EXCEPTION: libc::c_int = 30;
