@@ -19,10 +19,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
 
-/// How long a set or a volume that could not be read is left alone before it is tried again.
-pub(super) const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Manifests that are kept in memory.
 const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).unwrap();
 
@@ -48,12 +45,15 @@ pub struct Catalog {
     pub(super) codec: Arc<Codec>,
     local_copy: RwLock<Option<Arc<LocalCopy>>>,
     pub(super) monitor: Arc<dyn Monitor>,
-    chains: RwLock<Vec<Arc<Chain>>>,
+    pub(super) chains: RwLock<Vec<Arc<Chain>>>,
     /// The highest number that a chain has had; lower ones are not given out again.
-    most_chain: AtomicI64,
+    pub(super) most_chain: AtomicI64,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
-    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, Arc<Error>)>>,
+    /// Volumes that are damaged, until another listing: a storage that fails damages nothing.
+    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
+    /// Identities of sets whose signature files are not to be believed, beside those in the database.
+    pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
     said: Mutex<HashSet<String>>,
     /// Finds tables instead of the codec.
     #[cfg(test)]
@@ -86,6 +86,7 @@ impl Catalog {
             manifests: Mutex::new(lru::LruCache::new(MANIFESTS)),
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
+            distrusted: Mutex::default(),
             said: Mutex::default(),
             #[cfg(test)]
             tables: None,
@@ -98,8 +99,10 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails, or there are more chains or sets than ids.
     pub fn set_collection(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
-        let chains =
-            self.sturdy(|| self.database.write(|connection| assign(connection, collection, self.database.generation())))?;
+        let copy = self.local_copy();
+        let chains = self.sturdy(|| {
+            self.database.write(|connection| assign(connection, collection, copy.as_deref(), self.database.generation()))
+        })?;
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
         self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
@@ -138,39 +141,48 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the monitor hears of it.
     pub fn fill(&self, chain: &Chain) -> Result<u32, Error> {
+        Ok(self.fill_as_far(chain)?.0)
+    }
+
+    /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered, until the storage is listed anew; a failure
+    /// of the storage is not.
+    fn fill_as_far(&self, chain: &Chain) -> Result<(u32, Option<Arc<Error>>), Error> {
         let mut filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         filled.look(self.database.generation());
-        let recent = filled.trouble.as_ref().is_some_and(|(since, _)| since.elapsed() < TRY_AGAIN);
-        if filled.sets as usize == chain.sets.len() || recent {
-            return Ok(filled.sets);
+        if filled.sets as usize == chain.sets.len() || filled.trouble.is_some() {
+            return Ok((filled.sets, filled.trouble.clone()));
         }
         let result = self.sturdy(|| {
             filled.generation = self.database.generation();
             filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
             self.fill_from(chain, &mut filled.sets)
         });
-        match result {
-            Ok(()) => filled.trouble = None,
+        let trouble = match result {
+            Ok(()) => None,
             Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
                 let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
+                let is_passing = error.is_passing();
                 // Without the key nothing can be read at all: whoever asked gets the error, and that is enough.
                 if !is_locked(&error) {
-                    self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+                    let verb = if is_passing { "read" } else { "show" };
+                    self.say_once(Level::Error, format!("cannot {verb} the backups of {}: {error}", times.join(", ")));
                 }
-                filled.trouble = Some((Instant::now(), Arc::new(error)));
+                let error = Arc::new(error);
+                filled.trouble = (!is_passing).then(|| error.clone());
+                Some(error)
             }
             Err(error) => {
                 // Next time it is looked up anew which sets are there.
                 filled.sets = 0;
                 return Err(error);
             }
-        }
+        };
         filled.look(self.database.generation());
-        Ok(filled.sets)
+        Ok((filled.sets, trouble))
     }
 
-    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one turns out to be unreadable.
+    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one turns out to be damaged.
     pub fn usable(&self, chain: &Chain) -> usize {
         match chain.filled.try_lock() {
             Ok(filled) if filled.trouble.is_some() => filled.sets as usize,
@@ -191,13 +203,10 @@ impl Catalog {
     /// # Errors
     /// [`Error::Set`] when this set or one before it cannot be read.
     pub fn snapshot(&self, chain: &Arc<Chain>, position: u32) -> Result<Snapshot, Error> {
-        let filled = self.fill(chain)?;
-        if position < filled {
-            return Ok(Snapshot { chain: chain.clone(), position });
-        }
-        match &chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).trouble {
-            Some((_, error)) => Err(Error::Again(error.clone())),
-            None => Err(Error::Gone(format!("set {position} of a chain"))),
+        match self.fill_as_far(chain)? {
+            (filled, _) if position < filled => Ok(Snapshot { chain: chain.clone(), position }),
+            (_, Some(error)) => Err(Error::Again(error)),
+            (_, None) => Err(Error::Gone(format!("set {position} of a chain"))),
         }
     }
 
@@ -262,7 +271,7 @@ impl Catalog {
         })
     }
 
-    /// Returns the manifest of a set.
+    /// Returns the manifest of a set: the stored one, or where that is encrypted a copy at hand, if it describes all volumes that are stored.
     ///
     /// # Errors
     /// [`Error::Set`] when it cannot be read or makes no sense.
@@ -272,9 +281,14 @@ impl Catalog {
         if let Some(manifest) = lock().get(&key) {
             return Ok(manifest.clone());
         }
-        let manifest = match self.local_manifest(chain, position, Manifest::read)? {
-            Some(manifest) => manifest,
-            None => self.stored_manifest(chain, position, Manifest::read)?,
+        let set = set_at(chain, position)?;
+        let stored = || self.stored_manifest(chain, position, Manifest::read);
+        let manifest = match set.manifest.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
+            true => stored().or_else(|error| self.local_manifest(chain, position, Manifest::read)?.ok_or(error))?,
+            false => {
+                let local = self.local_manifest(chain, position, Manifest::read)?;
+                local.filter(|local| undescribed(set, local).is_none()).map_or_else(stored, Ok)?
+            }
         };
         let manifest = Arc::new(manifest);
         lock().put(key, manifest.clone());
@@ -323,10 +337,13 @@ impl Catalog {
     /// Opens the signature file of a set in storage, whatever the archive directory holds.
     ///
     /// # Errors
-    /// [`Error::Set`] when it is missing or cannot be decoded.
+    /// [`Error::Set`] when it is missing, cannot be decoded, or has been contradicted by the set's volumes.
     pub fn signatures(&self, chain: &Chain, position: u32) -> Result<Decoder, Error> {
         let set = set_at(chain, position)?;
         let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        if self.is_distrusted(set)? {
+            return Err(failed("the set's volumes hold something else".into()));
+        }
         let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         self.codec.decode(Arc::new(self.stored(stored)), stored.encoding).map_err(|error| failed(error.into()))
     }
@@ -413,6 +430,11 @@ impl Catalog {
     pub(super) fn stored(&self, file: &SetFile) -> StoredFile {
         StoredFile::new(self.storage.clone(), file.listed.clone())
     }
+}
+
+/// Returns the number of a volume that is stored, and that a manifest does not describe.
+pub(super) fn undescribed(set: &BackupSet, manifest: &Manifest) -> Option<u32> {
+    set.volumes.keys().copied().find(|&number| manifest.volume(number).is_none())
 }
 
 pub(super) fn set_at(chain: &Chain, position: u32) -> Result<&BackupSet, Error> {

@@ -1,13 +1,14 @@
 //! [`Chain`]: backup chains with numbers of their own, known again from one look at the collection to the next.
 
 use super::Error;
+use super::distrust::{Source, is_distrusted};
 use super::query::{DirectoryId, MAX_CHAIN, MAX_POSITION, VersionId};
-use crate::collection::{BackupChain, BackupSet, Collection};
+use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
+use crate::storage::Listed;
 use crate::volume::VolumeKey;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 /// A backup chain with a number in the catalog.
 pub struct Chain {
@@ -22,8 +23,8 @@ pub struct Chain {
 pub(super) struct Filled {
     /// How many sets have their rows.
     pub sets: u32,
-    /// Why the next one has none, and since when.
-    pub trouble: Option<(Instant, Arc<Error>)>,
+    /// What is damaged of the next one, so that it has none.
+    pub trouble: Option<Arc<Error>>,
     /// Of which database this is true.
     pub generation: u64,
 }
@@ -56,12 +57,21 @@ impl Chain {
 
 /// Tells a set from any other, without reading a file: names, sizes and time stamps of manifest and signature file.
 pub(super) fn identity(set: &BackupSet) -> Vec<u8> {
+    hash([&set.manifest, &set.signatures].into_iter().flatten().map(|file| &file.listed)).to_vec()
+}
+
+/// Tells a copy of a signature file from any other in the same way.
+pub(super) fn copy_identity(copy: &LocalFile) -> [u8; 32] {
+    hash(std::iter::once(copy.file.listed()))
+}
+
+fn hash<'l>(files: impl Iterator<Item = &'l Listed>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for file in [&set.manifest, &set.signatures].into_iter().flatten() {
-        hasher.update(file.listed.name.as_bytes()).update(&[0]);
-        hasher.update(&file.listed.size.to_le_bytes()).update(&file.listed.stamp.to_le_bytes());
+    for listed in files {
+        hasher.update(listed.name.as_bytes()).update(&[0]);
+        hasher.update(&listed.size.to_le_bytes()).update(&listed.stamp.to_le_bytes());
     }
-    hasher.finalize().as_bytes().to_vec()
+    hasher.finalize().into()
 }
 
 /// Returns how many sets of a chain have their rows, from the full on.
@@ -71,14 +81,19 @@ pub(super) fn filled_sets(connection: &Connection, chain: &Chain) -> Result<u32,
 }
 
 /// Gives each chain of a collection its number, and drops the rows of chains that are gone or have changed.
-pub(super) fn assign(connection: &Connection, collection: &Collection, generation: u64) -> Result<Vec<Arc<Chain>>, Error> {
+pub(super) fn assign(
+    connection: &Connection,
+    collection: &Collection,
+    copy: Option<&LocalCopy>,
+    generation: u64,
+) -> Result<Vec<Arc<Chain>>, Error> {
     let mut kept: HashMap<i64, i64> = HashMap::new(); // full time to chain
     let mut statement = connection.prepare("SELECT id, full_time FROM chains ORDER BY id")?;
     let rows: Vec<(i64, i64)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     for (id, full_time) in rows {
         let same =
             collection.chains.iter().find(|chain| chain.sets().first().is_some_and(|full| full.end().seconds() == full_time));
-        match same.map(|chain| still_holds(connection, id, chain)).transpose()? {
+        match same.map(|chain| still_holds(connection, id, chain, copy)).transpose()? {
             Some(true) => {
                 kept.insert(full_time, id);
             }
@@ -105,7 +120,7 @@ pub(super) fn assign(connection: &Connection, collection: &Collection, generatio
 
 /// Returns a number for a new chain: one that was never given out, as long as there are any; kernel and other processes may
 /// still know the old ones.
-fn new_chain(connection: &Connection, full_time: i64) -> Result<i64, Error> {
+pub(super) fn new_chain(connection: &Connection, full_time: i64) -> Result<i64, Error> {
     connection.execute("INSERT INTO chains(full_time) VALUES(?1)", [full_time])?;
     let id = connection.last_insert_rowid();
     if id <= MAX_CHAIN {
@@ -122,12 +137,26 @@ fn new_chain(connection: &Connection, full_time: i64) -> Result<i64, Error> {
     Err(Error::TooMany("chains"))
 }
 
-/// Tells whether the sets in the catalog are those of a chain, unchanged.
-fn still_holds(connection: &Connection, id: i64, chain: &BackupChain) -> Result<bool, Error> {
-    let mut statement = connection.prepare("SELECT identity FROM sets WHERE chain = ?1 ORDER BY position")?;
-    let identities: Vec<Vec<u8>> = statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+/// Tells whether the sets in the catalog are those of a chain, unchanged, and whether what they are known by still counts.
+fn still_holds(connection: &Connection, id: i64, chain: &BackupChain, copy: Option<&LocalCopy>) -> Result<bool, Error> {
+    let mut statement = connection.prepare("SELECT identity, source FROM sets WHERE chain = ?1 ORDER BY position")?;
+    let rows = statement.query_map([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, Source::of_column(row.get(1)?))))?;
     // More of them only mean that another process has seen a newer set.
-    Ok(identities.iter().zip(chain.sets()).all(|(known, set)| *known == identity(set)))
+    for (row, set) in rows.zip(chain.sets()) {
+        let (known, source) = row?;
+        let counts = match source {
+            Source::Volumes => true,
+            Source::Signatures => !is_distrusted(connection, &known)?,
+            Source::Copy(copied) => {
+                let now = copy.and_then(|copy| copy.signatures(set.session)).map(copy_identity);
+                now == Some(copied) && !is_distrusted(connection, &known)?
+            }
+        };
+        if !counts || known != identity(set) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Tells a database that was started over which numbers chains have, and up to which they are not to be given out again.
@@ -146,7 +175,7 @@ pub(super) fn stored_identity(connection: &Connection, chain: &Chain, position: 
     Ok(connection.query_row("SELECT identity FROM sets WHERE id = ?1", [chain.set_id(position)], |row| row.get(0))?)
 }
 
-fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
+pub(super) fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
     drop_rows(connection, id)?;
     connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
     Ok(())

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Changes with every change of the tables or of the meaning of what they hold.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
 /// `directories` gives each path that ever was a directory of a chain one id.
@@ -18,7 +18,10 @@ CREATE TABLE sets(
     identity BLOB NOT NULL,         -- of the listed manifest and signature file
     first_version INTEGER NOT NULL, -- its rows of `versions`, half-open
     end_version INTEGER NOT NULL,
+    source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; else which copy of the signature file
     UNIQUE(chain, position));
+CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file
+    identity BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE owners(
     id INTEGER PRIMARY KEY,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, user BLOB NOT NULL, grp BLOB NOT NULL,

@@ -11,6 +11,11 @@
 //! remembered for an inode that was looked up, so there is nothing to forget. What a snapshot shows never changes; only the root,
 //! and the link counts of versions that the newest snapshot of a chain still shows, are news when a backup is added
 //! ([`Found::may_change`]).
+//!
+//! Names and metadata are those of the signature files until a volume is read for a file. If that contradicts them, the whole chain is
+//! shown anew, as its volumes have it, under new inode numbers; the old ones are stale, as those of a backup that was removed.
+//!
+//! A storage that fails takes no snapshot away, and nothing of its failure is remembered; only damage is, until the storage is listed anew.
 
 mod names;
 mod number;

@@ -117,7 +117,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Makes an error of a full target.
+    /// Makes an error of a target that cannot be written, being full for example.
     pub fn full(&self, cause: io::Error) -> Error {
         Error::Target { path: self.path.clone(), cause }
     }
@@ -307,6 +307,13 @@ impl Place<'_> {
         let owned = target.set_owner(path, entry, |uid, gid| fs::fchown(directory, uid, gid));
         let touch = || fs::futimens(directory, &times(entry.mtime));
         target.tolerate(path, set_all(owned, entry, |mode| fs::fchmod(directory, mode), touch))
+    }
+
+    /// Removes a directory that is empty.
+    pub fn remove_directory(&mut self, path: &EntryPath) -> io::Result<()> {
+        self.last = None;
+        let Some((parent, name)) = self.target.split(path)? else { return Ok(()) };
+        Ok(fs::unlinkat(self.directory(&parent)?, c_string(name)?, AtFlags::REMOVEDIR)?)
     }
 
     fn try_complete(&mut self, temporary: &Temporary, entry: &Entry) -> io::Result<()> {
