@@ -96,6 +96,19 @@ impl Catalog {
         manifest.volumes_below(path).iter().try_for_each(|volume| self.fill_volume(chain, position, volume.number))
     }
 
+    /// Tells whether all rows of a set have been proved.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn is_proved(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
+        let volumes = set_at(chain, position)?.volumes.len() as i64;
+        let passed = self.query(|connection, _| {
+            let text = "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
+            Ok(connection.prepare_cached(text)?.query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
+        })?;
+        Ok(passed >= volumes || self.source_of(chain, position)? == Source::Volumes)
+    }
+
     /// Returns a snapshot as its volumes have it, after [`Error::Contradicted`]: the rows of its chain are filled in anew, under a new number.
     ///
     /// # Errors

@@ -204,9 +204,11 @@ impl<'m> Fit<'m> {
         }
         let volumes = manifest.map(Manifest::volumes).unwrap_or_default();
         let mut missing: BTreeSet<_> = volumes.iter().flat_map(|volume| [&volume.first, &volume.last]).cloned().collect();
-        if set.session.is_full() {
-            missing.insert(EntryPath::root());
-        }
+        // Of an increment that has nothing in it, the manifest says that its only volume begins and ends with the top.
+        match set.session.is_full() {
+            true => missing.insert(EntryPath::root()),
+            false => missing.remove(&EntryPath::root()),
+        };
         Ok(Self { manifest, missing })
     }
 

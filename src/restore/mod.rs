@@ -241,6 +241,12 @@ impl Tree<'_> {
                 }
             }
         }
+        // Those that nobody has looked at are read in any case.
+        for position in 0..=self.snapshot.position {
+            if !self.catalog.is_proved(&self.snapshot.chain, position)? {
+                likely.insert(position);
+            }
+        }
         Ok(Planted { expected, likely, unmade, made })
     }
 
@@ -357,7 +363,7 @@ impl Tree<'_> {
 struct Planted {
     /// The versions of the files that are wanted.
     expected: Bits,
-    /// The positions of the sets that likely hold a part of them.
+    /// The positions of the sets that are likely read for them.
     likely: BTreeSet<u32>,
     unmade: Unmade,
     /// The versions that have been made.

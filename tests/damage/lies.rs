@@ -263,3 +263,20 @@ fn an_increment_on_a_contradicted_set_is_whole() {
     world.env.restore(world.encoding, time, &target).success();
     assert_same(&Truth::record(&world.env.source()), &Truth::record(&target), "the next increment");
 }
+
+/// The manifest of an increment with nothing in it names the top, which no volume and no signature file of it has.
+#[test]
+fn an_empty_increment_is_no_lie() {
+    for writer in Writer::ALL {
+        let env = Encoding::Gzip.env();
+        let tree = Tree::new(1_000_000).with("a", Node::file("a", 1_000_000));
+        tree.write(None, &env.source());
+        writer.backup(&env, Encoding::Gzip, "full", TIMES[0], &[]);
+        writer.backup(&env, Encoding::Gzip, "incremental", TIMES[1], &[]);
+        env.clear_caches();
+        let target = env.fresh("restored");
+        let outcome = env.restore(Encoding::Gzip, TIMES[1], &target).success();
+        assert!(!outcome.stderr.contains("signature file"), "{writer:?}: {outcome}");
+        assert_same(&Truth::of(&tree), &Truth::record(&target), &format!("{writer:?}"));
+    }
+}
