@@ -88,6 +88,11 @@ pub trait Monitor: Send + Sync {
     /// Takes one message: lower case, without full stop, perhaps of several lines.
     fn message(&self, level: Level, text: &str);
 
+    /// Tells whether the work is to end as soon as it can be left in order.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+
     /// Takes a message that programs know by a number.
     fn event(&self, event: &Event) {
         if !event.text.is_empty() {

@@ -49,9 +49,9 @@ pub enum Error {
     /// The tree cannot even show its top directory.
     #[error("cannot read the top directory: {0}")]
     Root(String),
-    /// The mount was made but does not answer.
-    #[error("mounted on \"{}\", but it does not answer", .0.display())]
-    Unanswered(PathBuf, #[source] io::Error),
+    /// There are not enough threads, processes, files or memory to serve a mount.
+    #[error("cannot mount: too few threads or too little memory to serve it; raise the limits (ulimit -u, -v, -n)")]
+    Scarce(#[source] io::Error),
     /// Talking with the kernel failed.
     #[error("cannot go on serving the mount")]
     Session(#[source] io::Error),

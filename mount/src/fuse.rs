@@ -47,6 +47,9 @@ pub(crate) const LARGEST_READ: u32 = 1 << 20;
 /// hold up all the others once it is reached.
 const BACKGROUND: u16 = 256;
 
+/// The longest name, in bytes, as on any file system of Linux; the kernel itself would ask for longer ones.
+const LONGEST_NAME: u32 = 255;
+
 /// The longest link target the kernel takes, in bytes.
 const LONGEST_TARGET: usize = 4095;
 
@@ -133,6 +136,9 @@ impl<T: Tree> Filesystem for Adapter<T> {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name.len() > LONGEST_NAME as usize {
+            return reply.error(fuser::Errno::ENAMETOOLONG);
+        }
         let name = name.as_bytes().to_vec();
         self.ask(
             &self.metadata,
@@ -262,8 +268,8 @@ impl<T: Tree> Filesystem for Adapter<T> {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let totals = self.shared.tree.totals();
-        let (block, name_length) = (4096, 255);
-        reply.statfs(totals.bytes.div_ceil(block.into()), 0, 0, totals.files, 0, block, name_length, block);
+        let block = 4096;
+        reply.statfs(totals.bytes.div_ceil(block.into()), 0, 0, totals.files, 0, block, LONGEST_NAME, block);
     }
 
     // After ENOSYS the kernel does not ask again: it answers EOPNOTSUPP to the first two, and success to the others.

@@ -7,20 +7,25 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::mountpoint::Place;
+use crate::mountpoint::{Place, escape};
 
-/// Arguments: the mount point, the same as in mountinfo, the device as there. A line on standard input means that all is well;
-/// its end without one, that we are dead. The mount may be gone then, or another may stand in its place, perhaps with the same
-/// device number; but that one answers.
+/// Arguments: the mount point, the same as in mountinfo. The first line on standard input is the device as there, once the mount
+/// stands; `done` means that all is well; the end without that, that we are dead. The mount may be gone then, or another may stand in
+/// its place, perhaps with the same device number; but that one answers.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
-read -r line && exit
+while read -r line; do
+    [ "$line" = done ] && exit
+    ours=$line
+done
 while read -r id parent device root point rest; do
-    [ "$point" = "$2" ] && top=$device
+    [ "$point" = "$2" ] && top=$device && what=$rest
 done </proc/self/mountinfo
-[ "$top" = "$3" ] || exit
+[ "$top" = "${ours-$top}" ] || exit
+case $what in *" - fuse.dupfs "*) ;; *) exit ;; esac
 stat -f -- "$1" && exit
 umount -l -- "$1" || fusermount3 -u -z -- "$1" || fusermount -u -z -- "$1"
 "#;
@@ -29,16 +34,25 @@ umount -l -- "$1" || fusermount3 -u -z -- "$1" || fusermount -u -z -- "$1"
 pub(crate) struct Guard(Child);
 
 impl Guard {
-    /// Starts the shell, in a process group of its own, so that Ctrl-C does not reach it.
+    /// Starts the shell, in a process group of its own, so that Ctrl-C does not reach it: before the mount stands, so that there is no
+    /// moment without it.
     ///
     /// # Errors
-    /// Where there is no `sh`.
-    pub(crate) fn post(place: &Place) -> io::Result<Guard> {
+    /// Where there is no `sh`, or no process to be had.
+    pub(crate) fn post(mountpoint: &Path) -> io::Result<Guard> {
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "dupfs-guard"]).arg(&place.mountpoint).arg(OsStr::from_bytes(&place.listed));
-        command.arg(&place.device).current_dir("/").process_group(0);
+        command.args(["-c", SCRIPT, "dupfs-guard"]).arg(mountpoint).arg(OsStr::from_bytes(&escape(mountpoint)));
+        command.current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Guard(command.spawn()?))
+    }
+
+    /// Tells the shell which mount is ours.
+    pub(crate) fn watch(&mut self, place: &Place) {
+        if let Some(input) = &mut self.0.stdin {
+            // As below.
+            let _ = input.write_all(format!("{}\n", place.device).as_bytes());
+        }
     }
 
     /// Sends the shell home.

@@ -9,6 +9,7 @@
 //!                          shared, handles (what is        requests (what is in flight,
 //!                          open)                           watchdog)
 //! session: mounts, waits, unmounts      mountpoint: mount(2) or fusermount3      guard: cleans up after a crash
+//! rehearsal: are there threads, and memory
 //! ```
 //!
 //! # What holds
@@ -20,6 +21,9 @@
 //!   was killed. fuser 0.18 refuses FUSE_INTERRUPT, and the kernel waits uninterruptibly for a request that a server has read
 //!   already, so the watchdog looks itself which processes have a fatal signal pending.
 //! - What never changes ([`FOREVER`]) is asked once: entries, attributes, listings, link targets and pages stay in the kernel.
+//! - The server never waits for itself: it touches no path at or below its mountpoint, neither to see whether the mount answers nor to
+//!   unmount it, as a process that dies while it waits for its own answer holds its device open for ever. It mounts nothing before the
+//!   threads and the memory for it have been had once (`rehearsal`).
 //! - When this process dies, by `kill -9` too, a waiting shell unmounts: no dead directory stays behind.
 //!
 //! # Example
@@ -34,6 +38,7 @@ mod guard;
 mod handles;
 mod mountpoint;
 mod pool;
+mod rehearsal;
 mod requests;
 mod session;
 mod shared;

@@ -40,12 +40,17 @@ pub(crate) fn check(mountpoint: &Path) -> Result<(), Error> {
     }
 }
 
-/// Mounts, and returns where, and the device on which the kernel asks.
+/// Mounts on an absolute path without symbolic links, and returns where, and the device on which the kernel asks.
 pub(crate) fn attach(mountpoint: &Path, options: &Options) -> Result<(Place, OwnedFd), Error> {
-    let mountpoint = mountpoint.canonicalize().map_err(|error| Error::Unreadable(mountpoint.into(), error))?;
-    let device = attach_device(&mountpoint, options)?;
-    let place = Place::find(&mountpoint).map_err(|error| Error::Unreadable("/proc/self/mountinfo".into(), error))?;
-    Ok((place, device))
+    let device = attach_device(mountpoint, options)?;
+    match Place::find(mountpoint) {
+        Ok(place) => Ok((place, device)),
+        Err(error) => {
+            // Without its number the mount cannot be told from another's later, so it must not stand.
+            detach_now(mountpoint).map_err(|error| Error::Unmount(mountpoint.into(), error))?;
+            Err(Error::Unreadable("/proc/self/mountinfo".into(), error))
+        }
+    }
 }
 
 fn attach_device(mountpoint: &Path, options: &Options) -> Result<OwnedFd, Error> {
@@ -133,7 +138,7 @@ pub(crate) struct Place {
     /// Absolute path without symbolic links.
     pub(crate) mountpoint: PathBuf,
     /// The same as mountinfo writes it.
-    pub(crate) listed: Vec<u8>,
+    listed: Vec<u8>,
     /// Number of the mounted device, as mountinfo writes it. The kernel gives it to nobody else while the mount lives, but to
     /// the next one soon after.
     pub(crate) device: String,
@@ -152,34 +157,40 @@ impl Place {
         fs::read("/proc/self/mountinfo").is_ok_and(|table| device_at(&table, &self.listed).is_some_and(|top| top == self.device))
     }
 
-    /// Tells whether nobody answers for what is mounted here.
+    /// Tells whether nobody answers for what is mounted here. To be asked when our connection is gone only: the server must never ask
+    /// itself.
     fn is_dead(&self) -> bool {
         rustix::fs::statfs(&self.mountpoint).is_err_and(|error| error == Errno::NOTCONN)
     }
 
-    /// Removes the mount, unless that has been done, and returns whether it was in use and so was only detached. When our
-    /// session is `over`, only a dead mount can be ours: a living one has come after it.
+    /// Removes the mount, unless that has been done, and returns whether it was in use and so was only detached. While our connection
+    /// lives, nobody else has its device number; once it is `gone`, only a dead mount can be ours: a living one has come after it.
     ///
     /// # Errors
     /// Where it cannot be detached either.
-    pub(crate) fn detach(&self, over: bool) -> io::Result<bool> {
-        if !self.is_mounted() || over && !self.is_dead() {
+    pub(crate) fn detach(&self, gone: bool) -> io::Result<bool> {
+        if !self.is_mounted() || gone && !self.is_dead() {
             return Ok(false);
         }
-        match rustix::mount::unmount(&self.mountpoint, UnmountFlags::NOFOLLOW) {
-            Ok(()) => Ok(false),
-            Err(Errno::BUSY) => {
-                rustix::mount::unmount(&self.mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?;
-                Ok(true)
-            }
-            Err(Errno::PERM) => detach_by_helper(&self.mountpoint),
-            Err(error) => Err(error.into()),
-        }
+        detach_now(&self.mountpoint)
     }
 
     /// Lets the kernel read ahead as far as the longest request goes. Only root may; others stay with 128 KiB.
     pub(crate) fn widen_read_ahead(&self, bytes: u32) {
         let _ = fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", self.device), (bytes / 1024).to_string());
+    }
+}
+
+/// Removes the topmost mount here; umount(2) does not look into it.
+fn detach_now(mountpoint: &Path) -> io::Result<bool> {
+    match rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(false),
+        Err(Errno::BUSY) => {
+            rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)?;
+            Ok(true)
+        }
+        Err(Errno::PERM) => detach_by_helper(mountpoint),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -212,7 +223,7 @@ fn device_at(table: &[u8], listed: &[u8]) -> Option<String> {
 }
 
 /// Writes a path as mountinfo does. Source: Linux fs/proc_namespace.c, show_mountinfo.
-fn escape(path: &Path) -> Vec<u8> {
+pub(crate) fn escape(path: &Path) -> Vec<u8> {
     let mut escaped = Vec::new();
     for byte in path.as_os_str().as_bytes() {
         match byte {

@@ -38,16 +38,24 @@ impl Pool {
         Pool { name, limit, shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
     }
 
-    /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under way.
+    /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under way. Where no
+    /// thread can be had at all, the caller works itself.
     pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.shared.state);
         state.queue.push_back(Box::new(job));
         // An idle thread that was notified still counts as idle until it wakes, and its job as queued: the two balance.
         if state.queue.len() > state.idle && state.threads < self.limit {
             let shared = Arc::clone(&self.shared);
-            // Without a new thread the job waits for an old one, or for the watchdog.
-            if thread::Builder::new().name(self.name.into()).spawn(move || shared.work()).is_ok() {
-                state.threads += 1;
+            match thread::Builder::new().name(self.name.into()).spawn(move || shared.work()) {
+                Ok(_) => state.threads += 1,
+                // Nobody would ever come for it.
+                Err(_) if state.threads == 0 => {
+                    let jobs = std::mem::take(&mut state.queue);
+                    drop(state);
+                    return jobs.into_iter().for_each(|job| job());
+                }
+                // It waits for an old thread, or for the watchdog.
+                Err(_) => (),
             }
         }
         drop(state);

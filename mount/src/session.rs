@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::fuse::{Adapter, LARGEST_READ, LOOPS};
 use crate::guard::Guard;
 use crate::mountpoint::{self, Place};
+use crate::rehearsal::rehearse;
 use crate::requests::{Requests, lock};
 use crate::shared::{Shared, Usage};
 use crate::tree::{ROOT, Tree};
@@ -66,8 +67,6 @@ struct Inner {
 struct State {
     /// Tells who needs the mount; none until it is served.
     usage: Option<Box<dyn Fn() -> Usage + Send>>,
-    /// Nobody answers the kernel any more.
-    over: bool,
     /// How the session ended, once it has and all is tidied up.
     ended: Option<io::Result<()>>,
     /// The mount point is free again.
@@ -76,29 +75,46 @@ struct State {
     hurried: bool,
 }
 
-/// Mounts a tree on an empty directory, and returns once the mount answers.
+/// Mounts a tree on an empty directory, and returns once the kernel has greeted the server (FUSE_INIT): what anybody asks from then on
+/// is answered.
 ///
 /// # Errors
-/// Each variant of [`Error`] but the last three: the directory or FUSE does not allow it, or the tree cannot show its top.
+/// Each variant of [`Error`] but the last two: the directory or FUSE does not allow it, the tree cannot show its top, or there are too
+/// few threads or too little memory.
 pub fn mount<T: Tree>(tree: T, mountpoint: &Path, options: &Options) -> Result<Mount, Error> {
     tree.attributes(ROOT).map_err(|error| Error::Root(error.to_string()))?;
     mountpoint::check(mountpoint)?;
-    let (place, device) = mountpoint::attach(mountpoint, options)?;
-    let guard = Guard::post(&place).inspect_err(|error| {
-        (options.log)(&format!("cannot start sh: after a crash this mount would have to be removed by hand: {error}"));
-    });
+    rehearse().map_err(Error::Scarce)?;
+    let mountpoint = mountpoint.canonicalize().map_err(|error| Error::Unreadable(mountpoint.into(), error))?;
+    let mut guard = match Guard::post(&mountpoint) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Err(Error::Scarce(error));
+        }
+        guard => guard,
+    };
+    let (place, device) = match mountpoint::attach(&mountpoint, options) {
+        Ok(attached) => attached,
+        Err(error) => {
+            guard.into_iter().for_each(Guard::dismiss);
+            return Err(error);
+        }
+    };
+    match &mut guard {
+        Ok(guard) => guard.watch(&place),
+        Err(error) => {
+            (options.log)(&format!("cannot start sh: after a crash this mount would have to be removed by hand: {error}"));
+        }
+    }
     let (log, guard) = (Arc::clone(&options.log), Mutex::new(guard.ok()));
     let mount = Mount(Arc::new(Inner { place, log, guard, state: Mutex::default(), changed: Condvar::new() }));
     // Where this fails, the mount is dropped, and so unmounted.
     mount.serve(tree, device, options)?;
-    let place = &mount.0.place;
-    std::fs::symlink_metadata(&place.mountpoint).map_err(|error| Error::Unanswered(place.mountpoint.clone(), error))?;
-    place.widen_read_ahead(LARGEST_READ);
+    mount.0.place.widen_read_ahead(LARGEST_READ);
     Ok(mount)
 }
 
 impl Mount {
-    /// Starts to answer the kernel.
+    /// Waits for the kernel's greeting and starts to answer.
     fn serve<T: Tree>(&self, tree: T, device: OwnedFd, options: &Options) -> Result<(), Error> {
         let own_device = Arc::new(device.try_clone().map_err(Error::Session)?);
         let requests = Requests::start(options.timeout, Arc::clone(&options.log)).map_err(Error::Session)?;
@@ -115,7 +131,6 @@ impl Mount {
         let serve = move || {
             let ended = session.run();
             // The mount may still be there, dead; and the guard must hear of the end.
-            inner.change(|state| state.over = true);
             inner.unmount_and_log();
             inner.change(|state| state.ended = Some(ended));
         };
@@ -167,9 +182,9 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    fn is_over(&self) -> bool {
-        let state = lock(&self.state);
-        state.over || state.usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
+    /// Tells whether the kernel has closed the connection, so that nobody's question can come to this process any more.
+    fn is_gone(&self) -> bool {
+        lock(&self.state).usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
     }
 
     fn unmount(&self) -> Result<(), Error> {
@@ -179,7 +194,7 @@ impl Inner {
             return Ok(());
         }
         let mountpoint = &self.place.mountpoint;
-        if self.place.detach(self.is_over()).map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
+        if self.place.detach(self.is_gone()).map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
             (self.log)(&format!("\"{}\" is in use: detached, serving what is open", mountpoint.display()));
         }
         if let Some(guard) = guard.take() {

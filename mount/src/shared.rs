@@ -55,8 +55,8 @@ impl<T: Tree> Shared<T> {
 
     /// Tells whether somebody still needs us.
     pub(crate) fn usage(&self) -> Usage {
-        let device = self.device.upgrade();
-        if device.is_some_and(|device| is_disconnected(device.as_fd())) {
+        // A session that has ended has closed it.
+        if self.device.upgrade().is_none_or(|device| is_disconnected(device.as_fd())) {
             Usage::Gone
         } else if self.requests.is_empty() && self.files.is_empty() && self.directories.is_empty() {
             Usage::Idle

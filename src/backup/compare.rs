@@ -4,12 +4,16 @@
 //! catalog knows more of files that this program has saved: size, time of the last change of any kind, inode. What these tell apart is
 //! *suspect*: only its content can say whether it has changed.
 //!
+//! What cannot be read looks absent, and so counts as deleted, with all that is saved below it: so duplicity has it. If it is to be kept, nothing
+//! at or below such a path is told as gone, and the set before goes on to answer for it.
+//!
 //! Source: FORMAT, "When is a path changed": tried with duplicity 0.8.22 and 3.2.1.
 
 use crate::accounts::Accounts;
 use crate::catalog::{Saved, SourceStat, VersionId};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::source::{Failure, Found, Step};
+use std::collections::VecDeque;
 
 /// What is to be done about a path.
 #[derive(Debug)]
@@ -51,12 +55,31 @@ pub struct Comparison<'a, W, B> {
     next_saved: Option<Saved>,
     accounts: &'a Accounts,
     has_begun: bool,
+    keeps_unreadable: bool,
+    /// What could not be read, in path order, as far as something saved may still be at or below it.
+    unreadable: VecDeque<EntryPath>,
 }
 
 impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comparison<'a, W, B> {
-    /// Compares a walk with what is saved; `accounts` turn saved owners into numbers of this machine.
-    pub fn new(walk: W, saved: B, accounts: &'a Accounts) -> Self {
-        Self { walk, saved, next_step: None, next_saved: None, accounts, has_begun: false }
+    /// Compares a walk with what is saved; `accounts` turn saved owners into numbers of this machine. What cannot be read is told as gone, unless
+    /// it is to be kept.
+    pub fn new(walk: W, saved: B, accounts: &'a Accounts, keeps_unreadable: bool) -> Self {
+        let (next_step, next_saved, unreadable) = (None, None, VecDeque::new());
+        Self { walk, saved, next_step, next_saved, accounts, has_begun: false, keeps_unreadable, unreadable }
+    }
+
+    /// Tells whether a saved path that was not found is gone: not the root, and not what could not be read. To be asked in path order.
+    fn is_gone(&mut self, saved: &EntryPath) -> bool {
+        while let Some(unreadable) = self.unreadable.front() {
+            if saved.starts_with(unreadable) {
+                return false;
+            }
+            if unreadable > saved {
+                break;
+            }
+            self.unreadable.pop_front();
+        }
+        !saved.is_root()
     }
 
     fn begin(&mut self) -> Result<(), E> {
@@ -88,18 +111,21 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
                 }
                 Some(Step::Failed(failure)) => {
                     self.next_step = self.walk.next();
+                    if self.keeps_unreadable && !failure.is_gone() && self.next_saved.is_some() {
+                        self.unreadable.push_back(failure.path.clone());
+                    }
                     return Ok(Some(Change::Failed(failure)));
                 }
-                // The root itself is never told as gone.
                 None => match self.take_saved()? {
-                    Some(saved) if saved.path.is_root() => continue,
-                    saved => return Ok(saved.map(|saved| Change::Gone(Box::new(saved)))),
+                    Some(saved) if self.is_gone(&saved.path) => return Ok(Some(Change::Gone(Box::new(saved)))),
+                    Some(_) => continue,
+                    None => return Ok(None),
                 },
             };
             if self.next_saved.as_ref().is_some_and(|saved| saved.path < found.path) {
                 self.next_step = Some(Step::Found(found));
                 match self.take_saved()? {
-                    Some(saved) if !saved.path.is_root() => return Ok(Some(Change::Gone(Box::new(saved)))),
+                    Some(saved) if self.is_gone(&saved.path) => return Ok(Some(Change::Gone(Box::new(saved)))),
                     _ => continue,
                 }
             }

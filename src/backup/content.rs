@@ -9,9 +9,15 @@ use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-/// Bytes that are read at once, a multiple of [`PIECE`]. A file that cannot be read so far is left out; one that cannot be read further
-/// has begun to be stored.
-const AHEAD: usize = 16 * PIECE;
+/// Bytes that are read at once, a multiple of [`PIECE`]. A file that cannot be read so far is left out at once; of one that cannot be read
+/// further, a part is on its way to the storage.
+pub const AHEAD: usize = 16 * PIECE;
+
+/// What sysfs says is the size of each file.
+const PAGE: u64 = 4096;
+
+/// Bytes that are asked for behind the end that the size of a file tells, to see whether the size is right.
+const BEYOND: u64 = 4096;
 
 /// A signature that takes more bytes than this is not used: it is held in memory, with an index at about three times the size.
 const LARGEST_SIGNATURE: u64 = 48 << 20;
@@ -24,18 +30,34 @@ pub fn block_length(size: u64, most: Option<u64>) -> u32 {
     length.min(most.filter(|&most| most > 0).unwrap_or(u64::MAX)).clamp(16, 1 << 30) as u32
 }
 
-/// A file of the source, being read. It ends where the file ended when it was opened, so that a file that grows without end has one.
+/// A file of the source, being read to its end. Its size is only what the system says: files of procfs have none, those of sysfs too much. But a
+/// file that grows while it is read ends where it ended when it was opened, so that one that grows without end has one.
 pub struct SourceReader {
     file: File,
     buffer: Vec<u8>,
     position: usize,
-    /// Bytes that are still to be read from the file.
-    left: u64,
     /// Bytes read so far.
     length: u64,
+    is_at_end: bool,
     /// Size and time of change when it was opened.
-    opened: (u64, i64, i64),
+    opened: Identity,
+    /// Why it cannot be read further.
+    failure: Option<io::Error>,
 }
+
+/// What a file may be when it has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As it was when it was opened.
+    Same,
+    /// Changed meanwhile.
+    Changed,
+    /// Unchanged, as far as the system tells, but shorter than its size, which is more than the page that sysfs says of each file.
+    Short,
+}
+
+/// Size and time of change.
+type Identity = (u64, i64, i64);
 
 impl SourceReader {
     /// Opens a file and reads its first MiB.
@@ -45,7 +67,7 @@ impl SourceReader {
     pub fn open(found: &Found) -> io::Result<Self> {
         let file = found.open()?;
         let opened = identity(&file)?;
-        let mut reader = Self { file, buffer: Vec::new(), position: 0, left: opened.0, length: 0, opened };
+        let mut reader = Self { file, buffer: Vec::new(), position: 0, length: 0, is_at_end: false, opened, failure: None };
         reader.refill()?;
         Ok(reader)
     }
@@ -53,6 +75,11 @@ impl SourceReader {
     /// Returns the size when it was opened.
     pub fn size(&self) -> u64 {
         self.opened.0
+    }
+
+    /// Returns how many bytes have been read.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Returns the next piece: shorter than [`PIECE`] at the end only, where it may be empty.
@@ -68,35 +95,73 @@ impl SourceReader {
         Ok(&self.buffer[start..self.position])
     }
 
-    /// Tells whether the file is no longer as it was when it was opened.
-    pub fn has_changed(&self) -> bool {
-        self.length != self.opened.0 || identity(&self.file).is_ok_and(|now| now != self.opened)
+    /// Reads the rest, to see whether it can be read.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn skim(mut self) -> io::Result<()> {
+        while !self.buffer.is_empty() {
+            self.refill()?;
+        }
+        Ok(())
+    }
+
+    /// Tells what has become of the file while it was read.
+    pub fn ending(&self) -> Ending {
+        match identity(&self.file) {
+            Ok(now) if now != self.opened => Ending::Changed,
+            _ if self.length < self.opened.0 && self.opened.0 > PAGE => Ending::Short,
+            _ => Ending::Same,
+        }
+    }
+
+    /// Returns why the file could not be read further, if that is so.
+    pub fn failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     fn refill(&mut self) -> io::Result<()> {
-        let wanted = self.left.min(AHEAD as u64) as usize;
         self.position = 0;
+        let result = self.fill();
+        result.inspect_err(|error| {
+            self.buffer.clear();
+            self.failure = Some(copy(error));
+        })
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let left = self.opened.0.saturating_sub(self.length);
+        let wanted = if self.is_at_end { 0 } else { (left + BEYOND).min(AHEAD as u64) as usize };
         self.buffer.resize(wanted, 0);
         let mut filled = 0;
-        while filled < wanted {
+        while !self.is_at_end && filled < AHEAD {
+            if filled == self.buffer.len() {
+                self.buffer.resize(AHEAD, 0);
+            }
             match self.file.read(&mut self.buffer[filled..]) {
-                Ok(0) => break,
+                Ok(0) => self.is_at_end = true,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.buffer.clear();
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
+        }
+        // More than its size: it grows, or its size is wrong.
+        if filled as u64 > left && identity(&self.file)?.0 > self.opened.0 {
+            filled = left as usize;
+            self.is_at_end = true;
         }
         self.buffer.truncate(filled);
         self.length += filled as u64;
-        self.left = if filled < wanted { 0 } else { self.left - filled as u64 };
         Ok(())
     }
 }
 
-fn identity(file: &File) -> io::Result<(u64, i64, i64)> {
+/// Returns an error that says the same.
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+}
+
+fn identity(file: &File) -> io::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
     let data = file.metadata()?;
     Ok((data.len(), data.ctime(), data.ctime_nsec()))
@@ -141,7 +206,7 @@ impl Read for Tee<'_> {
 impl BufRead for Tee<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &self.failed {
-            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            Some(error) => Err(copy(error)),
             None => self.reader.fill_buf(),
         }
     }

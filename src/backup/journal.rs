@@ -76,7 +76,7 @@ impl Journal {
 
     /// Reads a journal; `None` if there is none.
     pub fn read(path: &Path) -> Option<Journaled> {
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = String::from_utf8(crate::storage::read_file(path).ok()?).ok()?;
         let mut lines = text.split_inclusive('\n').map_while(parse);
         let first = lines.next()?;
         let words: Vec<&str> = first.split(' ').collect();
@@ -110,7 +110,7 @@ fn parse_volume(line: &str) -> Option<JournaledVolume> {
     };
     let pairs = block.as_bytes().chunks(2);
     let block = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<Vec<u8>>>()?;
-    let described = Manifest::parse(&block).ok()?.volumes().first()?.clone();
+    let described = Manifest::parse(&block).ok()?.volumes().next()?;
     let mark = Mark { signatures: number(signatures)?, check: number(check)?, entries: number(entries)?, inside };
     Some(JournaledVolume { size: number(size)?, mark, in_delta: in_delta == "1", described })
 }

@@ -1,7 +1,7 @@
 //! [`MemberWriter`]: from what has changed to members of volumes, members of the signature file, and the list of files.
 
 use super::compare::Change;
-use super::content::{self, SourceReader, block_length};
+use super::content::{self, AHEAD, Ending, SourceReader, block_length};
 use super::signatures::Signatures;
 use super::signing::Signing;
 use super::sigtar::SigtarWriter;
@@ -14,6 +14,7 @@ use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor, code};
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 /// A frame on its way to a volume, and where the session stands behind it.
@@ -116,6 +117,7 @@ pub struct MemberWriter<'a> {
     read: u64,
     /// Paths up to here are stored already.
     stored: Option<Stored>,
+    unreadable: &'a mut Unreadable,
     /// The file that was stored in part has come.
     has_continued: bool,
 }
@@ -131,15 +133,41 @@ pub struct Stored {
     pub entries: u64,
 }
 
-/// A file that cannot be read: before anything of it is stored it is left out, afterwards the session cannot go on.
+/// Files that cannot be read, as far as is known. Nothing of them is stored, so that a set has them as the set before has them: not at all,
+/// or as they were.
+#[derive(Default)]
+pub struct Unreadable {
+    causes: BTreeMap<EntryPath, io::Error>,
+    /// Paths before this have been met before, and told of.
+    told: Option<EntryPath>,
+}
+
+impl Unreadable {
+    /// Adds a file that cannot be read to its end, and may have been stored in part; nothing before it is told of again.
+    pub fn insert(&mut self, path: EntryPath, cause: io::Error) {
+        self.told = Some(path.clone());
+        self.causes.insert(path, cause);
+    }
+
+    fn is_told(&self, path: &EntryPath) -> bool {
+        self.told.as_ref().is_some_and(|told| path < told)
+    }
+
+    /// Tells whether a file has failed when a part of it was stored. Whatever made that one fail may befall others.
+    fn is_wary(&self) -> bool {
+        self.told.is_some()
+    }
+}
+
+/// Reading a file has failed, for a reason of its own or of the temporary files; or storing it has.
 enum Trouble {
-    Source(io::Error),
+    Read(io::Error),
     Other(Error),
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Self::Source(error)
+        Self::Read(error)
     }
 }
 
@@ -154,6 +182,7 @@ impl<'a> MemberWriter<'a> {
     ///
     /// # Errors
     /// [`Error`] when a temporary file cannot be written.
+    #[expect(clippy::too_many_arguments, reason = "what a session consists of, put together in one place")]
     pub fn new(
         options: &'a BackupOptions,
         monitor: &'a dyn Monitor,
@@ -162,6 +191,7 @@ impl<'a> MemberWriter<'a> {
         sigtar: SigtarWriter,
         bases: Option<Signatures<'a>>,
         stored: Option<Stored>,
+        unreadable: &'a mut Unreadable,
     ) -> Result<Self, Error> {
         let spool = || Spool::new(&options.tempdir);
         let files = FileList { count: 0, lines: spool() };
@@ -182,6 +212,7 @@ impl<'a> MemberWriter<'a> {
             written,
             read: 0,
             stored,
+            unreadable,
             has_continued: false,
         })
     }
@@ -193,9 +224,16 @@ impl<'a> MemberWriter<'a> {
     pub fn write(&mut self, change: Change) -> Result<(), Error> {
         self.written.statistics.meet(&change);
         self.check_continued(Some(change.path()))?;
+        if self.unreadable.causes.contains_key(change.path()) {
+            self.report_unreadable(change.path());
+            return Ok(());
+        }
         match change {
             Change::Same(_, None) => Ok(()),
-            Change::Same(found, Some(version)) => self.touch(version, &found),
+            Change::Same(found, Some(version)) => {
+                self.touch(version, &found);
+                Ok(())
+            }
             Change::Socket(path) => {
                 self.options.tell_socket(&path, self.monitor);
                 Ok(())
@@ -219,7 +257,8 @@ impl<'a> MemberWriter<'a> {
                 if !is_touched_only {
                     return self.delta(&found, basis);
                 }
-                self.touch(saved.version, &found)
+                self.touch(saved.version, &found);
+                Ok(())
             }
         }
     }
@@ -235,18 +274,20 @@ impl<'a> MemberWriter<'a> {
         if !frame.is_empty() {
             self.send(frame, None)?;
         }
-        self.tell_touched()?;
+        self.tell_touched();
         Ok((self.written, self.sigtar))
     }
 
     /// Remembers what was found of a file whose content is as saved.
-    fn touch(&mut self, version: VersionId, found: &Found) -> Result<(), Error> {
+    fn touch(&mut self, version: VersionId, found: &Found) {
         self.touched.push((version, SourceStat::of(found)));
-        if self.touched.len() < TOUCHED { Ok(()) } else { self.tell_touched() }
+        if self.touched.len() >= TOUCHED {
+            self.tell_touched();
+        }
     }
 
-    fn tell_touched(&mut self) -> Result<(), Error> {
-        Ok(self.catalog.update_stats(self.touched.drain(..))?)
+    fn tell_touched(&mut self) {
+        self.catalog.update_stats(self.touched.drain(..));
     }
 
     fn report(&mut self, failure: &Failure) {
@@ -254,14 +295,26 @@ impl<'a> MemberWriter<'a> {
             return;
         }
         self.written.statistics.errors += 1;
-        self.options.tell_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
+        if !self.unreadable.is_told(&failure.path) {
+            self.options.tell_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
+        }
     }
 
-    fn report_unreadable(&mut self, found: &Found, cause: &io::Error) {
+    fn tell(&self, code: u8, found: &Found) {
+        if !self.unreadable.is_told(&found.path) {
+            tell_found(code, found, self.monitor);
+        }
+    }
+
+    /// Counts a file that cannot be read, and tells of it, once.
+    fn report_unreadable(&mut self, path: &EntryPath) {
+        let Some(cause) = self.unreadable.causes.get(path) else { return };
         if cause.kind() != io::ErrorKind::NotFound {
             self.written.statistics.errors += 1;
         }
-        self.options.tell_unreadable(code::CANNOT_READ, &found.path, cause, self.monitor);
+        if !self.unreadable.is_told(path) {
+            self.options.tell_unreadable(code::CANNOT_READ, path, cause, self.monitor);
+        }
     }
 
     /// Tells whether an interrupted session has stored all of a path already.
@@ -292,7 +345,9 @@ impl<'a> MemberWriter<'a> {
         if self.is_stored(&saved.path) {
             return Ok(());
         }
-        tell_path(code::DELETED, &saved.path, self.monitor);
+        if !self.unreadable.is_told(&saved.path) {
+            tell_path(code::DELETED, &saved.path, self.monitor);
+        }
         self.member(&saved.path, MemberKind::Deleted, None, None, &[], true, None)?;
         self.sign(&saved.path, SignatureKind::Deleted, None, None)
     }
@@ -303,7 +358,7 @@ impl<'a> MemberWriter<'a> {
             if self.is_stored(&found.path) {
                 return Ok(());
             }
-            tell_found(code::ADDED, found, self.monitor);
+            self.tell(code::ADDED, found);
             self.member(&found.path, MemberKind::Whole, None, Some(&found.entry), &[], true, None)?;
             return self.sign(&found.path, SignatureKind::Present(found.entry.clone()), None, None);
         }
@@ -313,7 +368,7 @@ impl<'a> MemberWriter<'a> {
         }
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_new(found);
-        tell_found(code::ADDED, found, self.monitor);
+        self.tell(code::ADDED, found);
         self.list(FileChange::New, &found.path)?;
         let mut signature = self.begin_signature(&reader)?;
         let result = content::whole(&mut reader, &mut signature, &mut |piece, bytes, is_last| {
@@ -342,7 +397,7 @@ impl<'a> MemberWriter<'a> {
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
-        tell_found(code::CHANGED, found, self.monitor);
+        self.tell(code::CHANGED, found);
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;
@@ -366,11 +421,16 @@ impl<'a> MemberWriter<'a> {
     /// Opens a file; one that cannot be read is reported, and absent.
     fn open(&mut self, found: &Found) -> Result<Option<SourceReader>, Error> {
         self.has_continued |= self.pieces_stored(&found.path) > 0;
-        match SourceReader::open(found) {
+        let skim = |reader: &SourceReader| match self.unreadable.is_wary() && reader.size() > AHEAD as u64 {
+            true => SourceReader::open(found)?.skim(),
+            false => Ok(()),
+        };
+        match SourceReader::open(found).and_then(|reader| skim(&reader).map(|()| reader)) {
             Ok(reader) => Ok(Some(reader)),
             Err(cause) if self.pieces_stored(&found.path) > 0 => Err(Error::source(&found.path, cause)),
             Err(cause) => {
-                self.report_unreadable(found, &cause);
+                self.unreadable.causes.insert(found.path.clone(), cause);
+                self.report_unreadable(&found.path);
                 Ok(None)
             }
         }
@@ -382,13 +442,24 @@ impl<'a> MemberWriter<'a> {
     }
 
     /// Ends a file: its signature is kept, whatever it says of content that changed meanwhile is what was stored.
-    fn end(&mut self, found: &Found, reader: SourceReader, signature: Signing, result: Result<(), Trouble>) -> Result<(), Error> {
-        result.map_err(|trouble| match trouble {
-            Trouble::Source(cause) => Error::source(&found.path, cause),
-            Trouble::Other(error) => error,
+    fn end(
+        &mut self,
+        found: &Found,
+        mut reader: SourceReader,
+        signature: Signing,
+        result: Result<(), Trouble>,
+    ) -> Result<(), Error> {
+        result.map_err(|trouble| match (trouble, reader.failure()) {
+            (Trouble::Read(_), Some(cause)) => Error::source(&found.path, cause),
+            (Trouble::Read(cause), None) => Error::temporary(cause),
+            (Trouble::Other(error), _) => error,
         })?;
-        if reader.has_changed() {
-            self.monitor.message(Level::Warning, &self.options.changed(&found.path));
+        match reader.ending() {
+            Ending::Same => {}
+            Ending::Changed => self.monitor.message(Level::Warning, &self.options.changed(&found.path)),
+            Ending::Short => {
+                self.monitor.message(Level::Warning, &self.options.short(&found.path, reader.length(), reader.size()))
+            }
         }
         let (signature, length) = signature.finish().map_err(Error::temporary)?;
         self.read += found.size;

@@ -11,10 +11,14 @@
 //! puts the frames into volumes and stores them. What is under way is bounded, so memory is, whatever the size of the source.
 //!
 //! # Awkward cases
-//! - A file changes, shrinks or grows while it is read: sizes in headers are those of what follows, the signature is that of what was
-//!   stored, a file that grows ends where it ended when it was opened. A warning tells.
-//! - A file cannot be read: it is left out, with a warning, and counted. If that happens behind its first MiB, part of it is stored
-//!   already, and the session ends; the next one goes on.
+//! - A file is read to its end, whatever its size is said to be: those of procfs say 0. Sizes in headers are those of what follows.
+//! - A file changes, shrinks or grows while it is read: the signature is that of what was stored, a file that grows ends where it ended when
+//!   it was opened. A warning tells. duplicity would go on as long as it grows.
+//! - A file cannot be read: nothing of it is stored, with a warning, and it is counted. So an increment has it as it was before, and a full set
+//!   has it not. duplicity stores what it could read of it as if that were all.
+//! - A file fails behind its first MiB: part of it may be stored already. The session goes back to the end of the last volume before the
+//!   file, as one does that goes on after a crash, and passes the file over. From then on each file is read to its end once before anything
+//!   of it is stored, so that many bad files cost no more than reading all twice.
 //! - The session is killed: `resume` goes on from the last volume, with the signatures of what was stored then, not of what is there now.
 //!
 //! # Invariants
@@ -44,7 +48,7 @@ pub use session::store_statistics;
 pub use statistics::Statistics;
 
 use self::compare::Comparison;
-use self::members::MemberWriter;
+use self::members::{MemberWriter, Unreadable};
 use self::session::SetWriter;
 use self::signatures::Signatures;
 use crate::accounts::Accounts;
@@ -87,15 +91,17 @@ pub struct BackupOptions {
     pub list_files: bool,
     /// Takes owners by number when comparing (`--numeric-owner`).
     pub numeric_owner: bool,
+    /// Keeps what is saved of paths that cannot be read, where duplicity takes them for deleted (`--keep-unreadable`).
+    pub keep_unreadable: bool,
     /// Stores nothing when nothing has changed (`--skip-if-no-change`).
     pub skip_if_no_change: bool,
     /// Where temporary files lie (`--tempdir`).
     pub tempdir: PathBuf,
     /// Where it is noted what is stored so far; without it a killed session cannot be continued.
     pub journal: Option<PathBuf>,
-    /// For tests: fails instead of storing this volume (`--fail-on-volume`).
+    /// For tests: stores this volume, and fails then (`--fail-on-volume`).
     pub fail_on_volume: Option<u32>,
-    /// For tests: does not store this volume (`--skip-volume`).
+    /// For tests: only seems to store this volume (`--skip-volume`), which the check before the manifest is to find.
     pub skip_volume: Option<u32>,
 }
 
@@ -120,6 +126,12 @@ impl BackupOptions {
         let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
         let words = quoted(path.as_os_str().as_bytes());
         monitor.event(&Event { level: Level::Warning, code, words: &words, text: &text });
+    }
+
+    /// Says that a file ended before its size was reached.
+    fn short(&self, path: &EntryPath, length: u64, size: u64) -> String {
+        let path = self.full_path(path);
+        format!("{} ends after {length} bytes, though its size is {size}; what was read is stored", path.display())
     }
 
     /// Says that a file has changed under the reader.
@@ -180,11 +192,8 @@ pub struct Outcome {
 /// Why a session cannot be made, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the source cannot be read to its end, and part of it is stored.
-    #[error(
-        "cannot read '{path}' to its end: {cause}; part of it is stored, so the backup ends here. Run it again when the file can be read, or \
-         exclude the file: it will go on from the last volume"
-    )]
+    /// A file of the source cannot be read to its end, and part of it may be stored: [`backup`] goes on without it.
+    #[error("cannot read '{path}' to its end: {cause}")]
     Source {
         /// The file.
         path: EntryPath,
@@ -236,6 +245,9 @@ pub enum Error {
     /// `--fail-on-volume`.
     #[error("told to fail on volume {0}")]
     ToldToFail(u32),
+    /// There is no thread to be had.
+    #[error("cannot start a thread to make volumes with: {0}; raise the limits (ulimit -u, -v)")]
+    Thread(io::Error),
     /// Another part of the session has failed, and says why.
     #[error("the session has ended")]
     Stopped,
@@ -259,8 +271,11 @@ impl Error {
 }
 
 impl From<pipeline::Stopped> for Error {
-    fn from(_: pipeline::Stopped) -> Self {
-        Self::Stopped
+    fn from(stopped: pipeline::Stopped) -> Self {
+        match stopped {
+            pipeline::Stopped::Taker => Self::Stopped,
+            pipeline::Stopped::Thread(cause) => Self::Thread(cause),
+        }
     }
 }
 
@@ -274,14 +289,23 @@ pub fn backup(job: &Job, monitor: &dyn Monitor) -> Result<Outcome, Error> {
     let (session, kept) = resume::find(target, source, base, options, monitor)?;
     // A full session that was interrupted is gone on with whatever was asked for.
     let base = base.filter(|_| !session.is_full());
-    match store(job, base, session, kept.as_ref(), monitor) {
-        Err(Error::Lost(path)) => {
-            monitor.message(Level::Warning, &format!("{}; starting over", Error::Lost(path)));
-            resume::discard(target, session, options)?;
-            let session = resume::new_session(base, options);
-            store(job, base, session, None, monitor)
+    let (mut session, mut kept, mut unreadable) = (session, kept, Unreadable::default());
+    loop {
+        let path = match store(job, base, session, kept.as_ref(), &mut unreadable, monitor) {
+            Err(Error::Source { path, cause }) => {
+                unreadable.insert(path.clone(), cause);
+                path
+            }
+            Err(Error::Lost(path)) => {
+                monitor.message(Level::Warning, &format!("{}; storing that part anew", Error::Lost(path.clone())));
+                path
+            }
+            result => return result,
+        };
+        kept = resume::go_back(target, source, session, &path, options)?;
+        if kept.is_none() {
+            session = resume::new_session(base, options);
         }
-        result => result,
     }
 }
 
@@ -290,18 +314,19 @@ fn store(
     base: Option<&Arc<Chain>>,
     session: Session,
     kept: Option<&journal::Journaled>,
+    unreadable: &mut Unreadable,
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
-    let &Job { target, source, ref selection, options, .. } = job;
+    let &Job { target, options, .. } = job;
     let accounts = Accounts::new(options.numeric_owner);
-    let changes = compare(target, source.walk(selection.clone()), base, &accounts)?;
+    let changes = compare(job, base, &accounts)?;
     let bases = base.map(|chain| bases(target, chain, options)).transpose()?;
     let (mut set, sigtar) = SetWriter::begin(target, options, monitor, session, kept)?;
     let stored = kept.and_then(resume::stored);
     let mut made = None;
     pipeline::pipeline(
         |feed| {
-            let mut members = MemberWriter::new(options, monitor, target.catalog, feed, sigtar, bases, stored)?;
+            let mut members = MemberWriter::new(options, monitor, target.catalog, feed, sigtar, bases, stored, unreadable)?;
             for change in changes {
                 members.write(change?)?;
             }
@@ -328,10 +353,10 @@ fn store(
 /// # Errors
 /// [`Error`] when what is saved already cannot be read.
 pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
-    let &Job { target, source, ref selection, base, options } = job;
+    let &Job { base, options, .. } = job;
     let accounts = Accounts::new(options.numeric_owner);
     let mut statistics = Statistics::default();
-    for change in compare(target, source.walk(selection.clone()), base, &accounts)? {
+    for change in compare(job, base, &accounts)? {
         let change = change?;
         statistics.meet(&change);
         match &change {
@@ -389,13 +414,13 @@ fn tell_progress(met: u64, text: &str, monitor: &dyn Monitor) {
 
 /// Walks the source beside what is saved.
 fn compare<'a>(
-    target: &'a Target,
-    walk: Walk,
+    &Job { target, source, ref selection, options, .. }: &Job<'a>,
     base: Option<&Arc<Chain>>,
     accounts: &'a Accounts,
 ) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<Basis<'a>>>>, Error> {
     let saved = base.map(|chain| target.catalog.basis(chain, chain.sets.len() as u32 - 1)).transpose()?;
-    Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts))
+    let walk = source.walk(selection.clone());
+    Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts, options.keep_unreadable))
 }
 
 /// Returns the signatures of what is saved.

@@ -1,10 +1,16 @@
 //! One thread makes things, many work on them, one takes the results in order: with bounded queues in between.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::thread::Builder;
 
-/// The one who takes the results has failed, and will say why.
+/// Why the work does not go on.
 #[derive(Debug)]
-pub struct Stopped;
+pub enum Stopped {
+    /// The one who takes the results has failed, and will report why.
+    Taker,
+    /// There is no thread to be had.
+    Thread(std::io::Error),
+}
 
 /// Takes things to be worked on.
 pub struct Feed<T, R> {
@@ -19,8 +25,8 @@ impl<T, R> Feed<T, R> {
     /// [`Stopped`] when nobody takes results any more.
     pub fn push(&self, thing: T) -> Result<(), Stopped> {
         let (done, result) = bounded(1);
-        self.order.send(result).map_err(|_| Stopped)?;
-        self.work.send((thing, done)).map_err(|_| Stopped)
+        self.order.send(result).map_err(|_| Stopped::Taker)?;
+        self.work.send((thing, done)).map_err(|_| Stopped::Taker)
     }
 }
 
@@ -39,21 +45,27 @@ pub fn pipeline<T: Send, R: Send, E: From<Stopped> + Send>(
     let (sender, things) = bounded::<(T, Sender<R>)>(3 * threads);
     std::thread::scope(|scope| {
         let work = &work;
-        for _ in 0..threads {
+        for number in 0..threads {
             let things = things.clone();
-            scope.spawn(move || {
+            let started = Builder::new().spawn_scoped(scope, move || {
                 for (thing, done) in things {
                     // Whoever wanted it may be gone.
                     let _ = done.send(work(thing));
                 }
             });
+            match started {
+                // One is enough.
+                Err(_) if number > 0 => break,
+                started => started.map_err(Stopped::Thread)?,
+            };
         }
         drop(things);
-        let taker = scope.spawn(move || {
+        let taker = Builder::new().spawn_scoped(scope, move || {
             let mut take = take;
             // A result that never comes is one whose worker has panicked, which the scope tells.
             ordered.iter().filter_map(|result: Receiver<R>| result.recv().ok()).try_for_each(&mut take)
         });
+        let taker = taker.map_err(Stopped::Thread)?;
         let feed = Feed { work: sender, order };
         let made = make(&feed);
         drop(feed);

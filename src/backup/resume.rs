@@ -24,9 +24,8 @@ use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
-use crate::storage::{Listed, Storage, StoredFile};
+use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
 use crate::volume::{Event, VolumeSource, first_pass};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -92,7 +91,7 @@ fn go_on(
         return Ok(None);
     }
     monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
-    let Some(kept) = keep(target, source, session, listing, options)? else {
+    let Some(kept) = keep(target, source, session, None, listing, options)? else {
         let text = "RESTART: The first volume failed to upload before termination.\n         Restart is impossible...starting backup from beginning.";
         monitor.message(Level::Notice, text);
         return Ok(None);
@@ -101,6 +100,30 @@ fn go_on(
     say(&kept, monitor);
     trim(target, session, &kept, listing, options)?;
     Ok(Some(kept))
+}
+
+/// Goes back to the end of the last volume before a path, of which a part is stored. Returns what is kept; of none nothing is left.
+///
+/// # Errors
+/// [`Error`] when storage or archive directory fail.
+pub fn go_back(
+    target: &Target,
+    source: &SourceTree,
+    session: Session,
+    path: &EntryPath,
+    options: &BackupOptions,
+) -> Result<Option<Journaled>, Error> {
+    let listing = target.storage.list()?;
+    match keep(target, source, session, Some(path), &listing, options)? {
+        Some(kept) => {
+            trim(target, session, &kept, &listing, options)?;
+            Ok(Some(kept))
+        }
+        None => {
+            discard(target, session, options)?;
+            Ok(None)
+        }
+    }
 }
 
 /// Tells where it goes on.
@@ -195,7 +218,7 @@ pub fn complete(
     let Some(journaled) = options.journal.as_deref().and_then(Journal::read) else { return Ok(()) };
     let names = Names::new(journaled.session, options);
     let path = archive.path().join(names.local(Content::Manifest));
-    let bytes = std::fs::read(&path).map_err(|cause| Error::archive("read", &path, cause))?;
+    let bytes = read_file(&path).map_err(|cause| Error::archive("read", &path, cause))?;
     let listing = storage.list()?;
     let is_there = |name: String, size: Option<u64>| {
         listing.iter().any(|listed| listed.name == name && size.is_none_or(|size| size == listed.size))
@@ -224,11 +247,12 @@ pub fn complete(
     Ok(())
 }
 
-/// Finds out what can be kept of an interrupted session.
+/// Finds out what can be kept of an interrupted session, of its part before a path if there is one.
 fn keep(
     target: &Target,
     source: &SourceTree,
     session: Session,
+    before: Option<&EntryPath>,
     listing: &[Listed],
     options: &BackupOptions,
 ) -> Result<Option<Journaled>, Error> {
@@ -250,7 +274,8 @@ fn keep(
         (Some(_), Some(stat)) => stat_of(source, &volume.described.last) == Some(stat),
         _ => false,
     };
-    let count = volumes.iter().rposition(fits).map_or(0, |last| last + 1);
+    let is_before = |volume: &JournaledVolume| before.is_none_or(|path| volume.described.last < *path);
+    let count = volumes.iter().rposition(|volume| is_before(volume) && fits(volume)).map_or(0, |last| last + 1);
     volumes.truncate(count);
     Ok((count > 0).then_some(Journaled { session, volumes }))
 }
@@ -259,7 +284,7 @@ fn keep(
 /// the session meanwhile has written another one.
 fn signature_checks(target: &Target, names: &Names, volumes: &[JournaledVolume]) -> std::io::Result<Vec<u64>> {
     let part = target.archive.path().join(names.part(Content::Signatures));
-    let file = File::open(part).or_else(|_| File::open(growing(target.archive)))?;
+    let file = open_file(&part).or_else(|_| open_file(&growing(target.archive)))?;
     checks(file, volumes.iter().map(|volume| volume.mark.signatures))
 }
 
@@ -343,7 +368,7 @@ fn rebuild(
     options: &BackupOptions,
 ) -> Result<Vec<JournaledVolume>, Error> {
     let manifest = target.archive.path().join(names.part(Content::Manifest));
-    let parsed = std::fs::read(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
+    let parsed = read_file(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
     let Ok(manifest) = parsed else { return Ok(Vec::new()) };
     let path = target.archive.path().join(names.part(Content::Signatures));
     let mut rebuilt = Rebuilt { sigtar: SigtarWriter::open(&path, 0)?, options, current: None, entries: 0, trouble: None };

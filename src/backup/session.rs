@@ -33,7 +33,7 @@ use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Event, Level, Monitor, code};
-use crate::storage::{Listed, StoredWriter, check_stored};
+use crate::storage::{Listed, StoredWriter, check_stored, open_file};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -189,9 +189,6 @@ impl<'a> SetWriter<'a> {
 
     fn end_volume(&mut self) -> Result<(), Error> {
         let Some(volume) = self.volume.take() else { return Ok(()) };
-        if self.options.fail_on_volume == Some(self.number) {
-            return Err(Error::ToldToFail(self.number));
-        }
         let name = self.names.stored(Content::Volume(self.number));
         let tell = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
         tell(code::STORING, &format!("Writing {name}"));
@@ -201,7 +198,7 @@ impl<'a> SetWriter<'a> {
         self.sizes.push(listed.size);
         self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
         tell_progress(self.met, &format!("Processed volume {}", self.number), self.monitor);
-        Ok(())
+        if self.options.fail_on_volume == Some(self.number) { Err(Error::ToldToFail(self.number)) } else { Ok(()) }
     }
 
     /// Notes that a volume is stored: in the journal, and for duplicity in the archive directory.
@@ -247,8 +244,7 @@ impl<'a> SetWriter<'a> {
         let archive = self.target.archive;
         self.take_back()?;
         self.store_signatures()?;
-        let volumes = (1..).zip(&self.sizes).filter(|(number, _)| self.options.skip_volume != Some(*number));
-        let volumes = volumes.map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
+        let volumes = (1..).zip(&self.sizes).map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
         check_stored(self.target.storage.as_ref(), volumes)?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
@@ -311,7 +307,7 @@ impl<'a> SetWriter<'a> {
         let (second, copy) = if same { (Some(local), None) } else { (None, Some(local)) };
         let mut stored = encoder.create(&name, Both(remote, second))?;
         let mut copy = copy.map(|local| gzip.create(&name, local)).transpose()?;
-        let file = File::open(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
+        let file = open_file(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
         encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
         // In this order: a signature file here that the storage lacks is no good to anybody.
         stored.finish()?.finish()?;

@@ -90,18 +90,20 @@ impl Catalog {
 
     fn basis_by(&self, chain: &Arc<Chain>, position: u32, window: usize) -> Result<Basis<'_>, Error> {
         self.snapshot(chain, position)?;
-        let runs = self.query(|connection, _| {
-            let mut statement = connection
-                .prepare("SELECT position, first_version, end_version FROM sets WHERE id >= ?1 AND id <= ?2 ORDER BY id")?;
-            let runs = statement.query_map([chain.set_id(0), chain.set_id(position)], |row| {
-                let (position, next, end): (u32, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                Ok(Run { position, next: next as u64, end: end as u64, rows: Vec::new().into_iter() })
-            })?;
-            Ok(runs.collect::<Result<Vec<_>, _>>()?)
+        let runs = self.ask(chain, position, |connection, _| {
+            let mut statement = connection.prepare(
+                "SELECT position, first_version, end_version FROM sets
+                 WHERE chain = ?1 AND position <= ?2 AND first_version IS NOT NULL ORDER BY position",
+            )?;
+            let mut sets = statement.query((chain.id, position))?;
+            let mut runs = Vec::new();
+            while let Some(row) = sets.next()? {
+                let position = row.get(0)?;
+                let rows = query::rows_of(connection, chain.id, position, (row.get(1)?, row.get(2)?))?;
+                runs.push(Run { position, next: rows.start, end: rows.end, rows: Vec::new().into_iter() });
+            }
+            if runs.iter().map(|run| run.position).eq(0..=position) { Ok(runs) } else { Err(Error::Lost) }
         })?;
-        if !runs.iter().map(|run| run.position).eq(0..=position) {
-            return Err(Error::Gone(format!("the sets before number {position} of a chain")));
-        }
         let directories = Directories { known: lru::LruCache::new(DIRECTORIES), last: None };
         let mut basis = Basis {
             catalog: self,
@@ -157,11 +159,8 @@ impl Basis<'_> {
         if run.rows.as_slice().is_empty() && run.next < run.end {
             let end = run.end.min(run.next + *window as u64);
             let [from, to] = [run.next, end].map(|number| VersionId::from_parts(chain.number(), number));
-            let rows = catalog.query(|connection, owners| {
-                let rows = rows(connection, owners, directories, (from, to));
-                // Without the set, nothing found would look like nothing saved.
-                query::set_is_there(connection, chain.set_id(run.position)).and(rows)
-            })?;
+            let rows =
+                catalog.ask(chain, run.position, |connection, owners| rows(connection, owners, directories, (from, to)))?;
             run.rows = rows.into_iter();
             run.next = end;
         }
@@ -204,10 +203,10 @@ fn rows(
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let version: VersionId = row.get(0)?;
-        let name = row.get_ref(2)?.as_blob().unwrap_or_default();
+        let name = row.get_ref(2)?.as_blob().map_err(|_| Error::Broken)?;
         let path = match name {
             b"" => EntryPath::root(),
-            name => directories.path(connection, row.get(1)?)?.join(name).map_err(|invalid| Error::Gone(invalid.to_string()))?,
+            name => directories.path(connection, row.get(1)?)?.join(name).map_err(|_| Error::Broken)?,
         };
         let entry = query::entry(row, |id| {
             let same = owner.as_ref().filter(|(known, _)| *known == id).map(|(_, owner)| owner.clone());
@@ -222,7 +221,9 @@ fn rows(
         let stat = stat.as_ref().filter(|(of, _)| *of == version).map(|(_, stat)| *stat);
         found.push(Found { path, version, entry, stat });
     }
-    Ok(found)
+    // Ids of a set have no gaps, and a path that is not met would be saved anew, or be taken for deleted.
+    let expected = to.number().saturating_sub(from.number());
+    if found.len() as u64 == expected { Ok(found) } else { Err(Error::Broken) }
 }
 
 /// Paths of directories by their ids: rows that follow each other mostly lie in the same directory, or in one nearby.
@@ -249,12 +250,12 @@ impl Directories {
             if let Some(known) = self.known.get(&at) {
                 break known.clone();
             }
-            let (parent, name) = query::directory_name(connection, at)?;
+            let (parent, name) = query::known_directory(connection, at)?;
             names.push((at, name));
             at = parent;
         };
         for (id, name) in names.into_iter().rev() {
-            path = path.join(&name).map_err(|invalid| Error::Gone(invalid.to_string()))?;
+            path = path.join(&name).map_err(|_| Error::Broken)?;
             self.known.put(id, path.clone());
         }
         Ok(path)
@@ -365,7 +366,7 @@ mod tests {
         files.0.lock().unwrap().clear();
         let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
         world.catalog.set_collection(&none).unwrap();
-        assert!(matches!(basis.last(), Some(Err(Error::Gone(_)))));
+        assert!(matches!(basis.last(), Some(Err(_))));
     }
 
     const NAMES: [&str; 8] = [".", "a", "a/b", "a/b/c", "a-", "a/b.", "b", "b/a"];

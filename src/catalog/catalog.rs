@@ -1,9 +1,10 @@
 //! [`Catalog`]: the chains of a collection and their rows, filled set by set.
 
-use super::chains::{Chain, assign, filled_sets, keep_numbers};
+use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners};
+use super::seeks::Outlines;
 use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
@@ -12,16 +13,19 @@ use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
 use crate::volume::{VolumeKey, VolumeSource};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::collections::{HashMap, HashSet};
 use std::io::BufReader;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-/// Manifests that are kept in memory.
+/// How often a question is asked again because the catalog had to start over.
+const ATTEMPTS: usize = 3;
+/// Manifests that are kept in memory, and how many bytes of them: 200,000 volumes.
 const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).unwrap();
+const MANIFEST_BYTES: usize = 24 << 20;
 
 /// Where the catalog lives and where its facts come from.
 pub struct CatalogOptions {
@@ -45,19 +49,47 @@ pub struct Catalog {
     pub(super) codec: Arc<Codec>,
     local_copy: RwLock<Option<Arc<LocalCopy>>>,
     pub(super) monitor: Arc<dyn Monitor>,
-    pub(super) chains: RwLock<Vec<Arc<Chain>>>,
-    /// The highest number that a chain has had; lower ones are not given out again.
-    pub(super) most_chain: AtomicI64,
+    known: RwLock<Known>,
+    /// What is learnt by the way is no longer written: somebody keeps the database locked, or its disk is full.
+    keeps_nothing: AtomicBool,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
     /// Volumes that are damaged, until another listing: a storage that fails damages nothing.
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
     /// Identities of sets whose signature files are not to be believed, beside those in the database.
     pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
+    /// Held while a chain gets new numbers.
+    voiding: Mutex<()>,
     said: Mutex<HashSet<String>>,
     /// Finds tables instead of the codec.
     #[cfg(test)]
     pub(super) tables: Option<Box<super::testing::ReadTable>>,
+}
+
+/// The chains by their numbers.
+#[derive(Default)]
+struct Known {
+    /// Oldest end first.
+    chains: Vec<Arc<Chain>>,
+    by_number: HashMap<u64, Arc<Chain>>,
+    /// Chain and position by the number of a set.
+    sets: HashMap<u64, (Arc<Chain>, u32)>,
+    /// The highest numbers that a chain and a set have had; lower ones are not given out again.
+    most: (i64, i64),
+}
+
+impl Known {
+    fn set(&mut self, chains: Vec<Arc<Chain>>) {
+        self.by_number = chains.iter().map(|chain| (chain.number(), chain.clone())).collect();
+        let sets = chains.iter().flat_map(|chain| (0..chain.sets.len() as u32).map(move |position| (chain, position)));
+        self.sets = sets.map(|(chain, position)| (chain.set_number(position), (chain.clone(), position))).collect();
+        let most = |numbers: &mut dyn Iterator<Item = i64>, so_far: i64| numbers.max().unwrap_or(0).max(so_far);
+        self.most = (
+            most(&mut chains.iter().map(|chain| chain.id), self.most.0),
+            most(&mut chains.iter().flat_map(|chain| chain.numbers.iter().copied()), self.most.1),
+        );
+        self.chains = chains;
+    }
 }
 
 impl Catalog {
@@ -81,12 +113,13 @@ impl Catalog {
             codec: options.codec,
             local_copy: RwLock::new(options.local_copy.map(Arc::new)),
             monitor: options.monitor,
-            chains: RwLock::default(),
-            most_chain: AtomicI64::new(0),
+            known: RwLock::default(),
+            keeps_nothing: AtomicBool::new(false),
             manifests: Mutex::new(lru::LruCache::new(MANIFESTS)),
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
             distrusted: Mutex::default(),
+            voiding: Mutex::default(),
             said: Mutex::default(),
             #[cfg(test)]
             tables: None,
@@ -97,19 +130,39 @@ impl Catalog {
     /// Returns the chains, oldest end first.
     ///
     /// # Errors
-    /// [`Error`] when the database fails, or there are more chains or sets than ids.
+    /// [`Error`] when the database fails even in memory.
     pub fn set_collection(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
         let copy = self.local_copy();
-        let chains = self.sturdy(|| {
-            self.database.write(|connection| assign(connection, collection, copy.as_deref(), self.database.generation()))
-        })?;
+        let copy = copy.as_deref();
+        let chains =
+            self.sturdy(|generation| match self.database.read(|connection| find(connection, collection, copy, generation))? {
+                Some(chains) => Ok(chains),
+                None => self.database.write(|connection| assign(connection, collection, copy, generation)),
+            })?;
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
         self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-        let most = chains.iter().map(|chain| chain.id).max().unwrap_or(0);
-        self.most_chain.fetch_max(most, Ordering::Relaxed);
-        *self.chains.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = chains.clone();
+        self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).set(chains.clone());
         Ok(chains)
+    }
+
+    /// Drops the rows of a chain, which are wrong, and gives it new numbers, so that no id changes its meaning; does nothing if that has been
+    /// done already.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails even in memory.
+    pub fn void(&self, chain: &Chain) -> Result<(), Error> {
+        let _turn = self.voiding.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.chain(chain.number()).is_none() || chain.is_void.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let renewed = self.sturdy(|generation| self.database.write(|connection| renumber(connection, chain, generation)));
+        let renewed = renewed.inspect_err(|_| chain.is_void.store(false, Ordering::Relaxed))?;
+        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let same = |other: Arc<Chain>| if other.id == chain.id { renewed.clone() } else { other };
+        let chains = std::mem::take(&mut known.chains).into_iter().map(same).collect();
+        known.set(chains);
+        Ok(())
     }
 
     /// Takes over a new picture of duplicity's archive directory.
@@ -123,17 +176,30 @@ impl Catalog {
 
     /// Returns the chains, oldest end first.
     pub fn chains(&self) -> Vec<Arc<Chain>> {
-        self.chains.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.known().chains.clone()
     }
 
     /// Returns the chain with a number.
     pub fn chain(&self, number: u64) -> Option<Arc<Chain>> {
-        self.chains.read().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().find(|chain| chain.number() == number).cloned()
+        self.known().by_number.get(&number).cloned()
+    }
+
+    /// Returns the chain of the set with a number, and its position there.
+    pub fn set(&self, number: u64) -> Option<(Arc<Chain>, u32)> {
+        self.known().sets.get(&number).cloned()
+    }
+
+    pub(super) fn chain_of(&self, number: u64) -> Result<Arc<Chain>, Error> {
+        self.chain(number).ok_or_else(|| Error::Gone(format!("chain {number}")))
+    }
+
+    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Returns the store of outlines and seek points.
-    pub fn outlines(&self) -> Arc<dyn crate::volume::OutlineStore> {
-        self.database.clone()
+    pub fn outlines(self: &Arc<Self>) -> Arc<dyn crate::volume::OutlineStore> {
+        Arc::new(Outlines(self.clone()))
     }
 
     /// Makes sure that the rows of all sets of a chain are there, up to the first that cannot be read; returns how many sets are.
@@ -152,8 +218,8 @@ impl Catalog {
         if filled.sets as usize == chain.sets.len() || filled.trouble.is_some() {
             return Ok((filled.sets, filled.trouble.clone()));
         }
-        let result = self.sturdy(|| {
-            filled.generation = self.database.generation();
+        let result = self.sturdy(|generation| {
+            filled.generation = generation;
             filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
             self.fill_from(chain, &mut filled.sets)
         });
@@ -190,6 +256,15 @@ impl Catalog {
         }
     }
 
+    /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key: [`fill`](Self::fill) says of all else.
+    pub fn locked(&self, chain: &Chain) -> Option<String> {
+        let filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let error = filled.trouble.as_ref().filter(|error| is_locked(error))?;
+        let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
+        let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
+        Some(format!("cannot show the backups of {}: {error}", times.join(", ")))
+    }
+
     /// Tells whether the rows of all sets of a chain are there.
     pub fn is_filled(&self, chain: &Chain) -> bool {
         chain.filled.try_lock().is_ok_and(|mut filled| {
@@ -203,8 +278,14 @@ impl Catalog {
     /// # Errors
     /// [`Error::Set`] when this set or one before it cannot be read.
     pub fn snapshot(&self, chain: &Arc<Chain>, position: u32) -> Result<Snapshot, Error> {
+        self.fill_up_to(chain, position)?;
+        Ok(Snapshot { chain: chain.clone(), position })
+    }
+
+    /// Makes sure that the rows of a set are there.
+    fn fill_up_to(&self, chain: &Chain, position: u32) -> Result<(), Error> {
         match self.fill_as_far(chain)? {
-            (filled, _) if position < filled => Ok(Snapshot { chain: chain.clone(), position }),
+            (filled, _) if position < filled => Ok(()),
             (_, Some(error)) => Err(Error::Again(error)),
             (_, None) => Err(Error::Gone(format!("set {position} of a chain"))),
         }
@@ -215,7 +296,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::Gone`] when the catalog no longer has it.
     pub fn version(&self, id: VersionId) -> Result<Version, Error> {
-        self.query(|connection, owners| query::by_id(connection, owners, id))
+        self.ask(&*self.chain_of(id.chain())?, 0, |connection, owners| query::by_id(connection, owners, id))
     }
 
     /// Returns the state that a path had before a version: what its delta applies to.
@@ -223,7 +304,8 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn version_before(&self, version: &Version) -> Result<Option<Version>, Error> {
-        self.query(|connection, owners| query::before(connection, owners, version))
+        let chain = self.chain_of(version.id.chain())?;
+        self.ask(&chain, version.position, |connection, owners| query::before(connection, owners, version))
     }
 
     /// Returns the path of a directory.
@@ -231,7 +313,7 @@ impl Catalog {
     /// # Errors
     /// [`Error::Gone`] when the catalog no longer has it.
     pub fn directory_path(&self, id: super::DirectoryId) -> Result<EntryPath, Error> {
-        self.query(|connection, _| query::directory_path(connection, id))
+        self.ask(&*self.chain_of(id.chain())?, 0, |connection, _| query::directory_path(connection, id))
     }
 
     /// Returns the directory above a directory; `None` for the source directory.
@@ -241,7 +323,10 @@ impl Catalog {
     pub fn parent(&self, id: super::DirectoryId) -> Result<Option<(super::DirectoryId, Vec<u8>)>, Error> {
         match id.is_root() {
             true => Ok(None),
-            false => self.query(|connection, _| query::directory_name(connection, id)).map(Some),
+            false => {
+                let chain = self.chain_of(id.chain())?;
+                self.ask(&chain, 0, |connection, _| query::directory_name(connection, id)).map(Some)
+            }
         }
     }
 
@@ -262,12 +347,13 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn versions_of(&self, chain: &Chain, position: u32) -> Result<Range<u64>, Error> {
-        self.query(|connection, _| {
-            Ok(connection.query_row(
-                "SELECT first_version, end_version FROM sets WHERE id = ?1",
+        self.ask(chain, position, |connection, _| {
+            let rows = connection.query_row(
+                "SELECT first_version, end_version FROM sets WHERE id = ?1 AND first_version IS NOT NULL",
                 [chain.set_id(position)],
-                |row| Ok(row.get::<_, i64>(0)? as u64..row.get::<_, i64>(1)? as u64),
-            )?)
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            );
+            query::rows_of(connection, chain.id, position, rows.optional()?.ok_or(Error::Lost)?)
         })
     }
 
@@ -290,8 +376,11 @@ impl Catalog {
                 local.filter(|local| undescribed(set, local).is_none()).map_or_else(stored, Ok)?
             }
         };
-        let manifest = Arc::new(manifest);
-        lock().put(key, manifest.clone());
+        let (manifest, mut known) = (Arc::new(manifest), lock());
+        known.put(key, manifest.clone());
+        while known.len() > 1 && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES {
+            known.pop_lru();
+        }
         Ok(manifest)
     }
 
@@ -392,39 +481,116 @@ impl Catalog {
         }
     }
 
-    pub(super) fn query<T>(&self, query: impl FnOnce(&Connection, &Owners) -> Result<T, Error>) -> Result<T, Error> {
-        let result = self.database.read(|connection| query(connection, &self.owners));
-        if let Err(error) = &result
-            && error.is_broken_file()
-        {
-            // This answer is lost, but the next one need not be.
-            self.start_over(error)?;
-        }
-        result
+    /// Answers a question about rows of a chain that came with a set, or with those before it. If the database has not kept them,
+    /// they are filled in again, and the question is asked again: ids are given out in the same order, and mean the same.
+    pub(super) fn ask<T>(
+        &self,
+        chain: &Chain,
+        position: u32,
+        mut query: impl FnMut(&Connection, &Owners) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.steadily(chain, position, || {
+            self.database.read(|connection| {
+                let answer = query(connection, &self.owners);
+                // Without these rows, nothing found would look like nothing there. They never change: if they are there now, they were.
+                query::set_is_there(connection, chain.set_id(position)).and(answer)
+            })
+        })
     }
 
-    /// Runs `work`; when the database file is the trouble, starts over without it and runs it again.
-    pub(super) fn sturdy<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        match work() {
-            Err(error) if (error.is_trouble_with_file() || error.is_broken_file()) && !self.database.is_in_memory() => {
-                self.start_over(&error)?;
-                work()
+    /// Keeps something that belongs to rows of a chain, as [`Catalog::ask`] asks.
+    pub(super) fn tell(
+        &self,
+        chain: &Chain,
+        position: u32,
+        mut change: impl FnMut(&Connection) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.steadily(chain, position, || {
+            self.database.write(|connection| {
+                query::set_is_there(connection, chain.set_id(position))?;
+                change(connection)
+            })
+        })
+    }
+
+    fn steadily<T>(&self, chain: &Chain, position: u32, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            let generation = self.database.generation();
+            let error = match work() {
+                Err(error) if error.is_trouble() || matches!(error, Error::Lost) => error,
+                result => return result,
+            };
+            if chain.is_void.load(Ordering::Relaxed) {
+                return Err(Error::Gone("these rows: volumes have contradicted them".into()));
             }
-            result => result,
+            if attempts.next().is_none() {
+                return Err(error);
+            }
+            match error {
+                Error::Lost if self.database.generation() == generation => self.database.next_generation(),
+                Error::Lost => {}
+                error => self.start_over(generation, &error)?,
+            }
+            self.fill_up_to(chain, position)?;
         }
     }
 
-    fn start_over(&self, error: &Error) -> Result<(), Error> {
-        self.database.start_over(error.is_broken_file())?;
-        let what = match self.database.is_in_memory() {
-            true => "going on without a cache, which is slower",
-            false => "filling it anew",
+    /// Runs `work`, and again if it failed while the catalog started over.
+    pub fn undisturbed<T, E>(&self, mut work: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+        for _ in 0..ATTEMPTS {
+            let generation = self.database.generation();
+            let result = work();
+            if result.is_ok() || self.database.generation() == generation {
+                return result;
+            }
+        }
+        work()
+    }
+
+    /// Keeps something that was learnt by the way, if that can be done: it can be learnt again.
+    pub(super) fn keep_if_possible(&self, change: impl FnOnce(&Connection) -> Result<(), Error>) {
+        if self.keeps_nothing.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.database.write(change)
+            && (error.is_busy() || error.is_trouble_with_disk())
+        {
+            // Whoever waits for a lock should not do so for every volume.
+            self.keeps_nothing.store(true, Ordering::Relaxed);
+            self.say_once(Level::Warning, format!("{}; what is learnt of the backups is not kept", reason(&error)));
+        }
+    }
+
+    /// Runs `work` with the number of the generation; when the database is the trouble, starts over without it and runs it again.
+    pub(super) fn sturdy<T>(&self, mut work: impl FnMut(u64) -> Result<T, Error>) -> Result<T, Error> {
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            let generation = self.database.generation();
+            match work(generation) {
+                Err(error) if error.is_trouble() && attempts.next().is_some() => self.start_over(generation, &error)?,
+                // Another process has taken rows away meanwhile.
+                Err(Error::Lost) if attempts.next().is_some() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn start_over(&self, generation: u64, error: &Error) -> Result<(), Error> {
+        // Caches and the kernel know the numbers of today's chains and sets, and of those that went.
+        let (chains, most) = (self.chains(), self.known().most);
+        let keep = |connection: &Connection| {
+            keep_from_reuse(connection, most.0, most.1)?;
+            keep_numbers(connection, &chains)
         };
-        self.monitor.message(Level::Warning, &format!("{error}; {what}"));
-        self.owners.clear();
-        // Caches and the kernel know the numbers of today's chains, and of those that went.
-        let (chains, most) = (self.chains(), self.most_chain.load(Ordering::Relaxed));
-        self.database.write(|connection| keep_numbers(connection, &chains, most))
+        if self.database.start_over(generation, error, || self.owners.clear(), keep)? {
+            let what = match self.database.is_in_memory() {
+                true => "going on without a cache, which is slower",
+                false => "filling it anew",
+            };
+            self.monitor.message(Level::Warning, &format!("{}; {what}", reason(error)));
+        }
+        Ok(())
     }
 
     pub(super) fn stored(&self, file: &SetFile) -> StoredFile {
@@ -435,6 +601,14 @@ impl Catalog {
 /// Returns the number of a volume that is stored, and that a manifest does not describe.
 pub(super) fn undescribed(set: &BackupSet, manifest: &Manifest) -> Option<u32> {
     set.volumes.keys().copied().find(|&number| manifest.volume(number).is_none())
+}
+
+/// Says what keeps the database from being used.
+fn reason(error: &Error) -> String {
+    match error.is_busy() {
+        true => "another process keeps the catalog locked".into(),
+        false => error.to_string(),
+    }
 }
 
 pub(super) fn set_at(chain: &Chain, position: u32) -> Result<&BackupSet, Error> {

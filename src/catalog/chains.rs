@@ -1,22 +1,31 @@
-//! [`Chain`]: backup chains with numbers of their own, known again from one look at the collection to the next.
+//! [`Chain`]: backup chains and sets with numbers of their own, known again from one look at the collection to the next.
+//!
+//! Chains are numbered, and sets across chains, so that there is room for any number of either. A look at the collection costs one statement,
+//! and nothing is written as long as it shows what is known already.
 
 use super::Error;
-use super::distrust::{Source, is_distrusted};
-use super::query::{DirectoryId, MAX_CHAIN, MAX_POSITION, VersionId};
+use super::distrust::Source;
+use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
 use crate::storage::Listed;
 use crate::volume::VolumeKey;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// A backup chain with a number in the catalog.
 pub struct Chain {
-    /// Number from 1 to 1023.
+    /// Its number in the catalog.
     pub(super) id: i64,
+    /// Those of its sets, which are counted across chains.
+    pub(super) numbers: Vec<i64>,
     /// Its sets, full first: the index is the position.
     pub sets: Vec<BackupSet>,
     pub(super) filled: Mutex<Filled>,
+    /// Its rows were wrong: it has another number now, and this one means nothing any more.
+    pub(super) is_void: AtomicBool,
 }
 
 #[derive(Default)]
@@ -39,14 +48,19 @@ impl Filled {
 }
 
 impl Chain {
-    /// Returns the number of this chain in ids, from 1 to 1023.
+    /// Returns the number of this chain in ids of versions and directories.
     pub fn number(&self) -> u64 {
         self.id as u64
     }
 
-    /// Returns the row id of a set.
+    /// Returns the number of a set, which no other set of any chain has; 0 if there is no such set.
+    pub fn set_number(&self, position: u32) -> u64 {
+        self.set_id(position) as u64
+    }
+
+    /// Returns the row id of a set, which is its number.
     pub(super) fn set_id(&self, position: u32) -> i64 {
-        self.id << 16 | i64::from(position)
+        self.numbers.get(position as usize).copied().unwrap_or(0)
     }
 
     /// Names one volume of a set.
@@ -76,106 +90,242 @@ fn hash<'l>(files: impl Iterator<Item = &'l Listed>) -> [u8; 32] {
 
 /// Returns how many sets of a chain have their rows, from the full on.
 pub(super) fn filled_sets(connection: &Connection, chain: &Chain) -> Result<u32, Error> {
-    let count: u32 = connection.query_row("SELECT count(*) FROM sets WHERE chain = ?1", [chain.id], |row| row.get(0))?;
-    Ok(count.min(chain.sets.len() as u32))
+    let mut statement = connection.prepare_cached(
+        "SELECT id, position, identity FROM sets WHERE chain = ?1 AND first_version IS NOT NULL ORDER BY position",
+    )?;
+    let mut rows = statement.query([chain.id])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let Some(set) = chain.sets.get(count as usize) else { break };
+        let expected = (chain.set_id(count), count);
+        if (row.get(0)?, row.get(1)?) != expected || row.get_ref(2)?.as_blob() != Ok(&identity(set)) {
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
-/// Gives each chain of a collection its number, and drops the rows of chains that are gone or have changed.
+/// A chain as the database knows it.
+struct Known {
+    id: i64,
+    full_time: i64,
+    sets: Vec<KnownSet>,
+}
+
+struct KnownSet {
+    id: i64,
+    position: i64,
+    identity: Vec<u8>,
+    is_filled: bool,
+    source: Source,
+    /// Its signature file has been contradicted by its volumes.
+    is_distrusted: bool,
+}
+
+impl KnownSet {
+    /// Tells whether what its rows come from still counts.
+    fn counts(&self, set: &BackupSet, copy: Option<&LocalCopy>) -> bool {
+        let copied = || copy.and_then(|copy| copy.signatures(set.session)).map(copy_identity);
+        match self.source {
+            _ if !self.is_filled => true,
+            Source::Volumes => true,
+            Source::Signatures => !self.is_distrusted,
+            Source::Copy(identity) => !self.is_distrusted && copied() == Some(identity),
+        }
+    }
+}
+
+impl Known {
+    /// Returns how many sets of a chain are those that are known, from the full on, or `None` if another one has rows, or one has rows
+    /// that no longer count. There may be more of them: another process has seen a newer set.
+    fn count(&self, chain: &BackupChain, copy: Option<&LocalCopy>) -> Option<usize> {
+        let is_same = |(number, (known, set)): &(usize, (&KnownSet, &BackupSet))| {
+            known.position == *number as i64 && known.identity == identity(set)
+        };
+        let same = self.sets.iter().zip(chain.sets()).enumerate().take_while(is_same).count();
+        let others = self.sets.get(same..chain.sets().len().min(self.sets.len())).unwrap_or_default();
+        let counts = self.sets.iter().zip(chain.sets()).take(same).all(|(known, set)| known.counts(set, copy));
+        (counts && others.iter().all(|other| !other.is_filled)).then_some(same)
+    }
+}
+
+/// Reads all that is known of chains, by one statement.
+fn known(connection: &Connection) -> Result<Vec<Known>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT chains.id, full_time, sets.id, position, sets.identity, first_version IS NOT NULL, source, distrusted.identity IS NOT NULL
+         FROM chains LEFT JOIN sets ON sets.chain = chains.id LEFT JOIN distrusted ON distrusted.identity = sets.identity
+         ORDER BY chains.id, position",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut chains: Vec<Known> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = row.get(0)?;
+        if chains.last().is_none_or(|last| last.id != id) {
+            chains.push(Known { id, full_time: row.get(1)?, sets: Vec::new() });
+        }
+        if let (Some(chain), Some(id)) = (chains.last_mut(), row.get(2)?) {
+            chain.sets.push(KnownSet {
+                id,
+                position: row.get(3)?,
+                identity: row.get(4)?,
+                is_filled: row.get(5)?,
+                source: Source::of_column(row.get(6)?),
+                is_distrusted: row.get(7)?,
+            });
+        }
+    }
+    Ok(chains)
+}
+
+/// Returns the chains of a collection with their numbers, if the database has these, and nothing else.
+pub(super) fn find(
+    connection: &Connection,
+    collection: &Collection,
+    copy: Option<&LocalCopy>,
+    generation: u64,
+) -> Result<Option<Vec<Arc<Chain>>>, Error> {
+    let known = known(connection)?;
+    let by_time: HashMap<i64, &Known> = known.iter().map(|known| (known.full_time, known)).collect();
+    let chains = collection.chains.iter().filter_map(|chain| Some((chain, chain.sets().first()?.end().seconds())));
+    let chains: Option<Vec<_>> = chains
+        .map(|(chain, time)| {
+            let known = by_time.get(&time)?;
+            (known.count(chain, copy) == Some(chain.sets().len())).then(|| make(known, chain.sets(), generation))
+        })
+        .collect();
+    Ok(chains.filter(|chains| chains.len() == known.len()))
+}
+
+fn make(known: &Known, chain: &[BackupSet], generation: u64) -> Arc<Chain> {
+    let sets = known.sets.iter().take_while(|set| set.is_filled).count().min(chain.len()) as u32;
+    Arc::new(Chain {
+        id: known.id,
+        numbers: known.sets.iter().take(chain.len()).map(|set| set.id).collect(),
+        sets: chain.to_vec(),
+        filled: Mutex::new(Filled { sets, trouble: None, generation }),
+        is_void: AtomicBool::new(false),
+    })
+}
+
+/// Gives each chain and set of a collection its number, and drops the rows of chains that are gone or have changed.
 pub(super) fn assign(
     connection: &Connection,
     collection: &Collection,
     copy: Option<&LocalCopy>,
     generation: u64,
 ) -> Result<Vec<Arc<Chain>>, Error> {
-    let mut kept: HashMap<i64, i64> = HashMap::new(); // full time to chain
-    let mut statement = connection.prepare("SELECT id, full_time FROM chains ORDER BY id")?;
-    let rows: Vec<(i64, i64)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    for (id, full_time) in rows {
-        let same =
-            collection.chains.iter().find(|chain| chain.sets().first().is_some_and(|full| full.end().seconds() == full_time));
-        match same.map(|chain| still_holds(connection, id, chain, copy)).transpose()? {
-            Some(true) => {
-                kept.insert(full_time, id);
+    let by_time: HashMap<i64, &BackupChain> =
+        collection.chains.iter().filter_map(|chain| Some((chain.sets().first()?.end().seconds(), chain))).collect();
+    let mut kept: HashMap<i64, (Known, usize)> = HashMap::new(); // by full time, with the count of its sets that are the same
+    for known in known(connection)? {
+        match by_time.get(&known.full_time).and_then(|chain| known.count(chain, copy)) {
+            Some(count) if !kept.contains_key(&known.full_time) => {
+                kept.insert(known.full_time, (known, count));
             }
-            _ => drop_chain(connection, id)?,
+            _ => drop_chain(connection, known.id)?,
         }
     }
     let mut chains = Vec::new();
     for chain in &collection.chains {
         let Some(full) = chain.sets().first() else { continue };
-        if chain.sets().len() as i64 > MAX_POSITION {
-            return Err(Error::TooMany("sets in one chain"));
-        }
-        let id = match kept.get(&full.end().seconds()) {
-            Some(&id) => id,
-            None => new_chain(connection, full.end().seconds())?,
+        let full_time = full.end().seconds();
+        let (mut known, count) = match kept.remove(&full_time) {
+            Some(kept) => kept,
+            None => (new_chain(connection, full_time)?, 0),
         };
-        let mut chain = Chain { id, sets: chain.sets().to_vec(), filled: Mutex::default() };
-        let filled = Filled { sets: filled_sets(connection, &chain)?, trouble: None, generation };
-        chain.filled = Mutex::new(filled);
-        chains.push(Arc::new(chain));
+        if count < chain.sets().len() {
+            connection.execute("DELETE FROM sets WHERE chain = ?1 AND position >= ?2", (known.id, count as i64))?;
+            known.sets.truncate(count);
+            add_sets(connection, &mut known, chain.sets())?;
+        }
+        chains.push(make(&known, chain.sets(), generation));
     }
     Ok(chains)
 }
 
-/// Returns a number for a new chain: one that was never given out, as long as there are any; kernel and other processes may
-/// still know the old ones.
-pub(super) fn new_chain(connection: &Connection, full_time: i64) -> Result<i64, Error> {
-    connection.execute("INSERT INTO chains(full_time) VALUES(?1)", [full_time])?;
-    let id = connection.last_insert_rowid();
-    if id <= MAX_CHAIN {
-        drop_rows(connection, id)?;
-        return Ok(id);
-    }
-    connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
-    for id in 1..=MAX_CHAIN {
-        if connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)", (id, full_time))? == 1 {
-            drop_rows(connection, id)?;
-            return Ok(id);
-        }
-    }
-    Err(Error::TooMany("chains"))
+/// Drops the rows of a chain, and returns the same chain under a new number and with new numbers of its sets.
+pub(super) fn renumber(connection: &Connection, chain: &Chain, generation: u64) -> Result<Arc<Chain>, Error> {
+    drop_chain(connection, chain.id)?;
+    let mut known = new_chain(connection, chain.sets.first().map_or(0, |full| full.end().seconds()))?;
+    add_sets(connection, &mut known, &chain.sets)?;
+    Ok(make(&known, &chain.sets, generation))
 }
 
-/// Tells whether the sets in the catalog are those of a chain, unchanged, and whether what they are known by still counts.
-fn still_holds(connection: &Connection, id: i64, chain: &BackupChain, copy: Option<&LocalCopy>) -> Result<bool, Error> {
-    let mut statement = connection.prepare("SELECT identity, source FROM sets WHERE chain = ?1 ORDER BY position")?;
-    let rows = statement.query_map([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, Source::of_column(row.get(1)?))))?;
-    // More of them only mean that another process has seen a newer set.
-    for (row, set) in rows.zip(chain.sets()) {
-        let (known, source) = row?;
-        let counts = match source {
-            Source::Volumes => true,
-            Source::Signatures => !is_distrusted(connection, &known)?,
-            Source::Copy(copied) => {
-                let now = copy.and_then(|copy| copy.signatures(set.session)).map(copy_identity);
-                now == Some(copied) && !is_distrusted(connection, &known)?
-            }
-        };
-        if !counts || known != identity(set) {
+/// Gives numbers to those sets of a chain that have none.
+fn add_sets(connection: &Connection, known: &mut Known, sets: &[BackupSet]) -> Result<(), Error> {
+    for (position, set) in sets.iter().enumerate().skip(known.sets.len()) {
+        let (id, position, identity) = (free_number(connection, "sets", MAX_SET)?, position as i64, identity(set));
+        connection
+            .prepare_cached("INSERT INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?
+            .execute((id, known.id, position, &identity))?;
+        let source = Source::Signatures;
+        known.sets.push(KnownSet { id, position, identity, is_filled: false, source, is_distrusted: false });
+    }
+    Ok(())
+}
+
+fn new_chain(connection: &Connection, full_time: i64) -> Result<Known, Error> {
+    let id = free_number(connection, "chains", MAX_CHAIN)?;
+    drop_rows(connection, id)?;
+    connection.execute("INSERT INTO chains(id, full_time) VALUES(?1, ?2)", (id, full_time))?;
+    Ok(Known { id, full_time, sets: Vec::new() })
+}
+
+/// Returns a number for a new row: one that was never given out, as long as there are any, since kernel and other processes may still know
+/// those of what is gone; then the least that is free.
+fn free_number(connection: &Connection, table: &str, most: i64) -> Result<i64, Error> {
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
+        .query_row([table], |row| row.get(0))
+        .optional()?;
+    let next = last.unwrap_or(0) + 1;
+    if next <= most {
+        return Ok(next);
+    }
+    let gap = format!(
+        "SELECT min(free) FROM (SELECT 1 AS free UNION ALL SELECT id + 1 FROM {table}) WHERE free NOT IN (SELECT id FROM {table})"
+    );
+    let free: i64 = connection.query_row(&gap, [], |row| row.get(0))?;
+    if free <= most { Ok(free) } else { Err(Error::TooMany("backups")) }
+}
+
+/// Writes the numbers that chains and sets have into a database that may not know them; `false` if it has given them to others.
+pub(super) fn keep_numbers<C: Borrow<Chain>>(connection: &Connection, chains: &[C]) -> Result<bool, Error> {
+    let mut chain_row = connection.prepare_cached("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)")?;
+    let mut is_chain = connection.prepare_cached("SELECT 1 FROM chains WHERE id = ?1 AND full_time = ?2")?;
+    let mut set_row =
+        connection.prepare_cached("INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?;
+    let mut is_set =
+        connection.prepare_cached("SELECT 1 FROM sets WHERE id = ?1 AND chain = ?2 AND position = ?3 AND identity = ?4")?;
+    for chain in chains {
+        let chain: &Chain = chain.borrow();
+        let row = (chain.id, chain.sets.first().map_or(0, |full| full.end().seconds()));
+        chain_row.execute(row)?;
+        if !is_chain.exists(row)? {
             return Ok(false);
+        }
+        for (position, (set, id)) in chain.sets.iter().zip(&chain.numbers).enumerate() {
+            let row = (id, chain.id, position as i64, identity(set));
+            set_row.execute((row.0, row.1, row.2, &row.3))?;
+            if !is_set.exists((row.0, row.1, row.2, &row.3))? {
+                return Ok(false);
+            }
         }
     }
     Ok(true)
 }
 
-/// Tells a database that was started over which numbers chains have, and up to which they are not to be given out again.
-pub(super) fn keep_numbers(connection: &Connection, chains: &[Arc<Chain>], most: i64) -> Result<(), Error> {
-    connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, 0)", [most])?;
-    connection.execute("DELETE FROM chains WHERE id = ?1 AND full_time = 0", [most])?;
-    for chain in chains {
-        let full_time = chain.sets.first().map_or(0, |full| full.end().seconds());
-        connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)", (chain.id, full_time))?;
-    }
+/// Makes sure that numbers up to these are not given out again.
+pub(super) fn keep_from_reuse(connection: &Connection, chain: i64, set: i64) -> Result<(), Error> {
+    connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, 0)", [chain])?;
+    connection.execute("DELETE FROM chains WHERE id = ?1 AND full_time = 0", [chain])?;
+    connection.execute("INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, 0, 0, x'')", [set])?;
+    connection.execute("DELETE FROM sets WHERE id = ?1 AND chain = 0", [set])?;
     Ok(())
 }
 
-/// Returns what a set was known by when its rows were written.
-pub(super) fn stored_identity(connection: &Connection, chain: &Chain, position: u32) -> Result<Vec<u8>, Error> {
-    Ok(connection.query_row("SELECT identity FROM sets WHERE id = ?1", [chain.set_id(position)], |row| row.get(0))?)
-}
-
-pub(super) fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
+fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
     drop_rows(connection, id)?;
     connection.execute("DELETE FROM chains WHERE id = ?1", [id])?;
     Ok(())
@@ -183,11 +333,11 @@ pub(super) fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> 
 
 /// Drops all rows under a chain's number but that of the chain itself.
 fn drop_rows(connection: &Connection, id: i64) -> Result<(), Error> {
-    let volumes = (id << 48, (id + 1) << 48);
     let versions = (VersionId::new(id, 0), VersionId::new(id + 1, 0));
     let directories = (DirectoryId::new(id, 0), DirectoryId::new(id + 1, 0));
-    connection.execute("DELETE FROM frames WHERE volume >= ?1 AND volume < ?2", volumes)?;
-    connection.execute("DELETE FROM volumes WHERE id >= ?1 AND id < ?2", volumes)?;
+    let volumes = "volume IN (SELECT id FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1))";
+    connection.execute(&format!("DELETE FROM frames WHERE {volumes}"), [id])?;
+    connection.execute("DELETE FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1)", [id])?;
     connection.execute("DELETE FROM parts WHERE version >= ?1 AND version < ?2", versions)?;
     connection.execute("DELETE FROM source_stats WHERE version >= ?1 AND version < ?2", versions)?;
     connection.execute("DELETE FROM versions WHERE id >= ?1 AND id < ?2", versions)?;

@@ -51,14 +51,14 @@ pub struct Cursor<'a> {
     next: Option<VersionId>,
     /// Behind the last row of the set.
     end: Option<VersionId>,
-    /// The directory of the last path.
-    parent: Option<(Vec<u8>, Option<DirectoryId>)>,
+    /// The directories on the way to the last path, below the root, as far as they are known.
+    way: Vec<(Vec<u8>, DirectoryId)>,
 }
 
 impl<'a> Cursor<'a> {
     /// Begins before the first path of the set at `position`.
     pub fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32) -> Self {
-        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, parent: None }
+        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, way: Vec::new() }
     }
 
     /// Returns the version of a path in the set, if it has one.
@@ -84,10 +84,8 @@ impl<'a> Cursor<'a> {
             return Ok(self.rows.pop_front().map(|(row, _, _)| row));
         }
         let (chain, position) = (self.chain, self.position);
-        let found: Option<Row> = self.catalog.query(|connection, _| exact(connection, directory, name, position))?;
-        if found.is_none() {
-            self.catalog.query(|connection, _| query::set_is_there(connection, chain.set_id(position)))?;
-        }
+        let found: Option<Row> =
+            self.catalog.ask(chain, position, |connection, _| exact(connection, directory, name, position))?;
         if let Some(row) = &found {
             self.rows.clear();
             self.next = Some(VersionId::new(chain.id, row.id.number() as i64 + 1));
@@ -103,7 +101,7 @@ impl<'a> Cursor<'a> {
                 *self.end.insert(VersionId::new(self.chain.id, end as i64))
             }
         };
-        self.rows = self.catalog.query(|connection, _| {
+        self.rows = self.catalog.ask(self.chain, self.position, |connection, _| {
             let text = "SELECT COLUMNS, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(&text.replace("COLUMNS", COLUMNS))?;
             let rows = statement.query_map((from, end, WINDOW), |found| Ok((row(found)?, found.get(6)?, found.get(7)?)))?;
@@ -113,15 +111,20 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Returns the id of a directory path, if it ever was one. Looks up only what is not on the way to the path before.
     fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
-        if let Some((known, id)) = &self.parent
-            && known == path
-        {
-            return Ok(*id);
+        let names = || path.split(|&b| b == b'/').filter(|name| !name.is_empty());
+        let common = names().zip(&self.way).take_while(|(name, (known, _))| name == known).count();
+        self.way.truncate(common);
+        let mut id = self.way.last().map_or(DirectoryId::root(self.chain.id), |(_, id)| *id);
+        for name in names().skip(common) {
+            match self.catalog.ask(self.chain, self.position, |connection, _| query::directory(connection, id, name))? {
+                Some(child) => id = child,
+                None => return Ok(None),
+            }
+            self.way.push((name.to_vec(), id));
         }
-        let id = self.catalog.query(|connection, _| query::directory_at(connection, self.chain.id, path))?;
-        self.parent = Some((path.to_vec(), id));
-        Ok(id)
+        Ok(Some(id))
     }
 }
 

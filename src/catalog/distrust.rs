@@ -6,13 +6,12 @@
 //! contradicted once, at most.
 
 use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, Filled, drop_chain, identity, new_chain};
+use super::chains::{Chain, identity};
 use super::{Error, Snapshot};
 use crate::collection::BackupSet;
 use crate::model::EntryPath;
 use crate::monitor::Level;
 use rusqlite::{Connection, OptionalExtension};
-use std::sync::{Arc, Mutex};
 
 /// Where the rows of a set come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,20 +47,36 @@ impl Source {
 impl Catalog {
     /// Returns where the rows of a set come from.
     pub(super) fn source_of(&self, chain: &Chain, position: u32) -> Result<Source, Error> {
-        self.query(|connection, _| {
+        self.ask(chain, position, |connection, _| {
             let found = connection
                 .prepare_cached("SELECT source FROM sets WHERE id = ?1")?
                 .query_row([chain.set_id(position)], |row| row.get(0))
                 .optional()?;
-            found.map(Source::of_column).ok_or_else(|| Error::Gone("the rows of this backup; they will be filled in anew".into()))
+            found.map(Source::of_column).ok_or(Error::Lost)
         })
     }
 
     /// Tells whether the signature file of a set has been contradicted by its volumes.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails even in memory.
     pub fn is_distrusted(&self, set: &BackupSet) -> Result<bool, Error> {
+        self.sturdy(|_| self.distrusts(set))
+    }
+
+    /// As [`Catalog::is_distrusted`], for those who start over themselves.
+    pub(super) fn distrusts(&self, set: &BackupSet) -> Result<bool, Error> {
         let identity = identity(set);
-        let known = self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity);
-        Ok(known || self.query(|connection, _| is_distrusted(connection, &identity))?)
+        let lock = || self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if lock().contains(&identity) {
+            return Ok(true);
+        }
+        let is_distrusted = self.database.read(|connection| is_distrusted(connection, &identity))?;
+        // A database that starts over forgets it, and rows that are filled in again must be the same ones.
+        if is_distrusted {
+            lock().insert(identity);
+        }
+        Ok(is_distrusted)
     }
 
     /// Keeps that the volumes of a set contradict its signature file, reports it, and makes the error of it.
@@ -72,7 +87,7 @@ impl Catalog {
         };
         let identity = identity(set);
         self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity.clone());
-        let kept = self.sturdy(|| {
+        let kept = self.sturdy(|_| {
             self.database.write(|connection| {
                 Ok(connection.execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity]).map(drop)?)
             })
@@ -93,7 +108,7 @@ impl Catalog {
             return Ok(());
         }
         let manifest = self.manifest(chain, position)?;
-        manifest.volumes_below(path).iter().try_for_each(|volume| self.fill_volume(chain, position, volume.number))
+        manifest.volumes_below(path).try_for_each(|volume| self.fill_volume(chain, position, volume.number))
     }
 
     /// Tells whether all rows of a set have been proved.
@@ -102,7 +117,7 @@ impl Catalog {
     /// [`Error`] when the database fails.
     pub fn is_proved(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
         let volumes = set_at(chain, position)?.volumes.len() as i64;
-        let passed = self.query(|connection, _| {
+        let passed = self.ask(chain, position, |connection, _| {
             let text = "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
             Ok(connection.prepare_cached(text)?.query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
         })?;
@@ -119,24 +134,6 @@ impl Catalog {
         let renewed = self.chains().into_iter().find(|chain| full(chain) == full(&snapshot.chain));
         let chain = renewed.ok_or_else(|| Error::Gone("this chain of backups".into()))?;
         self.snapshot(&chain, snapshot.position)
-    }
-
-    /// Drops the rows of a chain and gives it a new number, if nobody has done so already.
-    ///
-    /// # Errors
-    /// [`Error`] when the database fails.
-    pub fn void(&self, chain: &Chain) -> Result<(), Error> {
-        let mut chains = self.chains.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let Some(known) = chains.iter_mut().find(|known| known.id == chain.id) else { return Ok(()) };
-        let full_time = known.sets.first().map_or(0, |full| full.end().seconds());
-        let id = self.database.write(|connection| {
-            drop_chain(connection, known.id)?;
-            new_chain(connection, full_time)
-        })?;
-        self.most_chain.fetch_max(id, std::sync::atomic::Ordering::Relaxed);
-        let filled = Filled { generation: self.database.generation(), ..Filled::default() };
-        *known = Arc::new(Chain { id, sets: known.sets.clone(), filled: Mutex::new(filled) });
-        Ok(())
     }
 }
 

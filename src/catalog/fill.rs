@@ -1,4 +1,8 @@
 //! Level 1: the rows of one set, from its signature file, or from its volumes where that is missing.
+//!
+//! A path brings a row for each directory on its way, and all of these are in a backup themselves. Where they are not, one path of some hundred
+//! bytes, compressed, could bring a million rows. So a set may bring [`MOST_IMPLIED`] such directories, and as many as it has lines; a path
+//! that needs more is left out, and named.
 
 use super::query::{self, DIRECTORY_BITS, DirectoryId, VERSION_BITS, VersionId};
 use super::{Error, query::kind_columns};
@@ -26,6 +30,22 @@ pub struct SetWriter<'c> {
     owners: HashMap<Owner, i64>,
     /// The directories on the way to the last path, below the root.
     way: Vec<(Vec<u8>, DirectoryId)>,
+    /// Lines so far, and directories that were made for paths below them.
+    lines: usize,
+    implied: usize,
+    left_out: Option<LeftOut>,
+}
+
+/// Directories that a set may imply, without having a line for them.
+const MOST_IMPLIED: usize = 4096;
+
+/// Paths without rows.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub first: EntryPath,
 }
 
 impl<'c> SetWriter<'c> {
@@ -58,6 +78,9 @@ impl<'c> SetWriter<'c> {
             next_directory,
             owners: HashMap::new(),
             way: Vec::new(),
+            lines: 0,
+            implied: 0,
+            left_out: None,
         })
     }
 
@@ -65,6 +88,11 @@ impl<'c> SetWriter<'c> {
     ///
     /// Source: seen with 0.8.22 and 3.2.1, which take the first entry of a path in a set.
     pub fn add(&mut self, line: &Line) -> Result<(), Error> {
+        self.lines += 1;
+        if !self.has_room(&line.path)? {
+            self.left_out.get_or_insert_with(|| LeftOut { count: 0, first: line.path.clone() }).count += 1;
+            return Ok(());
+        }
         let (directory, name): (DirectoryId, &[u8]) = match line.path.split_last() {
             None => (DirectoryId::above_root(self.chain), &[]),
             Some((parent, name)) => (self.directory(parent)?, name),
@@ -90,9 +118,32 @@ impl<'c> SetWriter<'c> {
         Ok(())
     }
 
-    /// Returns the numbers of the rows that were added, half-open.
-    pub fn finish(self) -> Range<i64> {
-        self.first..self.next_version
+    /// Returns the numbers of the rows that were added, half-open, and which paths were left out.
+    pub fn finish(self) -> (Range<i64>, Option<LeftOut>) {
+        (self.first..self.next_version, self.left_out)
+    }
+
+    /// Tells whether the directories above a path are there, or may still be implied; counts them then.
+    fn has_room(&mut self, path: &EntryPath) -> Result<bool, Error> {
+        let parent = path.split_last().map_or(&[][..], |(parent, _)| parent);
+        let names = || parent.split(|&b| b == b'/').filter(|name| !name.is_empty());
+        let common = names().zip(&self.way).take_while(|(name, (known, _))| name == known).count();
+        let mut id = match common.checked_sub(1) {
+            Some(last) => self.way[last].1,
+            None => DirectoryId::root(self.chain),
+        };
+        for (index, name) in names().enumerate().skip(common) {
+            match query::directory(self.connection, id, name)? {
+                Some(known) => id = known,
+                None => {
+                    let implied = self.implied + names().count() - index;
+                    let fits = implied <= MOST_IMPLIED + self.lines;
+                    self.implied = if fits { implied } else { self.implied };
+                    return Ok(fits);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Returns the id of a directory path, and makes one for each part of it that is new.
@@ -142,5 +193,38 @@ impl<'c> SetWriter<'c> {
         )?;
         self.owners.insert(owner.clone(), id);
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::schema;
+    use crate::model::EntryKind;
+
+    fn line(path: &str) -> Line {
+        let owner = Owner { uid: 0, gid: 0, user: Vec::new(), group: Vec::new() };
+        let entry = Entry { kind: EntryKind::Directory, mode: 0o755, owner, mtime: 1 };
+        Line { path: EntryPath::parse(path.as_bytes()).unwrap(), entry: Some(entry) }
+    }
+
+    #[test]
+    fn nested_directories_have_rows_and_implied_ones_a_bound() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert!(schema::prepare(&mut connection).unwrap());
+        let mut writer = SetWriter::new(&connection, 1, 0).unwrap();
+        let nested = |depth: usize| vec!["d"; depth].join("/");
+        (1..500).for_each(|depth| writer.add(&line(&nested(depth))).unwrap());
+        // A few may lack; many are made up.
+        writer.add(&line(&format!("{}/e", nested(700)))).unwrap();
+        for number in 0..3 {
+            writer.add(&line(&format!("{number}/{}", nested(400_000)))).unwrap();
+        }
+        writer.add(&line("x/y")).unwrap();
+        let (range, left_out) = writer.finish();
+        let left_out = left_out.unwrap();
+        assert_eq!((range, left_out.count, left_out.first.as_bytes()[0]), (1..502, 3, b'0'));
+        let rows: i64 = connection.query_row("SELECT count(*) FROM directories", [], |row| row.get(0)).unwrap();
+        assert!(rows < 1000, "{rows}");
     }
 }

@@ -1,10 +1,11 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
+use super::Error;
 use super::catalog::{Catalog, set_at, undescribed};
-use super::chains::{Chain, copy_identity, filled_sets, identity, stored_identity};
+use super::chains::{Chain, copy_identity, filled_sets, keep_numbers};
 use super::distrust::Source;
-use super::fill::{Line, SetWriter};
-use super::{Error, VersionId};
+use super::fill::{LeftOut, Line, SetWriter};
+use super::spool::Spool;
 use crate::codec;
 use crate::collection::{BackupSet, LocalCopy, SetFile};
 use crate::format::{self, Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
@@ -42,13 +43,27 @@ impl Catalog {
                 while started < chain.sets.len() && started < position + AHEAD {
                     let (sender, receiver) = bounded(WAITING);
                     let number = started as u32;
-                    let is_distrusted = self.is_distrusted(set_at(chain, number)?)?;
-                    scope.spawn(move || self.tell_lines(chain, number, is_distrusted, &sender));
+                    let is_distrusted = self.distrusts(set_at(chain, number)?)?;
+                    let thread = std::thread::Builder::new().name("signatures".into());
+                    let tell = move || self.tell_lines(chain, number, is_distrusted, &sender);
+                    thread.spawn_scoped(scope, tell).map_err(Error::Thread)?;
                     receivers.push_back(receiver);
                     started += 1;
                 }
                 let Some(receiver) = receivers.pop_front() else { break };
-                self.database.write(|connection| write_set(connection, chain, position as u32, &receiver))?;
+                // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
+                let (mut lines, source) = collect(&receiver)?;
+                let left_out =
+                    self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines, source))?;
+                if let Some(LeftOut { count, first }) = left_out {
+                    // It may be as long as a header.
+                    let first: String = first.to_string().chars().take(200).collect();
+                    let set = chain.sets[position].end();
+                    let text = format!(
+                        "set {set}: {count} paths are not shown, since folders above them are not in it, among them '{first}'"
+                    );
+                    self.say_once(Level::Error, text);
+                }
                 *filled = position as u32 + 1;
             }
             Ok(())
@@ -165,7 +180,7 @@ impl Catalog {
             }
         };
         for volume in manifest.volumes() {
-            if let Some(toc) = self.table(chain, position, volume) {
+            if let Some(toc) = self.table(chain, position, &volume) {
                 toc.rows().for_each(|row| tell(&row.path, &row.entry));
                 continue;
             }
@@ -202,8 +217,8 @@ impl<'m> Fit<'m> {
         if manifest.is_some_and(|manifest| !manifest.is_ordered()) {
             return Err("the set's volumes do not follow each other in path order");
         }
-        let volumes = manifest.map(Manifest::volumes).unwrap_or_default();
-        let mut missing: BTreeSet<_> = volumes.iter().flat_map(|volume| [&volume.first, &volume.last]).cloned().collect();
+        let volumes = manifest.into_iter().flat_map(Manifest::volumes);
+        let mut missing: BTreeSet<_> = volumes.flat_map(|volume| [volume.first, volume.last]).collect();
         // Of an increment that has nothing in it, the manifest says that its only volume begins and ends with the top.
         match set.session.is_full() {
             true => missing.insert(EntryPath::root()),
@@ -214,7 +229,7 @@ impl<'m> Fit<'m> {
 
     fn line(&mut self, path: &EntryPath) -> Result<(), String> {
         self.missing.remove(path);
-        match self.manifest.is_none_or(|manifest| !manifest.volumes_with(path).is_empty()) {
+        match self.manifest.is_none_or(|manifest| manifest.volumes_with(path).next().is_some()) {
             true => Ok(()),
             false => Err(format!("it lists '{path}', which is in none of the set's volumes")),
         }
@@ -276,35 +291,40 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn write_set(connection: &Connection, chain: &Chain, position: u32, receiver: &Receiver<Message>) -> Result<(), Error> {
+/// Takes all lines of a set, with where they come from.
+fn collect(receiver: &Receiver<Message>) -> Result<(Spool, Source), Error> {
+    let mut spool = Spool::new();
+    loop {
+        match receiver.recv() {
+            Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| spool.push(line))?,
+            Ok(Message::Again) => spool = Spool::new(),
+            Ok(Message::End(result)) => return result.map(|source| (spool, source)),
+            Err(_) => return Err(Error::Gone("the lines of a set".into())),
+        }
+    }
+}
+
+fn write_set(
+    connection: &Connection,
+    chain: &Chain,
+    position: u32,
+    lines: &mut Spool,
+    source: Source,
+) -> Result<Option<LeftOut>, Error> {
     match filled_sets(connection, chain)?.cmp(&position) {
         Ordering::Equal => {}
         // Another process was faster.
-        Ordering::Greater if stored_identity(connection, chain, position)? == identity(set_at(chain, position)?) => return Ok(()),
-        // Somebody has started over, or has seen another collection: above a gap, or above other sets, this one would be wrong.
-        _ => return Err(Error::Gone(format!("the sets before number {position} of a chain"))),
+        Ordering::Greater => return Ok(None),
+        // Somebody has started over, or has seen another collection: above a gap this one would be wrong.
+        Ordering::Less => return Err(Error::Lost),
     }
     let mut writer = SetWriter::new(connection, chain.id, position)?;
-    let source = loop {
-        match receiver.recv() {
-            Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| writer.add(line))?,
-            Ok(Message::Again) => {
-                let range = writer.finish();
-                connection.execute(
-                    "DELETE FROM versions WHERE id >= ?1 AND id < ?2",
-                    (VersionId::new(chain.id, range.start), VersionId::new(chain.id, range.end)),
-                )?;
-                writer = SetWriter::new(connection, chain.id, position)?;
-            }
-            Ok(Message::End(result)) => break result?,
-            Err(_) => return Err(Error::Gone("the lines of a set".into())),
-        }
-    };
-    let range = writer.finish();
-    let set = set_at(chain, position)?;
+    lines.read(|line| writer.add(line))?;
+    let (rows, left_out) = writer.finish();
+    keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(
-        "INSERT OR REPLACE INTO sets(id, chain, position, identity, first_version, end_version, source) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        (chain.set_id(position), chain.id, position, identity(set), range.start, range.end, source.column()),
+        "UPDATE sets SET first_version = ?2, end_version = ?3, source = ?4 WHERE id = ?1",
+        (chain.set_id(position), rows.start, rows.end, source.column()),
     )?;
-    Ok(())
+    Ok(left_out)
 }

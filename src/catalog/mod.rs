@@ -33,11 +33,26 @@
 //! What is known to be damaged fails at once until the storage is listed anew. A storage that fails proves nothing, and is asked again each
 //! time ([`Error::is_passing`]).
 //!
+//! # A cache
+//! It is a cache, so it may be wrong, locked, gone or full, and nobody is worse off:
+//!
+//! | what happens | what notices | what follows |
+//! |---|---|---|
+//! | a bit or a row has changed, a page is old or cut off | the check of its page (`pages`) | filled anew, and asked again |
+//! | a value, row or table makes no sense | whoever reads it | the same |
+//! | the file was removed, exchanged or cut under a mount | a look at its inodes before each use (`database`) | the same |
+//! | another process holds it locked, the disk is full | SQLite | on in memory, or without keeping what is learnt |
+//! | rows are gone by another process's hand | their set's row, asked for behind each answer ([`Catalog`]'s `ask`) | filled in again |
+//! | others may have written it | owner and mode | on in memory |
+//!
 //! # Invariants
 //! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
 //! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well, or that its table was
 //!   taken; a table is taken only if it names this volume and fits the rows of its set.
-//! - Where the database cannot be written, everything goes on in memory.
+//! - Every question is asked through `ask`, and every answer that counts is written through `tell`: the rows of the set that it rests on
+//!   were there. Nobody asks while filling a chain, which would wait for itself.
+//! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
+//! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
 
 mod basis;
 #[expect(clippy::module_inception, reason = "the noun of the room")]
@@ -49,16 +64,20 @@ mod distrust;
 mod fill;
 mod lines;
 mod packed;
+mod pages;
 mod passes;
 mod proof;
 mod query;
 mod schema;
 mod seeks;
 mod snapshot;
+mod spool;
 mod stats;
 mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod wrong;
 
 pub use crate::format::{Extent, Part};
 pub use basis::{Basis, Saved};
@@ -83,9 +102,23 @@ pub enum Error {
         /// What the system said.
         cause: String,
     },
+    /// A file that others can have written is not believed.
+    #[error("will not use the cache at '{}': {cause}; remove it, and it will be made anew", path.display())]
+    Untrusted {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// The database file is gone, was cut, or is another one than was opened.
+    #[error("the file of the catalog was removed or replaced")]
+    Replaced,
     /// SQLite failed.
     #[error("the catalog failed: {0}")]
     Database(#[from] rusqlite::Error),
+    /// There is no thread to be had.
+    #[error("cannot start a thread to read signature files with: {0}; raise the limits (ulimit -u, -v)")]
+    Thread(std::io::Error),
     /// The file holds other tables than ours.
     #[error("the catalog file is of another version")]
     Schema,
@@ -127,8 +160,14 @@ pub enum Error {
         number: u32,
     },
     /// A value is not the one that was stored.
-    #[error("the catalog is damaged; delete it, it will be filled anew")]
+    #[error("the catalog is damaged")]
     Broken,
+    /// The lines of a set cannot be put aside.
+    #[error("cannot use a temporary file: {0}; free space in TMPDIR")]
+    Temporary(#[source] std::io::Error),
+    /// The rows of a set are not there (any more), so an answer means nothing.
+    #[error("the catalog no longer has the rows of this backup")]
+    Lost,
     /// Something asked for is not in the catalog (any more).
     #[error("the catalog no longer has {0}")]
     Gone(String),
@@ -158,8 +197,9 @@ impl Error {
                 stored.unwrap_or_else(|| cause.is::<crate::storage::Error>())
             }
             Self::MissingVolume { .. } | Self::TooMany(_) => false,
-            Self::Contradicted { .. } | Self::Directory { .. } | Self::Database(_) => true,
-            Self::Schema | Self::Broken | Self::Gone(_) => true,
+            Self::Contradicted { .. } | Self::Directory { .. } | Self::Untrusted { .. } | Self::Database(_) => true,
+            Self::Replaced | Self::Schema | Self::Broken | Self::Lost | Self::Gone(_) => true,
+            Self::Thread(_) | Self::Temporary(_) => true,
         }
     }
 }

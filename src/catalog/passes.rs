@@ -4,11 +4,12 @@ use super::catalog::{Catalog, set_at};
 use super::chains::Chain;
 use super::packed::PackedParts;
 use super::proof::Proof;
-use super::{Error, Part, VersionId, seeks};
+use super::{Error, Part, VersionId, query, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::Level;
 use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
+use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -50,12 +51,13 @@ impl Catalog {
     /// [`Error::Contradicted`] when it is sound, and the rows of its set are not.
     pub fn fill_volume(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        if self.query(|connection, _| seeks::is_passed(connection, key))? {
+        let is_passed = || self.ask(chain, position, |connection, _| seeks::is_passed(connection, key));
+        if is_passed()? {
             return Ok(());
         }
         let turn = self.lock_busy().entry(key).or_default().clone();
         let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let result = match self.query(|connection, _| seeks::is_passed(connection, key)) {
+        let result = match is_passed() {
             Ok(false) => self.fill_now(chain, position, number),
             other => other.map(|_| ()),
         };
@@ -145,15 +147,14 @@ impl Catalog {
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
-        let save = || self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts));
-        match (save(), keep) {
-            // Starting over would take away the rows that the listener's caller still needs.
-            (Err(error), Keep::IfPossible) if error.is_trouble_with_file() => {
-                self.say_once(Level::Warning, format!("{error}; what is learnt of volumes is not kept"));
+        let save = |connection: &Connection| seeks::save(connection, key, (&outline, &points), &parts);
+        match keep {
+            Keep::Surely => self.tell(chain, position, save),
+            Keep::IfPossible => {
+                let set = chain.set_id(position);
+                self.keep_if_possible(|connection| query::set_is_there(connection, set).and_then(|()| save(connection)));
                 Ok(())
             }
-            (Err(error), Keep::Surely) if error.is_trouble_with_file() => self.sturdy(save),
-            (result, _) => result,
         }
     }
 
@@ -162,7 +163,7 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn parts(&self, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
-        self.query(|connection, _| seeks::parts(connection, version))
+        self.ask(&*self.chain_of(version.chain())?, 0, |connection, _| seeks::parts(connection, version))
     }
 
     /// Keeps what was put together from all volumes of a version, and its size.
@@ -170,7 +171,8 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn save_joined(&self, version: VersionId, part: &Part) -> Result<(), Error> {
-        self.sturdy(|| self.database.write(|connection| seeks::save_part(connection, version, 0, part)))
+        let save = |connection: &Connection| seeks::save_part(connection, version, 0, part);
+        self.tell(&*self.chain_of(version.chain())?, 0, save)
     }
 
     fn lock_busy(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>> {

@@ -62,8 +62,7 @@ impl<'a> Proof<'a> {
 
     fn stretch_of(&mut self, number: u32, manifest: &Manifest) -> Result<Option<Stretch>, Error> {
         let rows = self.catalog.versions_of(self.chain, self.position)?;
-        let volumes = manifest.volumes();
-        let Ok(index) = volumes.binary_search_by_key(&number, |volume| volume.number) else { return Ok(None) };
+        let Some(volume) = manifest.volume(number) else { return Ok(None) };
         let mut number_of = |path: &EntryPath| -> Result<Option<u64>, Error> {
             let version = Cursor::new(self.catalog, self.chain, self.position).find(path)?;
             if version.is_none() {
@@ -75,14 +74,12 @@ impl<'a> Proof<'a> {
         if rows.is_empty() {
             return Ok(Some(Stretch { before: None, first: rows.start, last: rows.end.saturating_sub(1) }));
         }
-        let before = match index.checked_sub(1).and_then(|before| volumes.get(before)) {
+        let before = match number.checked_sub(1).and_then(|before| manifest.volume(before)) {
             Some(before) => number_of(&before.last)?,
             None => None,
         };
-        let last = match volumes.get(index).filter(|_| index + 1 < volumes.len()) {
-            Some(volume) => number_of(&volume.last)?,
-            None => None,
-        };
+        let is_last = manifest.volumes().next_back().is_none_or(|last| last.number == number);
+        let last = if is_last { None } else { number_of(&volume.last)? };
         let first = before.map_or(rows.start, |before| before + 1);
         Ok(Some(Stretch { before, first, last: last.unwrap_or(rows.end - 1) }))
     }
@@ -130,7 +127,7 @@ impl<'a> Proof<'a> {
         let Some(entry) = entry else { return Ok(true) };
         let owner = match &self.owner {
             Some((id, owner)) if *id == row.owner => owner.clone(),
-            _ => self.catalog.query(|connection, owners| owners.get(connection, row.owner))?,
+            _ => self.catalog.ask(self.chain, self.position, |connection, owners| owners.get(connection, row.owner))?,
         };
         let is_same = *owner == entry.owner;
         self.owner = Some((row.owner, owner));

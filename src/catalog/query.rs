@@ -3,17 +3,19 @@
 use super::Error;
 use crate::model::{Entry, EntryKind, EntryPath, Owner};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, types::ToSqlOutput, types::Value};
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bits of an id below the chain's number: versions in one chain.
 pub(super) const VERSION_BITS: u32 = 40;
 /// The same for directories.
-pub(super) const DIRECTORY_BITS: u32 = 36;
-/// Highest number of a chain.
-pub(super) const MAX_CHAIN: i64 = 1023;
-/// Highest position of a set in its chain.
-pub(super) const MAX_POSITION: i64 = 0xffff;
+pub(super) const DIRECTORY_BITS: u32 = 31;
+/// Highest number of a chain. Numbers that are free again are reused behind it.
+pub(super) const MAX_CHAIN: i64 = (1 << 21) - 1;
+/// Highest number of a set, counted across chains; the same holds for these.
+pub(super) const MAX_SET: i64 = (1 << 31) - 1;
 
 /// Names one version for ever: chain number and running number within the chain. Ids of a set ascend in path order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +37,7 @@ macro_rules! id {
                 Self::new(chain as i64 & MAX_CHAIN, number as i64 & ((1 << $bits) - 1))
             }
 
-            /// Returns the number of its chain, from 1 to 1023.
+            /// Returns the number of its chain.
             pub fn chain(self) -> u64 {
                 (self.0 >> $bits) as u64
             }
@@ -75,9 +77,9 @@ impl DirectoryId {
         Self::new(chain, 1)
     }
 
-    /// Returns the source directory itself in the chain with a number.
-    pub fn root_of(chain: u64) -> Self {
-        Self::from_parts(chain, 1)
+    /// Returns the number within its chain of the source directory itself.
+    pub fn root_number() -> u64 {
+        1
     }
 
     /// Returns what stands for the directory above the source directory.
@@ -174,15 +176,22 @@ pub(super) fn kind_columns(entry: Option<&Entry>, directory: Option<DirectoryId>
 pub(super) const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, extra, size";
 
 fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Version, Error> {
+    let (id, parent): (VersionId, DirectoryId) = (row.get(0)?, row.get(1)?);
     let kind = match entry(row, |owner| Ok((*owners.get(connection, owner)?).clone()))? {
         None => VersionKind::Deleted,
         Some(entry) => VersionKind::Present {
-            directory: if entry.kind == EntryKind::Directory { row.get(8)? } else { None },
+            directory: if entry.kind == EntryKind::Directory { Some(below(parent, row.get(8)?)?) } else { None },
             entry,
-            size: row.get::<_, Option<i64>>(9)?.map(|size| size as u64),
+            size: row.get::<_, Option<i64>>(9)?.map(u64::try_from).transpose().map_err(|_| Error::Broken)?,
         },
     };
-    Ok(Version { id: row.get(0)?, directory: row.get(1)?, name: row.get(2)?, position: row.get(3)?, until: None, kind })
+    Ok(Version { id, directory: parent, name: row.get(2)?, position: row.get(3)?, until: None, kind })
+}
+
+/// Passes on a directory that a row says to lie in another: its id is the greater one, since it was made later. So no way down,
+/// or up, leads back to where it was.
+fn below(parent: DirectoryId, child: DirectoryId) -> Result<DirectoryId, Error> {
+    if parent < child { Ok(child) } else { Err(Error::Broken) }
 }
 
 /// Reads the metadata in a row of [`COLUMNS`]; `None` when the path is gone. `owner` finds an owner by its id.
@@ -198,7 +207,8 @@ pub(super) fn entry(row: &Row<'_>, owner: impl FnOnce(i64) -> Result<Owner, Erro
         FIFO => EntryKind::Fifo,
         CHAR_DEVICE => device().map(|(major, minor)| EntryKind::CharDevice { major, minor })?,
         BLOCK_DEVICE => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
-        _ => return Ok(None),
+        DELETED => return Ok(None),
+        _ => return Err(Error::Broken),
     };
     Ok(Some(Entry { kind, mode: row.get(5)?, owner: owner(row.get(6)?)?, mtime: row.get(7)? }))
 }
@@ -242,8 +252,23 @@ macro_rules! statement {
 
 /// Tells, as an error, if the rows of a set are no longer there: the database was started over, or another process dropped them.
 pub(super) fn set_is_there(connection: &Connection, set: i64) -> Result<(), Error> {
-    let found = connection.prepare_cached("SELECT 1 FROM sets WHERE id = ?1")?.query_row([set], |_| Ok(())).optional()?;
-    found.ok_or_else(|| Error::Gone("the rows of this backup; they will be filled in anew".into()))
+    let found = connection
+        .prepare_cached("SELECT 1 FROM sets WHERE id = ?1 AND first_version IS NOT NULL")?
+        .query_row([set], |_| Ok(()))
+        .optional()?;
+    found.ok_or(Error::Lost)
+}
+
+/// Passes on the numbers of a set's rows, half-open, if its first and its last one are there.
+pub(super) fn rows_of(connection: &Connection, chain: i64, position: u32, (first, end): (i64, i64)) -> Result<Range<u64>, Error> {
+    let mut is_there = connection.prepare_cached("SELECT 1 FROM versions WHERE id = ?1 AND position = ?2")?;
+    let mut has = |number: i64| Ok::<_, Error>(is_there.exists((VersionId::new(chain, number), position))?);
+    match first.cmp(&end) {
+        _ if first < 1 || end >> VERSION_BITS != 0 => Err(Error::Broken),
+        Ordering::Less if has(first)? && has(end - 1)? => Ok(first as u64..end as u64),
+        Ordering::Equal => Ok(first as u64..end as u64),
+        _ => Err(Error::Broken),
+    }
 }
 
 /// Returns what `position` shows under a name, deleted or not.
@@ -337,33 +362,28 @@ pub(super) fn directory(connection: &Connection, parent: DirectoryId, name: &[u8
 
 /// Returns parent and name of a directory.
 pub(super) fn directory_name(connection: &Connection, id: DirectoryId) -> Result<(DirectoryId, Vec<u8>), Error> {
-    connection
+    let found: Option<(DirectoryId, Vec<u8>)> = connection
         .prepare_cached("SELECT parent, name FROM directories WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?
-        .ok_or_else(|| Error::Gone(format!("directory {}", id.0)))
+        .optional()?;
+    let (parent, name) = found.ok_or_else(|| Error::Gone(format!("directory {}", id.0)))?;
+    below(parent, id)?;
+    Ok((parent, name))
 }
 
-/// Returns the path of a directory.
+/// Returns parent and name of a directory that a row speaks of.
+pub(super) fn known_directory(connection: &Connection, id: DirectoryId) -> Result<(DirectoryId, Vec<u8>), Error> {
+    directory_name(connection, id).map_err(|error| if let Error::Gone(_) = error { Error::Broken } else { error })
+}
+
+/// Returns the path of a directory that a row speaks of.
 pub(super) fn directory_path(connection: &Connection, mut id: DirectoryId) -> Result<EntryPath, Error> {
     let mut names = Vec::new();
     while !id.is_root() {
-        let (parent, name) = directory_name(connection, id)?;
+        let (parent, name) = known_directory(connection, id)?;
         names.push(name);
         id = parent;
     }
     names.reverse();
-    EntryPath::parse(&names.join(&b'/')).map_err(|invalid| Error::Gone(invalid.to_string()))
-}
-
-/// Returns the id of a directory path, if it ever was one.
-pub(super) fn directory_at(connection: &Connection, chain: i64, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
-    let mut id = DirectoryId::root(chain);
-    for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
-        match directory(connection, id, name)? {
-            Some(child) => id = child,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(id))
+    EntryPath::parse(&names.join(&b'/')).map_err(|_| Error::Broken)
 }

@@ -9,15 +9,15 @@ const VERSION: i64 = 3;
 /// `directories` gives each path that ever was a directory of a chain one id.
 const TABLES: &str = "
 CREATE TABLE chains(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- 1 to 1023, part of every id below
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- part of the ids of its versions and directories
     full_time INTEGER NOT NULL);    -- seconds since 1970 of its full set
 CREATE TABLE sets(
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- counted across chains; part of the ids of its volumes
     chain INTEGER NOT NULL,
     position INTEGER NOT NULL,      -- 0 is the full set
     identity BLOB NOT NULL,         -- of the listed manifest and signature file
-    first_version INTEGER NOT NULL, -- its rows of `versions`, half-open
-    end_version INTEGER NOT NULL,
+    first_version INTEGER,          -- its rows of `versions`, half-open; NULL until they are there
+    end_version INTEGER,
     source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; else which copy of the signature file
     UNIQUE(chain, position));
 CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file

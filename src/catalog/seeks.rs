@@ -1,22 +1,41 @@
 //! Outlines of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
 
-use super::database::Database;
+use super::catalog::Catalog;
 use super::packed::PackedParts;
 use super::{Error, Part, VersionId};
 use crate::codec::SeekPoint;
 use crate::volume::{Outline, OutlineStore, VolumeKey};
 use rusqlite::{Connection, OptionalExtension};
+use std::sync::Arc;
 
 /// Length of a BLAKE3.
 const HASH: usize = 32;
 
-impl OutlineStore for Database {
+/// The outlines in a catalog. Those that are gone with what was in it are made anew.
+pub struct Outlines(pub Arc<Catalog>);
+
+impl Outlines {
+    fn find<T>(&self, volume: VolumeKey, query: impl Fn(&Connection) -> Result<Option<T>, Error>) -> Result<Option<T>, String> {
+        let find = || {
+            // A file may be open whose backup is no longer shown.
+            let Some((chain, position)) = self.0.set(volume >> 32) else { return self.0.database.read(&query) };
+            let ask = || self.0.ask(&chain, position, |connection, _| query(connection));
+            match ask()? {
+                None => self.0.fill_volume(&chain, position, volume as u32).and_then(|()| ask()),
+                found => Ok(found),
+            }
+        };
+        find().map_err(|error: Error| error.to_string())
+    }
+}
+
+impl OutlineStore for Outlines {
     fn outline(&self, volume: VolumeKey) -> Result<Option<Outline>, String> {
-        self.read(|connection| outline(connection, volume)).map_err(|error| error.to_string())
+        self.find(volume, |connection| outline(connection, volume))
     }
 
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String> {
-        let query = |connection: &Connection| {
+        self.find(volume, |connection| {
             let found: Option<(i64, Vec<u8>)> = connection
                 .prepare_cached("SELECT plain, state FROM frames WHERE volume = ?1 AND number = ?2")?
                 .query_row((volume as i64, frame as i64), |row| Ok((row.get(0)?, row.get(1)?)))
@@ -24,8 +43,7 @@ impl OutlineStore for Database {
             let Some((plain, state)) = found else { return Ok(None) };
             let state = sound(&[volume as i64, frame as i64, plain], &state)?.to_vec();
             Ok(Some(SeekPoint { plain: plain as u64, state }))
-        };
-        self.read(query).map_err(|error| error.to_string())
+        })
     }
 }
 
@@ -137,7 +155,7 @@ pub fn parts(connection: &Connection, version: VersionId) -> Result<Vec<(u32, Pa
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let number: u32 = row.get(0)?;
-        let bytes = sound(&[version.row(), number.into()], row.get_ref(1)?.as_blob().unwrap_or_default())?;
+        let bytes = sound(&[version.row(), number.into()], row.get_ref(1)?.as_blob().map_err(|_| broken())?)?;
         found.push((number, Part::decode(bytes).ok_or_else(broken)?));
     }
     Ok(found)

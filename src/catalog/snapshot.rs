@@ -5,7 +5,6 @@ use super::catalog::Catalog;
 use super::chains::Chain;
 use super::query::{self, DirectoryId, Version};
 use crate::model::EntryPath;
-use rusqlite::Connection;
 use std::sync::Arc;
 
 /// Rows that a walk holds of each directory on its way.
@@ -34,8 +33,8 @@ impl Snapshot {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn look_up(&self, catalog: &Catalog, directory: DirectoryId, name: &[u8]) -> Result<Option<Version>, Error> {
-        let found = catalog.query(|connection, owners| {
-            self.present(connection, query::look_up(connection, owners, directory, name, self.position))
+        let found = catalog.ask(&self.chain, self.position, |connection, owners| {
+            query::look_up(connection, owners, directory, name, self.position)
         })?;
         Ok(found.filter(|version| version.entry().is_some()))
     }
@@ -64,14 +63,9 @@ impl Snapshot {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Version>, Error> {
-        catalog.query(|connection, owners| {
-            self.present(connection, query::list(connection, owners, directory, self.position, after, limit))
+        catalog.ask(&self.chain, self.position, |connection, owners| {
+            query::list(connection, owners, directory, self.position, after, limit)
         })
-    }
-
-    /// Passes an answer on if the rows of the set are there: without them, nothing found would look like nothing there.
-    fn present<T>(&self, connection: &Connection, answer: Result<T, Error>) -> Result<T, Error> {
-        query::set_is_there(connection, self.chain.set_id(self.position)).and(answer)
     }
 
     /// Walks what stands at a path and everything below it, in path order. Paths whose parent is no directory are not met.

@@ -1,11 +1,10 @@
 //! What this machine's file system said of files when they were saved: whether one has to be looked at again.
 //!
-//! Nothing else is decided by these values, and a session that has none only reads more. So they carry no check of their own, as
-//! those do that decide which bytes are shown.
+//! Nothing else is decided by these values, and a session that has none only reads more. So it is no harm if they cannot be kept.
 
 use super::catalog::Catalog;
 use super::chains::Chain;
-use super::{Error, VersionId};
+use super::{Error, VersionId, query};
 
 /// What the file system said of a file just before it was saved. A file with the same values holds the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +28,7 @@ impl Catalog {
         let rows = self.versions_of(chain, position)?;
         let other = || Error::Gone(format!("the {} rows of set {position} that were saved", rows.end - rows.start));
         self.database.write(|connection| {
+            query::set_is_there(connection, chain.set_id(position))?;
             let mut insert = connection.prepare_cached(INSERT)?;
             let mut versions = rows.clone();
             for stat in stats {
@@ -41,13 +41,10 @@ impl Catalog {
         })
     }
 
-    /// Keeps what the file system says now of files that have not changed since their versions were saved. Versions that the catalog
-    /// no longer has are left out. The database is not written by others meanwhile.
-    ///
-    /// # Errors
-    /// [`Error`] when the database fails; nothing is kept then.
-    pub fn update_stats(&self, stats: impl Iterator<Item = (VersionId, SourceStat)>) -> Result<(), Error> {
-        self.database.write(|connection| {
+    /// Keeps, if it can, what the file system says now of files that have not changed since their versions were saved. Versions that the
+    /// catalog no longer has are left out. The database is not written by others meanwhile.
+    pub fn update_stats(&self, stats: impl Iterator<Item = (VersionId, SourceStat)>) {
+        self.keep_if_possible(|connection| {
             let mut is_there = connection.prepare_cached("SELECT 1 FROM versions WHERE id = ?1")?;
             let mut insert = connection.prepare_cached(INSERT)?;
             for (version, SourceStat { size, ctime, inode }) in stats {
@@ -56,7 +53,7 @@ impl Catalog {
                 }
             }
             Ok(())
-        })
+        });
     }
 }
 
@@ -100,10 +97,11 @@ mod tests {
         assert_eq!(stats(&world, &chain, 0), named(&[(".", None), ("a", Some(1)), ("b", None), ("c", Some(3))]));
         let last = world.catalog.basis(&chain, 1).unwrap().last().unwrap().unwrap().version;
         let unknown = VersionId::from_parts(chain.number(), 77);
-        world.catalog.update_stats([(last, stat(33)), (unknown, stat(77))].into_iter()).unwrap();
+        world.catalog.update_stats([(last, stat(33)), (unknown, stat(77))].into_iter());
         assert_eq!(stats(&world, &chain, 1), named(&[(".", None), ("a", Some(11)), ("c", Some(33))]));
         // Without their chain, they go.
-        let count = || world.catalog.query(|c, _| Ok(c.query_row("SELECT count(*) FROM source_stats", [], |row| row.get(0))?));
+        let count =
+            || world.catalog.database.read(|c| Ok(c.query_row("SELECT count(*) FROM source_stats", [], |row| row.get(0))?));
         let counts: [i64; 2] = [count().unwrap(), {
             let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
             world.catalog.set_collection(&none).unwrap();

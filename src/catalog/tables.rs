@@ -46,7 +46,7 @@ impl Catalog {
     pub(super) fn fill_from_table(&self, chain: &Chain, position: u32, number: u32) -> Result<bool, Error> {
         let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
         let Some(described) = manifest.volume(number) else { return Ok(false) };
-        let Some(toc) = self.table(chain, position, described) else { return Ok(false) };
+        let Some(toc) = self.table(chain, position, &described) else { return Ok(false) };
         let mut proof = Proof::new(self, chain, position, number, &manifest)?;
         let mut parts = PackedParts::default();
         let mut goes_on = false;
@@ -72,7 +72,7 @@ impl Catalog {
         let outline = outline(&toc);
         let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.sturdy(|| self.database.write(|connection| seeks::save(connection, key, (&outline, &points), &parts)))?;
+        self.tell(chain, position, |connection| seeks::save(connection, key, (&outline, &points), &parts))?;
         Ok(true)
     }
 }
@@ -172,7 +172,7 @@ mod tests {
         let source = world.catalog.volume(&chain, 0, 2).unwrap();
         let extents = world.catalog.snapshot(&chain, 0).unwrap().find(&world.catalog, &path("e")).unwrap().unwrap();
         let part = world.catalog.parts(extents.id).unwrap().remove(0).1;
-        let crate::catalog::Extent::Stored { offset, .. } = part.extents[0] else { panic!() };
+        let Some(crate::catalog::Extent::Stored { offset, .. }) = part.extents.iter().next() else { panic!() };
         world.storage.take_calls();
         let mut bytes = vec![0; 5000];
         reader.read(&source, offset + 150_000, &mut bytes).unwrap();
@@ -256,7 +256,7 @@ mod tests {
     /// Returns the table of a set's first volume.
     fn table(world: &World, chain: &Chain, position: u32) -> Option<Toc> {
         let manifest = world.catalog.manifest(chain, position).unwrap();
-        world.catalog.table(chain, position, manifest.volume(1).unwrap())
+        world.catalog.table(chain, position, &manifest.volume(1).unwrap())
     }
 
     /// The same session, number and paths, another collection.
@@ -280,7 +280,7 @@ mod tests {
         let chain = world.chain();
         let unsigned = World::plain(&files);
         let manifest = unsigned.catalog.manifest(&unsigned.chain(), 0).unwrap();
-        assert!(world.catalog.table(&chain, 0, manifest.volume(1).unwrap()).is_none());
+        assert!(world.catalog.table(&chain, 0, &manifest.volume(1).unwrap()).is_none());
         assert_eq!(world.take_reads("difftar"), (0, 0));
     }
 

@@ -206,7 +206,7 @@ impl Files {
             self.put(name("duplicity-full", "duplicity-inc", &format!("vol{number}.difftar")), bytes);
         }
         self.put(name("duplicity-full-signatures", "duplicity-new-signatures", "sigtar"), signatures.into_inner().unwrap());
-        self.put(name("duplicity-full", "duplicity-inc", "manifest"), Manifest::new(None, None, described).print());
+        self.put(name("duplicity-full", "duplicity-inc", "manifest"), Manifest::new(None, None, described).unwrap().print());
     }
 
     pub fn put(&self, name: String, bytes: Vec<u8>) {

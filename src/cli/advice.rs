@@ -52,7 +52,7 @@ fn about_storage(error: &storage::Error) -> Option<&'static str> {
 fn about_decoding(cause: &Cause) -> Option<&'static str> {
     match cause {
         Cause::Gpg(text) if text.starts_with("cannot run ") => Some("install GnuPG, or name its program by --gpg-binary"),
-        Cause::WrongPassphrase => Some("check PASSPHRASE, or what was typed"),
+        Cause::WrongPassphrase => Some("check PASSPHRASE, the file of passphrases, or what was typed"),
         Cause::NoSecretKey(_) => Some("gpg --list-secret-keys shows the keys that are here, gpg --import takes in another"),
         Cause::Recipient { .. } => Some("gpg --list-keys shows the keys that are here, gpg --import takes in another"),
         _ => None,

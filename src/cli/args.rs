@@ -91,7 +91,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// An empty folder
     pub directory: PathBuf,
     /// Stay in the foreground and log to the terminal
@@ -106,7 +106,7 @@ pub struct MountArgs {
     /// Show everything as owned by this user and group number
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     pub owner: Option<(u32, u32)>,
-    /// Name the folders by strftime fields, in local time; RFC 3339 by default
+    /// Name the folders by strftime fields, in local time, instead of 2026-11-28T03.27.43+0100; or rfc3339: with colons, as programs expect dates
     #[arg(long, value_name = "FIELDS")]
     pub time_template: Option<String>,
     /// Look for new backups this often, such as 60s or 5m
@@ -126,14 +126,14 @@ pub struct BackupArgs {
     /// The folder or file to back up
     pub source: PathBuf,
     /// Where to: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
 }
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// The folder to restore into, or the file to restore as
     pub target: PathBuf,
 }
@@ -142,7 +142,7 @@ pub struct RestoreArgs {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,
@@ -152,7 +152,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// Print one JSON object: all sets, or what --file-changed or --show-changes-in-set asks for
     #[arg(long)]
     pub json: bool,
@@ -177,7 +177,8 @@ pub struct ManArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub struct Common {
-    /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m)
+    /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m); without a zone by the local clock, summer time
+    /// included
     #[arg(short = 't', long, global = true, alias = "restore-time", value_name = "TIME")]
     pub time: Option<String>,
     /// Restore or verify only this file or folder, relative to the source folder
@@ -228,6 +229,9 @@ pub struct Common {
     /// Further options for gpg, separated by blanks
     #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub gpg_options: Vec<String>,
+    /// Try the passphrases in this file, too, one a line; nobody but you may read it. The first encrypts, unless PASSPHRASE is set
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// Let gpg-agent ask for passphrases
     #[arg(long, global = true)]
     pub use_agent: bool,
@@ -297,6 +301,12 @@ pub struct Writing {
     /// Make a full backup when so many incremental ones stand on the newest
     #[arg(long, global = true, value_name = "COUNT")]
     pub full_if_n_inc: Option<usize>,
+    /// Keep what the backup before has of paths that cannot be read, instead of taking them for deleted
+    #[arg(long, global = true)]
+    pub keep_unreadable: bool,
+    /// End with exit code 91 if something could not be read, when all else is stored
+    #[arg(long, global = true)]
+    pub fail_on_unreadable: bool,
     /// Store nothing if nothing has changed
     #[arg(long, global = true)]
     pub skip_if_no_change: bool,
@@ -364,11 +374,17 @@ pub struct Writing {
     #[arg(long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
     include: Vec<OsString>,
     /// Leave out what the patterns in a file match; lines beginning with '+ ' include (--exclude-filelist-stdin: of stdin)
-    #[arg(long, global = true, value_name = "FILE", alias = "exclude-globbing-filelist")]
+    #[arg(long, global = true, value_name = "FILE")]
     exclude_filelist: Vec<OsString>,
     /// Store what the patterns in a file match; lines beginning with '- ' exclude (--include-filelist-stdin: of stdin)
-    #[arg(long, global = true, value_name = "FILE", alias = "include-globbing-filelist")]
+    #[arg(long, global = true, value_name = "FILE")]
     include_filelist: Vec<OsString>,
+    /// As --exclude-filelist, of shell patterns whatever filter option stands before
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    exclude_globbing_filelist: Vec<OsString>,
+    /// As --include-filelist, of shell patterns whatever filter option stands before
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    include_globbing_filelist: Vec<OsString>,
     /// Leave out what a regular expression finds something in
     #[arg(long, global = true, value_name = "REGEXP", allow_hyphen_values = true)]
     exclude_regexp: Vec<OsString>,
@@ -411,10 +427,10 @@ pub struct Writing {
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
-    /// Fail instead of storing this volume, for tests
+    /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,
-    /// Do not store this volume, for tests
+    /// Only seem to store this volume, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub skip_volume: Option<u32>,
     /// The selection options in the order of the command line: name and value.
@@ -428,6 +444,8 @@ const SELECTION: &[&str] = &[
     "include",
     "exclude_filelist",
     "include_filelist",
+    "exclude_globbing_filelist",
+    "include_globbing_filelist",
     "exclude_regexp",
     "include_regexp",
     "exclude_if_present",

@@ -8,6 +8,7 @@ use super::passphrase;
 use super::report::Report;
 use super::statistics::{self, Period};
 use super::status::{self, Status};
+use super::traces;
 use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec};
@@ -33,6 +34,14 @@ pub enum Action {
     Incremental,
 }
 
+/// What a new set builds on.
+enum Basis {
+    /// On nothing: a full set, and why, if it was not asked for.
+    None(Option<(Level, &'static str)>),
+    /// On so many sets of the newest chain.
+    Sets(usize),
+}
+
 /// What each step needs.
 struct Session<'a> {
     common: &'a Common,
@@ -49,7 +58,7 @@ struct Session<'a> {
 /// Makes a backup.
 pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::Result<()> {
     let writing = &common.writing;
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
     let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
@@ -58,6 +67,8 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let selection = selection(writing, Base::Source(source.name()), now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
+    let traces = traces::find(source.name(), &url, common, selection.as_deref(), report.as_ref());
+    let source = source.leaving_out(traces);
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
     let archive = open::lock(&arguments.url, common)?;
     let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
@@ -82,6 +93,13 @@ impl Session<'_> {
         if !self.writing.dry_run {
             self.storage.prepare()?;
         }
+        if source.is_link() {
+            let text = format!(
+                "the source '{}' is a symbolic link, and only the link is saved: name the folder that it leads to, or give --copy-links",
+                typed_source.display()
+            );
+            self.report.message(Level::Warning, &text);
+        }
         self.warn_inside(source, selection.as_deref(), archive.path());
         let mut encoder = None;
         if !self.writing.dry_run && backup::is_unfinished(archive, &options)? {
@@ -93,18 +111,34 @@ impl Session<'_> {
             Err(error) if self.writing.dry_run && error.kind == ErrorKind::NotFound => Vec::new(),
             listing => listing?,
         };
-        let collection = scan(&listing, &prefixes);
+        let mut collection = scan(&listing, &prefixes);
         let status = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
         let said = status().warnings();
         said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
-        self.synchronize(archive, &listing, &collection)?;
+        let basis = self.basis(action, &collection);
+        let needs_metadata = matches!(basis, Ok(Basis::Sets(_)));
+        self.synchronize(archive, &listing, &collection, needs_metadata)?;
         let status = status();
         let new = status.warnings().into_iter().filter(|warning| !said.contains(warning));
         new.for_each(|warning| status::warn(&warning, self.report.as_ref()));
         status.print_head(Some(archive.path()), &self.report);
         passphrase::reused(self.common).iter().for_each(|text| self.report.notice(text));
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
-        let base = self.base(action, &collection, &local_copy)?;
+        options.time = self.free_time(&collection)?;
+        let is_based = match basis? {
+            Basis::None(why) => {
+                why.into_iter().for_each(|(level, text)| self.report.message(level, text));
+                false
+            }
+            Basis::Sets(count) => {
+                for set in collection.cut_newest(count) {
+                    let why = if set.signatures.is_none() { "missing signature file" } else { "missing volumes" };
+                    let text = format!("Warning, discarding last backup set, because of {why}.");
+                    status::warn(&(1, text), self.report.as_ref());
+                }
+                true
+            }
+        };
         let catalog = Catalog::open(CatalogOptions {
             directory: cache,
             storage: self.storage.clone(),
@@ -113,11 +147,7 @@ impl Session<'_> {
             monitor: self.report.clone(),
         })?;
         let chains = catalog.set_collection(&collection)?;
-        let base = match base {
-            true => chains.last(),
-            false => None,
-        };
-        options.time = self.free_time(&collection)?;
+        let base = chains.last().filter(|_| is_based);
         let prepare = || encoding::encoders(&self.codec, self.common, &options.encode);
         // Before gpg asks the agent for the set before; else behind that, since a passphrase that has opened it need not be typed twice.
         if self.common.use_agent && encoder.is_none() {
@@ -127,6 +157,9 @@ impl Session<'_> {
             self.check(chain, &catalog, typed_source)?;
         }
         let (encoder, manifest_encoder) = encoder.map_or_else(prepare, Ok)?;
+        if let Some(chain) = base {
+            self.check_passphrase(chain, &encoder, &options)?;
+        }
         let target = Target {
             storage: self.storage.clone(),
             collection: &collection,
@@ -159,7 +192,7 @@ impl Session<'_> {
         for (what, directory) in target.into_iter().chain([("archive directory", archive)]) {
             let real = directory.canonicalize();
             let Some(inside) = real.as_ref().ok().and_then(|real| real.strip_prefix(&root).ok()) else { continue };
-            if selection.is_none_or(|selection| is_selected(selection, &root, inside)) {
+            if selection.is_none_or(|selection| is_selected(selection, &root, inside, false)) {
                 let text = format!(
                     "the {what} '{}' lies inside the source and is not excluded, so that backups are backed up, too: --exclude '{}' \
                      leaves it out",
@@ -215,9 +248,20 @@ impl Session<'_> {
         if !self.writing.no_print_statistics {
             self.report.always(&statistics::block(statistics, period));
         }
-        if statistics.errors > 0 {
-            let text = format!("{} paths could not be read and are not in this backup; each is named above", statistics.errors);
-            self.report.message(Level::Warning, &text);
+        match (statistics.errors, base) {
+            (0, _) => {}
+            (errors, _) if self.writing.fail_on_unreadable && !self.writing.dry_run => {
+                return Err(Failure::Unreadable(errors).into());
+            }
+            (errors, None) => {
+                let text = format!("{errors} paths could not be read and are not in this backup; each is named above");
+                self.report.message(Level::Warning, &text);
+            }
+            (errors, Some(_)) => {
+                let text =
+                    format!("{errors} paths could not be read, and this backup has nothing new of them; each is named above");
+                self.report.message(Level::Warning, &text);
+            }
         }
         Ok(())
     }
@@ -240,6 +284,7 @@ impl Session<'_> {
             source: Some(source.name().to_vec()),
             list_files: !writing.no_files_changed,
             numeric_owner: common.numeric_owner,
+            keep_unreadable: writing.keep_unreadable,
             skip_if_no_change: writing.skip_if_no_change,
             tempdir: open::tempdir(common)?,
             journal: cache.and_then(|cache| journal(cache, archive)),
@@ -248,15 +293,18 @@ impl Session<'_> {
         })
     }
 
-    /// Makes the archive directory what duplicity would make of it.
+    /// Makes the archive directory what duplicity would make of it; but nothing is fetched unless it is needed: a full backup needs nothing of
+    /// what is stored, and the next increment fetches the rest.
     fn synchronize(
         &self,
         archive: &ArchiveDirectory,
         listing: &[dupfs::storage::Listed],
         collection: &Collection,
+        needs_metadata: bool,
     ) -> anyhow::Result<()> {
         let newest = collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
         let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
+        let Some(plan) = (if needs_metadata { Some(plan) } else { without_copies(plan) }) else { return Ok(()) };
         match self.writing.dry_run {
             true => tell(&plan, &self.report),
             false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
@@ -264,32 +312,24 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Decides whether to build on the newest chain.
-    fn base(&self, action: Action, collection: &Collection, local_copy: &LocalCopy) -> anyhow::Result<bool> {
+    /// Decides whether to build on the newest chain, and on how many of its sets; by names alone.
+    fn basis(&self, action: Action, collection: &Collection) -> Result<Basis, Failure> {
         let writing = self.writing;
         if action == Action::Full {
-            return Ok(false);
+            return Ok(Basis::None(None));
         }
         let newest = collection.chains.last();
         // No full backup at all is too old, too, whatever was asked for: the first run of a line for cron is a full one.
         if self.threshold.is_some_and(|threshold| newest.is_none_or(|chain| chain.start() < threshold)) {
-            self.report.notice("Last full backup is too old, forcing full backup");
-            return Ok(false);
+            return Ok(Basis::None(Some((Level::Notice, "Last full backup is too old, forcing full backup"))));
         }
-        let is_signed = newest.is_some_and(|chain| {
-            chain.sets().iter().all(|set| set.signatures.is_some() || local_copy.signatures(set.session).is_some())
-        });
-        match newest.filter(|_| is_signed) {
-            None if action == Action::Incremental => Err(Failure::NoSignatures.into()),
-            None => {
-                self.report.message(Level::Warning, "No signatures found, switching to full backup.");
-                Ok(false)
+        match collection.buildable() {
+            None if action == Action::Incremental => Err(Failure::NoSignatures),
+            None => Ok(Basis::None(Some((Level::Warning, "No signatures found, switching to full backup.")))),
+            Some(count) if writing.full_if_n_inc.is_some_and(|most| count > most) => {
+                Ok(Basis::None(Some((Level::Notice, "Latest chain has too many incrementals, forcing full backup"))))
             }
-            Some(chain) if writing.full_if_n_inc.is_some_and(|most| chain.sets().len() > most) => {
-                self.report.notice("Latest chain has too many incrementals, forcing full backup");
-                Ok(false)
-            }
-            Some(_) => Ok(true),
+            Some(count) => Ok(Basis::Sets(count)),
         }
     }
 
@@ -307,6 +347,25 @@ impl Session<'_> {
         }
         std::thread::sleep(Duration::from_secs(ahead as u64 + 1));
         Ok(BackupTime::from_seconds(newest.seconds() + 1))
+    }
+
+    /// Makes sure that a chain does not come to have two passphrases where several are at hand: duplicity could not restore it.
+    fn check_passphrase(&self, chain: &Chain, encoder: &codec::Encoder, options: &BackupOptions) -> anyhow::Result<()> {
+        let encode = &options.encode;
+        let is_symmetric =
+            encode.encoding == Encoding::OpenPgp && encode.recipients.is_empty() && encode.hidden_recipients.is_empty();
+        let newest = chain.sets.last().and_then(|set| set.manifest.as_ref());
+        let Some(newest) = newest.filter(|_| is_symmetric && self.common.passphrase_file.is_some()) else { return Ok(()) };
+        let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), newest.listed.clone()));
+        match encoder.could_have_made(&file, newest.encoding)? {
+            true => Ok(()),
+            false => Err(Failure::CommandLine(
+                "the newest backup is not encrypted by PASSPHRASE, or by the first passphrase of --passphrase-file if that is not \
+                 set: an increment on it would make a chain of two passphrases; a full backup begins a new chain"
+                    .into(),
+            )
+            .into()),
+        }
     }
 
     /// Makes sure that this is the next backup of the same source, as far as the newest manifest tells.
@@ -344,6 +403,12 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the part of a synchronisation that fetches nothing; none if there is nothing else to be done.
+pub fn without_copies(mut plan: SyncPlan) -> Option<SyncPlan> {
+    let fetches = !std::mem::take(&mut plan.copy).is_empty();
+    (!fetches || !plan.delete.is_empty()).then_some(plan)
 }
 
 /// Does what has to be done for the archive directory to be what duplicity would make of it.
@@ -399,7 +464,7 @@ fn stored_statistics(chain: &Chain, target: &Target, options: &BackupOptions) ->
 
 /// Tells whether two manifests are of the same set, as duplicity compares them.
 fn is_equal(one: &Manifest, other: &Manifest) -> bool {
-    let numbers = |manifest: &Manifest| manifest.volumes().iter().map(|volume| volume.number).collect::<Vec<_>>();
+    let numbers = |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
     numbers(one) == numbers(other) && one.hostname == other.hostname && one.local_directory == other.local_directory
 }
 
@@ -418,7 +483,9 @@ fn is_same_source(known: &[u8], typed: &Path) -> bool {
 }
 
 /// Tells whether a selection takes a folder inside the root, and each on the way to it.
-fn is_selected(selection: &Selection, root: &Path, inside: &Path) -> bool {
+///
+/// A mount is not asked for its device: it may never answer.
+pub fn is_selected(selection: &Selection, root: &Path, inside: &Path, is_mount: bool) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
     let mut on_the_way: Vec<_> = inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
@@ -426,8 +493,8 @@ fn is_selected(selection: &Selection, root: &Path, inside: &Path) -> bool {
     on_the_way.into_iter().all(|folder| {
         let full = root.join(folder);
         let Ok(path) = EntryPath::parse(folder.as_os_str().as_bytes()) else { return false };
-        let holds = |name: &[u8]| full.join(std::ffi::OsStr::from_bytes(name)).exists();
-        let is_foreign = device(&full) != device(root);
+        let holds = |name: &[u8]| !(is_mount && folder == inside) && full.join(std::ffi::OsStr::from_bytes(name)).exists();
+        let is_foreign = is_mount && folder == inside || device(&full) != device(root);
         let candidate = Candidate { path: &path, kind: CandidateKind::Directory, mtime: 0, is_foreign, holds: &holds };
         selection.decide(&candidate) != Verdict::Exclude
     })
@@ -453,6 +520,8 @@ pub fn selection(
             "include" => Rule::Include(value.clone()),
             "exclude_filelist" => Rule::ExcludeFilelist(path()),
             "include_filelist" => Rule::IncludeFilelist(path()),
+            "exclude_globbing_filelist" => Rule::ExcludeGlobbingFilelist(path()),
+            "include_globbing_filelist" => Rule::IncludeGlobbingFilelist(path()),
             "exclude_regexp" => Rule::ExcludeRegexp(value.clone()),
             "include_regexp" => Rule::IncludeRegexp(value.clone()),
             "exclude_if_present" => Rule::ExcludeIfPresent(value.clone()),

@@ -8,10 +8,11 @@ use clap::Args;
 use dupfs::backup::{forget, unfinished};
 use dupfs::codec::Codec;
 use dupfs::collection::SyncPlan;
-use dupfs::format::{Encoding, Prefixes, Session, StoredName};
+use dupfs::format::{Prefixes, Session, StoredName};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::retention::{Inventory, Step};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,12 +20,12 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub struct CleanupArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
 }
 
 /// Finds what is of no use to anybody, says so, and removes it if forced.
 pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
     let archive = open::lock(&arguments.url, common)?;
@@ -35,10 +36,14 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     let said = warn(&inventory, &[], &report);
     let newest = inventory.collection.chains.last().filter(|_| common.writing.metadata_sync_mode == "partial");
-    let plan = without_keys(archive.plan(&stored, &prefixes, newest)?, &prefixes, left.as_ref());
-    match common.writing.dry_run {
-        true => backup::tell(&plan, &report),
-        false => backup::synchronize(&plan, &archive, &storage, &Codec::new(open::codec_options(common)?), &report)?,
+    let plan = without_left(archive.plan(&stored, &prefixes, newest)?, &prefixes, left.as_ref());
+    // Only names count here: the next increment fetches what it needs.
+    match (backup::without_copies(plan), common.writing.dry_run) {
+        (None, _) => {}
+        (Some(plan), true) => backup::tell(&plan, &report),
+        (Some(plan), false) => {
+            backup::synchronize(&plan, &archive, &storage, &Codec::new(open::codec_options(common)?), &report)?
+        }
     }
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     warn(&inventory, &said, &report);
@@ -66,10 +71,8 @@ impl Left {
     }
 }
 
-/// Returns the part of a synchronisation that needs no passphrase; the next backup does the rest. The local manifest of a session of ours
-/// that has stored all but its manifest stays, too.
-fn without_keys(mut plan: SyncPlan, prefixes: &Prefixes, left: Option<&Left>) -> SyncPlan {
-    plan.copy.retain(|copy| copy.encoding != Encoding::OpenPgp);
+/// Returns a synchronisation without the local manifest of a session of ours that has stored all but its manifest: that stays.
+fn without_left(mut plan: SyncPlan, prefixes: &Prefixes, left: Option<&Left>) -> SyncPlan {
     let session = |name: &String| StoredName::parse(name, prefixes).map(|name| name.session);
     plan.delete.retain(|name| left.is_none_or(|left| session(name) != Some(left.session)));
     plan

@@ -128,8 +128,8 @@ impl Line {
             return Ok(());
         }
         let option = known.find(&name)?;
-        if let (Some(old), Some(new)) = (option.old_name(&name), &option.long) {
-            self.warnings.push(old_name(old, new));
+        if let Some(kind) = option.long.as_ref().and_then(|long| long.strip_suffix("-globbing-filelist")) {
+            self.warnings.push(old_name(&format!("{kind}-globbing-filelist"), &format!("{kind}-filelist")));
         }
         self.take(option, value.map(OsStr::to_owned), rest)
     }
@@ -272,7 +272,7 @@ fn exact(word: &str, table: &clap::Command) -> Option<String> {
 }
 
 fn is_url(argument: &OsStr) -> bool {
-    argument.to_str().is_some_and(Url::has_scheme)
+    Url::has_scheme(argument)
 }
 
 fn two_urls() -> Failure {
@@ -346,12 +346,6 @@ impl Known {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.long.iter().chain(&self.aliases).map(String::as_str)
-    }
-
-    /// Returns the name that was typed, perhaps cut short, if it is one that duplicity has dropped and 0.8 warns of.
-    fn old_name(&self, typed: &str) -> Option<&str> {
-        let is_new = self.long.as_ref().is_some_and(|long| long.starts_with(typed));
-        self.names().find(|name| !is_new && name.ends_with("-globbing-filelist") && name.starts_with(typed))
     }
 
     fn full(&self) -> String {

@@ -5,16 +5,16 @@ use super::exit::Failure;
 use super::open;
 use super::passphrase;
 use super::report::Report;
-use dupfs::codec::{Codec, EncodeOptions, Encoder, parse_gpg_options};
+use dupfs::codec::{Codec, EncodeOptions, Encoder, parse_gpg_options, read_gpg_options};
 use dupfs::format::{Encoding, NameForm};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use std::sync::Arc;
 
-/// Returns how files are to be encoded. What of `--gpg-options` is not served as gpg would is told.
+/// Returns how files are to be encoded. What of gpg.conf and `--gpg-options` is not served as gpg would is told.
 ///
 /// # Errors
-/// [`Failure::CommandLine`] for words in `--gpg-options` that make no sense.
+/// [`Failure::CommandLine`] for words in `--gpg-options` that make no sense, and for such in gpg.conf that cannot be followed.
 pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<EncodeOptions, Failure> {
     let is_compressed = !common.writing.no_compression;
     let encoding = match (common.no_encryption, is_compressed) {
@@ -22,13 +22,26 @@ pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<Enco
         (true, true) => Encoding::Gzip,
         (true, false) => Encoding::Plain,
     };
-    let words: Vec<String> = common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect();
-    let gpg_options = parse_gpg_options(&words).map_err(|cause| Failure::CommandLine(cause.to_string()))?;
+    let words = open::gpg_words(common);
+    let gpg_options = match encoding {
+        Encoding::OpenPgp => read_gpg_options(&words, &common.gpg_binary),
+        _ => parse_gpg_options(&words),
+    };
+    let gpg_options = gpg_options.map_err(|cause| Failure::CommandLine(cause.to_string()))?;
     gpg_options.notes().iter().for_each(|note| report.message(Level::Warning, note));
+    let recipients: Vec<_> = common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect();
+    if encoding == Encoding::OpenPgp
+        && gpg_options.names_recipients()
+        && recipients.is_empty()
+        && common.hidden_encrypt_key.is_empty()
+    {
+        let text = "what is encrypted by a passphrase has no recipients: those in gpg.conf and --gpg-options count only beside --encrypt-key";
+        report.message(Level::Warning, text);
+    }
     Ok(EncodeOptions {
         encoding,
         level: is_compressed.then_some(6),
-        recipients: common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect(),
+        recipients,
         hidden_recipients: common.hidden_encrypt_key.clone(),
         sign_key: open::sign_key(common).cloned(),
         sign_passphrase: passphrase::of_signer(common),

@@ -3,6 +3,7 @@
 use super::causes;
 use dupfs::monitor::quoted;
 use dupfs::{codec, collection, contents, replicate, restore, source, storage, verify, volume};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The end of every help text.
 pub const HELP: &str = "\
@@ -11,10 +12,11 @@ Exit codes:
    1  verify found differences
    2  bad command line
    3, 42  the backup before was made on another host, of another source
-   4  interrupted (Ctrl-C)
+   4  interrupted (Ctrl-C, SIGTERM, SIGHUP)
    5  manifests in storage and in the archive directory differ
    7  list of files cannot be read
    9  archive directory cannot be used
+  10  --sign-key is none
   11  target of a restore is not empty
   12, 13  folder to verify is missing; source is missing
   14 to 16, 70 to 73  selection makes no sense
@@ -25,9 +27,10 @@ Exit codes:
   30  no backup found, no passphrase, or nothing foreseen
   31  wrong passphrase, or a key cannot be used
   33  duplicity can do it, dupfs not yet
-  44  a volume has another size in storage than was stored
+  44  a volume is not in storage as it was stored, with its size
   50 to 53  storage fails; refuses; is missing; is full
-  90  something could not be restored whole, or is damaged in a way without number";
+  90  something could not be restored whole, or is damaged in a way without number
+  91  --fail-on-unreadable: something could not be read, all else is stored";
 
 /// A bad command line.
 pub const COMMAND_LINE: u8 = 2;
@@ -40,6 +43,9 @@ pub const EXCEPTION: u8 = 30;
 /// Something could not be restored.
 pub const INCOMPLETE: u8 = 90;
 
+/// Something of the source could not be read, and that was to be a failure.
+const UNREADABLE: u8 = 91;
+
 /// What to do when the source is another one.
 const MISMATCH: &str = "Aborting because you may have accidentally tried to backup two different data sets to the same remote location, or using the \
 same archive directory.  If this is not a mistake, use the --allow-source-mismatch switch to avoid seeing this message";
@@ -50,6 +56,9 @@ pub enum Failure {
     /// The command line asks for something impossible.
     #[error("{0}")]
     CommandLine(String),
+    /// What signs, or has signed, is no key.
+    #[error("Sign key should be an 8, 16 alt. 40 character hex string, like 'AA0E73D2'.\nReceived '{0}' instead.")]
+    SignKey(String),
     /// An option is not known, or without its value.
     #[error("{0}")]
     BadOption(String),
@@ -103,6 +112,9 @@ pub enum Failure {
         /// What is wrong with the first file, if one is damaged.
         cause: Option<std::sync::Arc<contents::Failure>>,
     },
+    /// The backup is stored, but for what could not be read; each path has been told.
+    #[error("{0} paths could not be read, each is named above; all else is stored, and the backup is complete")]
+    Unreadable(u64),
     /// Local files are not what the backup holds; each has been told.
     #[error("local files differ from the backup")]
     Differences,
@@ -144,24 +156,56 @@ pub enum Failure {
     NoVerifyDirectory(std::path::PathBuf),
 }
 
-/// Ends the process by [`INTERRUPTED`] on Ctrl-C from now on, unless that is ignored, as by what a script leaves in the background. What is stored
-/// so far stays, for the next run to go on from.
+/// What becomes of a signal that ends the process.
+static ON_INTERRUPT: AtomicU8 = AtomicU8::new(LEAVE);
+/// The process ends at once.
+const LEAVE: u8 = 0;
+/// It ends at once, with the advice to run it again.
+const LEAVE_AND_GO_ON: u8 = 1;
+/// The signal is kept for [`is_interrupted`].
+const KEEP: u8 = 2;
+/// One is kept; the next ends the process at once.
+const KEPT: u8 = 3;
+
+/// Ends the process by [`INTERRUPTED`] on Ctrl-C, SIGTERM and SIGHUP from now on, unless they are ignored, as by what a script leaves in the
+/// background.
 pub fn on_interrupt() {
-    extern "C" fn leave(_: libc::c_int) {
-        let text = "\ninterrupted; run this again to go on from here\n";
+    extern "C" fn handle(_: libc::c_int) {
+        let was = ON_INTERRUPT.load(Ordering::Relaxed);
+        if was == KEEP {
+            return ON_INTERRUPT.store(KEPT, Ordering::Relaxed);
+        }
+        let text = if was == LEAVE_AND_GO_ON { "\ninterrupted; run this again to go on from here\n" } else { "\ninterrupted\n" };
         // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
             libc::_exit(INTERRUPTED.into());
         }
     }
-    let handler: extern "C" fn(libc::c_int) = leave;
-    // SAFETY: the handler does only what a signal handler may.
-    unsafe {
-        if libc::signal(libc::SIGINT, handler as libc::sighandler_t) == libc::SIG_IGN {
-            libc::signal(libc::SIGINT, libc::SIG_IGN);
+    let handler: extern "C" fn(libc::c_int) = handle;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler does only what a signal handler may.
+        unsafe {
+            if libc::signal(signal, handler as libc::sighandler_t) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
         }
     }
+}
+
+/// Advises from now on, when interrupted, to run the command again: what is stored so far stays, for the next run to go on from.
+pub fn goes_on_when_run_again() {
+    ON_INTERRUPT.store(LEAVE_AND_GO_ON, Ordering::Relaxed);
+}
+
+/// Lets the work at hand end by itself when interrupted from now on, by [`is_interrupted`]; the second signal ends the process at once.
+pub fn keep_interrupts() {
+    ON_INTERRUPT.store(KEEP, Ordering::Relaxed);
+}
+
+/// Tells whether a kept signal has come.
+pub fn is_interrupted() -> bool {
+    ON_INTERRUPT.load(Ordering::Relaxed) == KEPT
 }
 
 /// Returns the exit code for an error: that of the first cause in its chain that has one.
@@ -178,10 +222,12 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
         return Some(match failure {
             Failure::CommandLine(_) | Failure::BadOption(_) | Failure::Usage(_) => COMMAND_LINE,
+            Failure::SignKey(_) => 10,
             Failure::NotThere(_) => 33,
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
             Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
             Failure::Differences => DIFFERENCES,
+            Failure::Unreadable(_) => UNREADABLE,
             Failure::NotProved { .. } => INCOMPLETE,
             Failure::Damaged { cause, .. } => damage_code(cause.as_ref()),
             Failure::NotReplicated { cause, .. } => damage_code(cause.as_ref()),
@@ -197,6 +243,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             restore::Error::TargetNotEmpty(_) => Some(11),
             restore::Error::PathNotFound(_) => Some(19),
             restore::Error::Nothing => Some(20),
+            restore::Error::Interrupted => Some(INTERRUPTED),
             restore::Error::Target { cause, .. } if !contents::is_full(cause) => Some(INCOMPLETE),
             restore::Error::Target { .. } | restore::Error::Catalog(_) => None,
         };
@@ -220,7 +267,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(storage::NotStored::WrongSize { .. }) = cause.downcast_ref() {
+    if let Some(storage::NotStored::WrongSize { .. } | storage::NotStored::Missing { .. }) = cause.downcast_ref() {
         return Some(44);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
@@ -262,6 +309,10 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(storage::NotStored::WrongSize { name, size, stored }) = cause.downcast_ref() {
         return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
+    }
+    if let Some(storage::NotStored::Missing { name, size }) = cause.downcast_ref() {
+        // The size of what is not there, to both versions.
+        return Some(format!("{} {size} -1", quoted(name.as_bytes())));
     }
     let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
     number.filter(|number| [libc::ENOSPC, libc::EIO].contains(number)).map(|_| "IOError".into())
@@ -317,7 +368,7 @@ fn codec_code(cause: &codec::Cause) -> Option<u8> {
         | codec::Cause::Recipient { .. }
         | codec::Cause::Signing(_)
         | codec::Cause::Gpg(_) => Some(31),
-        codec::Cause::GpgOption(_) => Some(COMMAND_LINE),
+        codec::Cause::GpgOption(_) | codec::Cause::GpgFile(_) => Some(COMMAND_LINE),
         codec::Cause::Signature(_) => Some(22),
         _ => None,
     }

@@ -25,6 +25,7 @@ mod report;
 mod restore;
 mod statistics;
 mod status;
+mod traces;
 mod verify;
 
 use dupfs::monitor::{Level, Monitor};
@@ -53,7 +54,12 @@ fn run() -> anyhow::Result<()> {
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
     passphrase::take()?;
+    passphrase::read_file(&cli.common)?;
     begin(&cli);
+    if !is_mount(&cli.command) {
+        exit::on_interrupt();
+    }
+    open::check_sign_key(&cli.common, is_backup || matches!(cli.command, args::Command::Replicate(_)))?;
     match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
@@ -72,6 +78,14 @@ fn run() -> anyhow::Result<()> {
         args::Command::Completions(arguments) => papers::completions(arguments),
         args::Command::Man(arguments) => papers::man(arguments),
     }
+}
+
+/// Tells whether the command catches signals itself.
+fn is_mount(command: &args::Command) -> bool {
+    #[cfg(feature = "mount")]
+    return matches!(command, args::Command::Mount(_));
+    #[cfg(not(feature = "mount"))]
+    return false;
 }
 
 /// Says what is to be said of the command line itself: how we were called, at verbosity info; an action that was not named; options without

@@ -5,6 +5,7 @@ use super::exit::Failure;
 use super::open::{self, Opened};
 use super::report::Report;
 use anyhow::Context;
+use dupfs::codec;
 use dupfs::collection::scan;
 use dupfs::contents::{Contents, File};
 use dupfs::format::Encoding;
@@ -18,16 +19,53 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Volumes whose session keys are derived before somebody needs them: what the reader keeps open.
 const PREPARED_VOLUMES: usize = 32;
 
+/// Chains whose keys are derived together.
+const LOOKED_AT_TOGETHER: usize = 16;
+
+/// How long the mount may wait for a look at the keys of all chains.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Seconds until a request ends in an error: the first look into a large volume far away takes a while.
 const TIMEOUT: u64 = 300;
 
+/// Refuses the options that would choose what is shown, or how: a mount shows all backups as they are. Options that say how backups are
+/// reached, and those of making backups, which a list of options for all actions may hold, are no harm.
+fn refuse_ignored(common: &Common) -> Result<(), Failure> {
+    const ALL: &str = "a mount shows every backup, each in a folder of its own";
+    const WHOLE: &str = "a mount shows the whole of every backup";
+    let (reading, writing) = (&common.reading, &common.writing);
+    let given = [
+        (common.time.is_some(), "--time", ALL),
+        (common.path_to_restore.is_some(), "--path-to-restore", WHOLE),
+        (!writing.selection.is_empty(), "options that include, exclude or filter", WHOLE),
+        (!reading.renames()?.is_empty(), "--rename", WHOLE),
+        (
+            common.no_restore_ownership,
+            "--no-restore-ownership",
+            "--owner and --numeric-owner choose the owners that a mount shows",
+        ),
+        (common.force, "--force", "a mount takes an empty folder, and changes nothing"),
+        (writing.dry_run, "--dry-run", "a mount changes nothing anyhow"),
+        (reading.ignore_errors, "--ignore-errors", "a mount shows all that is sound, and nothing damaged"),
+        (reading.compare_data, "--compare-data", "verify does that"),
+        (reading.against_signatures, "--against-signatures", "verify does that"),
+        (reading.file_changed.is_some(), "--file-changed", "collection-status does that"),
+        (reading.show_changes_in_set.is_some(), "--show-changes-in-set", "collection-status does that"),
+    ];
+    match given.iter().find(|(is_given, ..)| *is_given) {
+        Some((_, option, why)) => Err(Failure::CommandLine(format!("mount does not take {option}: {why}"))),
+        None => Ok(()),
+    }
+}
+
 /// Mounts, and serves until it is unmounted.
 pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
+    refuse_ignored(common)?;
     let template = match &arguments.time_template {
         Some(text) => TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?,
         None => TimeTemplate::default(),
@@ -42,14 +80,15 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     refuse_inside(&opened, &arguments.directory)?;
     opened.report_unusable();
     if opened.collection.chains.is_empty() {
-        return Err(Failure::NoBackups(arguments.url.clone()).into());
+        return Err(Failure::NoBackups(opened.url.shown()).into());
     }
-    check_passphrase(&opened)?;
+    let locked = locked_chains(&opened)?;
     let contents = Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), arguments.cache_size << 20));
     let tree = Arc::new(HistoryTree::new(contents.clone(), open::accounts(common), arguments.owner, template));
+    close(locked, &opened, &tree);
     let log = report.clone();
     let options = Options {
-        name: arguments.url.clone(),
+        name: opened.url.shown(),
         allow_other: arguments.allow_other,
         no_exec: arguments.noexec,
         timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),
@@ -91,17 +130,57 @@ fn refuse_inside(opened: &Opened, mountpoint: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the newest manifest if it is encrypted, so that a passphrase is asked for while there is a terminal, and a wrong one
-/// is noticed before the mount stands.
-fn check_passphrase(opened: &Opened) -> anyhow::Result<()> {
-    let newest = opened.collection.chains.last().and_then(|chain| chain.last().manifest.as_ref());
-    if let Some(manifest) = newest.filter(|manifest| manifest.encoding == Encoding::OpenPgp) {
-        let file = StoredFile::new(opened.storage.clone(), manifest.listed.clone());
-        let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
-        // To its end, since only that shows who has signed it.
-        std::io::copy(&mut decoder, &mut std::io::sink()).map_err(dupfs::codec::Error::from)?;
+/// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment, the newest first: they get no folder. A
+/// passphrase is asked for while there is a terminal, and a wrong one is noticed before the mount stands.
+///
+/// # Errors
+/// Whatever keeps the newest manifest from being read, but for the want of a key; that, too, if no chain opens.
+fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> {
+    let chains = &opened.collection.chains;
+    let manifest = |index: usize| chains[index].last().manifest.as_ref().filter(|file| file.encoding == Encoding::OpenPgp);
+    let (start, newest_first) = (Instant::now(), Vec::from_iter((0..chains.len()).rev()));
+    let (mut locked, mut opens) = (Vec::new(), false);
+    for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
+        if batch.len() > 1 {
+            opened.catalog.unlock(batch.iter().filter_map(|index| manifest(*index)));
+        }
+        for &index in batch {
+            let is_newest = index + 1 == chains.len();
+            let looked_at: Result<(), codec::Error> = manifest(index).map_or(Ok(()), |manifest| {
+                let file = StoredFile::new(opened.storage.clone(), manifest.listed.clone());
+                let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
+                // To its end, since only that shows who has signed it.
+                if is_newest {
+                    std::io::copy(&mut decoder, &mut std::io::sink()).map_err(codec::Error::from)?;
+                }
+                Ok(())
+            });
+            match looked_at {
+                Err(error) if open::is_for_want_of_key(&error.cause) => locked.push((index, error)),
+                Err(error) if is_newest => return Err(error.into()),
+                // Damage shows where it is met.
+                _ => opens = true,
+            }
+        }
+        if start.elapsed() > LOOK {
+            break;
+        }
     }
-    Ok(())
+    match locked.first() {
+        Some(_) if !opens => Err(locked.remove(0).1.into()),
+        _ => Ok(locked),
+    }
+}
+
+/// Takes the folders from chains that do not open, and names each once.
+fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree) {
+    let chains = opened.catalog.chains();
+    for (index, error) in locked {
+        let Some(chain) = chains.get(index) else { continue };
+        let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
+        opened.catalog.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+        tree.close(chain);
+    }
 }
 
 /// Fills the catalog, as far as backups can be read.

@@ -15,6 +15,8 @@ use dupfs::format::{Encoding, Prefixes, StoredName};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{self, ErrorKind, Listed, LocalStorage, RetryingStorage, Storage, StoredFile, Url};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +57,7 @@ pub struct Opened {
 }
 
 /// Finds the storage behind a URL; nothing is asked of it yet.
-pub fn reach(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
+pub fn reach(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
     let storage = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
@@ -63,7 +65,8 @@ pub fn reach(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Resul
 }
 
 /// Lists a storage for an action that reads no backup. Where nothing is yet, there are no backups either: what runs before the first one, a
-/// clean-up say, has nothing to do, and does not fail. duplicity makes the folder then; we only say that it is missing.
+/// clean-up say, has nothing to do, and does not fail. duplicity makes the folder then; we only say that it is missing. A plain path,
+/// which duplicity does not take, has to be there: it may be a URL whose `file://` was forgotten, or a mistake.
 ///
 /// # Errors
 /// [`storage::Error`] also for a missing folder, if the archive directory, of which this is the listing, knows backups in it: its disk is not
@@ -84,13 +87,17 @@ pub fn list_if_there(
         if error.kind != ErrorKind::NotFound || !is_missing() || is_known() {
             return Err(error);
         }
+        if !Url::has_scheme(url.typed()) {
+            let cause = "there is no such folder; only a URL, such as file:///folder, may name one that is not there yet";
+            return Err(storage::Error { deed: "use", place: url.shown(), kind: ErrorKind::BadUrl, cause: cause.into() });
+        }
         report.message(Level::Warning, &format!("{error}; this counts as empty, since no backup in it is known here"));
         Ok(Vec::new())
     })
 }
 
 /// Lists a storage. Needs no key, and writes nothing.
-pub fn find(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
+pub fn find(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
     let (url, storage) = reach(typed, common, report)?;
     let prefixes = prefixes(common);
     let collection = scan(&storage.list()?, &prefixes);
@@ -109,22 +116,22 @@ pub fn prefixes(common: &Common) -> Prefixes {
 }
 
 /// Returns duplicity's archive directory of a collection.
-pub fn archive_directory(typed: &str, common: &Common) -> Option<PathBuf> {
+pub fn archive_directory(typed: &OsStr, common: &Common) -> Option<PathBuf> {
     let (xdg, home) = caches();
     let archive_dir = common.archive_dir.as_deref().map(expand);
     let (archive_dir, name) = (archive_dir.as_deref(), common.name.as_deref());
-    ArchiveOptions { archive_dir, name, url: typed, xdg_cache_home: xdg.as_deref(), home: home.as_deref() }.directory()
+    ArchiveOptions { archive_dir, name, url: typed.as_bytes(), xdg_cache_home: xdg.as_deref(), home: home.as_deref() }.directory()
 }
 
 /// Locks duplicity's archive directory of a collection.
-pub fn lock(typed: &str, common: &Common) -> anyhow::Result<ArchiveDirectory> {
+pub fn lock(typed: &OsStr, common: &Common) -> anyhow::Result<ArchiveDirectory> {
     let path = archive_directory(typed, common);
     let path = path.context("cannot tell where the archive directory is: set HOME or --archive-dir")?;
     Ok(ArchiveDirectory::lock(&path)?)
 }
 
 /// Opens storage and catalog, and lists the collection.
-pub fn open(typed: &str, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
+pub fn open(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
     wanted_time(common)?;
     let Found { url, storage, collection, prefixes, archive } = find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(codec_options(common)?));
@@ -209,7 +216,8 @@ impl Opened {
         let newest = self.collection.chains.last().map(|chain| chain.sets()).unwrap_or_default();
         let manifests = newest.iter().rev().take(MANIFESTS_TOGETHER).filter_map(|set| set.manifest.as_ref());
         std::thread::scope(|scope| {
-            scope.spawn(|| self.catalog.unlock(manifests));
+            // Without it each key is derived when it is needed.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || self.catalog.unlock(manifests));
             self.snapshot(common)
         })
     }
@@ -237,7 +245,8 @@ impl Opened {
     }
 }
 
-fn is_for_want_of_key(cause: &Cause) -> bool {
+/// Tells whether all that lacks is a passphrase or a secret key.
+pub fn is_for_want_of_key(cause: &Cause) -> bool {
     matches!(cause, Cause::NoPassphrase | Cause::EmptyPassphrase | Cause::WrongPassphrase | Cause::NoSecretKey(_))
 }
 
@@ -307,17 +316,39 @@ pub fn sign_key(common: &Common) -> Option<&String> {
     common.encrypt_sign_key.as_ref().or(common.sign_key.as_ref())
 }
 
+/// Refuses a signing key that cannot be one, before anything else is done. To sign, a mail address will do, as for 3.2.1; but who *has* signed is
+/// told by digits alone.
+///
+/// # Errors
+/// [`Failure::SignKey`]
+pub fn check_sign_key(common: &Common, signs: bool) -> Result<(), Failure> {
+    let Some(key) = sign_key(common) else { return Ok(()) };
+    let digits = key.strip_prefix("0x").or(key.strip_prefix("0X")).unwrap_or(key);
+    let digits = if signs { digits.strip_suffix('!').unwrap_or(digits) } else { digits };
+    let is_id = matches!(digits.len(), 8 | 16 | 40) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_id || signs && key.contains('@') {
+        true => Ok(()),
+        false => Err(Failure::SignKey(key.clone())),
+    }
+}
+
 /// Returns how stored files are decoded.
 pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     Ok(Options {
         passphrase: passphrase::source(common),
         sign_key: sign_key(common).cloned(),
         gpg_binary: common.gpg_binary.clone(),
-        gpg_options: common.gpg_options.iter().flat_map(|words| words.split_whitespace()).map(String::from).collect(),
+        gpg_options: gpg_words(common),
         secret_keyring: common.encrypt_secret_keyring.as_deref().map(expand),
         use_agent: common.use_agent,
         tempdir: tempdir(common)?,
     })
+}
+
+/// Returns the words of `--gpg-options`. Quotes around all of them, which a shell has left, are taken off as by 3.2.1.
+pub fn gpg_words(common: &Common) -> Vec<String> {
+    let words = common.gpg_options.iter().flat_map(|words| words.trim_matches('"').trim_matches('\'').split_whitespace());
+    words.map(String::from).collect()
 }
 
 /// Returns where temporary files lie.
@@ -369,7 +400,7 @@ fn cache_directory(
     let cache = xdg.or_else(|| home.map(|home| home.join(".cache")))?;
     let place = match url.local_directory() {
         Some(directory) => format!("{:?}", std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf())),
-        None => url.typed().to_string(),
+        None => format!("{:?}", url.typed()),
     };
     let Prefixes { global, archive, manifest, signature, jsonstat: _ } = prefixes;
     let signer = sign_key.map_or_else(String::new, |key| format!("\0signed by {key}"));

@@ -1,5 +1,7 @@
 //! Passphrases: taken out of the environment, or asked for; in which case, how often, and in which words, is duplicity's.
 //!
+//! Further ones may stand in a file, which nobody else may be able to read.
+//!
 //! They are held in memory that is wiped, go to gpg by a pipe, and stand in no list of arguments, no environment, no log, no core file.
 
 use super::args::Common;
@@ -8,7 +10,9 @@ use super::open::sign_key;
 use dupfs::codec::PassphraseSource;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use zeroize::Zeroizing;
@@ -37,6 +41,50 @@ pub fn take() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Those in the file that `--passphrase-file` names.
+static FROM_FILE: OnceLock<Vec<Zeroizing<String>>> = OnceLock::new();
+
+/// Longest file of passphrases.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// Reads the file of passphrases, if one is named.
+///
+/// # Errors
+/// [`Failure::CommandLine`] for a file that cannot be read, is somebody else's, or is open to others, and for one that holds none.
+pub fn read_file(common: &Common) -> Result<(), Failure> {
+    let Some(typed) = &common.passphrase_file else { return Ok(()) };
+    let path = super::open::expand(typed);
+    let refuse = |why: String| Failure::CommandLine(format!("cannot take passphrases from '{}': {why}", path.display()));
+    // Without waiting for whoever would write into a fifo.
+    let options = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, options, rustix::fs::Mode::empty()).map_err(|error| refuse(error.to_string()))?;
+    let file = std::fs::File::from(file);
+    let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("it is not a regular file".into()));
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(refuse(format!("it belongs to the user {}, not to you", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(refuse(format!("others may use it (mode {:o}): chmod 600 '{}'", found.mode() & 0o7777, path.display())));
+    }
+    // As large as the file from the beginning, so that no copy of it stays behind where it has grown.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(found.len().min(FILE_LIMIT) as usize + 1));
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(refuse(format!("it is longer than {FILE_LIMIT} bytes")));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| refuse("it is not valid UTF-8".into()))?;
+    let lines = text.lines().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_string()));
+    let passphrases: Vec<_> = lines.collect();
+    if passphrases.is_empty() {
+        return Err(refuse("it holds none".into()));
+    }
+    let _ = FROM_FILE.set(passphrases);
+    Ok(())
+}
+
 /// Takes a variable out of the environment, and wipes the bytes that the process was started with.
 fn take_variable(name: &CStr) -> Option<OsString> {
     let taken = std::env::var_os(OsStr::from_bytes(name.to_bytes()))?;
@@ -62,7 +110,11 @@ fn forbid_core_files() {
 /// Returns where the passphrase for encrypting and decrypting comes from. The other variable serves, if the key signs and decrypts.
 pub fn source(common: &Common) -> PassphraseSource {
     let names_key = !common.encrypt_key.is_empty() || !common.hidden_encrypt_key.is_empty() || common.encrypt_sign_key.is_some();
-    match variable(&PASSPHRASE).or_else(|| variable(&SIGN_PASSPHRASE).filter(|_| signer_decrypts(common))) {
+    let of_environment = variable(&PASSPHRASE).or_else(|| variable(&SIGN_PASSPHRASE).filter(|_| signer_decrypts(common)));
+    if let Some(from_file) = FROM_FILE.get() {
+        return PassphraseSource::Several(of_environment.into_iter().chain(from_file.iter().cloned()).collect());
+    }
+    match of_environment {
         Some(passphrase) => PassphraseSource::Fixed(passphrase),
         // gpg-agent knows or asks.
         None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,

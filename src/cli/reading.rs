@@ -24,6 +24,9 @@ pub struct Reading {
     /// No damaged content is written even so. What lacks for another reason still ends with 90, and `verify` ignores no damage.
     #[arg(long, global = true)]
     pub ignore_errors: bool,
+    /// Write runs of zeros when restoring, too, instead of leaving them as holes that take no room on the disk
+    #[arg(long, global = true)]
+    pub no_sparse: bool,
     /// Show which sets of the newest chain changed this file
     #[arg(long, global = true, value_name = "PATH")]
     pub file_changed: Option<OsString>,

@@ -11,6 +11,7 @@ use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::retention::{self, Inventory, Outdated, Part, Step, time_of_full};
 use dupfs::storage::Storage;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 /// Arguments of `remove-older-than`.
@@ -20,7 +21,7 @@ pub struct OlderThanArgs {
     #[arg(value_name = "TIME")]
     pub before: String,
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
 }
 
 /// Arguments of `remove-all-but-n-full` and `remove-all-inc-of-but-n-full`.
@@ -29,7 +30,7 @@ pub struct CountArgs {
     /// So many of the newest chains stay as they are
     pub count: String,
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
 }
 
 /// Removes chains that end before a time.
@@ -54,8 +55,13 @@ pub fn all_but(arguments: &CountArgs, common: &Common, part: Part) -> anyhow::Re
 }
 
 /// Finds what is old, says so, and removes it if forced.
-fn run(typed: &str, common: &Common, part: Part, before: impl Fn(&Inventory) -> Option<BackupTime>) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+fn run(
+    typed: &std::ffi::OsStr,
+    common: &Common,
+    part: Part,
+    before: impl Fn(&Inventory) -> Option<BackupTime>,
+) -> anyhow::Result<()> {
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (url, storage) = open::reach(typed, common, report.clone())?;
     let archive = open::lock(typed, common)?;

@@ -12,20 +12,21 @@ use dupfs::format::Encoding;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::replicate::{Outcome, ReplicateOptions, Source, Target, replicate};
 use dupfs::storage::{ErrorKind, Url};
+use std::ffi::OsString;
 use std::sync::Arc;
 
 /// Arguments of `replicate`.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub source_url: String,
+    pub source_url: OsString,
     /// Where they go, too: file:///folder, or a plain path
-    pub target_url: String,
+    pub target_url: OsString,
 }
 
 /// Replicates, and fails if something that there is could not be.
 pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
-    super::exit::on_interrupt();
+    super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let (now, dry_run) = (open::now(common), common.writing.dry_run);
     let before = common.time.as_deref().map(|text| open::time(text, now)).transpose()?;

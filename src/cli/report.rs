@@ -103,6 +103,10 @@ impl Report {
 }
 
 impl Monitor for Report {
+    fn is_interrupted(&self) -> bool {
+        super::exit::is_interrupted()
+    }
+
     fn message(&self, level: Level, text: &str) {
         self.event(&Event { level, code: 1, words: "", text });
     }

@@ -33,6 +33,7 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     }
     opened.check_keys(&snapshot)?;
     let accounts = open::accounts(common);
+    super::exit::keep_interrupts();
     let result = restore(&opened.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();
     let summary = result?;
@@ -57,24 +58,19 @@ fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOpti
         selection: selection(common, monitor)?,
         renames: common.reading.renames()?,
         ignore_errors: common.reading.ignore_errors,
+        writes_zeros: common.reading.no_sparse,
     })
 }
 
-/// Returns what selects among the paths of a backup, as they are listed, as in 3.2.1.
+/// Returns what selects among the paths of a backup, as they are listed, as in 3.2.1; beside `--path-to-restore`, which 3.2.1 refuses, among
+/// those below it.
 ///
 /// What 3.2.1 refuses stands in scripts and profiles that give all actions the same options: 0.8.22 ignores all of them and restores
 /// everything, and so do we, with a warning. Only where files could be written over that were to be spared it is an error.
 fn selection(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<Option<Arc<Selection>>> {
-    let error = match common.path_to_restore.is_some() && !common.writing.selection.is_empty() {
-        true => {
-            let text = "--path-to-restore cannot be combined with restore file selection options. Use --path-to-restore for one \
-                        archive path, or --include/--exclude for pattern-based restore.";
-            Failure::CommandLine(text.into()).into()
-        }
-        false => match backup::selection(&common.writing, Base::Archive, open::now(common), monitor) {
-            Ok(selection) => return Ok(selection),
-            Err(error) => error,
-        },
+    let error = match backup::selection(&common.writing, Base::Archive, open::now(common), monitor) {
+        Ok(selection) => return Ok(selection),
+        Err(error) => error,
     };
     let reason = match error.downcast_ref() {
         _ if common.force => return Err(error),
@@ -82,7 +78,6 @@ fn selection(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<Option<Ar
         Some(source::Error::NotForRestore(option)) if *option != "--files-from" => {
             format!("{option} needs the files that were saved")
         }
-        None if common.path_to_restore.is_some() => "--path-to-restore has chosen already".to_string(),
         _ => return Err(error),
     };
     let text = format!("Command line warning: Selection options --exclude/--include are ignored: {reason}");

@@ -10,11 +10,13 @@ use super::exit::Failure;
 use super::open;
 use super::reading::entry_path;
 use super::report::Report;
+use super::traces;
 use clap::Args;
 use dupfs::contents::{self, Contents};
 use dupfs::model::EntryPath;
 use dupfs::source::{self, Base, SourceOptions, SourceTree};
 use dupfs::verify::{Summary, VerifyOptions, verify};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ const CACHE: usize = 32 << 20;
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Where the backups are: file:///folder, or a plain path
-    pub url: String,
+    pub url: OsString,
     /// The folder that was backed up, or the counterpart of --path-to-restore
     pub directory: PathBuf,
 }
@@ -43,6 +45,8 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let now = open::now(common);
     let selection = backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
     let opened = open::open(&arguments.url, common, report.clone())?;
+    let traces = traces::find(source.name(), &opened.url, common, selection.as_deref(), report.as_ref());
+    let source = source.leaving_out(traces);
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {

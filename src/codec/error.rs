@@ -72,6 +72,12 @@ pub enum Cause {
     /// A word of `--gpg-options` is unknown or asks for what is not served.
     #[error("cannot use --gpg-options: {0}")]
     GpgOption(String),
+    /// gpg.conf, or a file in its place, cannot be read, or asks for what is not served.
+    #[error(
+        "cannot encrypt as gpg's own options say: {0}; words in --gpg-options override them, and --no-options there leaves such \
+         files out"
+    )]
+    GpgFile(String),
     /// What takes the encoded bytes has failed.
     #[error("cannot write: {0}")]
     Sink(String),

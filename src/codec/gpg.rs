@@ -10,7 +10,7 @@ use super::source::{Source, Stage};
 use super::state::{self, Kind};
 use crate::storage::ReadAt;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -108,6 +108,13 @@ fn keep<T>(lines: &mut Vec<T>, line: T) {
 }
 
 impl Gpg {
+    /// Returns the version of a gpg program, such as `2.2.40`; `None` if it cannot be run.
+    pub fn version(binary: &Path) -> Option<String> {
+        let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Some(text.lines().next()?.split(' ').next_back()?.to_string())
+    }
+
     fn command(&self, passphrase: bool) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["--batch", "--no-tty", "--no-secmem-warning", "--status-fd", "2"]);
@@ -136,15 +143,21 @@ impl Gpg {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut output = Vec::new();
         let said = std::thread::scope(|scope| {
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input))); // gpg may stop reading early
-            let said = scope.spawn(move || stderr.map(Said::read).unwrap_or_default());
-            if let Some(stdout) = stdout {
+            let thread = std::thread::Builder::new;
+            // gpg may stop reading early.
+            let feeder = thread().spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(input)));
+            let said = thread().spawn_scoped(scope, move || stderr.map(Said::read).unwrap_or_default());
+            if let (Some(stdout), true) = (stdout, feeder.is_ok() && said.is_ok()) {
                 let _ = stdout.take(OUTPUT_LIMIT).read_to_end(&mut output);
             }
-            said.join().unwrap_or_default()
+            feeder.and(said).map(|said| said.join().unwrap_or_default())
         });
+        if said.is_err() {
+            let _ = child.kill();
+        }
+        let said = said.map_err(|e| Cause::Gpg(format!("cannot start a thread to talk with it: {e}")));
         child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
-        Ok((output, said))
+        Ok((output, said?))
     }
 
     /// Lets gpg-agent ask for a passphrase to encrypt with, twice; the agent does not keep it. gpg has no command that would hand it out.

@@ -3,7 +3,8 @@
 //! A session key is found once for each set of key packets, by one thread while others that need the same one wait, and others that
 //! need another one do not; [`Codec::unlock`](super::Codec::unlock) does so for many sets at once. It is
 //! kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
-//! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg.
+//! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg. Of several passphrases the one that has
+//! opened something last is tried first, since files of one chain mostly have the same.
 
 use super::gpg::{Gpg, first_line};
 use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
@@ -15,6 +16,7 @@ use openpgp::{Cert, Packet};
 use sequoia_openpgp as openpgp;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -47,6 +49,7 @@ impl PassphraseSource {
             Self::None => Ok(None),
             Self::Ask(_) if use_agent => Ok(None),
             Self::Fixed(passphrase) => Ok(Some(Arc::new(passphrase.clone()))),
+            Self::Several(passphrases) => Ok(passphrases.first().cloned().map(Arc::new)),
             Self::Ask(ask) => ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string())),
         }
     }
@@ -56,6 +59,8 @@ pub(super) struct Keys {
     pub gpg: Gpg,
     source: PassphraseSource,
     passphrase: Once<Option<Passphrase>>,
+    /// Index of the passphrase that has opened something last.
+    fitting: AtomicUsize,
     sessions: Mutex<HashMap<blake3::Hash, Cell>>,
     secret_keyring: Option<PathBuf>,
     secret_keys: Once<Arc<Vec<SecretKey>>>,
@@ -83,8 +88,15 @@ fn once<T: Clone>(cell: &Once<T>, make: impl FnOnce() -> Result<T, Cause>) -> Re
 
 impl Keys {
     pub fn new(gpg: Gpg, source: PassphraseSource, secret_keyring: Option<PathBuf>, sign_key: Option<String>) -> Self {
-        let (passphrase, sessions, secret_keys, signer) = Default::default();
-        Self { gpg, source, passphrase, sessions, secret_keyring, secret_keys, sign_key, signer }
+        let (passphrase, fitting, sessions, secret_keys, signer) = Default::default();
+        Self { gpg, source, passphrase, fitting, sessions, secret_keyring, secret_keys, sign_key, signer }
+    }
+
+    /// Returns the same with the passphrase alone that encrypts; `None` if there are no others.
+    pub fn of_first(&self) -> Option<Self> {
+        let PassphraseSource::Several(passphrases) = &self.source else { return None };
+        let first = PassphraseSource::Fixed(passphrases.first()?.clone());
+        Some(Self::new(self.gpg.clone(), first, self.secret_keyring.clone(), self.sign_key.clone()))
     }
 
     /// Returns the passphrase, asking for it when nobody has yet.
@@ -105,9 +117,37 @@ impl Keys {
         }
     }
 
-    /// Returns the passphrase as gpg would take it.
+    /// Tries each passphrase until one is not wrong.
+    ///
+    /// # Errors
+    /// [`Cause::NoPassphrase`] if there is none, and whatever `attempt` fails of.
+    pub fn try_each<T>(&self, mut attempt: impl FnMut(&str) -> Result<T, Cause>) -> Result<T, Cause> {
+        let first = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
+        let others = match &self.source {
+            PassphraseSource::Several(passphrases) => passphrases.get(1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let all: Vec<&str> = std::iter::once(&*first).chain(others).map(|passphrase| passphrase.as_str()).collect();
+        let fitting = self.fitting.load(Ordering::Relaxed);
+        let order = std::iter::once(fitting).chain((0..all.len()).filter(|index| *index != fitting));
+        let mut refusal = Cause::NoPassphrase;
+        for index in order {
+            match attempt(all[index]) {
+                Err(cause @ Cause::WrongPassphrase) => refusal = cause,
+                result => {
+                    if result.is_ok() {
+                        self.fitting.store(index, Ordering::Relaxed);
+                    }
+                    return result;
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Returns the passphrase that will most likely do, as gpg would take it.
     pub fn password(&self) -> Result<Password, Cause> {
-        Ok(Password::from(first_line(&self.passphrase()?.ok_or(Cause::NoPassphrase)?)))
+        self.try_each(|passphrase| Ok(Password::from(first_line(passphrase))))
     }
 
     /// Tells whether files have to be signed.
@@ -159,29 +199,34 @@ impl Keys {
         if let Some(session) = self.by_keyring(&public, opens)? {
             return Ok(session);
         }
-        let passphrase = self.passphrase()?;
-        let (algorithm, key) = self.gpg.session_key(packets, passphrase.as_ref().map(|p| p.as_str()))?;
+        let (algorithm, key) = match self.passphrase()? {
+            Some(_) => self.try_each(|passphrase| self.gpg.session_key(packets, Some(passphrase)))?,
+            None => self.gpg.session_key(packets, None)?,
+        };
         Ok(Session { algorithm, key: key.to_vec().into() })
     }
 
     fn by_passphrase(&self, packets: &[SKESK], opens: Try) -> Result<Session, Cause> {
-        let passphrase = self.password()?;
-        let mut refusal = Cause::WrongPassphrase;
-        for packet in packets {
-            match symmetric_session(packet, &passphrase) {
-                Ok(session) if session.is_sound() && opens(&session) => return Ok(session),
-                Ok(_) => {}
-                Err(error) => refusal = Cause::Unsupported(error.to_string()),
+        self.try_each(|passphrase| {
+            let passphrase = Password::from(first_line(passphrase));
+            let mut refusal = Cause::WrongPassphrase;
+            for packet in packets {
+                match symmetric_session(packet, &passphrase) {
+                    Ok(session) if session.is_sound() && opens(&session) => return Ok(session),
+                    Ok(_) => {}
+                    Err(error) => refusal = Cause::Unsupported(error.to_string()),
+                }
             }
-        }
-        Err(refusal)
+            Err(refusal)
+        })
     }
 
     /// Tries the keys in the file of secret keys, the named ones and for hidden recipients all.
     fn by_keyring(&self, packets: &[PKESK], opens: Try) -> Result<Option<Session>, Cause> {
         let Some(path) = &self.secret_keyring else { return Ok(None) };
         let keys = once(&self.secret_keys, || {
-            let bytes = std::fs::read(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
+            let bytes =
+                crate::storage::read_file(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
             let bytes = Zeroizing::new(bytes);
             let keys: Vec<_> = parse_certs(&bytes).iter().flat_map(secret_keys).collect();
             if keys.is_empty() {
@@ -210,10 +255,8 @@ impl Keys {
         }
         let mut key = key.clone();
         if !key.has_unencrypted_secret() {
-            match key.decrypt_secret(&self.password()?) {
-                Ok(open) => key = open,
-                Err(_) => return Err(Cause::WrongPassphrase),
-            }
+            let open = |passphrase: &str| key.clone().decrypt_secret(&Password::from(first_line(passphrase)));
+            key = self.try_each(|passphrase| open(passphrase).map_err(|_| Cause::WrongPassphrase))?;
         }
         let Ok(mut pair) = key.into_keypair() else { return Ok(None) };
         let found = packet.decrypt(&mut pair, None);

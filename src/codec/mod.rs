@@ -86,7 +86,9 @@ mod zlib;
 
 pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
-pub use encode::{EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, parse_gpg_options};
+pub use encode::{
+    EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, parse_gpg_options, read_gpg_options,
+};
 pub use error::{Cause, Error};
 pub use reopened::Reopened;
 
@@ -109,6 +111,8 @@ pub enum PassphraseSource {
     None,
     /// This one (`PASSPHRASE`).
     Fixed(Zeroizing<String>),
+    /// One of these opens each message, whichever does; the first encrypts. There is at least one.
+    Several(Vec<Zeroizing<String>>),
     /// Asked for when the first message needs it; the answer, also `None`, holds for the whole run. Not asked with
     /// [`Options::use_agent`].
     Ask(Arc<dyn Fn() -> std::io::Result<Option<Zeroizing<String>>> + Send + Sync>),
@@ -119,6 +123,7 @@ impl fmt::Debug for PassphraseSource {
         f.write_str(match self {
             Self::None => "None",
             Self::Fixed(_) => "Fixed(..)",
+            Self::Several(_) => "Several(..)",
             Self::Ask(_) => "Ask(..)",
         })
     }

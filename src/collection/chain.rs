@@ -32,6 +32,11 @@ impl BackupChain {
         &self.sets[self.sets.len() - 1]
     }
 
+    /// Takes the end off, so that at most `count` sets are left, but always the full one; returns what is taken off.
+    pub(super) fn cut(&mut self, count: usize) -> Vec<BackupSet> {
+        self.sets.split_off(count.clamp(1, self.sets.len()))
+    }
+
     /// Links complete sets into chains, sorted by end time; also returns the sets that fit none, each with the reason among its
     /// problems.
     ///

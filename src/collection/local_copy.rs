@@ -24,7 +24,7 @@ pub struct ArchiveOptions<'a> {
     /// `--name`; may hold `/`.
     pub name: Option<&'a str>,
     /// The URL exactly as typed, password and trailing slash included.
-    pub url: &'a str,
+    pub url: &'a [u8],
     /// The variable `XDG_CACHE_HOME`; empty counts as unset.
     pub xdg_cache_home: Option<&'a Path>,
     /// The home directory.
@@ -44,8 +44,8 @@ impl ArchiveOptions<'_> {
     }
 }
 
-fn hex_md5(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex_md5(text: &[u8]) -> String {
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A decrypted manifest or signature file.
@@ -112,12 +112,12 @@ mod tests {
         let home = Some(Path::new("/home/me"));
         let directory = |options: ArchiveOptions| options.directory().map(|path| path.display().to_string());
         let md5 = "018b63a28f536acd92d887ced9519d4d";
-        let base = ArchiveOptions { url, home, ..ArchiveOptions::default() };
+        let base = ArchiveOptions { url: url.as_bytes(), home, ..ArchiveOptions::default() };
         let (xdg, arch) = (Some(Path::new("/x")), Some(Path::new("/arch")));
         for (options, expected) in [
             (base, format!("/home/me/.cache/duplicity/{md5}")),
             (
-                ArchiveOptions { url: "file:///srv/backup/", ..base },
+                ArchiveOptions { url: b"file:///srv/backup/", ..base },
                 "/home/me/.cache/duplicity/9f1201731aae6399ea03b8c1208082ec".into(),
             ),
             (ArchiveOptions { xdg_cache_home: xdg, ..base }, format!("/x/duplicity/{md5}")),

@@ -101,6 +101,29 @@ impl Collection {
         reached.then(|| self.chains.len() - 1)
     }
 
+    /// Returns how many sets of the newest chain an increment can build on; `None` if it can build on none.
+    ///
+    /// Increments at the end without a volume are passed over: nothing can be restored of them, and what they had would be lost to all that
+    /// builds on them. So is the last set before these if its signature file is missing, as by duplicity; of duplicity, though, such a
+    /// set that stands on the full one ends the chain, and those without volumes count as long as they have signatures.
+    pub fn buildable(&self) -> Option<usize> {
+        let sets = self.chains.last()?.sets();
+        let held = sets.len() - sets.iter().rev().take_while(|set| set.is_hollow()).count();
+        let signed = sets.iter().take(held).take_while(|set| set.signatures.is_some()).count();
+        (signed > 0 && held - signed <= 1).then_some(signed)
+    }
+
+    /// Takes the end off the newest chain, so that it has `count` sets; returns what is taken off.
+    pub fn cut_newest(&mut self, count: usize) -> Vec<BackupSet> {
+        self.chains.last_mut().map_or_else(Vec::new, |chain| chain.cut(count))
+    }
+
+    /// Returns the increments at the end of the newest chain of which only the manifest is left: duplicity counts such a set as incomplete.
+    pub fn remains_of_newest(&self) -> impl Iterator<Item = &BackupSet> {
+        let sets = self.chains.last().map_or(&[][..], BackupChain::sets);
+        sets.iter().rev().take_while(|set| set.is_hollow() && set.signatures.is_none())
+    }
+
     /// Returns the orphaned sets that can go, one after the other, without a change to the chains.
     ///
     /// That is nearly always all of them. But one that another has replaced stood in a chain while the sets between the two found

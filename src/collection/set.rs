@@ -91,6 +91,11 @@ impl BackupSet {
         self.manifest.is_some()
     }
 
+    /// Tells whether it is an increment without a single volume: even one that changes nothing has one, so they are gone.
+    pub fn is_hollow(&self) -> bool {
+        !self.session.is_full() && self.volumes.is_empty()
+    }
+
     /// Tells whether any file of the set is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.files().any(|file| file.encoding == Encoding::OpenPgp)

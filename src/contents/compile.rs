@@ -2,6 +2,7 @@
 
 use super::{Contents, Error, ExtentMap, Piece};
 use crate::catalog::{Chain, Extent, Part, Version};
+use crate::format::{Extents, TooMany};
 use crate::rsync::DeltaParser;
 use crate::volume::append_commands;
 
@@ -11,6 +12,11 @@ const STEP: u64 = 256 * 1024;
 impl Contents {
     /// Returns all that a version's own set holds of it, with pieces joined and the commands of a delta told apart.
     pub(super) fn own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
+        // What the volumes have told may go between two questions, when the catalog starts over.
+        self.catalog().undisturbed(|| self.find_own_part(chain, version))
+    }
+
+    fn find_own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
         let known = self.catalog().parts(version.id)?;
         if let Some((_, part)) = known.into_iter().find(|(_, part)| part.is_whole_version()) {
             return Ok(part);
@@ -36,19 +42,20 @@ impl Contents {
     }
 
     /// Tells the commands of a delta apart whose bytes lie in `stored`, across volumes.
-    fn commands(&self, chain: &Chain, version: &Version, stored: &[Extent]) -> Result<Vec<Extent>, Error> {
+    fn commands(&self, chain: &Chain, version: &Version, stored: &Extents) -> Result<Extents, Error> {
         let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
         let mut parser = DeltaParser::default();
-        let mut content = Vec::new();
+        let mut content = Extents::default();
         let mut buffer = Vec::new();
-        for extent in stored {
-            let Extent::Stored { volume, mut offset, mut length } = *extent else { continue };
+        for extent in stored.iter() {
+            let Extent::Stored { volume, mut offset, mut length } = extent else { continue };
             while length > 0 {
                 let step = length.min(STEP);
                 buffer.resize(step as usize, 0);
                 let piece = Piece { position: version.position, volume, offset, length: step };
                 self.read_piece(chain, &piece, &mut buffer)?;
-                append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at)).map_err(failed)?;
+                append_commands(&mut parser, &mut content, &buffer, |at| (volume, offset + at))
+                    .map_err(|cause| failed(cause.to_string()))?;
                 (offset, length) = (offset + step, length - step);
             }
         }
@@ -73,10 +80,8 @@ impl Contents {
         }
         let mut map = ExtentMap::default();
         for (position, part) in layers.into_iter().rev() {
-            map = apply(&map, position, &part).ok_or_else(|| Error::Content {
-                path: self.path_for_message(version),
-                cause: "its delta copies beyond the file below, or makes more pieces than can be kept".into(),
-            })?;
+            map = apply(&map, position, &part)
+                .map_err(|cause| Error::Content { path: self.path_for_message(version), cause: cause.into() })?;
         }
         Ok(map)
     }
@@ -97,7 +102,8 @@ fn join(parts: Vec<(u32, Part)>) -> Result<Part, String> {
             Some(joined) => {
                 joined.pieces.end = part.pieces.end;
                 joined.is_last = part.is_last;
-                part.extents.into_iter().for_each(|extent| extent.append(&mut joined.extents));
+                let mut extents = part.extents.iter();
+                extents.try_for_each(|extent| joined.extents.push(extent)).map_err(|cause| cause.to_string())?;
             }
         }
     }
@@ -108,19 +114,22 @@ fn join(parts: Vec<(u32, Part)>) -> Result<Part, String> {
     }
 }
 
-/// Lays one part over the map of the version below; `None` if it copies what is not there.
-fn apply(below: &ExtentMap, position: u32, part: &Part) -> Option<ExtentMap> {
+/// Lays one part over the map of the version below; says what is wrong if that makes no map.
+fn apply(below: &ExtentMap, position: u32, part: &Part) -> Result<ExtentMap, &'static str> {
+    let too_many = |TooMany| "it is made of more pieces than can be kept in memory";
     let mut map = ExtentMap::default();
-    for extent in &part.extents {
-        match *extent {
-            Extent::Stored { volume, offset, length } => map.push(Piece { position, volume, offset, length })?,
+    for extent in part.extents.iter() {
+        match extent {
+            Extent::Stored { volume, offset, length } => {
+                map.push(Piece { position, volume, offset, length }).map_err(too_many)?
+            }
             Extent::Copied { offset, length } => {
-                if offset.checked_add(length)? > below.size() {
-                    return None;
+                if offset.checked_add(length).is_none_or(|end| end > below.size()) {
+                    return Err("its delta copies beyond the file below");
                 }
-                below.slice(offset, length).try_for_each(|piece| map.push(piece))?;
+                below.slice(offset, length).try_for_each(|piece| map.push(piece)).map_err(too_many)?;
             }
         }
     }
-    Some(map)
+    Ok(map)
 }

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! A chain of any depth costs one pass, and nothing in between is written out. Memory holds a bit per version, and the wanted
-//! ranges of files that wait for older sets. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
+//! ranges of files that wait for older sets, beyond some in a temporary file. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
 //! only compares.
 //!
 //! # Invariants

@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::Builder;
 
 /// Volumes that are decoded at the same time, at most.
 const MOST_WORKERS: usize = 8;
@@ -28,6 +29,9 @@ const MOST_HELD: usize = 24 << 20;
 
 /// What holding a piece's header costs at least, in bytes.
 const HELD_PIECE: usize = 512;
+
+/// Volumes that are linked together, so that there are not as many links as volumes.
+const LINKED: usize = 256;
 
 /// The way from a volume to the next for a file that continues there.
 type Link<F> = (Sender<Option<Task<F>>>, Receiver<Option<Task<F>>>);
@@ -52,6 +56,9 @@ pub enum RoundError {
     /// The target has no room left.
     #[error("the target is full: {0}")]
     Full(std::io::Error),
+    /// The monitor wanted it.
+    #[error("interrupted")]
+    Interrupted,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
@@ -145,7 +152,8 @@ impl<'a, T: Target> Round<'a, T> {
         self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.open_ahead(&asked));
+            // Without it each key is derived when it is needed.
+            let _ = Builder::new().name("keys".into()).spawn_scoped(scope, || self.open_ahead(&asked));
             let result = (0..sets).rev().try_for_each(|position| {
                 // Lets the keys get one set further; a thread that has ended needs no more.
                 let _ = ask.try_send(());
@@ -153,6 +161,9 @@ impl<'a, T: Target> Round<'a, T> {
                 self.set(position)?;
                 if let Some(cause) = lock(&self.full).take() {
                     return Err(RoundError::Full(cause));
+                }
+                if self.monitor.is_interrupted() {
+                    return Err(RoundError::Interrupted);
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
                 self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
@@ -190,9 +201,7 @@ impl<'a, T: Target> Round<'a, T> {
             for (position, set) in positions.iter().zip(sets()) {
                 // What cannot be read is told when it is needed.
                 if let Ok(manifest) = self.catalog.manifest(chain, *position) {
-                    volumes.extend(
-                        manifest.volumes_below(self.order.base).iter().filter_map(|volume| set.volumes.get(&volume.number)),
-                    );
+                    volumes.extend(manifest.volumes_below(self.order.base).filter_map(|volume| set.volumes.get(&volume.number)));
                 }
             }
             for together in volumes.chunks(VOLUMES_AHEAD) {
@@ -261,46 +270,73 @@ impl<'a, T: Target> Round<'a, T> {
                 return Ok(());
             }
         };
-        let volumes: Vec<u32> = manifest.volumes_below(self.order.base).iter().map(|volume| volume.number).collect();
+        let volumes: Vec<u32> = manifest.volumes_below(self.order.base).map(|volume| volume.number).collect();
+        let (mut carried, mut before) = (None, None);
+        for together in volumes.chunks(LINKED) {
+            carried = self.volumes(position, &manifest, together, before, carried);
+            before = together.last().copied();
+        }
+        if let Some(mut task) = carried {
+            task.failure.get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
+            self.give_up(task, &mut self.target.place());
+        }
+        Ok(())
+    }
+
+    /// Goes through some volumes of a set. Takes the file that continues in the first of them, from the volume `before`, and returns the one that
+    /// continues behind the last.
+    fn volumes(
+        &self,
+        position: u32,
+        manifest: &Manifest,
+        volumes: &[u32],
+        before: Option<u32>,
+        carried: Option<Task<T::File>>,
+    ) -> Option<Task<T::File>> {
         // From each volume to the next goes the file that continues there, if any.
-        let links: Vec<Link<T::File>> = volumes.iter().map(|_| bounded(1)).collect();
+        let links: Vec<Link<T::File>> = (0..=volumes.len()).map(|_| bounded(1)).collect();
+        let _ = links[0].0.send(carried);
         let next = AtomicUsize::new(0);
         let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
+        // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
+        let work = || {
+            let mut place = self.target.place();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&number) = volumes.get(index) else { break };
+                let [(_, from), (to, _)] = [&links[index], &links[index + 1]];
+                if self.is_stopped() {
+                    let _ = to.send(None);
+                    break;
+                }
+                let before = index.checked_sub(1).map_or(before, |before| volumes.get(before).copied());
+                let from = before.is_some_and(|before| before + 1 == number).then_some(from);
+                let run = VolumeRun::new(self, &mut place, position, from);
+                let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, manifest)));
+                // Whoever waits for it must not wait for ever; or nobody may be left to take it.
+                let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
+                let _ = to.send(carry);
+                if let Some(panic) = panic {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        };
         std::thread::scope(|scope| {
-            for _ in 0..workers {
-                // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
-                scope.spawn(|| {
-                    let mut place = self.target.place();
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(&number) = volumes.get(index) else { break };
-                        if self.stop.load(Ordering::Relaxed) {
-                            let _ = links[index].0.send(None);
-                            break;
-                        }
-                        let follows = index > 0 && volumes[index - 1] + 1 == number;
-                        let from = index.checked_sub(1).filter(|_| follows).map(|before| &links[before].1);
-                        let run = VolumeRun::new(self, &mut place, position, from);
-                        let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, &manifest)));
-                        // Whoever waits for it must not wait for ever; or nobody may be left to take it.
-                        let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
-                        let _ = links[index].0.send(carry);
-                        if let Some(panic) = panic {
-                            std::panic::resume_unwind(panic);
-                        }
-                    }
-                });
+            let start = |_: &usize| Builder::new().name("volume".into()).spawn_scoped(scope, work).is_ok();
+            // Where no thread can be had, this one does all.
+            if (0..workers).filter(start).count() == 0 {
+                work();
             }
         });
         // What was to continue in a volume that was not read.
-        for (index, (_, receiver)) in links.iter().enumerate() {
+        for ((_, receiver), &number) in links.iter().zip(volumes) {
             if let Ok(Some(mut task)) = receiver.try_recv() {
-                let bad = volumes.get(index + 1).and_then(|&next| self.bad_volume(position, next));
+                let bad = self.bad_volume(position, number);
                 task.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
                 self.give_up(task, &mut self.target.place());
             }
         }
-        Ok(())
+        links.last().and_then(|(_, receiver)| receiver.try_recv().ok().flatten())
     }
 
     /// Returns why a volume could not be read, if it could not.
@@ -326,6 +362,14 @@ impl<'a, T: Target> Round<'a, T> {
             lock(&self.full).get_or_insert(std::mem::replace(cause, copy));
         }
         lock(&self.failures).entry(goal).or_insert_with(|| Arc::new(failure));
+    }
+
+    /// Tells whether no more is to be done: the target is full, or the monitor wants the end.
+    fn is_stopped(&self) -> bool {
+        if self.monitor.is_interrupted() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Ends the round for files whose older versions never came.
@@ -533,7 +577,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
 impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()> {
-        if self.round.stop.load(Ordering::Relaxed) {
+        if self.round.is_stopped() {
             return ControlFlow::Break(());
         }
         if let Some((path, task)) = &mut self.current
@@ -570,6 +614,9 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
+        if self.round.is_stopped() {
+            return ControlFlow::Break(());
+        }
         if self.skip {
             return ControlFlow::Continue(());
         }

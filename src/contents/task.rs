@@ -1,16 +1,13 @@
 //! [`Task`]: one file on its way through the sets, newest first.
 
 use super::target::Incoming;
-use super::wanted::Wanted;
+use super::wanted::{Full, Range, Ranges, Wanted};
 use crate::catalog::{self, VersionId};
 use crate::format::{Member, MemberKind};
 use crate::model::Entry;
 use crate::rsync::{Command, DeltaParser};
 use std::io;
 use std::sync::Arc;
-
-/// Ranges that one file may want of the version below: 24 bytes each. Real deltas have one for each block that moved.
-const MOST_RANGES: usize = 1 << 24;
 
 /// A file that is being put together.
 pub struct Task<F> {
@@ -49,8 +46,8 @@ pub enum Failure {
 #[derive(Default)]
 struct Delta {
     parser: DeltaParser,
-    /// What is wanted of the version below: (offset there, length, offset in the target).
-    below: Vec<(u64, u64, u64)>,
+    /// What is wanted of the version below.
+    below: Ranges,
 }
 
 /// What remains to be done for a file when a version has come in.
@@ -101,16 +98,9 @@ impl<F: Incoming> Task<F> {
             Some(Delta { parser, below }) => parser.feed(bytes, |command: Command<'_>| match command {
                 Command::Literal { bytes, .. } => write(wanted, file, bytes),
                 Command::Copy { offset, length } => wanted.advance(length, |at, length, target| {
-                    if below.len() >= MOST_RANGES {
-                        return Err(Failure::Content("its delta has more commands than can be kept in memory".into()));
-                    }
                     let offset = offset.checked_add(at).filter(|offset| offset.checked_add(length).is_some());
-                    below.push((
-                        offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?,
-                        length,
-                        target,
-                    ));
-                    Ok(())
+                    let start = offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?;
+                    Ok(below.push(Range { start, length, target })?)
                 }),
             }),
         };
@@ -121,7 +111,7 @@ impl<F: Incoming> Task<F> {
 
     /// The version has come in whole.
     pub fn end(mut self) -> Outcome<F> {
-        let mut below = Vec::new();
+        let mut below = Ranges::default();
         if let Some(delta) = self.delta.take() {
             below = delta.below;
             if let Err(cause) = delta.parser.finish() {
@@ -137,7 +127,13 @@ impl<F: Incoming> Task<F> {
         if self.version == self.goal {
             self.size = self.wanted.position();
         }
-        self.wanted = Wanted::ranges(below);
+        match Wanted::ranges(below) {
+            Ok(wanted) => self.wanted = wanted,
+            Err(cause) => {
+                self.fail(cause.to_string());
+                return Outcome::Failed(self);
+            }
+        }
         if self.wanted.is_empty() { Outcome::Complete(self) } else { Outcome::Waiting(self) }
     }
 
@@ -150,6 +146,12 @@ impl<F: Incoming> Task<F> {
 impl From<crate::rsync::Error> for Failure {
     fn from(error: crate::rsync::Error) -> Self {
         Self::Content(format!("its delta is damaged: {error}"))
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(error: Full) -> Self {
+        Self::Content(error.to_string())
     }
 }
 

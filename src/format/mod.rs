@@ -18,9 +18,10 @@
 use std::io;
 
 mod difftar;
+mod extents;
 mod filename;
 mod manifest;
-mod number;
+pub(crate) mod number;
 mod part;
 mod sigtar;
 mod tar;
@@ -28,6 +29,7 @@ mod toc;
 mod ustar;
 
 pub use difftar::{Member, MemberKind, PIECE};
+pub use extents::{Extents, Held, TooMany};
 pub use filename::{Content, Encoding, NameForm, Prefixes, Session, StoredName};
 pub use manifest::{FileChange, Manifest, ManifestVolume, VolumeHash};
 pub use part::{Extent, Part};

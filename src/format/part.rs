@@ -1,6 +1,7 @@
 //! [`Part`]: what one volume holds of one version.
 
-use super::number::{put, put_signed, take, take_signed};
+use super::Extents;
+use super::number::{put, take};
 use std::ops::Range;
 
 /// A stretch of a version's content.
@@ -37,13 +38,12 @@ pub struct Part {
     /// Nothing is known to follow in a later volume.
     pub is_last: bool,
     /// In order; empty for an empty file or piece.
-    pub extents: Vec<Extent>,
+    pub extents: Extents,
 }
 
 const DELTA: u8 = 1;
 const CONTENT: u8 = 2;
 const LAST: u8 = 4;
-const COPIED: u64 = 1;
 
 impl Part {
     /// Tells whether this is all of the version, so that its extents are its whole content.
@@ -61,29 +61,13 @@ impl Part {
         self.extents.iter().map(|extent| extent.length()).sum()
     }
 
-    /// Prints bytes for a database: flags, pieces, then per extent its length and kind, and where it starts as the distance
-    /// from the end of the last one of its kind. Numbers are LEB128, distances zigzag.
+    /// Prints bytes for a database: flags, pieces, then the extents as [`Extents`] holds them.
     pub fn encode(&self) -> Vec<u8> {
         let flags = [(self.is_delta, DELTA), (self.is_content, CONTENT), (self.is_last, LAST)];
         let mut bytes = vec![flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum()];
         put(&mut bytes, self.pieces.start);
         put(&mut bytes, self.pieces.end - self.pieces.start);
-        let (mut volume_end, mut copied_end, mut last_volume) = (0u64, 0u64, 0u32);
-        for extent in &self.extents {
-            match *extent {
-                Extent::Stored { volume, offset, length } => {
-                    put(&mut bytes, length << 1);
-                    put_signed(&mut bytes, i64::from(volume) - i64::from(last_volume));
-                    put_signed(&mut bytes, offset.wrapping_sub(volume_end) as i64);
-                    (volume_end, last_volume) = (offset.wrapping_add(length), volume);
-                }
-                Extent::Copied { offset, length } => {
-                    put(&mut bytes, length << 1 | COPIED);
-                    put_signed(&mut bytes, offset.wrapping_sub(copied_end) as i64);
-                    copied_end = offset.wrapping_add(length);
-                }
-            }
-        }
+        self.extents.encode(&mut bytes);
         bytes
     }
 
@@ -92,29 +76,13 @@ impl Part {
         let (&flags, mut rest) = bytes.split_first()?;
         let start = take(&mut rest)?;
         let end = start.checked_add(take(&mut rest)?)?;
-        let mut part = Self {
+        Some(Self {
             pieces: start..end,
             is_delta: flags & DELTA != 0,
             is_content: flags & CONTENT != 0,
             is_last: flags & LAST != 0,
-            extents: Vec::new(),
-        };
-        let (mut volume_end, mut copied_end, mut last_volume) = (0u64, 0u64, 0i64);
-        while !rest.is_empty() {
-            let head = take(&mut rest)?;
-            let length = head >> 1;
-            part.extents.push(if head & COPIED == 0 {
-                last_volume = last_volume.checked_add(take_signed(&mut rest)?)?;
-                let offset = volume_end.wrapping_add(take_signed(&mut rest)? as u64);
-                volume_end = offset.checked_add(length)?;
-                Extent::Stored { volume: u32::try_from(last_volume).ok()?, offset, length }
-            } else {
-                let offset = copied_end.wrapping_add(take_signed(&mut rest)? as u64);
-                copied_end = offset.checked_add(length)?;
-                Extent::Copied { offset, length }
-            });
-        }
-        Some(part)
+            extents: Extents::decode(rest)?,
+        })
     }
 }
 
@@ -123,24 +91,6 @@ impl Extent {
     pub fn length(&self) -> u64 {
         match *self {
             Self::Stored { length, .. } | Self::Copied { length, .. } => length,
-        }
-    }
-
-    /// Appends an extent to a list, as part of the last one where it goes on right behind it. An empty one is left out.
-    pub fn append(self, list: &mut Vec<Self>) {
-        if self.length() == 0 {
-            return;
-        }
-        match (list.last_mut(), self) {
-            (Some(Self::Stored { volume, offset, length }), Self::Stored { volume: v, offset: o, length: l })
-                if *volume == v && *offset + *length == o =>
-            {
-                *length += l;
-            }
-            (Some(Self::Copied { offset, length }), Self::Copied { offset: o, length: l }) if *offset + *length == o => {
-                *length += l
-            }
-            _ => list.push(self),
         }
     }
 }
@@ -164,7 +114,7 @@ mod tests {
             let part = Part {
                 pieces: start..start + count,
                 is_delta: flags & 1 != 0, is_content: flags & 2 != 0, is_last: flags & 4 != 0,
-                extents,
+                extents: extents.into_iter().collect(),
             };
             prop_assert_eq!(Part::decode(&part.encode()), Some(part));
         }
@@ -173,14 +123,5 @@ mod tests {
         fn any_bytes_are_a_part_or_none(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = Part::decode(&bytes);
         }
-    }
-
-    #[test]
-    fn neighbours_become_one() {
-        let mut list = Vec::new();
-        for (offset, length) in [(0, 5), (5, 3), (8, 0), (9, 1)] {
-            Extent::Copied { offset, length }.append(&mut list);
-        }
-        assert_eq!(list, [Extent::Copied { offset: 0, length: 8 }, Extent::Copied { offset: 9, length: 1 }]);
     }
 }

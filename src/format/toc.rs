@@ -246,8 +246,8 @@ impl TocWriter {
         }
         put(&mut self.rows, part.extents.len() as u64);
         let mut copied_end = 0;
-        for extent in &part.extents {
-            let (is_copied, offset, length, end) = match *extent {
+        for extent in part.extents.iter() {
+            let (is_copied, offset, length, end) = match extent {
                 Extent::Stored { offset, length, .. } => (0, offset, length, &mut self.stored_end),
                 Extent::Copied { offset, length } => (1, offset, length, &mut copied_end),
             };
@@ -417,20 +417,17 @@ impl<'a> RowReader<'a> {
         if count > self.rest.len() / 2 {
             return Err(SHORT);
         }
-        let mut extents = Vec::with_capacity(count);
         let mut copied_end = 0u64;
-        for _ in 0..count {
+        let mut extent = || {
             let head = take_number(&mut self.rest)?;
             let distance = take_signed(&mut self.rest).ok_or(SHORT)?;
             let (is_copied, length) = (head & 1 != 0, head >> 1);
             let (end, limit) = if is_copied { (&mut copied_end, LIMIT) } else { (&mut self.stored_end, self.plain_length) };
             let offset = end.wrapping_add(distance as u64);
             *end = offset.checked_add(length).filter(|end| length > 0 && *end <= limit).ok_or("an extent lies outside")?;
-            extents.push(match is_copied {
-                true => Extent::Copied { offset, length },
-                false => Extent::Stored { volume: self.volume, offset, length },
-            });
-        }
+            Ok(if is_copied { Extent::Copied { offset, length } } else { Extent::Stored { volume: self.volume, offset, length } })
+        };
+        let extents = (0..count).map(|_| extent()).collect::<Result<_, &'static str>>()?;
         let flag = |flag: u8| head & flag != 0;
         Ok(Part { pieces, is_delta: flag(DELTA), is_content: flag(CONTENT), is_last: flag(LAST), extents })
     }
@@ -524,7 +521,7 @@ mod tests {
             is_delta: a,
             is_content: b,
             is_last: c,
-            extents,
+            extents: extents.into_iter().collect(),
         })
     }
 
@@ -605,14 +602,14 @@ mod tests {
 
     #[test]
     fn what_lies_outside_is_refused() {
-        let file = |path: &str, extents: Vec<Extent>| TocRow {
+        let file = |path: &str, extent: Extent| TocRow {
             path: EntryPath::parse(path.as_bytes()).unwrap(),
             entry: Some(Entry { kind: EntryKind::File, mode: 0o644, owner: Owner::default(), mtime: 0 }),
-            part: Part { pieces: 0..1, extents, ..Part::default() },
+            part: Part { pieces: 0..1, extents: [extent].into_iter().collect(), ..Part::default() },
         };
         let stored = |offset, length| Extent::Stored { volume: 7, offset, length };
         let refused = |rows: &[TocRow]| Toc::parse(&write(full(), rows, 0)).unwrap_err().to_string();
-        assert!(Toc::parse(&write(full(), &[file("a", vec![stored(PLAIN - 9, 9)])], 0)).is_ok());
+        assert!(Toc::parse(&write(full(), &[file("a", stored(PLAIN - 9, 9))], 0)).is_ok());
         for extent in [
             stored(PLAIN - 9, 10),
             stored(u64::MAX, 1),
@@ -620,12 +617,12 @@ mod tests {
             Extent::Copied { offset: LIMIT, length: 1 },
             Extent::Copied { offset: u64::MAX, length: 2 },
         ] {
-            assert!(refused(&[file("a", vec![extent])]).contains("outside"), "{extent:?}");
+            assert!(refused(&[file("a", extent)]).contains("outside"), "{extent:?}");
         }
-        assert!(refused(&[file("b", vec![]), file("a", vec![])]).contains("not in order"));
-        assert!(refused(&[file("a", vec![]), file("a", vec![])]).contains("not in order"));
+        assert!(refused(&[file("b", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
+        assert!(refused(&[file("a", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
         let long = format!("{}/a", "d/".repeat(LONGEST_PATH / 2 - 1) + "d");
-        assert!(refused(&[file(&long, vec![])]).contains("too long"));
+        assert!(refused(&[file(&long, stored(0, 1))]).contains("too long"));
     }
 
     #[test]
@@ -639,7 +636,7 @@ mod tests {
         };
         for number in 0..1000u64 {
             let path = EntryPath::parse(format!("some/directory/IMG_{number:05}.jpg").as_bytes()).unwrap();
-            let extents = vec![Extent::Stored { volume: 1, offset: number * 5120 + 512, length: 4000 }];
+            let extents = [Extent::Stored { volume: 1, offset: number * 5120 + 512, length: 4000 }].into_iter().collect();
             let part = Part { pieces: 0..1, is_delta: false, is_content: true, is_last: true, extents };
             writer.push(&path, Some(&entry(1_700_000_000 + number as i64 * 1000)), &part);
         }

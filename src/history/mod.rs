@@ -3,8 +3,8 @@
 //! ```text
 //! /                              inode 1
 //! /latest -> 2026-11-22T…        another inode for each target
-//! /2026-11-22T16:10:19+01:00/    the source directory in one snapshot
-//! /2026-11-22T16:10:19+01:00/a   a version: the same inode in every snapshot that shows it
+//! /2026-11-22T16.10.19+0100/     the source directory in one snapshot
+//! /2026-11-22T16.10.19+0100/a    a version: the same inode in every snapshot that shows it
 //! ```
 //!
 //! An inode number is computed, never stored: of a directory it is (directory, snapshot), of anything else its version. Nothing is
@@ -16,6 +16,8 @@
 //! shown anew, as its volumes have it, under new inode numbers; the old ones are stale, as those of a backup that was removed.
 //!
 //! A storage that fails takes no snapshot away, and nothing of its failure is remembered; only damage is, until the storage is listed anew.
+//!
+//! What cannot be shown has no folder: a set that cannot be read, with what builds on it, and a chain to which there is no key.
 
 mod names;
 mod number;

@@ -1,39 +1,35 @@
-//! Inode numbers, computed: a folder is (folder, snapshot), anything else is its version.
+//! Inode numbers, computed: a folder is (snapshot, folder), anything else is its version.
 
-use crate::catalog::{DirectoryId, VersionId};
+use crate::catalog::VersionId;
 
 /// The root, which holds the snapshots.
 pub const ROOT: u64 = 1;
-/// Set in the numbers of directories. Below it 10 bits for the chain, 16 for the position in it, 36 for the directory.
+/// Set in the numbers of directories. Below it 31 bits for the number of the snapshot's set, and 31 for that of the directory.
 const DIRECTORY: u64 = 1 << 62;
-const CHAIN_SHIFT: u32 = 52;
-const POSITION_SHIFT: u32 = 36;
+const SET_SHIFT: u32 = 31;
 /// Bits of a version's number within its chain.
 const VERSION_SHIFT: u32 = 40;
 
-/// Set in the numbers of links to the newest snapshot. Below it, the chain above 16 bits of position: the kernel keeps the target of
-/// a link for as long as it knows the inode, so another target needs another number.
+/// Set in the numbers of links to the newest snapshot. Below it, the number of its set: the kernel keeps the target of a link for
+/// as long as it knows the inode, so another target needs another number.
 const LATEST: u64 = 1 << 61;
-const LATEST_SHIFT: u32 = 16;
 
-/// What an inode number stands for.
+/// What an inode number stands for. Sets are counted across chains, so one number tells chain and position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inode {
     /// The root.
     Root,
     /// The link to a snapshot while that is the newest.
     Latest {
-        /// Number of its chain.
-        chain: u64,
-        /// Position of its set.
-        position: u32,
+        /// Number of its set.
+        set: u64,
     },
     /// A directory as one snapshot shows it.
     Directory {
-        /// Which directory of which chain.
-        id: DirectoryId,
-        /// Position of the snapshot's set.
-        position: u32,
+        /// Number of the snapshot's set.
+        set: u64,
+        /// Number of the directory within the chain.
+        directory: u64,
     },
     /// Anything else.
     Version(VersionId),
@@ -44,10 +40,8 @@ impl Inode {
     pub fn number(self) -> u64 {
         match self {
             Self::Root => ROOT,
-            Self::Latest { chain, position } => LATEST | chain << LATEST_SHIFT | u64::from(position),
-            Self::Directory { id, position } => {
-                DIRECTORY | id.chain() << CHAIN_SHIFT | u64::from(position) << POSITION_SHIFT | id.number()
-            }
+            Self::Latest { set } => LATEST | set,
+            Self::Directory { set, directory } => DIRECTORY | set << SET_SHIFT | directory,
             Self::Version(id) => id.chain() << VERSION_SHIFT | id.number(),
         }
     }
@@ -57,13 +51,8 @@ impl Inode {
         let bits = |shift: u32, count: u32| number >> shift & ((1 << count) - 1);
         match number {
             ROOT => Some(Self::Root),
-            _ if number & DIRECTORY != 0 => Some(Self::Directory {
-                id: DirectoryId::from_parts(bits(CHAIN_SHIFT, 10), bits(0, POSITION_SHIFT)),
-                position: bits(POSITION_SHIFT, 16) as u32,
-            }),
-            _ if number & LATEST != 0 => {
-                Some(Self::Latest { chain: bits(LATEST_SHIFT, 10), position: bits(0, LATEST_SHIFT) as u32 })
-            }
+            _ if number & DIRECTORY != 0 => Some(Self::Directory { set: bits(SET_SHIFT, 31), directory: bits(0, SET_SHIFT) }),
+            _ if number & LATEST != 0 => Some(Self::Latest { set: bits(0, 31) }),
             _ if number >> VERSION_SHIFT != 0 => {
                 Some(Self::Version(VersionId::from_parts(number >> VERSION_SHIFT, bits(0, VERSION_SHIFT))))
             }
@@ -79,12 +68,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_round_trip(chain in 1u64..1024, position in 0u32..65536, directory in 1u64..1 << 36, version in 1u64..1 << 40) {
+        fn numbers_round_trip(chain in 1u64..1 << 21, set in 1u64..1 << 31, directory in 1u64..1 << 31, version in 1u64..1 << 40) {
             for inode in [
-                Inode::Directory { id: DirectoryId::from_parts(chain, directory), position },
+                Inode::Directory { set, directory },
                 Inode::Version(VersionId::from_parts(chain, version)),
                 Inode::Root,
-                Inode::Latest { chain, position },
+                Inode::Latest { set },
             ] {
                 prop_assert_eq!(Inode::parse(inode.number()), Some(inode));
                 prop_assert!(inode.number() < 1 << 63);

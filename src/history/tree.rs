@@ -7,8 +7,9 @@ use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Chain, DirectoryId, Snapshot, Version, VersionKind};
 use crate::collection::Collection;
 use crate::contents::{self, Contents, File};
-use crate::model::{Entry, EntryKind};
+use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
+use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
 
 /// All snapshots as one tree. All methods may be called from many threads at once.
@@ -18,6 +19,8 @@ pub struct HistoryTree {
     owner: Option<(u32, u32)>,
     template: TimeTemplate,
     names: RwLock<Arc<Names>>,
+    /// The chains that have no folders.
+    closed: RwLock<HashSet<(u64, Option<BackupTime>)>>,
 }
 
 /// What `stat` tells of an entry.
@@ -63,10 +66,16 @@ pub struct Item {
     pub found: Option<Found>,
 }
 
+/// Returns what no other chain has, for numbers come back when chains have gone.
+fn identity(chain: &Chain) -> (u64, Option<BackupTime>) {
+    (chain.number(), chain.sets.first().map(|full| full.end()))
+}
+
 impl HistoryTree {
     /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
     pub fn new(contents: Arc<Contents>, accounts: Accounts, owner: Option<(u32, u32)>, template: TimeTemplate) -> Self {
-        let tree = Self { contents, accounts, owner, template, names: RwLock::default() };
+        let (names, closed) = Default::default();
+        let tree = Self { contents, accounts, owner, template, names, closed };
         tree.name_snapshots();
         tree
     }
@@ -87,9 +96,28 @@ impl HistoryTree {
     /// # Errors
     /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; if it is damaged, it loses its folder.
     pub fn fill(&self) -> Result<(), catalog::Error> {
-        let filled: Vec<_> = self.catalog().chains().iter().rev().map(|chain| self.catalog().fill(chain).map(drop)).collect();
+        let filled: Vec<_> = self.catalog().chains().iter().rev().map(|chain| self.fill_chain(chain)).collect();
         self.name_snapshots();
         filled.into_iter().collect()
+    }
+
+    /// Takes the folders from the backups of a chain for good: there is no key to them.
+    pub fn close(&self, chain: &Chain) {
+        self.closed.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(chain));
+        self.name_snapshots();
+    }
+
+    fn is_closed(&self, chain: &Chain) -> bool {
+        self.closed.read().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(chain))
+    }
+
+    fn fill_chain(&self, chain: &Chain) -> Result<(), catalog::Error> {
+        if self.is_closed(chain) {
+            return Ok(());
+        }
+        self.catalog().fill(chain)?;
+        self.catalog().locked(chain).into_iter().for_each(|text| self.catalog().say_once(Level::Error, text));
+        Ok(())
     }
 
     /// Returns the number of snapshots that have a folder.
@@ -108,8 +136,8 @@ impl HistoryTree {
                 let names = self.names();
                 names.get(name).map(|snapshot| self.snapshot_found(snapshot)).transpose()
             }
-            Some(Inode::Directory { id, position }) => {
-                let snapshot = self.snapshot(id, position)?;
+            Some(Inode::Directory { set, directory }) => {
+                let (snapshot, id) = self.directory(set, directory)?;
                 let found = snapshot.look_up(self.catalog(), id, name).map_err(|error| self.unreadable(&snapshot, error))?;
                 found.map(|version| self.found(&snapshot, &version)).transpose()
             }
@@ -128,8 +156,8 @@ impl HistoryTree {
             latest @ Inode::Latest { .. } => {
                 self.latest().filter(|found| found.attributes.inode == latest.number()).ok_or(Error::Stale)
             }
-            Inode::Directory { id, position } => {
-                let snapshot = self.snapshot(id, position)?;
+            Inode::Directory { set, directory } => {
+                let (snapshot, id) = self.directory(set, directory)?;
                 let version = self.directory_version(&snapshot, id)?;
                 self.found(&snapshot, &version)
             }
@@ -147,8 +175,8 @@ impl HistoryTree {
     pub fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Error> {
         match Inode::parse(directory) {
             Some(Inode::Root) => Ok(self.list_root(after, limit)),
-            Some(Inode::Directory { id, position }) => {
-                let snapshot = self.snapshot(id, position)?;
+            Some(Inode::Directory { set, directory }) => {
+                let (snapshot, id) = self.directory(set, directory)?;
                 let versions =
                     snapshot.list(self.catalog(), id, after, limit).map_err(|error| self.unreadable(&snapshot, error))?;
                 Ok(versions.iter().filter_map(|version| self.item(&snapshot, version)).collect())
@@ -212,8 +240,8 @@ impl HistoryTree {
     }
 
     fn name_snapshots(&self) {
-        let chains: Vec<_> =
-            self.catalog().chains().into_iter().map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+        let chains = self.catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
+        let chains: Vec<_> = chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
         *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Names::new(&chains, &self.template));
     }
 
@@ -221,12 +249,15 @@ impl HistoryTree {
         self.catalog().chain(number).ok_or(Error::Stale)
     }
 
-    fn snapshot(&self, id: DirectoryId, position: u32) -> Result<Snapshot, Error> {
-        let chain = self.chain(id.chain())?;
-        self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
-            what: format!("cannot open directory {}", id.number()),
+    /// Returns the snapshot of a set, and the id of a directory in it.
+    fn directory(&self, set: u64, directory: u64) -> Result<(Snapshot, DirectoryId), Error> {
+        let (chain, position) = self.catalog().set(set).ok_or(Error::Stale)?;
+        let snapshot = self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
+            what: format!("cannot open directory {directory}"),
             cause: error.to_string(),
-        })
+        })?;
+        let id = DirectoryId::from_parts(snapshot.chain.number(), directory);
+        Ok((snapshot, id))
     }
 
     /// Returns a version, in the first snapshot that shows it.
@@ -268,7 +299,7 @@ impl HistoryTree {
         let newest = names.newest()?;
         let mut found = self.root();
         found.attributes = Attributes {
-            inode: Inode::Latest { chain: newest.chain.number(), position: newest.position }.number(),
+            inode: Inode::Latest { set: newest.chain.set_number(newest.position) }.number(),
             kind: EntryKind::Symlink { target: newest.name.clone() },
             mode: 0o777,
             size: newest.name.len() as u64,
@@ -286,16 +317,17 @@ impl HistoryTree {
             kind: found.attributes.kind.clone(),
             found: Some(found),
         });
-        items.extend(latest);
+        // There may be thousands, and they are asked for some at a time.
+        let from = names.sorted.partition_point(|snapshot| after.is_some_and(|after| snapshot.name.as_slice() <= after));
         // Without attributes: they would have the backup's signature files read, and `ls` of the root needs none of them.
-        items.extend(names.sorted.iter().map(|snapshot| Item {
+        items.extend(names.sorted[from..].iter().take(limit).map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
             kind: self.root_kind(snapshot),
             found: None,
         }));
+        items.extend(latest.filter(|latest| after.is_none_or(|after| latest.name.as_slice() > after)));
         items.sort_by(|a, b| a.name.cmp(&b.name));
-        items.retain(|item| after.is_none_or(|after| item.name.as_slice() > after));
         items.truncate(limit);
         items
     }
@@ -312,7 +344,7 @@ impl HistoryTree {
     }
 
     fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {
-        Inode::Directory { id: DirectoryId::root_of(snapshot.chain.number()), position: snapshot.position }
+        Inode::Directory { set: snapshot.chain.set_number(snapshot.position), directory: DirectoryId::root_number() }
     }
 
     fn snapshot_found(&self, named: &SnapshotName) -> Result<Found, Error> {
@@ -347,7 +379,10 @@ impl HistoryTree {
     fn found_with(&self, snapshot: &Snapshot, version: &Version, entry: &Entry, size: u64) -> Found {
         let (uid, gid) = self.owner.unwrap_or_else(|| self.accounts.numbers(&entry.owner));
         let (inode, links, may_change) = match version.child() {
-            Some(id) => (Inode::Directory { id, position: snapshot.position }, 1, false),
+            Some(id) => {
+                let set = snapshot.chain.set_number(snapshot.position);
+                (Inode::Directory { set, directory: id.number() }, 1, false)
+            }
             None => {
                 let end = version.until.unwrap_or(snapshot.chain.sets.len() as u32);
                 (Inode::Version(version.id), end.saturating_sub(version.position).max(1), version.until.is_none())

@@ -1,6 +1,7 @@
 //! [`BackupTime`]: the whole second that names a backup set, and the time expressions that users type.
 //!
-//! Users type what duplicity takes: `now`, seconds since 1970, an interval before now (`3D`, `1h78m`), or a date with or without time.
+//! Users type what duplicity takes: `now`, seconds since 1970, an interval before now (`3D`, `1h78m`), or a date with or without time; and
+//! the name of a folder in the mount, which they may have copied.
 //! Two meanings differ from duplicity's, on purpose. A date or time without zone follows the local clock as it ran then, summer time
 //! included; duplicity counts local standard time all year. And zones are read as RFC 3339 has them; duplicity adds the minutes
 //! of a zone even when its hours are negative, which old file names need ([`BackupTime::parse_w3c`]) but people do not.
@@ -76,6 +77,7 @@ impl BackupTime {
                 .and_then(|seconds| now.0.checked_sub(seconds).map(Self))
                 .or_else(|| Self::parse_compact(text))
                 .or_else(|| w3c_or_local(bytes))
+                .or_else(|| folder(bytes))
                 .or_else(|| Self::parse_compact(&format!("{text}Z")).and_then(|time| local(time.utc().naive_utc())))
                 .or_else(|| local(clock(typed_date(text)?, 0, 0, 0)?)),
         };
@@ -178,6 +180,14 @@ fn w3c_or_local(text: &[u8]) -> Option<BackupTime> {
     }
     let (hours, minutes) = zone_parts(zone, b':')?;
     utc(time, 60 * hours + if zone[0] == b'-' { -minutes } else { minutes })
+}
+
+/// Parses the name of a folder in the mount: `YYYY-MM-DDThh.mm.ss` with a zone, sign and `hhmm`.
+fn folder(text: &[u8]) -> Option<BackupTime> {
+    let (time, zone) = civil_time(text, b'.')?;
+    let [sign @ (b'+' | b'-'), hour1, hour2, min1, min2] = *zone else { return None };
+    let minutes = 60 * number(&[hour1, hour2])? + number(&[min1, min2])?;
+    utc(time, if sign == b'-' { -minutes } else { minutes })
 }
 
 /// Parses one or more pairs of number and unit into seconds.
@@ -290,7 +300,7 @@ mod tests {
     }
 
     /// Expressions that mean the same everywhere. duplicity takes the last for an error, since 0 is none to it.
-    const SAME: [(&str, &str); 22] = [
+    const SAME: [(&str, &str); 24] = [
         ("now", "2023-11-14T22:13:20Z"),
         ("0s", "2023-11-14T22:13:20Z"),
         ("1700000000", "2023-11-14T22:13:20Z"),
@@ -308,6 +318,8 @@ mod tests {
         ("1Y1M", "2022-10-15T22:13:20Z"),
         ("1000Y", "1024-07-14T22:13:20Z"),
         ("2002-01-25T07:00:00+02:00", "2002-01-25T05:00:00Z"),
+        ("2002-01-25T07.00.00+0200", "2002-01-25T05:00:00Z"),
+        ("2002-01-25T07.00.00-0330", "2002-01-25T10:30:00Z"),
         ("2002-01-25T07:00:00-03:30", "2002-01-25T10:30:00Z"),
         ("2002-01-25T07:00:00Z", "2002-01-25T07:00:00Z"),
         ("20020125T070000Z", "2002-01-25T07:00:00Z"),

@@ -96,7 +96,7 @@ impl<'a> SetReplicator<'a> {
     fn files(&self, manifest: Option<&Manifest>) -> Result<Vec<(Content, &'a SetFile)>, Error> {
         let set = self.set;
         let numbers: Vec<u32> = match manifest {
-            Some(manifest) => manifest.volumes().iter().map(|volume| volume.number).collect(),
+            Some(manifest) => manifest.volumes().map(|volume| volume.number).collect(),
             // If one is missing, it is among as many numbers as there are volumes, whatever the highest is.
             None => (1..).take(set.volumes.len()).collect(),
         };
@@ -143,7 +143,7 @@ impl<'a> SetReplicator<'a> {
     fn volume(&self, number: u32, file: &SetFile, manifest: &Result<Manifest, Error>) -> Result<Replica, Error> {
         let content = Content::Volume(number);
         let described = manifest.as_ref().ok().and_then(|manifest| manifest.volume(number));
-        let hash = described.and_then(|volume| volume.hash);
+        let hash = described.as_ref().and_then(|volume| volume.hash);
         let encoder = &self.target.encoder;
         let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash };
         if self.may_stay(encoder, file)? {
@@ -161,7 +161,7 @@ impl<'a> SetReplicator<'a> {
             return Err(volume::Error::NoHash(file.listed.name.clone()).into());
         };
         let (name, writer) = self.create(content, encoder.encoding())?;
-        let work = (self.set.session, described);
+        let work = (self.set.session, &described);
         let written = volume::rewrite(&source, &self.source.codec, work, (encoder, &name), writer)?;
         Ok(Replica { content, listed: written.listed, hash: written.described.hash })
     }
@@ -298,6 +298,11 @@ fn on_all_cores<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> Result<R, E
             }
         }
     };
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(turn))));
+    std::thread::scope(|scope| {
+        // Where no thread can be had, this one does all.
+        if (0..threads).filter(|_| std::thread::Builder::new().spawn_scoped(scope, turn).is_ok()).count() == 0 {
+            turn();
+        }
+    });
     done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,6 +16,10 @@
 //!   damaged is made as the signature file has it.
 //! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported. This
 //!   holds with [`RestoreOptions::ignore_errors`], too: that changes what is said, and what counts as a failure.
+//! - Content goes before metadata: a mode or a time that the target cannot hold costs no file. It keeps a mode that lets nobody in whom
+//!   its own keeps out, and each kind is reported once.
+//! - Nothing temporary stays. An interrupted run removes what it has begun; what a killed one left is removed by the next run into the
+//!   same target, which knows it by the lock file of that run.
 //! - Nothing is written outside the target: every path is resolved below it component by component, following no link.
 
 mod selected;
@@ -49,6 +53,8 @@ pub struct RestoreOptions {
     pub renames: Vec<(EntryPath, EntryPath)>,
     /// `--ignore-errors`: volumes with a wrong hash, and metadata that cannot be set, are no failures.
     pub ignore_errors: bool,
+    /// `--no-sparse`: write runs of zeros, too, which are left as holes otherwise.
+    pub writes_zeros: bool,
 }
 
 /// What was done.
@@ -87,6 +93,9 @@ pub enum Error {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The monitor wanted the end.
+    #[error("interrupted; what has been restored so far stays, each file of it whole: to go on, restore again with --force")]
+    Interrupted,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
@@ -141,15 +150,18 @@ fn try_restore(
     match round.run() {
         Ok(()) => {}
         Err(RoundError::Full(cause)) => return Err(target.full(cause)),
+        Err(RoundError::Interrupted) => return Err(Error::Interrupted),
         Err(RoundError::Catalog(error)) if error.is_contradicted() => {
             tree.take_back(&round, &made)?;
             return Err(error.into());
         }
         Err(RoundError::Catalog(error)) => return Err(error.into()),
     }
+    target.release();
     tree.finish(&round, unmade, &mut summary)?;
     tree.admit(&round, &mut summary);
     target.tell_unowned();
+    target.report_unset();
     Ok(summary)
 }
 
@@ -180,7 +192,9 @@ fn look_up(catalog: &Catalog, snapshot: &Snapshot, options: &RestoreOptions) -> 
         None => return Err(Error::PathNotFound(options.path.clone())),
     };
     if options.selection.is_some() {
-        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(1);
+        // The root comes even if nothing in it does.
+        let root_alone = usize::from(options.path.is_root());
+        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(root_alone);
         selected.next().transpose()?.ok_or(Error::Nothing)?;
     }
     Ok(root)
@@ -212,6 +226,9 @@ impl Tree<'_> {
         let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
         for item in self.walk()? {
+            if self.monitor.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
             let (path, version) = item?;
             let Some(entry) = version.entry() else { continue };
             if unmade.holds(&path) {

@@ -6,7 +6,7 @@ use crate::source::{Candidate, CandidateKind, Selection, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Walks a snapshot in path order, and passes over what the selection leaves out. The start is always told.
+/// Walks a snapshot in path order, and passes over what the selection leaves out. The root of a backup is always told.
 pub struct Selected<'c> {
     walk: Walk<'c>,
     selection: Option<Arc<Selection>>,

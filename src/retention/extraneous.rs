@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 
 impl Inventory {
     /// Finds what clean-up takes away, and plans that it goes: signature files in no chain, here and there, then sets in no chain, then
-    /// sets without manifest and statistics without a set, then beginnings of files. A session that can be gone on with is among them, as are
+    /// sets without manifest, manifests alone at the end of the newest chain, and statistics without a set, then beginnings of files. A session that can be gone on with is among them, as are
     /// its checkpoints.
     ///
     /// Of two increments on one set the later counts. The signature file of the other stands in the chain of signature files, until it
     /// goes with its set; only then is it told which files are in no chain.
     pub fn extraneous(&self) -> Vec<Step> {
         let incomplete = self.collection.incomplete.iter().map(|set| set.session);
+        let incomplete = incomplete.chain(self.collection.remains_of_newest().map(|set| set.session));
         let sets: Vec<Session> = self.collection.dispensable().into_iter().chain(incomplete).chain(self.remains()).collect();
         let gone: BTreeSet<Session> = sets.iter().copied().collect();
         // The signature files of orphaned sets that stay do stay, and push no other's out of its chain.

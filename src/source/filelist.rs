@@ -2,8 +2,18 @@
 
 use super::Error;
 use crate::model::EntryPath;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a fifo that is to bring a list may have no writer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked for one.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// For each directory that has something listed in it, the names, sorted.
 pub type Listed = HashMap<EntryPath, Vec<Vec<u8>>>;
@@ -13,10 +23,39 @@ pub type Listed = HashMap<EntryPath, Vec<Vec<u8>>>;
 /// # Errors
 /// [`Error::Filelist`] if it cannot be read, [`Error::FilelistEncoding`] if it is not UTF-8.
 pub fn read(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(|cause| Error::Filelist { path: path.to_path_buf(), cause })?;
+    let bytes = read_bytes(path, PATIENCE).map_err(|cause| Error::Filelist { path: path.to_path_buf(), cause })?;
     let text = String::from_utf8(bytes).map_err(|_| Error::FilelistEncoding(path.to_path_buf()))?;
     Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
+
+/// Reads a list from whatever it is: a file, standard input, the pipe of a shell's `<(...)`, or a fifo. The originals wait for ever for somebody
+/// to write to a fifo; here that has an end. Whoever has opened it may take any time.
+fn read_bytes(path: &Path, patience: Duration) -> io::Result<Vec<u8>> {
+    // A pipe of a shell is a fifo that needs no name to be opened by, and its writer may be done already.
+    let is_fifo = std::fs::metadata(path)?.file_type().is_fifo() && rustix::fs::statfs(path)?.f_type != PIPEFS;
+    if !is_fifo {
+        return std::fs::read(path);
+    }
+    let (mut bytes, began) = (Vec::new(), Instant::now());
+    let fifo = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    loop {
+        let mut seen = [PollFd::new(&fifo, PollFlags::IN)];
+        let _ = poll(&mut seen, Some(&PAUSE));
+        let was_written = seen[0].revents().contains(PollFlags::HUP);
+        match (&fifo).read_to_end(&mut bytes) {
+            Ok(_) if was_written || !bytes.is_empty() => return Ok(bytes),
+            Ok(_) if began.elapsed() >= patience => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "it is a fifo, and nobody writes to it"));
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            // Nobody writes yet, or is just at it.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// What `statfs` says of pipes without a name.
+const PIPEFS: rustix::fs::FsWord = 0x5049_5045;
 
 /// Returns the patterns of a list with whether each includes: `is_include`, unless its line has a sign.
 ///
@@ -89,6 +128,25 @@ fn unquoted(pattern: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fifo_is_read_if_somebody_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = read_bytes(&fifo, Duration::ZERO).unwrap_err();
+        assert_eq!(error.to_string(), "it is a fifo, and nobody writes to it");
+        for expected in ["/a\n".repeat(100_000), String::new()] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| std::fs::write(&fifo, &expected).unwrap());
+                assert!(read_bytes(&fifo, PATIENCE).unwrap() == expected.as_bytes());
+            });
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut { writer }, b"/b\n").unwrap();
+        let pipe = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert_eq!(read_bytes(Path::new(&pipe), Duration::ZERO).unwrap(), b"/b\n");
+    }
 
     #[test]
     fn lines_become_patterns() {

@@ -19,6 +19,8 @@ pub const CHUNK: usize = 1024;
 /// What stands between the source and those who look at it.
 pub struct Surveyor {
     pub place: Arc<Place>,
+    /// What is not looked at.
+    pub left_out: Arc<[EntryPath]>,
     pub selection: Option<Arc<Selection>>,
     pub reader: Reader,
 }
@@ -165,10 +167,14 @@ impl Surveyor {
 
     /// Returns the names in a directory, or those of them that are listed to be saved, and how listing went.
     fn names(&self, path: &EntryPath, directory: BorrowedFd) -> (Names, rustix::io::Result<()>) {
-        match self.listed(path) {
+        let (mut names, result) = match self.listed(path) {
             Some(listed) => (Names::sorted(listed.iter().map(|name| (&name[..], 0))), Ok(())),
             None => Names::read(directory),
+        };
+        for left_out in self.left_out.iter().filter(|left_out| left_out.parent().as_ref() == Some(path)) {
+            names.remove(left_out.split_last().map_or(b"", |(_, name)| name));
         }
+        (names, result)
     }
 
     fn listed(&self, path: &EntryPath) -> Option<&[Vec<u8>]> {
@@ -310,6 +316,11 @@ impl Names {
     fn sort(&mut self) {
         let bytes = &self.bytes;
         self.spans.sort_unstable_by(|a, b| bytes[a.0..a.0 + a.1].cmp(&bytes[b.0..b.0 + b.1]));
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        let bytes = &self.bytes;
+        self.spans.retain(|&(start, length, _)| bytes[start..start + length] != *name);
     }
 
     fn len(&self) -> usize {

@@ -22,6 +22,7 @@
 //! - *Scanned* directories are entered but stored only if something inside is. The walk keeps those on the way to where it is, and tells
 //!   them in order once something inside is included.
 //! - What cannot be read looks absent, is told as a [`Failure`], and does not stop the walk. What vanishes meanwhile looks absent.
+//! - What the caller [leaves out](SourceTree::leaving_out) is dropped from the names, before anything is asked of it.
 //! - No file descriptor is kept per directory: everything is opened from the top by its path, in steps if the path is longer than the
 //!   kernel takes, and by `openat2`, which refuses symlinks on the way, so nobody can lead the walk elsewhere by a swap.
 //! - Names need not be UTF-8. Patterns see a byte that is not UTF-8 as one character, as duplicity's do.

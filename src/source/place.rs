@@ -27,6 +27,7 @@ pub struct SourceOptions {
 #[derive(Debug, Clone)]
 pub struct SourceTree {
     place: Arc<Place>,
+    left_out: Arc<[EntryPath]>,
 }
 
 impl SourceTree {
@@ -43,7 +44,20 @@ impl SourceTree {
         let flags = OFlags::PATH | OFlags::CLOEXEC | follow(options.copy_links);
         let top = fs::openat(CWD, &name[..], flags, Mode::empty()).map_err(failed)?;
         let stat = fs::fstat(&top).map_err(failed)?;
-        Ok(Self { place: Arc::new(Place { top, name, facts: stat.into(), copy_links: options.copy_links }) })
+        let place = Place { top, name, facts: stat.into(), copy_links: options.copy_links };
+        Ok(Self { place: Arc::new(place), left_out: Arc::default() })
+    }
+
+    /// Leaves entries out of all walks, with what lies below them, whatever a selection says. They are not even asked for: a mount may never
+    /// answer.
+    #[must_use]
+    pub fn leaving_out(self, entries: impl Into<Arc<[EntryPath]>>) -> Self {
+        Self { left_out: entries.into(), ..self }
+    }
+
+    /// Tells whether the source itself is a symbolic link, which is all there is to be saved then.
+    pub fn is_link(&self) -> bool {
+        self.place.facts.file_type() == FileType::Symlink
     }
 
     /// Returns the source as it stands at the start of whole paths, which patterns see: as typed, but without components
@@ -78,7 +92,7 @@ impl SourceTree {
 
     /// Starts to walk the tree from its root, with everything in it if there is no selection.
     pub fn walk(&self, selection: Option<Arc<Selection>>) -> Walk {
-        Walk::new(self.place.clone(), selection)
+        Walk::new(self.place.clone(), self.left_out.clone(), selection)
     }
 }
 

@@ -22,6 +22,10 @@ pub enum Rule {
     IncludeFilelist(PathBuf),
     /// `--exclude-filelist FILE`: each line is a pattern to exclude, unless it begins with `+ `.
     ExcludeFilelist(PathBuf),
+    /// `--include-globbing-filelist FILE`: as `--include-filelist`, always of shell patterns.
+    IncludeGlobbingFilelist(PathBuf),
+    /// `--exclude-globbing-filelist FILE`: as `--exclude-filelist`, always of shell patterns.
+    ExcludeGlobbingFilelist(PathBuf),
     /// `--include-regexp EXPRESSION`
     IncludeRegexp(OsString),
     /// `--exclude-regexp EXPRESSION`
@@ -280,6 +284,8 @@ impl<'a> Builder<'a> {
             Rule::Exclude(pattern) => self.pattern(&argument(pattern, "--exclude")?, false)?,
             Rule::IncludeFilelist(path) => self.filelist(path, true)?,
             Rule::ExcludeFilelist(path) => self.filelist(path, false)?,
+            Rule::IncludeGlobbingFilelist(path) => self.globbing_filelist(path, true)?,
+            Rule::ExcludeGlobbingFilelist(path) => self.globbing_filelist(path, false)?,
             Rule::IncludeRegexp(pattern) => self.regexp(&argument(pattern, "--include-regexp")?, true)?,
             Rule::ExcludeRegexp(pattern) => self.regexp(&argument(pattern, "--exclude-regexp")?, false)?,
             // These two stand before all others, so they are not the last rule.
@@ -373,6 +379,14 @@ impl<'a> Builder<'a> {
             self.pattern(pattern, is_include)?;
         }
         Ok(())
+    }
+
+    /// Adds a list by the name of 0.8, which knows nothing but shell patterns.
+    fn globbing_filelist(&mut self, path: &Path, is_include: bool) -> Result<(), Error> {
+        let mode = std::mem::replace(&mut self.mode, Mode::Globbing);
+        let added = self.filelist(path, is_include);
+        self.mode = mode;
+        added
     }
 
     fn mark(&mut self, name: &OsString) -> Result<(), Error> {

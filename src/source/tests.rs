@@ -128,6 +128,17 @@ fn filelists() {
     // The manual's example: the first line wins.
     let stored = with(format!("{r}/sub\n- {r}/sub/deep\n{r}/a/one.txt\n- **"), |list| vec![Rule::IncludeFilelist(list)]);
     assert_eq!(stored, ["a", "a/one.txt", "sub", "sub/deep", "sub/deep/x.py", "sub/y.txt"]);
+    // By their names of 0.8 these are shell patterns, whatever has been said before; and what was said holds on behind them.
+    let literal = |list, name: &str| vec![Rule::FilterLiteral, list, Rule::Exclude(name.into())];
+    let kept = list(&format!("{r}/s*\n- {r}/a*\n"));
+    let stored = selected(&root, literal(Rule::IncludeGlobbingFilelist(kept), &format!("{r}/we[ir]d")));
+    assert_eq!(
+        stored,
+        ["b", "b/.nobackup", "b/one.txt", "emptydir", "link2a", "sub", "sub/deep", "sub/deep/x.py", "sub/y.txt", "top.txt"]
+    );
+    let left = list(&format!("{r}/[abels]*\n"));
+    let stored = selected(&root, literal(Rule::ExcludeGlobbingFilelist(left), &format!("{r}/we[ir]d")));
+    assert_eq!(stored, ["top.txt"]);
 
     let tree = SourceTree::open(&root, &SourceOptions::default()).unwrap();
     let error = |rules| selection(&tree, rules).unwrap_err();

@@ -97,11 +97,11 @@ struct Open {
 
 impl Walk {
     /// Starts at the root, which no selection can leave out.
-    pub(super) fn new(place: Arc<Place>, selection: Option<Arc<Selection>>) -> Self {
+    pub(super) fn new(place: Arc<Place>, left_out: Arc<[EntryPath]>, selection: Option<Arc<Selection>>) -> Self {
         let first = Task::root(&place);
         let rest = Some(first.position()).filter(|_| place.facts().file_type() == FileType::Directory);
         let ahead = Ahead::start(
-            Surveyor { place: place.clone(), selection, reader: Reader::this_process() },
+            Surveyor { place: place.clone(), left_out, selection, reader: Reader::this_process() },
             rest.is_some().then_some(first),
         );
         let mut owners = Owners::default();

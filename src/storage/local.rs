@@ -1,9 +1,12 @@
 //! [`LocalStorage`]: a directory of this machine.
+//!
+//! What is read is a regular file, and stays one: whoever else may write to the directory could put a fifo in its place after the listing, and a
+//! reader would wait there for ever. [`open_file`] opens without waiting, and looks at what it has opened.
 
 use super::{Error, ErrorKind, Listed, Storage, StoredWriter};
 use std::fs::{File, Metadata};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The files of one directory.
@@ -30,6 +33,25 @@ const SUFFIX: &str = ".tmp";
 /// Returns the name of the file of which this one is a beginning, which a killed writer has left.
 pub fn unfinished(name: &str) -> Option<&str> {
     name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)
+}
+
+/// Opens a regular file for reading, perhaps by a link; anything else there is an error, and never waited for.
+///
+/// # Errors
+/// What the system says, or that it is no regular file.
+pub fn open_file(path: &Path) -> std::io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is no regular file")) }
+}
+
+/// Reads the whole of a regular file, as [`open_file`] opens it.
+///
+/// # Errors
+/// As [`open_file`], and when it cannot be read.
+pub fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn listed(name: String, data: &Metadata) -> Listed {
@@ -62,7 +84,7 @@ impl Storage for LocalStorage {
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let path = self.directory.join(name);
-        let file = File::open(&path).map_err(failed("read", &path))?;
+        let file = open_file(&path).map_err(failed("read", &path))?;
         let mut filled = 0;
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], offset + filled as u64) {
@@ -177,6 +199,27 @@ mod tests {
         assert_eq!(storage.read_at("a", 8, &mut buffer).unwrap(), 2);
         assert_eq!(&buffer[..2], b"89");
         assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    /// A test that waits for ever fails, too, so nothing here is timed.
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link, fifo) = (directory.path().join("a"), directory.path().join("b"), directory.path().join("c"));
+        std::fs::write(&file, b"0123").unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let storage = LocalStorage::new(directory.path());
+        let mut names: Vec<_> = storage.list().unwrap().into_iter().map(|listed| listed.name).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+        let mut buffer = [0; 4];
+        assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap(), 4);
+        for name in ["c", "."] {
+            let error = storage.read_at(name, 0, &mut buffer).unwrap_err();
+            assert_eq!((error.kind, error.cause.as_str()), (ErrorKind::Other, "it is no regular file"), "{name}");
+        }
+        assert_eq!((read_file(&link).unwrap(), read_file(&fifo).is_err()), (b"0123".to_vec(), true));
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod retry;
 mod stored;
 mod url;
 
-pub use local::{LocalStorage, unfinished};
+pub use local::{LocalStorage, open_file, read_file, unfinished};
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;
 pub use stored::{NotStored, check_stored};

@@ -1,6 +1,6 @@
 //! [`check_stored`]: what was stored is looked at once more before anything says that it is there.
 
-use super::{Error, ErrorKind, Storage};
+use super::{Error, Storage};
 use std::collections::HashMap;
 
 /// Why a file is not in storage as it was stored.
@@ -18,7 +18,18 @@ pub enum NotStored {
         /// Bytes that are there.
         stored: u64,
     },
-    /// It is not there, or the storage cannot be listed.
+    /// It is not there. The first words are duplicity's.
+    #[error(
+        "File {name} was corrupted during upload: it is not in storage any more; run this again to store it anew, or look whether another disk or folder \
+         has taken the place of the first"
+    )]
+    Missing {
+        /// Its name.
+        name: String,
+        /// Bytes that were stored.
+        size: u64,
+    },
+    /// The storage cannot be listed.
     #[error(transparent)]
     Storage(#[from] Error),
 }
@@ -35,11 +46,7 @@ pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (Stri
         match found.get(name.as_str()) {
             Some(&stored) if stored == size => {}
             Some(&stored) => return Err(NotStored::WrongSize { name, size, stored }),
-            None => {
-                let place = format!("{}/{name}", storage.location());
-                let cause = "it was stored, and is not there any more: has another disk or folder taken the place of the first?";
-                return Err(Error { deed: "find", place, kind: ErrorKind::NotFound, cause: cause.into() }.into());
-            }
+            None => return Err(NotStored::Missing { name, size }),
         }
     }
     Ok(())
@@ -66,7 +73,7 @@ mod tests {
         std::fs::write(directory.path().join("a"), "abc").unwrap();
         std::fs::remove_file(directory.path().join("b")).unwrap();
         let error = looked().unwrap_err();
-        assert!(error.starts_with("cannot find '") && error.contains("/b': it was stored, and is not there any more"), "{error}");
+        assert!(error.starts_with("File b was corrupted during upload: it is not in storage any more"), "{error}");
         std::fs::remove_dir_all(directory.path()).unwrap();
         assert!(looked().unwrap_err().starts_with("cannot list '"));
     }

@@ -1,58 +1,62 @@
 //! Backend URLs as duplicity spells them, and opening what they name.
 
 use super::{Error, ErrorKind, LocalStorage, Storage};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a command line argument names: the local directory, until other schemes are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    typed: String,
+    typed: OsString,
     directory: PathBuf,
 }
 
 impl Url {
-    /// Parses `file:///abs`, `file://relative`, `file:/abs`, each also behind `gio+`, or a plain path.
+    /// Parses `file:///abs`, `file://relative`, `file:/abs`, each also behind `gio+`, or a plain path. Paths may hold any bytes.
     ///
     /// # Errors
     /// [`Error`] with [`ErrorKind::BadUrl`] for another scheme, or a `file:` URL without a path.
     ///
     /// Source: duplicity 3.2.1, for which an argument is a URL when it begins with `scheme://`; it takes `file:/abs`, refuses
     /// `file:rel`, and decodes percent signs in paths.
-    pub fn parse(typed: &str) -> Result<Self, Error> {
-        let bad =
-            |cause: &str| Error { deed: "use", place: without_password(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
+    pub fn parse(typed: impl AsRef<OsStr>) -> Result<Self, Error> {
+        let typed = typed.as_ref();
+        let bad = |cause: &str| {
+            let place = without_password(&typed.to_string_lossy());
+            Error { deed: "use", place, kind: ErrorKind::BadUrl, cause: cause.into() }
+        };
         // Déjà Dup leaves even local folders to the desktop's virtual file system.
-        let plain = typed.strip_prefix("gio+").unwrap_or(typed);
-        let rest = plain.strip_prefix("file://").or_else(|| plain.strip_prefix("file:").filter(|rest| rest.starts_with('/')));
+        let plain = typed.as_bytes().strip_prefix(b"gio+").unwrap_or(typed.as_bytes());
+        let rest = plain.strip_prefix(b"file://").or_else(|| plain.strip_prefix(b"file:").filter(|rest| rest.starts_with(b"/")));
         let directory = match rest {
-            Some("") => return Err(bad("the URL has no path; write file:///folder")),
+            Some(b"") => return Err(bad("the URL has no path; write file:///folder")),
             Some(path) => PathBuf::from(OsString::from_vec(percent_decode(path))),
-            None if plain.starts_with("file:") => return Err(bad("missing //; write file:///folder")),
+            None if plain.starts_with(b"file:") => return Err(bad("missing //; write file:///folder")),
             None if Self::has_scheme(typed) => return Err(bad("scheme not supported; dupfs serves file:// so far")),
             None if typed.is_empty() => return Err(bad("the URL is empty")),
             None => PathBuf::from(typed),
         };
-        Ok(Self { typed: typed.to_string(), directory })
+        Ok(Self { typed: typed.to_owned(), directory })
     }
 
     /// Tells whether an argument is spelt as a URL, not as a path.
-    pub fn has_scheme(typed: &str) -> bool {
-        typed.split_once("://").is_some_and(|(scheme, _)| {
-            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-        }) || typed.starts_with("file:/")
+    pub fn has_scheme(typed: impl AsRef<OsStr>) -> bool {
+        let typed = typed.as_ref().as_bytes();
+        let scheme = typed.windows(3).position(|part| part == b"://").map(|end| &typed[..end]);
+        let is_scheme = |s: &[u8]| !s.is_empty() && s.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
+        scheme.is_some_and(is_scheme) || typed.starts_with(b"file:/")
     }
 
     /// Returns the URL exactly as it was typed: duplicity derives names from it.
-    pub fn typed(&self) -> &str {
+    pub fn typed(&self) -> &OsStr {
         &self.typed
     }
 
     /// Returns the URL to be shown or stored: a password in it is replaced by `***`.
     pub fn shown(&self) -> String {
-        without_password(&self.typed)
+        without_password(&self.typed.to_string_lossy())
     }
 
     /// Returns the local directory behind the URL, where there is one.
@@ -78,9 +82,8 @@ pub fn without_password(typed: &str) -> String {
     }
 }
 
-fn percent_decode(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+fn percent_decode(mut rest: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(rest.len());
     while let [first, tail @ ..] = rest {
         let hex = tail.get(..2).filter(|_| *first == b'%').and_then(|h| std::str::from_utf8(h).ok());
         match hex.filter(|h| h.bytes().all(|b| b.is_ascii_hexdigit())).and_then(|h| u8::from_str_radix(h, 16).ok()) {
@@ -113,6 +116,11 @@ mod tests {
             ("file:///a%20b%2", "/a b%2"),
         ] {
             assert_eq!(Url::parse(typed).unwrap().directory, PathBuf::from(path), "{typed}");
+        }
+        for prefix in ["", "file://", "gio+file://"] {
+            let typed = OsString::from_vec([prefix.as_bytes(), b"/srv/\xff"].concat());
+            assert_eq!(Url::parse(&typed).unwrap().directory.as_os_str().as_bytes(), b"/srv/\xff");
+            assert_eq!(Url::has_scheme(&typed), !prefix.is_empty());
         }
     }
 

@@ -32,7 +32,7 @@ mod writer;
 pub use crate::format::CHUNK;
 pub use check::{Checked, has_hash};
 pub use members::{Event, first_pass};
-pub use parts::{PartBuilder, append_commands};
+pub use parts::{PartBuilder, Stop, append_commands};
 pub use reader::{OutlineStore, VolumeReader};
 pub use rewrite::{copy, rewrite};
 pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};
@@ -102,8 +102,8 @@ pub enum Error {
         /// Hash in the manifest.
         expected: String,
     },
-    /// The manifest gives no hash, so nothing tells whether the volume is sound.
-    #[error("cannot trust volume '{0}': its manifest gives no hash")]
+    /// The manifest gives no hash that can be read, so nothing tells whether the volume is sound.
+    #[error("cannot trust volume '{0}': its manifest gives no hash that can be read")]
     NoHash(String),
     /// Decoding failed.
     #[error(transparent)]

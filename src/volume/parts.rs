@@ -1,6 +1,6 @@
 //! [`PartBuilder`]: what one volume holds of one path, put together from its members as they are read or written.
 
-use crate::format::{Extent, MemberKind, Part};
+use crate::format::{Extent, Extents, MemberKind, Part, TooMany};
 use crate::rsync::{Command, DeltaParser};
 use std::ops::Range;
 
@@ -24,8 +24,8 @@ const LIMIT: u64 = 1 << 62;
 pub struct PartBuilder {
     volume: u32,
     part: Part,
-    /// Reads the commands of a delta that began in this volume, with the content they have told so far.
-    delta: Option<(DeltaParser, Vec<Extent>)>,
+    /// Reads the commands of a delta that began in this volume, with the content they have told so far; gone if there is no room for that.
+    delta: Option<(DeltaParser, Extents)>,
     /// Where the data of the current member goes on in the plain tar.
     offset: u64,
     broken: Option<String>,
@@ -74,8 +74,11 @@ impl PartBuilder {
         let (start, volume) = (self.offset, self.volume);
         self.offset += bytes.len() as u64;
         let Some((parser, content)) = &mut self.delta else { return };
-        if let Err(cause) = append_commands(parser, content, bytes, |at| (volume, start + at)) {
-            self.broken.get_or_insert(format!("its delta is damaged: {cause}"));
+        match append_commands(parser, content, bytes, |at| (volume, start + at)) {
+            Ok(()) => {}
+            // Told apart when the file is read, if there is room then.
+            Err(Stop::TooMany(_)) => self.delta = None,
+            Err(cause) => drop(self.broken.get_or_insert(format!("its delta is damaged: {cause}"))),
         }
     }
 
@@ -85,7 +88,7 @@ impl PartBuilder {
     }
 
     /// Ends the path in this volume; `is_last` tells that no members of it follow in another one. A delta that begins and ends in
-    /// this volume has become content, any other remains a stretch of the delta.
+    /// this volume has become content, unless it has too many commands; any other remains a stretch of the delta.
     ///
     /// # Errors
     /// What is wrong with the members: a piece is missing, or their data is no delta.
@@ -106,7 +109,9 @@ impl PartBuilder {
     fn take_in(&mut self, data: Range<u64>) {
         self.offset = data.start;
         let length = data.end.saturating_sub(data.start);
-        Extent::Stored { volume: self.volume, offset: data.start, length }.append(&mut self.part.extents);
+        if let Err(cause) = self.part.extents.push(Extent::Stored { volume: self.volume, offset: data.start, length }) {
+            self.broken.get_or_insert(cause.to_string());
+        }
     }
 }
 
@@ -117,33 +122,41 @@ impl PartBuilder {
 /// What is wrong with the delta.
 pub fn append_commands(
     parser: &mut DeltaParser,
-    content: &mut Vec<Extent>,
+    content: &mut Extents,
     bytes: &[u8],
     place: impl Fn(u64) -> (u32, u64),
-) -> Result<(), String> {
+) -> Result<(), Stop> {
     let base = parser.position();
     let mut sink = |command: Command<'_>| {
         match command {
             Command::Literal { offset, bytes } => {
                 let (volume, offset) = place(offset - base);
-                Extent::Stored { volume, offset, length: bytes.len() as u64 }.append(content);
+                content.push(Extent::Stored { volume, offset, length: bytes.len() as u64 })?;
             }
             Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => {
-                Extent::Copied { offset, length }.append(content)
+                content.push(Extent::Copied { offset, length })?;
             }
-            Command::Copy { .. } => return Err(Stop("a copy lies beyond any file".to_string())),
+            Command::Copy { .. } => return Err(Stop::Delta("a copy lies beyond any file".to_string())),
         }
         Ok(())
     };
-    parser.feed(bytes, &mut sink).map_err(|Stop(cause)| cause)
+    parser.feed(bytes, &mut sink)
 }
 
 /// Why telling commands apart was stopped.
-struct Stop(String);
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// It is no delta.
+    #[error("{0}")]
+    Delta(String),
+    /// It has more commands than there is room for.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+}
 
 impl From<crate::rsync::Error> for Stop {
     fn from(error: crate::rsync::Error) -> Self {
-        Self(error.to_string())
+        Self::Delta(error.to_string())
     }
 }
 
@@ -168,7 +181,7 @@ mod tests {
             builder.data(&DELTA[cut..]);
             let part = builder.finish(true).unwrap();
             assert_eq!((part.size(), part.pieces.clone(), part.is_delta), (Some(10), 1..3, true), "cut at {cut}");
-            assert_eq!(part.extents.last(), Some(&Extent::Copied { offset: 6, length: 5 }), "cut at {cut}");
+            assert_eq!(part.extents.iter().last(), Some(Extent::Copied { offset: 6, length: 5 }), "cut at {cut}");
         }
     }
 
@@ -177,11 +190,11 @@ mod tests {
         let mut begun = PartBuilder::new(3, Delta, Some(1), 512..520);
         begun.data(&DELTA[..8]);
         let part = begun.finish(false).unwrap();
-        assert_eq!((part.is_content, part.is_last, part.extents), (false, false, vec![stored(512, 8)]));
+        assert_eq!((part.is_content, part.is_last, part.extents), (false, false, [stored(512, 8)].into_iter().collect()));
         let mut ended = PartBuilder::new(3, Delta, Some(2), 512..519);
         ended.data(&DELTA[8..]);
         let part = ended.finish(true).unwrap();
-        assert_eq!((part.is_content, part.is_last, part.extents), (false, true, vec![stored(512, 7)]));
+        assert_eq!((part.is_content, part.is_last, part.extents), (false, true, [stored(512, 7)].into_iter().collect()));
     }
 
     #[test]
@@ -189,12 +202,12 @@ mod tests {
         let mut builder = PartBuilder::new(3, Whole, None, 512..612);
         assert!(!builder.go_on(Whole, None, 1024..1025));
         assert!(!builder.go_on(Whole, Some(1), 2048..2049));
-        assert_eq!(builder.finish(true).unwrap().extents, [stored(512, 100)]);
+        assert!(builder.finish(true).unwrap().extents.iter().eq([stored(512, 100)]));
         let mut builder = PartBuilder::new(3, Whole, Some(1), 512..612);
         assert!(!builder.go_on(Deleted, Some(2), 1024..1024));
         assert!(!builder.go_on(Whole, None, 2048..2049));
         assert!(builder.go_on(Whole, Some(2), 4096..4097));
-        assert_eq!(builder.finish(true).unwrap().extents, [stored(512, 100), stored(4096, 1)]);
+        assert!(builder.finish(true).unwrap().extents.iter().eq([stored(512, 100), stored(4096, 1)]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Our own cache: private, derived, and safe against other processes, sudden death, full disks and rubbish.
 
-use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Truth, Version, assert_same};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use crate::support::{Duplicity, Encoding, Env, Mounted, NOBODY, Node, Outcome, Tree, Truth, Version, assert_same};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -97,14 +97,151 @@ fn rubbish_is_thrown_away() {
         let end = broken.len().min(at + 600);
         broken[at..end].fill(0xa5);
         std::fs::write(&file, broken).unwrap();
-        // What is said about the cache stands before the listing, or the command fails and says so.
-        let output = list(&env).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let lines = text.lines().filter(|line| !line.contains("the catalog"));
-        let is_right = lines.eq(std::str::from_utf8(&expected).unwrap().lines());
-        assert!(is_right || !output.status.success(), "damage at {at} shows in the listing: {}", &text[..text.len().min(500)]);
-        // Whatever came of it, the broken file is gone by now.
-        assert!(list(&env).output().unwrap().stdout == expected, "after damage at {at}");
+        let text = list(&env).output().unwrap();
+        assert!(text.status.success(), "damage at {at}");
+        let text = String::from_utf8(text.stdout).unwrap();
+        let (said, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("the catalog"));
+        assert!(lines.into_iter().eq(std::str::from_utf8(&expected).unwrap().lines()), "damage at {at} shows in the listing");
+        assert!(said.len() <= 1 && said.iter().all(|line| line.ends_with("; filling it anew")), "damage at {at}: {said:?}");
+    }
+}
+
+/// A restore and an increment ask other tables than a listing does.
+#[test]
+fn a_flipped_bit_neither_restores_nor_saves_what_is_wrong() {
+    let (env, _) = world();
+    let truth = Truth::record(&env.source());
+    let backup = |number: i64| {
+        let mut command = env.dupfs(Encoding::Gzip);
+        command.args(["incremental", "--current-time", &(1_700_010_000 + number).to_string()]);
+        Outcome::of(command.arg(env.source()).arg(env.url())).success().stdout
+    };
+    backup(0);
+    let mut random = crate::support::Random::new(11);
+    for case in 1..9 {
+        // In place, since another file would be noticed as such.
+        let file = std::fs::File::options().read(true).write(true).open(catalog(&env)).unwrap();
+        let mut byte = [0];
+        for _ in 0..10 {
+            let at = random.below(file.metadata().unwrap().len() as usize) as u64;
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1 << random.below(8)], at).unwrap();
+        }
+        match case % 2 {
+            0 => {
+                let target = env.fresh(&format!("restored{case}"));
+                Outcome::of(env.dupfs(Encoding::Gzip).args(["restore", &env.url()]).arg(&target)).success();
+                assert_same(&truth, &Truth::record(&target), &format!("case {case}"));
+            }
+            _ => {
+                let text = backup(case);
+                let count =
+                    |what: &str| text.lines().find_map(|line| line.strip_prefix(what)?.split(' ').next()?.parse::<u64>().ok());
+                let counts = ["NewFiles ", "DeletedFiles ", "ChangedFiles "].map(count);
+                assert_eq!(counts, [Some(0); 3], "case {case}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_live_mount_outlives_its_catalog() {
+    let (env, _) = world();
+    let truth = Truth::record(&env.source());
+    let mounted = Mounted::new(&env, Encoding::Gzip);
+    let directory = catalog(&env).parent().unwrap().to_path_buf();
+    let see = |what: &str| assert_same(&truth, &Truth::record(&mounted.point().join("latest/.")), what);
+    std::fs::read(mounted.point().join("latest/d01/f00")).unwrap();
+    std::fs::remove_file(catalog(&env)).unwrap();
+    see("removed");
+    for suffix in ["", "-shm", "-wal"] {
+        let file = directory.join(format!("catalog.sqlite{suffix}"));
+        // After the first time everything is in memory.
+        std::fs::File::create(file).unwrap();
+        see(suffix);
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    see("removed with its directory");
+    let log = mounted.log();
+    assert!(log.matches("filling it anew").count() == 1 && log.matches("without a cache").count() == 1, "{log}");
+}
+
+#[test]
+fn a_disk_that_fills_under_a_mount_is_no_harm() {
+    let (env, _) = world();
+    let truth = Truth::record(&env.source());
+    let small = env.fresh("small");
+    std::fs::create_dir(&small).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1500k", "tmpfs"]).arg(&small).status().unwrap();
+    assert!(mount.success(), "mounting a small file system needs root");
+    let mut command = env.dupfs(Encoding::Gzip);
+    command.args(["mount", "--foreground", &env.url()]).arg(env.mountpoint()).env("XDG_CACHE_HOME", &small);
+    let mounted = Mounted::start(command, &env.mountpoint());
+    std::fs::read_dir(mounted.point().join("latest/d01")).unwrap().count();
+    // As much as there is room for.
+    let mut filler = std::fs::File::create(small.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 1024]).is_ok() {}
+    let found = Truth::record(&mounted.point().join("latest/."));
+    drop((mounted, filler));
+    assert!(Command::new("umount").arg(&small).status().unwrap().success());
+    assert_same(&truth, &found, "on a full disk");
+}
+
+/// Somebody who was stopped in the middle of writing: what is known is shown at once, and nobody waits for ever.
+#[test]
+fn a_locked_catalog_is_read_all_the_same() {
+    let (env, expected) = world();
+    assert_eq!(list(&env).output().unwrap().stdout, expected);
+    let stopped = rusqlite::Connection::open(catalog(&env)).unwrap();
+    stopped.execute_batch("BEGIN IMMEDIATE; DELETE FROM versions").unwrap();
+    let start = std::time::Instant::now();
+    assert!(list(&env).output().unwrap().stdout == expected);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_others_can_have_written_is_not_used() {
+    let (env, expected) = world();
+    assert_eq!(list(&env).output().unwrap().stdout, expected);
+    let (file, beside) = (catalog(&env), env.fresh("beside"));
+    let directory = file.parent().unwrap();
+    let link = || {
+        std::fs::rename(&file, &beside).unwrap();
+        std::os::unix::fs::symlink(&beside, &file).unwrap();
+    };
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let owner = |user| std::os::unix::fs::chown(&file, Some(user), None).unwrap();
+    for (what, action) in [
+        ("it is a symbolic link", &link as &dyn Fn()),
+        ("others may write to it", &|| mode(&file, 0o664)),
+        ("others may write to it", &|| mode(directory, 0o777)),
+        ("it belongs to another user", &|| owner(NOBODY)),
+    ] {
+        action();
+        let text = Outcome::of(&mut list(&env)).success().stdout;
+        assert!(
+            text.contains(&format!("{what}; remove it, and it will be made anew; going on without a cache")),
+            "{what}: {text}"
+        );
+        assert!(
+            text.ends_with(
+                expected
+                    .split(|&b| b == b'\n')
+                    .rev()
+                    .nth(1)
+                    .map(|line| format!("{}\n", String::from_utf8_lossy(line)))
+                    .unwrap()
+                    .as_str()
+            )
+        );
+        // As it was.
+        if beside.exists() {
+            std::fs::rename(&beside, &file).unwrap();
+        }
+        mode(&file, 0o644);
+        mode(directory, 0o700);
+        owner(0);
+        assert_eq!(list(&env).output().unwrap().stdout, expected);
     }
 }
 

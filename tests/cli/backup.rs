@@ -387,6 +387,39 @@ fn selection_options_stand_anywhere() {
     assert_eq!(told, ". docs docs/grown");
 }
 
+/// Files with holes are as long as they are to everybody, but what is stored of the holes is next to nothing; in a delta, too.
+#[test]
+fn holes_cost_next_to_nothing() {
+    use std::os::unix::fs::FileExt;
+    let env = world();
+    let path = env.source().join("image");
+    let file = std::fs::File::create(&path).unwrap();
+    let write = |places: &[u64]| {
+        let random = crate::support::Random::new(places[0]).bytes(5000);
+        places.iter().for_each(|&place| file.write_all_at(&random, place).unwrap());
+    };
+    file.set_len(40_000_001).unwrap();
+    write(&[3, 1 << 20, 9_999_999]);
+    let run = |action: &str, seconds: i64| {
+        env.type_in(Ours, &[action, PLAIN, "--current-time", &(TIME + seconds).to_string(), "source"]).success();
+        for reader in [Ours, Old] {
+            let target = env.fresh("target");
+            let mut command = env.command(reader.checked());
+            Outcome::of(command.args(["restore", PLAIN, &env.url_of(Ours)]).arg(&target)).success();
+            assert!(std::fs::read(target.join("image")).unwrap() == std::fs::read(&path).unwrap(), "{action} {reader:?}");
+            std::fs::remove_dir_all(&target).unwrap();
+        }
+    };
+    run("full", 0);
+    let store = env.store_of(Ours);
+    let size: u64 = names(&store).iter().map(|name| store.join(name).metadata().unwrap().len()).sum();
+    assert!(size < 700_000, "{size}");
+    file.set_len(50_000_000).unwrap();
+    write(&[5, 30_000_000]);
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000)).unwrap();
+    run("incremental", 10);
+}
+
 /// Who saves the place where backups lie is told so, unless it is excluded.
 #[test]
 fn a_target_inside_the_source_is_warned_of() {

@@ -122,6 +122,103 @@ fn unreadable_entries_are_told() {
     assert_eq!(std::fs::read(target.join("dir/inner")).unwrap(), b"inner");
 }
 
+/// What is closed for once counts as deleted, as by duplicity, with all below it; but who asks for it keeps what the backup before has.
+#[test]
+fn what_cannot_be_read_may_keep_its_last_content() {
+    let env = world();
+    let close =
+        |path: &str, mode: u32| std::fs::set_permissions(env.source().join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    let url = env.url_of(Ours);
+    let run = |words: &[&str]| as_nobody(&env, &[words, &["--no-encryption", "source", &url]].concat()).success().stdout;
+    let restored = || {
+        let target = env.fresh("target");
+        Outcome::of(env.command(Ours.checked()).args(["restore", "--no-encryption", &url]).arg(&target)).success();
+        let paths = Truth::record(&target).0.into_keys().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>();
+        std::fs::remove_dir_all(&target).unwrap();
+        paths
+    };
+    let at = |seconds: i64| (TIME + seconds).to_string();
+    run(&["full", "--current-time", &at(0)]);
+    let all = restored();
+    close("dir", 0o700);
+    close("top", 0o600);
+    std::fs::write(env.source().join("new"), "new").unwrap();
+    let kept = run(&["incremental", "--keep-unreadable", "--current-time", &at(10)]);
+    assert!(kept.contains("\nErrors 2\n") && kept.contains("\nDeletedFiles 0\n"), "{kept}");
+    let with_new = restored();
+    assert_eq!(with_new.len(), all.len() + 1, "{with_new:?}");
+    // What is really gone is gone.
+    std::fs::remove_file(env.source().join("new")).unwrap();
+    run(&["incremental", "--keep-unreadable", "--current-time", &at(20)]);
+    assert_eq!(restored(), all);
+    let lost = run(&["incremental", "--current-time", &at(30)]);
+    assert!(lost.contains("\nDeletedFiles 3\n"), "{lost}");
+}
+
+/// Files whose size is not that of their content, as in procfs: stored to their end, as by both originals, and verified so.
+#[test]
+fn files_are_read_to_their_end() {
+    let env = Env::new();
+    let source = "/proc/sys/fs/inotify";
+    for version in [Version::Old, Ours] {
+        env.type_in(version, &["full", "--no-encryption", source]).success();
+    }
+    let expected = std::fs::read(format!("{source}/max_user_watches")).unwrap();
+    for version in [Version::Old, Ours] {
+        let target = env.fresh("target");
+        let run = |words: &[&std::ffi::OsStr]| {
+            Outcome::of(
+                env.command(Ours.checked())
+                    .args(words)
+                    .arg("--no-encryption")
+                    .arg(env.url_of(version))
+                    .arg(if words[0] == "restore" { target.as_os_str() } else { source.as_ref() }),
+            )
+        };
+        run(&["restore".as_ref()]).success();
+        assert_eq!(std::fs::read(target.join("max_user_watches")).unwrap(), expected, "{version:?}");
+        let verified = run(&["verify".as_ref(), "--compare-data".as_ref()]);
+        assert!(verified.stdout.contains("Verify complete") && !verified.stdout.contains("Data for file"), "{verified}");
+        std::fs::remove_dir_all(&target).unwrap();
+    }
+}
+
+/// What this program itself leaves in a source is not saved: mounts of backups, of which nothing is asked, and its cache.
+#[test]
+fn own_traces_are_left_out() {
+    let env = world();
+    let mut command = env.command(Ours.checked());
+    command.args(["full", "--no-encryption", "--current-time", &TIME.to_string(), "source", &env.url()]);
+    Outcome::of(&mut command).success();
+    let point = env.source().join("dir/mounted");
+    std::fs::create_dir(&point).unwrap();
+    let mut command = env.command(Ours.checked());
+    command.args(["mount", "--foreground", "--no-encryption", &env.url()]).arg(&point);
+    let mount = crate::support::Mounted::start(command, &point);
+    // Nobody serves it any more, so that whoever asks it for anything waits.
+    mount.signal(rustix::process::Signal::STOP);
+    std::fs::create_dir_all(env.source().join("cache")).unwrap();
+    let mut command = env.command("timeout");
+    command.args(["30", Ours.checked().to_str().unwrap(), "incremental", "--no-encryption", "source", &env.url()]);
+    command.env("XDG_CACHE_HOME", env.source().join("cache"));
+    let outcome = Outcome::of(&mut command);
+    mount.signal(rustix::process::Signal::CONT);
+    let said = outcome.success().stdout;
+    assert!(said.contains("Leaving out 'source/dir/mounted': backups are mounted there."), "{said}");
+    let mut command = env.command(Ours.checked());
+    command.args(["full", "--no-encryption", "source", &env.url()]).env("XDG_CACHE_HOME", env.source().join("cache"));
+    let said = Outcome::of(&mut command).success().stdout;
+    assert!(said.contains("Leaving out 'source/cache/dupfs': it is the cache of this program."), "{said}");
+    drop(mount);
+    let listed =
+        Outcome::of(env.command(Ours.checked()).args(["list-current-files", "--no-encryption", &env.url()])).success().stdout;
+    assert!(listed.contains("dir/inner") && !listed.contains("mounted/") && !listed.contains("cache/dupfs"), "{listed}");
+    // A link as source is stored as such, which hardly anybody wants.
+    std::os::unix::fs::symlink("source", env.root().join("link")).unwrap();
+    let said = env.type_in(Ours, &["full", "--no-encryption", "link"]).success().stdout;
+    assert!(said.contains("the source 'link' is a symbolic link") && said.contains("--copy-links"), "{said}");
+}
+
 /// Storage or archive directory that must not be written.
 #[test]
 fn closed_places() {
@@ -148,9 +245,22 @@ fn an_interrupted_backup_goes_on() {
     env.type_in(Ours, &[&["full", "--fail-on-volume", "3"], &options[..]].concat()).failure(30, &["told to fail on volume 3"]);
     let said = env.type_in(Ours, &[&["full"], &options[..]].concat()).success().stdout;
     assert!(
-        said.contains("Last full backup left a partial set, restarting.") && said.contains("Restarting backup at volume 3."),
+        said.contains("Last full backup left a partial set, restarting.") && said.contains("Restarting backup at volume 4."),
         "{said}"
     );
+}
+
+/// A volume that is not in storage in the end is found before the manifest is stored, and the next run stores it anew.
+#[test]
+fn a_volume_that_was_not_stored_is_found() {
+    let env = world();
+    std::fs::write(env.source().join("big"), vec![7; 3 << 20]).unwrap();
+    let options = ["--no-encryption", "--no-compression", "--volsize", "1", "--no-print-statistics", "source"];
+    let skipped = [&["full", "--skip-volume", "2"], &options[..]].concat();
+    env.type_in(Ours, &skipped).failure(44, &["vol2.difftar was corrupted during upload"]);
+    env.type_in(Ours, &[&["full"], &options[..]].concat()).success();
+    let url = env.url_of(Ours);
+    Outcome::of(env.command(Ours.checked()).args(["verify", "--no-encryption", "--compare-data", &url, "source"])).success();
 }
 
 /// The help of each command ends with the codes.
@@ -160,7 +270,7 @@ fn help_ends_with_the_codes() {
     for command in ["backup", "full", "incremental", "restore"] {
         let said = Outcome::of(env.command(Ours.checked()).args([command, "--help"])).success().stdout;
         let codes = &said[said.find("Exit codes:\n").unwrap_or_else(|| panic!("{said}"))..];
-        for line in ["\n   0  done", "\n  17  no signatures", "\n  31  wrong passphrase", "\n  90  "] {
+        for line in ["\n   0  done", "\n  17  no signatures", "\n  31  wrong passphrase", "\n  90  ", "\n  91  "] {
             assert!(codes.contains(line), "{codes}");
         }
         for option in ["--volsize", "--full-if-older-than", "--exclude-if-present", "--jsonstat"] {

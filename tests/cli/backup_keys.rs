@@ -87,6 +87,95 @@ fn gpg_options_show_in_the_packets() {
     }
 }
 
+/// Returns the packets that say who can read, and how: those of a public key sorted.
+fn readers(said: &str) -> Vec<String> {
+    let kinds = [":pubkey", ":symkey", ":compressed"];
+    let lines = said.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind)));
+    // zip and zlib differ in the wrapping alone; a count shows for what is symmetric.
+    let mut lines: Vec<_> = lines.map(|line| line.replace("algo=2", "algo=1")).collect();
+    lines.sort();
+    lines
+}
+
+/// What gpg.conf asks for is what gpg itself makes of the same file.
+#[test]
+fn gpg_conf_counts() {
+    let env = world();
+    let (rsa, curve) = (&Keys::get().rsa, &Keys::get().curve);
+    let conf = env.gnupg().join("gpg.conf");
+    let to_rsa = ["--encrypt-key", rsa.as_str()];
+    for (text, options) in [
+        (format!("# mine\n\n  encrypt-to\t{curve}\n"), &to_rsa[..]),
+        (format!("hidden-encrypt-to \"{curve}\"\r\nnot-known-to-gpg 3\n"), &to_rsa),
+        (format!("throw-keyids\nencrypt-to {curve}"), &to_rsa),
+        (format!("throw-keyids\nno-throw-keyids\nencrypt-to {curve}\nno-encrypt-to\n"), &to_rsa),
+        (format!("hidden-encrypt-to {rsa}\nrecipient {curve}\n"), &to_rsa),
+        (format!("group both={rsa}\ngroup BOTH = {curve} {rsa}\n"), &["--encrypt-key", "both"]),
+        (format!("group both={rsa} {curve}\nencrypt-to both\n"), &to_rsa),
+        (format!("default-key {curve}\nencrypt-to-default-key\n"), &to_rsa),
+        ("compress-algo none\n".into(), &to_rsa),
+        ("s2k-cipher-algo AES\ns2k-digest-algo SHA512\ns2k-count 65536\n".into(), &[]),
+        ("s2k-cipher-algo AES\npersonal-cipher-preferences AES192 AES\ns2k-mode 1\n".into(), &[]),
+        (format!("cipher-algo AES192\ncompress-level 0\nencrypt-to {curve}\n"), &[]),
+    ] {
+        std::fs::write(&conf, &text).unwrap();
+        let words = [&["full"], options].concat();
+        Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &words)).success();
+        let volume = std::fs::read_dir(env.store_of(Ours)).unwrap().map(|file| file.unwrap().path());
+        let volume = volume.into_iter().find(|path| path.to_str().unwrap().contains(".vol1.")).unwrap();
+        let gpg = |words: &[&str]| {
+            let mut gpg = env.command("gpg");
+            gpg.args(["--batch", "--yes", "--pinentry-mode=loopback", "--passphrase", PASSPHRASE, "--trust-model=always"]);
+            Outcome::of(gpg.args(words))
+        };
+        let theirs = env.root().join("theirs");
+        let how = if options.is_empty() { vec!["--symmetric"] } else { vec!["--recipient", options[1], "--encrypt"] };
+        let output = ["--output", theirs.to_str().unwrap()];
+        gpg(&[&output[..], &how, &[env.source().join("text").to_str().unwrap()]].concat()).success();
+        let packets = |path: &std::path::Path| readers(&gpg(&["--list-packets", path.to_str().unwrap()]).stdout);
+        let (seen, expected) = (packets(&volume), packets(&theirs));
+        assert!(!expected.is_empty());
+        assert_eq!(seen, expected, "{text}");
+        std::fs::remove_dir_all(env.store_of(Ours)).unwrap();
+        env.clear_caches();
+    }
+    for (text, said) in [
+        ("\ncipher-algo TWOFISH\n", "gpg.conf' line 2: the cipher 'TWOFISH'"),
+        ("symmetric\n", "'symmetric' changes who can read"),
+        ("recipient-file /k\n", "'recipient-file' changes who can read"),
+        ("encrypt-to\n", "'encrypt-to' needs a value"),
+        ("throw-keyids yes\n", "'throw-keyids' takes no value"),
+        ("encrypt-to nobody@nowhere\n", "'nobody@nowhere'"),
+    ] {
+        std::fs::write(&conf, text).unwrap();
+        let outcome = Outcome::of(&mut command(&env, Ours, &[], &[&["full"], &to_rsa[..]].concat()));
+        assert!(matches!(outcome.code, 2 | 31) && outcome.stderr.contains(said), "{text}: {outcome}");
+        assert_eq!(count(&env), 0);
+    }
+    // The command line has precedence, in quotes as wrappers leave them, too; it can leave the file out, or name another one.
+    let other = env.root().join("other.conf");
+    std::fs::write(&other, "cipher-algo AES\n").unwrap();
+    std::fs::write(&conf, "cipher-algo TWOFISH\n").unwrap();
+    let elsewhere = env.fresh("h");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let home = elsewhere.to_str().unwrap();
+    for (options, cipher) in [
+        ("'--cipher-algo AES192'".into(), "cipher 8"),
+        ("\"--no-options\"".into(), "cipher 9"),
+        (format!("--options {}", other.display()), "cipher 7"),
+        (format!("--homedir {home}"), "cipher 9"),
+    ] {
+        let words = ["full", "--current-time", "1785585600", "--gpg-options", &options];
+        Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &words)).success();
+        std::fs::remove_file(&conf).unwrap();
+        let packets = packets(&env, PASSPHRASE);
+        assert!(packets.contains(cipher), "{options}: {packets}");
+        std::fs::write(&conf, "cipher-algo TWOFISH\n").unwrap();
+        std::fs::remove_dir_all(env.store_of(Ours)).unwrap();
+        env.clear_caches();
+    }
+}
+
 /// Both originals restore each kind, and check who signed it.
 #[test]
 fn kinds_of_encryption_are_read_by_the_originals() {

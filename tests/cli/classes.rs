@@ -1,6 +1,6 @@
 //! The exit code of each class of failure, by both originals and by us; and whatever fails says why in a line, and stores nothing.
 
-use crate::support::{Env, Node, Outcome, PASSPHRASE, Random, Tree, Version};
+use crate::support::{Env, Node, Outcome, PASSPHRASE, PYTHON, Random, Tree, Version};
 use Version::{Exchanged, New, Old};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -240,7 +240,7 @@ fn ctrl_c_has_a_code_of_its_own() {
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
     for (disposition, code) in [("SIG_DFL", 4), ("SIG_IGN", 0)] {
         for version in [Old, New, Exchanged] {
-            let mut python = world.env.command("python3");
+            let mut python = world.env.command(PYTHON);
             python.args(["-c", script, disposition]).arg(version.checked()).args(["full", "source", &world.env.url_of(version)]);
             let outcome = Outcome::of(&mut python);
             assert_eq!(outcome.code, code, "{version:?} {disposition}: {outcome}");

@@ -1,6 +1,6 @@
 //! `dupfs` under the name `duplicity`: the same words do the same, and nonsense is answered by the same words and exit code 2.
 
-use crate::support::{Env, Node, Outcome, Tree, Version};
+use crate::support::{Env, Node, Outcome, PYTHON, Tree, Version};
 
 const PROGRAMS: [Version; 3] = [Version::Old, Version::New, Version::Exchanged];
 
@@ -221,7 +221,7 @@ fn the_home_directory_is_known_without_its_variable() {
         let said = Outcome::of(command.args(["collection-status", "--name=n", &env.url()])).success().stdout;
         said.lines().find_map(|line| line.strip_prefix("Archive dir: ")).unwrap().to_string()
     };
-    let mut python = env.command("python3");
+    let mut python = env.command(PYTHON);
     python.env_remove("HOME").args(["-c", "import os.path; print(os.path.expanduser('~'))"]);
     let home = Outcome::of(&mut python).success().stdout;
     let expected = format!("{}/.cache/duplicity/n", home.trim_end());

@@ -207,3 +207,81 @@ fn a_path_that_is_no_folder_fails_at_once() {
     let mut command = env.dupfs(Encoding::Gzip);
     Outcome::of(command.args(["collection-status", file.to_str().unwrap()])).failure(52, &["cannot list"]);
 }
+
+/// A URL may name a folder that is to come; a plain path that is not there may be a URL whose scheme was forgotten.
+#[test]
+fn a_plain_path_has_to_be_there() {
+    let env = Env::new();
+    let missing = env.fresh("missing");
+    let path = missing.to_str().unwrap();
+    for words in [&["collection-status"][..], &["cleanup"], &["remove-all-but-n-full", "1"], &["remove-older-than", "3D"]] {
+        let run = |url: &str| Outcome::of(env.dupfs(Encoding::Gzip).args(words).arg(url));
+        run(path).failure(23, &[path, "file:///"]);
+        run(&format!("file://{path}")).success();
+    }
+    assert!(!missing.exists());
+}
+
+/// A mount shows everything as it is: what would choose is refused, not ignored.
+#[test]
+fn what_a_mount_would_ignore_is_refused() {
+    let env = Env::new();
+    for options in [
+        &["--time", "3D"][..],
+        &["-tnow"],
+        &["-r", "etc"],
+        &["--exclude", "x"],
+        &["--include-globbing-filelist", "x"],
+        &["--filter-literal"],
+        &["--dry-run"],
+        &["--rename", "a", "b"],
+        &["--force"],
+        &["--ignore-errors"],
+        &["--do-not-restore-ownership"],
+        &["-o", "ro,time=3D"],
+    ] {
+        env.ask_to(Encoding::Gzip, &[&["mount"], options].concat(), &env.mountpoint()).failure(2, &["mount does not take"]);
+    }
+}
+
+/// Before anything else is done, in the words of 0.8.22; 3.2.1 hands gpg whatever is given, so what can be an address signs.
+#[test]
+fn a_sign_key_that_cannot_be_one() {
+    let env = Env::new();
+    let run = |version: Version, key: &str, words: &[&str]| {
+        Outcome::of(env.command(version.checked()).arg("--sign-key").arg(key).args(words).env("PASSPHRASE", "x"))
+    };
+    let target = env.root().join("none");
+    let url = format!("file://{}", target.display());
+    for words in [&["full", "source", &url][..], &["list-current-files", &url], &["cleanup", &url], &["restore", &url, "target"]]
+    {
+        for key in ["zz", "12 34 56 78", "0x123456789"] {
+            let [ours, theirs] = [Version::Ours, Version::Old].map(|version| run(version, key, words));
+            assert_eq!((ours.code, theirs.code), (10, 10), "{ours}\n{theirs}");
+            assert_eq!(ours.stderr.trim_end(), theirs.stderr.trim_end());
+        }
+    }
+    run(Version::Ours, "alice@example.org", &["list-current-files", &url]).failure(10, &["alice@example.org"]);
+    assert!(!target.exists() && !env.cache().join("duplicity").exists());
+    run(Version::Ours, "alice@example.org", &["full", "source", &url]).failure(31, &["alice@example.org"]);
+}
+
+/// Paths hold any bytes, in a URL also behind percent signs.
+#[test]
+fn urls_hold_any_bytes() {
+    use std::os::unix::ffi::OsStringExt;
+    let env = Env::new();
+    std::fs::write(env.source().join("a"), "a").unwrap();
+    let path = env.root().join(std::ffi::OsString::from_vec(b"st\xffre".to_vec()));
+    let mut url = std::ffi::OsString::from("file://");
+    url.push(&path);
+    let percent = format!("file://{}/st%FFre", env.root().display());
+    let run = |words: &[&std::ffi::OsStr]| Outcome::of(env.dupfs(Encoding::Gzip).args(words)).success();
+    run(&["full".as_ref(), "--no-encryption".as_ref(), "source".as_ref(), &url]);
+    for spelt in [path.as_os_str(), &url, percent.as_ref()] {
+        let listed = run(&["list-current-files".as_ref(), spelt]);
+        assert!(listed.stdout.ends_with(" a\n"), "{listed}");
+    }
+    run(&["restore".as_ref(), &url, "target".as_ref()]);
+    assert!(env.root().join("target/a").is_file());
+}

@@ -159,7 +159,6 @@ fn selections_are_those_of_the_later_original() {
         &forced(&["--exclude-if-present", "x"])[..],
         &forced(&["--exclude-other-filesystems"]),
         &["--files-from", list.to_str().unwrap()],
-        &forced(&["-r", "docs", "--exclude", "docs/a"]),
     ] {
         let [(theirs, _), (ours, seen)] = [New, Ours].map(|version| restore(&env, version, options));
         assert_eq!((ours.code, theirs.code), (2, 23), "{options:?}: {ours}\n{theirs}");
@@ -168,6 +167,28 @@ fn selections_are_those_of_the_later_original() {
         assert_eq!(said.strip_prefix("error: ").unwrap_or(said), words, "{options:?}");
         assert!(seen.is_none(), "{options:?}: nothing is written");
     }
+}
+
+/// Patterns are matched against paths as they are listed, whatever path is chosen; what 3.2.1 refuses.
+#[test]
+fn a_path_and_a_selection_choose_together() {
+    let env = world(Encoding::Gzip);
+    for (options, expected) in [
+        (&["-r", "docs", "--exclude", "docs/noise", "--exclude", "docs/sub"][..], Some(&["a", "new"][..])),
+        (&["-r", "docs", "--include", "docs/sub", "--exclude", "**", "--force"], Some(&["sub", "sub/b.txt"])),
+        (&["-r", "docs/sub", "--exclude", "**.txt"], Some(&[])),
+        (&["-r", "docs/sub", "--exclude", "docs"], None),
+        (&["-r", "top.txt", "--exclude", "**.txt"], None),
+        (&["-r", "docs", "--exclude", "docs/noise", "--exclude", "docs/sub", "--rename", "a", "b"], Some(&["b", "new"])),
+    ] {
+        let (outcome, seen) = restore(&env, Ours, options);
+        let names = seen.map(|seen| seen.0.into_keys().filter(|name| !name.is_empty()).collect::<Vec<_>>());
+        let expected = expected.map(|names| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>());
+        assert_eq!((outcome.code, &names), (if expected.is_some() { 0 } else { 20 }, &expected), "{options:?}: {outcome}");
+    }
+    // A file is restored as the target.
+    let (outcome, _) = restore(&env, Ours, &["-r", "docs/sub/b.txt", "--exclude", "docs/a"]);
+    assert_eq!((outcome.code, std::fs::read(env.root().join("restored-Ours")).unwrap()), (0, b"b".to_vec()), "{outcome}");
 }
 
 /// Scripts and profiles give a restore the options of their backups, by which 0.8.22 restores all, and which 3.2.1 refuses.
@@ -182,7 +203,6 @@ fn selections_of_backups_are_ignored_as_by_0_8() {
         (&["--exclude-filelist", list.to_str().unwrap()], "is no path in a backup"),
         (&["--exclude-if-present", ".nobackup"], "--exclude-if-present needs the files that were saved"),
         (&["--exclude-other-filesystems", "--exclude", "**/a"], "--exclude-other-filesystems needs the files that were saved"),
-        (&["--file-to-restore", "docs", "--exclude", "**/a"], "--path-to-restore has chosen already"),
     ] {
         let [(theirs, expected), (ours, seen)] = [Old, Ours].map(|version| restore(&env, version, options));
         assert_eq!((ours.code, theirs.code), (0, 0), "{options:?}: {ours}\n{theirs}");

@@ -9,7 +9,7 @@
  *                 half   the program dies when half of the bytes are written; before the call if it is none that writes
  *                 E...   this call and all that follow fail: ENOSPC, EIO, EROFS
  *                 other  a shell command is run, then the call is made
- * KILLER_EIO    PATH@OFFSET: this file cannot be read from there on
+ * KILLER_EIO    PATH@OFFSET: this file cannot be read from there on; with PATH/* none below PATH can
  *
  * One call that counts is made at a time, so death has no other call half way. Nothing is synced to disk: nobody pulls the plug.
  *
@@ -283,7 +283,9 @@ ssize_t read(int fd, void *bytes, size_t length) {
     REAL(ssize_t, "read", int, void *, size_t);
     const char *bad = getenv("KILLER_EIO"), *at = bad ? strrchr(bad, '@') : NULL;
     char buffer[PATH_MAX];
-    if (at && strlen(path_of(fd, buffer)) == (size_t)(at - bad) && !strncmp(buffer, bad, at - bad)) {
+    size_t length_of_bad = at ? at - bad : 0;
+    int is_folder = length_of_bad && bad[length_of_bad - 1] == '*';
+    if (at && !strncmp(path_of(fd, buffer), bad, length_of_bad - is_folder) && (is_folder || !buffer[length_of_bad])) {
         off_t left = atol(at + 1) - lseek(fd, 0, SEEK_CUR);
         if (left <= 0) {
             errno = EIO;

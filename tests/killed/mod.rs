@@ -85,6 +85,10 @@ impl World {
     fn backup(&self, action: &str, time: i64) -> Command {
         let mut command = self.env.dupfs(self.encoding);
         command.args([action, "--volsize", "1", "--current-time", &time.to_string()]);
+        if self.encoding == Encoding::Symmetric {
+            // Each file has its key derived anew, whoever reads it.
+            command.arg("--gpg-options=--s2k-count=65536");
+        }
         command.args(self.encoding.writing()).arg(self.env.source()).arg(self.env.url());
         command
     }

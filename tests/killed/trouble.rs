@@ -3,7 +3,7 @@
 use super::exact::Left;
 use super::killer::{Deed, Killer};
 use super::{EARLIER, KILLED, NEXT, Outcome, World};
-use crate::support::{Encoding, Truth, Version};
+use crate::support::{Duplicity, Encoding, Truth, Version};
 use std::path::Path;
 
 use Version::{New, Old, Ours};
@@ -17,11 +17,6 @@ fn goes_on(world: &World, source: &Truth, what: &str) {
         assert!(outcome.stdout.contains(&format!("Restarting after volume {count}, ")), "{what}: {left:?}: {outcome}");
     }
     world.check(Ours, NEXT, source, &format!("{what}: {left:?}: {outcome}"));
-}
-
-/// Returns how many volumes of the killed session are stored.
-fn stored(world: &World) -> usize {
-    world.volumes().len()
 }
 
 /// From some call on all calls that change the storage fail: at the beginning, in the middle and at the end of each of its files.
@@ -146,51 +141,81 @@ fn a_volume_that_shrinks() {
     world.check(Ours, NEXT, &source, &format!("{outcome}, then {next}"));
 }
 
-/// A file that cannot be read is left out as long as nothing of it is stored; otherwise the session ends, and goes on when it can be read.
+/// A file that cannot be read, or not to its end, is named and counted; all else is stored. A full set has nothing of it, however much was
+/// stored when it failed; an increment has it as it was, and is built on.
 #[test]
 fn a_source_that_cannot_be_read() {
     let world = World::new(Encoding::Gzip, Ours);
     let source = Truth::record(&world.env.source()).without_link_times();
     world.keep("before");
     let border = world.env.source().join("border");
-    let run = |offset: u64| {
+    let run = |action: &str, options: &[&str], offset: u64| {
         world.bring_back("before");
-        let mut command = world.backup("full", KILLED);
+        let mut command = world.backup(action, KILLED);
+        command.args(options);
         Outcome::of(Killer::of(&world.env).watch(&mut command).env("KILLER_EIO", format!("{}@{offset}", border.display())))
     };
-    for offset in [0, 1000, 900_000] {
-        let outcome = run(offset).success();
-        assert!(outcome.stdout.contains("border") && outcome.stdout.contains("Input/output error"), "{offset}: {outcome}");
-        assert!(outcome.stdout.contains("\nErrors 1\n"), "{offset}: {outcome}");
+    for (action, offset) in [
+        ("full", 0),
+        ("full", 1000),
+        ("full", 1_100_000),
+        ("full", 2_699_999),
+        ("incremental", 900_000),
+        ("incremental", 2_600_000),
+    ] {
+        let what = format!("{action}, unreadable from {offset} on");
+        let outcome = run(action, &[], offset).success();
+        let told = "border: Input/output error";
+        assert_eq!(outcome.stdout.matches(told).count(), 1, "{what}: {outcome}");
+        assert!(outcome.stdout.contains("\nErrors 1\n") && !outcome.stdout.contains("RESTART"), "{what}: {outcome}");
         let mut expected = source.clone();
-        expected.0.remove(&b"border"[..]);
-        for reader in [Ours, Old] {
-            world.check(reader, KILLED, &expected, &format!("unreadable from {offset} on: {outcome}"));
+        match action {
+            "full" => drop(expected.0.remove(&b"border"[..])),
+            _ => drop(expected.0.insert(b"border".to_vec(), world.truths[&EARLIER[1]].0[&b"border"[..]].clone())),
         }
-        // When it can be read, it is saved.
-        Outcome::of(&mut world.backup("incremental", NEXT)).success();
-        world.check(Ours, NEXT, &source, "readable again");
+        // The early ones are left out in the same way whoever looks.
+        let readers = if offset > 1 << 20 { &[Ours, Old, New][..] } else { &[Ours] };
+        readers.iter().for_each(|&reader| world.check(reader, KILLED, &expected, &format!("{what}: {outcome}")));
+        // When it can be read, it is saved, by whomever.
+        let next = if offset % 2 == 0 { Ours } else { Old };
+        Duplicity::new(&world.env, next, world.encoding).backup("incremental", NEXT, &[]);
+        world.check(Ours, NEXT, &source, &format!("{what}, then readable again"));
     }
-    for offset in [1_100_000, 2_000_000, 2_699_999] {
-        let outcome = run(offset);
-        assert_ne!(outcome.code, 0, "{offset}: {outcome}");
-        for words in ["border", "Input/output error", "exclude", "again"] {
-            assert!(outcome.stderr.contains(words), "{offset}: {outcome}");
-        }
-        world.check(Ours, EARLIER[1], &world.truths[&EARLIER[1]], "the past");
-        let volumes = stored(&world);
-        assert!(volumes > 0);
-        world.keep("failed");
-        let next = Outcome::of(&mut world.backup("full", NEXT)).success();
-        assert!(next.stdout.contains(&format!("Restarting after volume {volumes}, ")), "{offset}: {next}");
-        for reader in [Ours, New] {
-            world.check(reader, NEXT, &source, &format!("unreadable from {offset} on, then {next}"));
-        }
-        // Or it is excluded for good.
-        world.bring_back("failed");
-        let next = Outcome::of(world.backup("full", NEXT).arg("--exclude").arg(&border)).success();
-        let mut expected = source.clone();
-        expected.0.remove(&b"border"[..]);
-        world.check(Ours, NEXT, &expected, &format!("unreadable from {offset} on, then excluded: {next}"));
+    // Whoever asks for it hears of it by the exit code, when all else is stored.
+    let outcome =
+        run("full", &["--fail-on-unreadable"], 2_000_000).failure(91, &["1 paths could not be read", "all else is stored"]);
+    let mut expected = source.clone();
+    expected.0.remove(&b"border"[..]);
+    world.check(Ours, KILLED, &expected, &format!("{outcome}"));
+}
+
+/// Many files fail when parts of them are stored: from the first on, each is read through before anything of it is stored, so that no volume
+/// is stored again and again.
+#[test]
+fn many_files_that_cannot_be_read() {
+    let env = Encoding::Gzip.env();
+    let mut random = crate::support::Random::new(5);
+    let bad = env.source().join("bad");
+    std::fs::create_dir(&bad).unwrap();
+    for number in 0..5 {
+        std::fs::write(env.source().join(format!("good-{number}")), random.bytes(700_000)).unwrap();
+        std::fs::write(bad.join(number.to_string()), random.bytes(2_300_000)).unwrap();
     }
+    let killer = Killer::of_store(&env);
+    let log = env.root().join("log");
+    let mut command = env.dupfs(Encoding::Gzip);
+    command.args(["full", "--volsize", "1", "--no-encryption"]).arg(env.source()).arg(env.url());
+    command.env("KILLER_EIO", format!("{}/*@2000000", bad.display()));
+    let calls = killer.calls(&log, &mut command);
+    let volumes = calls.iter().filter(|call| call.name == "rename" && call.path.to_string_lossy().contains(".vol")).count();
+    let stored = std::fs::read_dir(env.store())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".vol"));
+    let stored = stored.count();
+    assert!(stored >= 3 && volumes <= stored + 3, "{volumes} volumes were written for {stored}");
+    let target = env.fresh("restored");
+    env.ask_to(Encoding::Gzip, &["restore"], &target).success();
+    let mut expected = Truth::record(&env.source()).without_link_times();
+    expected.0.retain(|path, _| !path.starts_with(b"bad/"));
+    crate::support::assert_same(&expected, &Truth::record(&target).without_link_times(), "without the bad ones");
 }

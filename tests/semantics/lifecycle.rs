@@ -1,7 +1,7 @@
 //! Mounting, new backups, unmounting, slow storage.
 
 use super::{T1, T2, T3, content, errno, world};
-use crate::support::{Duplicity, Encoding, Env, Mounted, Outcome, Version, is_mounted};
+use crate::support::{Duplicity, Encoding, Env, Mounted, Outcome, PYTHON, Version, is_mounted};
 use rustix::process::Signal;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -147,7 +147,7 @@ fcntl.fcntl(os.open(sys.argv[1], os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print(flush=True)
 signal.pause()";
     let volume = env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.vol1.difftar.gz");
-    let mut holder = env.command("python3").args(["-c", hold]).arg(volume).stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = env.command(PYTHON).args(["-c", hold]).arg(volume).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).expect("the lease is granted");
     holder
 }

@@ -11,14 +11,13 @@ fn names(mounted: &Mounted) -> Vec<String> {
     names
 }
 
-/// > The root holds one directory for each backup time, named in RFC 3339 in the local time zone, such as
-/// > `2026-08-01T12:00:00+02:00`.
+/// > The root holds one directory for each backup time, named in the local time zone, such as `2026-08-01T12.00.00+0200`.
 #[test]
 fn directories_are_named_by_local_time() {
     let env = Env::new().zone("Asia/Kolkata");
     save(&env, Encoding::Gzip);
     let mounted = Mounted::new(&env, Encoding::Gzip);
-    let days = ["2026-08-01T17:30:00+05:30", "2026-08-02T17:30:00+05:30", "2026-08-03T17:30:00+05:30", "latest"];
+    let days = ["2026-08-01T17.30.00+0530", "2026-08-02T17.30.00+0530", "2026-08-03T17.30.00+0530", "latest"];
     assert_eq!(names(&mounted), days);
     assert!(std::fs::metadata(mounted.at(T1)).unwrap().is_dir());
 }
@@ -33,12 +32,15 @@ fn latest_links_to_the_newest() {
     assert_eq!(mounted.point().join(target), mounted.at(T3));
 }
 
-/// > `--time-template` names the directories by strftime fields instead.
+/// > `--time-template` names the directories by strftime fields instead, or, as `rfc3339`, like `2026-08-01T12:00:00+02:00`.
 #[test]
 fn a_template_names_the_directories() {
     let (env, _) = world();
     let mounted = Mounted::with(&env, Encoding::Gzip, &["--time-template", "%d. %B %Y"]);
     assert_eq!(names(&mounted), ["01. August 2026", "02. August 2026", "03. August 2026", "latest"]);
+    drop(mounted);
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["-o", "time_template=rfc3339"]);
+    assert_eq!(names(&mounted)[0], "2026-08-01T12:00:00+00:00");
 }
 
 /// > Two directories that would get one name get a suffix.

@@ -1,8 +1,10 @@
 //! [`Duplicity`]: the original program in both versions, and the ways in which it stores.
 
-use super::{Env, Keys, Outcome, Writer};
+use super::{Env, Keys, Outcome, Prepared, Writer};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// What every passphrase in the tests is.
 pub const PASSPHRASE: &str = "correct horse";
@@ -55,10 +57,29 @@ impl Version {
 
     /// Returns the program, looked for once in a run.
     pub fn checked(self) -> &'static Path {
-        static PROGRAMS: [std::sync::OnceLock<PathBuf>; 4] = [const { std::sync::OnceLock::new() }; 4];
         PROGRAMS[self as usize].get_or_init(|| self.program())
     }
+
+    /// Returns what to start in place of a program: of the originals, where they are [`Prepared`], the client; else the program itself.
+    pub fn starter(program: &OsStr) -> &OsStr {
+        static SERVERS: [OnceLock<Option<Prepared>>; 2] = [const { OnceLock::new() }; 2];
+        for version in [Self::Old, Self::New] {
+            let checked = PROGRAMS[version as usize].get().filter(|checked| checked.as_os_str() == program);
+            let server = checked.and_then(|checked| {
+                let is_wanted = std::env::var_os("DUPFS_UNPREPARED").is_none();
+                let start = || is_wanted.then(|| Prepared::new(checked, "duplicity")).flatten();
+                SERVERS[version as usize].get_or_init(start).as_ref()
+            });
+            if let Some(server) = server {
+                return server.client().as_os_str();
+            }
+        }
+        program
+    }
 }
+
+/// What [`Version::checked`] has found.
+static PROGRAMS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
 
 /// How a collection is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

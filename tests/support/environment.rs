@@ -122,7 +122,7 @@ impl Env {
     /// Locks an archive directory, as another program at work there would, until what is returned is dropped.
     pub fn hold(&self, archive: &Path) -> Held {
         let script = "import fcntl, sys\nf = open(sys.argv[1], 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()";
-        let mut holder = self.command("python3");
+        let mut holder = self.command(super::PYTHON);
         holder.args(["-c", script]).arg(archive.join("lockfile")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = holder.spawn().unwrap();
         let mut held = [0; 5];
@@ -132,7 +132,7 @@ impl Env {
 
     /// Prepares a program that sees this world alone.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new(super::Version::starter(program.as_ref()));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or("/usr/sbin:/usr/bin:/sbin:/bin".into()))

@@ -57,7 +57,7 @@ impl Mounted {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Returns the directory of each backup time, in seconds since 1970; names must be RFC 3339, or that and a suffix.
+    /// Returns the directory of each backup time, in seconds since 1970; names must be the default ones, or those and a suffix.
     pub fn snapshots(&self) -> BTreeMap<i64, PathBuf> {
         let entries = std::fs::read_dir(&self.point).unwrap_or_else(|e| panic!("cannot list the mount: {e}: {}", self.log()));
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name != "latest");
@@ -130,7 +130,7 @@ pub fn is_mounted(point: &Path) -> bool {
 
 fn parse_time(name: &str) -> i64 {
     // A suffix that keeps equal names apart comes behind the zone.
-    let length = if name.as_bytes().get(19) == Some(&b'Z') { 20 } else { 25 };
-    let time = name.get(..length).unwrap_or(name);
-    chrono::DateTime::parse_from_rfc3339(time).unwrap_or_else(|e| panic!("'{name}' is not a time of RFC 3339: {e}")).timestamp()
+    let time = name.get(..24).unwrap_or(name);
+    let parsed = chrono::DateTime::parse_from_str(time, "%Y-%m-%dT%H.%M.%S%z");
+    parsed.unwrap_or_else(|e| panic!("'{name}' does not begin with a time such as 2026-11-28T03.27.43+0100: {e}")).timestamp()
 }

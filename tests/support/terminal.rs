@@ -32,7 +32,7 @@ sys.exit(code)
 impl Env {
     /// Prepares a command to be run on a terminal; `answers` are prompts, in order, and what is typed at each.
     pub fn on_terminal(&self, answers: &[(&str, &str)], command: &Command) -> Command {
-        let mut python = self.command("python3");
+        let mut python = self.command(super::PYTHON);
         python.args(["-c", SCRIPT, &serde_json::to_string(answers).unwrap()]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
             python.env(name, value.unwrap_or(OsStr::new("")));

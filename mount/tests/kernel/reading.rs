@@ -211,3 +211,12 @@ fn a_directory_can_be_sought_in_both_directions() {
     assert_eq!(next(Some(MANY + 2)), None);
     assert_eq!(next(Some(MANY + 1)).unwrap().0, name_of_many(MANY - 1));
 }
+
+#[test]
+fn names_that_no_file_system_has_are_too_long() {
+    let mounted = Mounted::sample();
+    for (length, errno) in [(255, libc::ENOENT), (256, libc::ENAMETOOLONG), (1000, libc::ENAMETOOLONG)] {
+        let error = fs::symlink_metadata(mounted.path(&"n".repeat(length))).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno), "{length} bytes");
+    }
+}

@@ -13,7 +13,7 @@
 //!
 //! What gpg would have done is done here in its stead, for it can do none of the above; gpg signs, since it has the secret keys.
 //! Unlike gpg: recipients are taken whatever trust is put in them, as by duplicity 3; their preferences count for the choice among
-//! the three kinds of AES only; compression is zip even where zlib or bzip2 is asked; and gpg.conf counts for gpg's part only.
+//! the three kinds of AES only; and compression is zip even where zlib or bzip2 is asked. gpg.conf counts as [`GpgOptions`] tells.
 
 mod deflate;
 mod file;
@@ -21,7 +21,7 @@ mod options;
 mod table;
 
 pub use file::{EncodedFile, EncodedWriter};
-pub use options::{GpgOptions, parse_gpg_options};
+pub use options::{GpgOptions, parse_gpg_options, read_gpg_options};
 pub use table::Table;
 
 use super::gpg::{Gpg, Signature, first_line};
@@ -51,7 +51,7 @@ pub struct EncodeOptions {
     pub sign_key: Option<String>,
     /// Passphrase of the signing key (environment `SIGN_PASSPHRASE`).
     pub sign_passphrase: PassphraseSource,
-    /// What `--gpg-options` asks for; the words for gpg itself are taken from the [`Codec`].
+    /// What gpg.conf and `--gpg-options` ask for; the words for gpg itself are taken from the [`Codec`].
     pub gpg_options: GpgOptions,
     /// Seconds since 1970 UTC, to be written into the files.
     pub time: u32,
@@ -145,13 +145,11 @@ impl Encoder {
             Encoding::Plain => None,
             Encoding::Gzip => Some(options.level.unwrap_or(0)),
             // gpg's level 0 is no compression; its 6, which is zlib's, makes 2 % more of the benchmark's data than 5 of libdeflate.
-            Encoding::OpenPgp => {
-                match options.level.filter(|_| asked.compress != Some(false)).map(|l| asked.level.unwrap_or(l)) {
-                    None | Some(0) => None,
-                    Some(6) => Some(5),
-                    Some(level) => Some(level),
-                }
-            }
+            Encoding::OpenPgp => match options.level.filter(|_| asked.compresses()).map(|level| asked.level.unwrap_or(level)) {
+                None | Some(0) => None,
+                Some(6) => Some(5),
+                Some(level) => Some(level),
+            },
         };
         if let Some(level) = level.filter(|level| *level > 9) {
             return Err(Cause::Other(format!("there is no compression level {level}")));
@@ -162,7 +160,7 @@ impl Encoder {
                 let gpg = Gpg { options: parse_gpg_options(&keys.gpg.options)?.program, ..keys.gpg.clone() };
                 let key = SigningKey::find(&gpg, name)?;
                 let passphrase = options.sign_passphrase.get(gpg.use_agent)?;
-                Some(Signer { gpg, key, digest: asked.digest.unwrap_or(SHA512), passphrase })
+                Some(Signer { gpg, key, digest: asked.signing_digest().unwrap_or(SHA512), passphrase })
             }
             _ => None,
         };
@@ -264,11 +262,22 @@ impl Lock {
         if options.recipients.is_empty() && options.hidden_recipients.is_empty() {
             return Self::passphrase(keys, asked);
         }
-        let find = |hidden: bool| move |name: &String| Recipient::find(&keys.gpg, name, hidden || asked.hide);
-        let named = options.recipients.iter().chain(&asked.encrypt_to).map(find(false));
-        let hidden = options.hidden_recipients.iter().chain(&asked.hidden_encrypt_to).map(find(true));
-        let recipients = named.chain(hidden).collect::<Result<Vec<_>, _>>()?;
-        let cipher = asked.cipher.unwrap_or_else(|| Recipient::common_cipher(&recipients));
+        // gpg's order: of a key that is named twice the first counts, hidden or not.
+        let named = options.recipients.iter().map(|name| (name, false));
+        let hidden = options.hidden_recipients.iter().map(|name| (name, true));
+        let always = asked.encrypt_to.iter().map(|(name, hidden)| (name, *hidden));
+        let further = asked.recipients.iter().map(|(name, hidden)| (name, *hidden));
+        let all = always.chain(named).chain(hidden).chain(further);
+        let mut recipients: Vec<Recipient> = Vec::new();
+        for (name, hidden) in all {
+            for key in asked.expand(name) {
+                let recipient = Recipient::find(&keys.gpg, key, hidden || asked.hide)?;
+                if !recipients.iter().any(|known| known.is_same(&recipient)) {
+                    recipients.push(recipient);
+                }
+            }
+        }
+        let cipher = asked.cipher.unwrap_or_else(|| Recipient::common_cipher(&recipients, &asked.cipher_preferences));
         Ok(Self::Recipients { cipher, recipients })
     }
 
@@ -280,7 +289,7 @@ impl Lock {
         if passphrase.is_empty() {
             return Err(Cause::EmptyPassphrase);
         }
-        let cipher = asked.cipher.or(asked.s2k_cipher).unwrap_or(AES256);
+        let cipher = asked.cipher.or(asked.cipher_preferences.first().copied()).or(asked.s2k_cipher).unwrap_or(AES256);
         let digest = asked.s2k_digest.unwrap_or(SHA1);
         let mut salt = [0; 8];
         random(&mut salt).map_err(no_random)?;
@@ -307,8 +316,11 @@ impl Lock {
         let packets = packet_list(&head.keys);
         match self {
             Self::Passphrase { .. } if packets.iter().all(|packet| matches!(packet, Packet::SKESK(_))) => {
-                match Access::new(keys, file) {
+                let first = keys.of_first();
+                match Access::new(first.as_ref().unwrap_or(keys), file) {
                     Err(Cause::Unsupported(_)) => Ok(false),
+                    // Another of the passphrases may open it.
+                    Err(Cause::WrongPassphrase) if first.is_some() => Ok(false),
                     access => access.map(|_| true),
                 }
             }

@@ -1,28 +1,46 @@
-//! [`GpgOptions`]: the words of `--gpg-options`, as far as they concern what is written.
+//! [`GpgOptions`]: what gpg.conf and the words of `--gpg-options` ask for, as far as it concerns what is written.
 //!
-//! duplicity hands these words to gpg, which encrypts for it. Here they are understood one by one, since gpg only signs and looks
-//! up keys: those are honoured, or go on to gpg, or change nothing here; any other is an error, as it is with gpg.
+//! duplicity has gpg encrypt, which follows its gpg.conf, then the words that duplicity hands it. Here both are understood one by one, since
+//! gpg only signs and looks up keys. The rule: *a word that changes who can read is honoured, or is an error; none is dropped.* Of a word
+//! given twice the last counts, so that the command line has its way; recipients and groups add up.
+//!
+//! A word of `--gpg-options` that is not known is an error, as with gpg. One of gpg.conf is passed over, as gpg passes it over; those
+//! that gpg knows concern what it reads, shows, or does to keys.
 
 use crate::codec::Cause;
+use crate::codec::gpg::Gpg;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-/// What the words of `--gpg-options` ask for. `None`: as gpg does without them.
+/// A recipient as gpg names keys, and whether its key ID is left out.
+pub(super) type Named = (String, bool);
+
+/// What is asked for. `None`: as gpg does without a word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GpgOptions {
     /// OpenPGP's number of the cipher: 7, 8 or 9, which is AES with 128, 192 or 256 bits.
     pub(super) cipher: Option<u8>,
+    /// Those that may be chosen where none is demanded, the best first.
+    pub(super) cipher_preferences: Vec<u8>,
     /// The hash to sign with.
     pub(super) digest: Option<u8>,
+    digest_preference: Option<u8>,
     /// Whether to compress.
-    pub(super) compress: Option<bool>,
-    /// Compression level, 1 to 9.
+    compress: Option<bool>,
+    compress_preference: Option<bool>,
+    /// Compression level, 0 to 9.
     pub(super) level: Option<u8>,
     pub(super) s2k_cipher: Option<u8>,
     pub(super) s2k_digest: Option<u8>,
     pub(super) s2k_mode: Option<u8>,
     pub(super) s2k_count: Option<u32>,
-    /// Recipients besides those of `--encrypt-key`.
-    pub(super) encrypt_to: Vec<String>,
-    pub(super) hidden_encrypt_to: Vec<String>,
+    /// Recipients that all messages for recipients have.
+    pub(super) encrypt_to: Vec<Named>,
+    /// Recipients as those of `--encrypt-key`.
+    pub(super) recipients: Vec<Named>,
+    /// Names that stand for keys. The same may come twice.
+    groups: Vec<(String, Vec<String>)>,
+    default_keys: Vec<String>,
     /// Whether the key IDs of all recipients are left out.
     pub(super) hide: bool,
     /// The words for the gpg program.
@@ -34,6 +52,25 @@ impl GpgOptions {
     /// Returns what is done otherwise than the words say, a sentence each, for the user to know.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Tells whether recipients are named, who count only beside those of `--encrypt-key`, as with duplicity.
+    pub fn names_recipients(&self) -> bool {
+        !self.recipients.is_empty()
+    }
+
+    /// Tells whether to compress.
+    pub(super) fn compresses(&self) -> bool {
+        self.compress.or(self.compress_preference) != Some(false) && self.level != Some(0)
+    }
+
+    /// Returns the keys that a name stands for: those of a group, or the one itself.
+    pub(super) fn expand<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        let groups = || self.groups.iter().filter(|(group, _)| group.eq_ignore_ascii_case(name));
+        match groups().count() {
+            0 => vec![name],
+            _ => groups().flat_map(|(_, keys)| keys).map(String::as_str).collect(),
+        }
     }
 }
 
@@ -52,23 +89,43 @@ enum Deed {
     S2kDigest,
     S2kMode,
     S2kCount,
+    Recipient,
+    HiddenRecipient,
     EncryptTo,
     HiddenEncryptTo,
+    NoEncryptTo,
+    DefaultKey,
+    EncryptToDefaultKey,
+    Group,
+    Ungroup,
+    NoGroups,
     Hide,
+    Show,
     CipherPreferences,
     DigestPreferences,
     CompressionPreferences,
+    /// It would change who can read, in a way that is not served.
+    Refuse,
 }
 use Deed::*;
+
+impl Deed {
+    /// Whether one of these replaces the one before.
+    fn replaces(self) -> bool {
+        let settings = [Cipher, Digest, Compression, Level, S2kCipher, S2kDigest, S2kMode, S2kCount];
+        settings.contains(&self) || [CipherPreferences, DigestPreferences, CompressionPreferences].contains(&self)
+    }
+}
 
 /// Options without an argument.
 const FLAGS: &[(&str, Deed)] = &[
     ("always-trust", Ignore), // no trust is asked for, as by duplicity 3
     ("auto-key-retrieve", Program),
     ("batch", Ignore),
-    ("disable-cipher-algo", Ignore),
     ("disable-mdc", Ignore), // without which nothing is written
     ("enable-special-filenames", Ignore),
+    ("encrypt", Refuse),
+    ("encrypt-to-default-key", EncryptToDefaultKey),
     ("exit-on-status-write-error", Ignore),
     ("expert", Program),
     ("fixed-list-mode", Ignore),
@@ -92,9 +149,10 @@ const FLAGS: &[(&str, Deed)] = &[
     ("no-default-keyring", Program),
     ("no-default-recipient", Ignore),
     ("no-emit-version", Ignore),
-    ("no-encrypt-to", Ignore),
+    ("no-encrypt-to", NoEncryptTo),
     ("no-force-mdc", Ignore),
     ("no-greeting", Ignore),
+    ("no-groups", NoGroups),
     ("no-literal", Ignore),
     ("no-mdc-warning", Ignore),
     ("no-options", Program),
@@ -104,7 +162,7 @@ const FLAGS: &[(&str, Deed)] = &[
     ("no-sig-cache", Program),
     ("no-skip-hidden-recipients", Ignore),
     ("no-textmode", Ignore),
-    ("no-throw-keyids", Ignore),
+    ("no-throw-keyids", Show),
     ("no-tty", Ignore),
     ("no-use-agent", Program),
     ("no-utf8-strings", Program),
@@ -116,6 +174,7 @@ const FLAGS: &[(&str, Deed)] = &[
     ("rfc4880bis", Ignore),
     ("skip-hidden-recipients", Ignore),
     ("skip-verify", Ignore),
+    ("symmetric", Refuse),
     ("throw-keyids", Hide),
     ("try-all-secrets", Ignore),
     ("use-agent", Program),
@@ -139,14 +198,19 @@ const ARGUMENTS: &[(&str, Deed)] = &[
     ("compress-level", Level),
     ("compression-algo", Compression),
     ("debug-level", Ignore),
-    ("default-key", Ignore), // the signer is `--sign-key`
+    ("default-key", DefaultKey),
+    ("default-recipient", Ignore), // for messages without any
     ("digest-algo", Digest),
     ("dirmngr-program", Program),
+    ("disable-cipher-algo", Ignore),
     ("display", Program),
     ("display-charset", Program),
     ("encrypt-to", EncryptTo),
     ("faked-system-time", Program),
+    ("group", Group),
     ("hidden-encrypt-to", HiddenEncryptTo),
+    ("hidden-recipient", HiddenRecipient),
+    ("hidden-recipient-file", Refuse),
     ("homedir", Program),
     ("keyring", Program),
     ("keyserver", Ignore),
@@ -160,10 +224,16 @@ const ARGUMENTS: &[(&str, Deed)] = &[
     ("options", Program),
     ("passphrase-repeat", Ignore),
     ("personal-cipher-preferences", CipherPreferences),
+    ("personal-cipher-prefs", CipherPreferences),
     ("personal-compress-preferences", CompressionPreferences),
+    ("personal-compress-prefs", CompressionPreferences),
     ("personal-digest-preferences", DigestPreferences),
+    ("personal-digest-prefs", DigestPreferences),
     ("pinentry-mode", Program),
     ("primary-keyring", Program),
+    ("recipient", Recipient),
+    ("recipient-file", Refuse),
+    ("remote-user", Recipient),
     ("request-origin", Program),
     ("s2k-cipher-algo", S2kCipher),
     ("s2k-count", S2kCount),
@@ -179,16 +249,33 @@ const ARGUMENTS: &[(&str, Deed)] = &[
     ("ttyname", Program),
     ("ttytype", Program),
     ("try-secret-key", Ignore),
+    ("ungroup", Ungroup),
     ("verify-options", Ignore),
     ("weak-digest", Program),
     ("xauthority", Program),
 ];
 
 /// One-letter options.
-const LETTERS: &[(u8, &str)] = &[(b'q', "quiet"), (b'v', "verbose"), (b'u', "local-user"), (b'z', "compress-level")];
+const LETTERS: &[(u8, &str)] = &[
+    (b'R', "hidden-recipient"),
+    (b'q', "quiet"),
+    (b'r', "recipient"),
+    (b'u', "local-user"),
+    (b'v', "verbose"),
+    (b'z', "compress-level"),
+];
 
 fn refuse(what: impl Into<String>) -> Cause {
     Cause::GpgOption(what.into())
+}
+
+/// One option that was given.
+struct Given<'a> {
+    name: &'a str,
+    value: Option<&'a str>,
+    deed: Deed,
+    /// Where in a file; `None` for a word of `--gpg-options`.
+    place: Option<String>,
 }
 
 /// Parses the words of `--gpg-options`: `--option value`, `--option=value`, `-z value`, `-zvalue`.
@@ -197,7 +284,93 @@ fn refuse(what: impl Into<String>) -> Cause {
 /// [`Cause::GpgOption`] names the first word that is unknown, lacks its value, or asks for what is not served: another cipher than
 /// AES, a hash that gpg would not sign with.
 pub fn parse_gpg_options(words: &[String]) -> Result<GpgOptions, Cause> {
-    let mut options = GpgOptions::default();
+    obey(given(words)?)
+}
+
+/// Parses gpg.conf, or the file that `--options` names, and on top of it the words of `--gpg-options`. `binary` is the gpg program.
+///
+/// # Errors
+/// As [`parse_gpg_options`], and [`Cause::GpgFile`] for a file that cannot be read, or a line that cannot be followed.
+pub fn read_gpg_options(words: &[String], binary: &Path) -> Result<GpgOptions, Cause> {
+    let words = given(words)?;
+    let mut texts = Vec::new();
+    for path in files(&words, binary) {
+        match std::fs::read(&path) {
+            Ok(bytes) => texts.push((String::from_utf8_lossy(&bytes).into_owned(), path)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !words.iter().any(|word| word.name == "options") => {}
+            Err(error) => return Err(Cause::GpgFile(format!("cannot read '{}': {error}", path.display()))),
+        }
+    }
+    let mut all = Vec::new();
+    for (text, path) in &texts {
+        all.extend(lines(text, path)?);
+    }
+    all.extend(words);
+    obey(all)
+}
+
+/// Returns the files that gpg reads options from, whether they are there or not.
+fn files(words: &[Given], binary: &Path) -> Vec<PathBuf> {
+    let last = |name: &str| words.iter().rfind(|word| word.name == name).and_then(|word| word.value);
+    let user = std::env::home_dir().unwrap_or_default();
+    let expand = |path: &str| path.strip_prefix("~/").map_or_else(|| path.into(), |rest| user.join(rest));
+    if let Some(file) = last("options") {
+        return vec![expand(file)];
+    }
+    if words.iter().any(|word| word.name == "no-options") {
+        return Vec::new();
+    }
+    let of_environment = std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = last("homedir").map(expand).or(of_environment).unwrap_or_else(|| user.join(".gnupg"));
+    // Other files count for some versions only, and gpg is asked for its own only where there are any.
+    let global = PathBuf::from("/etc/gnupg/gpg.conf");
+    let names = std::fs::read_dir(&home).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let has_versions = names.filter_map(|name| name.into_string().ok()).any(|name| name.starts_with("gpg.conf-"));
+    let version = if has_versions || global.exists() { Gpg::version(binary) } else { None };
+    let version: Vec<u32> = version.iter().flat_map(|text| text.split('.')).map_while(|part| part.parse().ok()).collect();
+    let suffixed = (1..=version.len()).rev().map(|length| {
+        let numbers: Vec<String> = version[..length].iter().map(u32::to_string).collect();
+        home.join(format!("gpg.conf-{}", numbers.join(".")))
+    });
+    let own = suffixed.into_iter().find(|path| path.exists()).unwrap_or_else(|| home.join("gpg.conf"));
+    let reads_global = version.get(..2).is_some_and(|version| version >= &[2, 3]);
+    reads_global.then_some(global).into_iter().chain([own]).collect()
+}
+
+/// Returns the options in a file: one a line, without dashes; its value is the rest of the line, perhaps in quotes.
+fn lines<'a>(text: &'a str, path: &Path) -> Result<Vec<Given<'a>>, Cause> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = format!("'{}' line {}", path.display(), number + 1);
+        if line.starts_with(['[', '+', '-']) && path.starts_with("/etc") {
+            return Err(Cause::GpgFile(format!("{place}: options for some users only are not understood")));
+        }
+        let (name, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let value = value.trim_start();
+        let value = value.strip_prefix('"').map_or(value, |quoted| quoted.strip_suffix('"').unwrap_or(quoted));
+        let takes = |table: &[(&str, Deed)]| table.iter().find(|(known, _)| *known == name).map(|(_, deed)| *deed);
+        let (deed, fits) = match (takes(FLAGS), takes(ARGUMENTS)) {
+            (Some(deed), _) => (deed, value.is_empty()),
+            (_, Some(deed)) => (deed, !value.is_empty()),
+            _ => continue,
+        };
+        if fits {
+            found.push(Given { name, value: Some(value).filter(|value| !value.is_empty()), deed, place: Some(place) });
+        } else if deed != Ignore && deed != Program {
+            let what = if value.is_empty() { "needs a value" } else { "takes no value" };
+            return Err(Cause::GpgFile(format!("{place}: '{name}' {what}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the options in the words of `--gpg-options`.
+fn given(words: &[String]) -> Result<Vec<Given<'_>>, Cause> {
+    let mut found = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let (name, value) = split(word)?;
@@ -205,19 +378,39 @@ pub fn parse_gpg_options(words: &[String]) -> Result<GpgOptions, Cause> {
             if value.is_some() {
                 return Err(refuse(format!("'--{name}' takes no value")));
             }
-            match deed {
-                Program => options.program.push(format!("--{name}")),
-                Hide => options.hide = true,
-                _ => {}
-            }
+            found.push(Given { name, value: None, deed: *deed, place: None });
             continue;
         }
         let Some((_, deed)) = ARGUMENTS.iter().find(|(option, _)| *option == name) else {
             return Err(refuse(format!("'{word}' is not known")));
         };
-        let value =
-            value.or_else(|| words.next().map(String::as_str)).ok_or_else(|| refuse(format!("'{word}' needs a value")))?;
-        options.take(*deed, name, value)?;
+        let value = value.or_else(|| words.next().map(String::as_str));
+        let value = value.ok_or_else(|| refuse(format!("'{word}' needs a value")))?;
+        found.push(Given { name, value: Some(value), deed: *deed, place: None });
+    }
+    Ok(found)
+}
+
+/// Does what all options say, in their order.
+fn obey(all: Vec<Given>) -> Result<GpgOptions, Cause> {
+    let mut options = GpgOptions::default();
+    let is_replaced =
+        |place: usize| all[place].deed.replaces() && all[place + 1..].iter().any(|later| later.deed == all[place].deed);
+    for given in all.iter().enumerate().filter(|(place, _)| !is_replaced(*place)).map(|(_, given)| given) {
+        options.take(given).map_err(|cause| match (cause, &given.place) {
+            (Cause::GpgOption(why), Some(place)) => Cause::GpgFile(format!("{place}: {why}")),
+            (cause, _) => cause,
+        })?;
+    }
+    if all.iter().any(|given| given.deed == EncryptToDefaultKey) {
+        match &options.default_keys[..] {
+            [] => {} // as gpg does
+            [key] => options.encrypt_to.push((key.clone(), false)),
+            _ => return Err(refuse("encrypt-to-default-key beside several default-key: name it by encrypt-to")),
+        }
+    }
+    if all.iter().any(|given| given.deed == NoEncryptTo) {
+        options.encrypt_to.clear();
     }
     Ok(options)
 }
@@ -236,21 +429,29 @@ fn split(word: &str) -> Result<(&str, Option<&str>), Cause> {
 }
 
 impl GpgOptions {
-    fn take(&mut self, deed: Deed, name: &str, value: &str) -> Result<(), Cause> {
-        let first = || value.split([' ', ',']).find(|word| !word.is_empty()).unwrap_or_default();
+    fn take(&mut self, given: &Given) -> Result<(), Cause> {
+        let Given { name, deed, .. } = *given;
+        let value = given.value.unwrap_or_default();
+        let preferences = || value.split([' ', ',']).filter(|word| !word.is_empty());
         match deed {
-            Ignore | Hide => {}
-            Program => self.program.push(format!("--{name}={value}")),
+            Ignore | NoEncryptTo | EncryptToDefaultKey => {}
+            // What stands in its own file, gpg finds there.
+            Program if given.place.is_some() => {}
+            Program => self.program.push(given.value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}"))),
+            Refuse => return Err(refuse(format!("'{name}' changes who can read in a way that is not served"))),
             Cipher => self.cipher = Some(cipher(value).ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?),
             S2kCipher => self.s2k_cipher = Some(cipher(value).ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?),
             Digest => self.digest = Some(digest(value).ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?),
             S2kDigest => self.s2k_digest = Some(digest(value).ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?),
-            Compression => self.compression(value)?,
+            Compression => {
+                self.compress = Some(compression(value)?);
+                if matches!(&value.to_ascii_lowercase()[..], "bzip2" | "3" | "z3") {
+                    self.notes.push("what bzip2 should compress is compressed by zip".to_owned());
+                }
+            }
             Level => {
                 let level = value.parse().ok().filter(|level| *level <= 9);
-                let level: u8 = level.ok_or_else(|| refuse(format!("the compression level '{value}' is not within 0 to 9")))?;
-                self.compress = if level == 0 { Some(false) } else { self.compress };
-                self.level = Some(level).filter(|level| *level > 0);
+                self.level = Some(level.ok_or_else(|| refuse(format!("the compression level '{value}' is not within 0 to 9")))?);
             }
             S2kMode => {
                 let mode = value.parse().ok().filter(|mode| [0, 1, 3].contains(mode));
@@ -261,29 +462,39 @@ impl GpgOptions {
                 self.s2k_count =
                     Some(count.ok_or_else(|| refuse(format!("'--s2k-count {value}' is not within 1024 to 65011712")))?);
             }
-            EncryptTo => self.encrypt_to.push(value.to_owned()),
-            HiddenEncryptTo => self.hidden_encrypt_to.push(value.to_owned()),
-            // Preferences yield to what is said outright, which may come first or later.
-            CipherPreferences => self.s2k_cipher = self.s2k_cipher.or_else(|| value.split([' ', ',']).find_map(cipher)),
-            DigestPreferences => self.digest = self.digest.or_else(|| value.split([' ', ',']).find_map(digest)),
-            CompressionPreferences if self.compress.is_none() => self.compression(first())?,
-            CompressionPreferences => {}
+            Recipient => self.recipients.push((value.to_owned(), false)),
+            HiddenRecipient => self.recipients.push((value.to_owned(), true)),
+            EncryptTo => self.encrypt_to.push((value.to_owned(), false)),
+            HiddenEncryptTo => self.encrypt_to.push((value.to_owned(), true)),
+            DefaultKey => self.default_keys.push(value.to_owned()),
+            Group => {
+                let (group, keys) = value.split_once('=').ok_or_else(|| refuse(format!("the group '{value}' has no '='")))?;
+                self.groups.push((group.trim().to_owned(), keys.split_whitespace().map(String::from).collect()));
+            }
+            Ungroup => self.groups.retain(|(group, _)| !group.eq_ignore_ascii_case(value)),
+            NoGroups => self.groups.clear(),
+            Hide => self.hide = true,
+            Show => self.hide = false,
+            CipherPreferences => self.cipher_preferences = preferences().filter_map(cipher).collect(),
+            DigestPreferences => self.digest_preference = preferences().find_map(digest),
+            CompressionPreferences => self.compress_preference = preferences().next().map(compression).transpose()?,
         }
         Ok(())
     }
 
-    fn compression(&mut self, value: &str) -> Result<(), Cause> {
-        let number = value.strip_prefix(['z', 'Z']).filter(|n| n.parse::<u8>().is_ok()).unwrap_or(value);
-        match &number.to_ascii_lowercase()[..] {
-            "0" | "none" | "uncompressed" => self.compress = Some(false),
-            "1" | "zip" | "2" | "zlib" => self.compress = Some(true), // the same deflate, in another wrapping
-            "3" | "bzip2" => {
-                self.compress = Some(true);
-                self.notes.push("what bzip2 should compress is compressed by zip".to_owned());
-            }
-            _ => return Err(refuse(format!("the compression '{value}' is not known"))),
-        }
-        Ok(())
+    /// Returns the hash to sign with, if one is asked for.
+    pub(super) fn signing_digest(&self) -> Option<u8> {
+        self.digest.or(self.digest_preference)
+    }
+}
+
+/// Tells whether an algorithm compresses; zip, zlib and bzip2 are all zip here.
+fn compression(value: &str) -> Result<bool, Cause> {
+    let number = value.strip_prefix(['z', 'Z']).filter(|n| n.parse::<u8>().is_ok()).unwrap_or(value);
+    match &number.to_ascii_lowercase()[..] {
+        "0" | "none" | "uncompressed" => Ok(false),
+        "1" | "zip" | "2" | "zlib" | "3" | "bzip2" => Ok(true),
+        _ => Err(refuse(format!("the compression '{value}' is not known"))),
     }
 }
 

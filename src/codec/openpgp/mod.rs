@@ -92,17 +92,22 @@ pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn St
 pub(super) use sequoia::open as by_sequoia;
 
 fn by_gpg(keys: &Keys, file: Arc<dyn ReadAt>, why: &str) -> Result<Box<dyn Stage>, Cause> {
-    let accept = keys.signer()?.map(|signer| {
-        let accept: super::gpg::Accept = Box::new(move |key, primary| signer.is(key, primary));
-        accept
-    });
-    let passphrase = keys.passphrase()?;
-    let mut gpg = keys.gpg.decrypt(file, passphrase.as_ref().map(|p| p.as_str()), accept)?;
-    // The first bytes, or gpg's refusal, which is worth more together with the reason why it was called.
-    match super::source::Source::fill(&mut gpg) {
-        Ok(_) => Ok(Box::new(gpg)),
-        Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; gpg, tried in the end, says: {said}"))),
-        Err(cause) => Err(cause),
+    let open = |passphrase: Option<&str>| {
+        let accept = keys.signer()?.map(|signer| {
+            let accept: super::gpg::Accept = Box::new(move |key, primary| signer.is(key, primary));
+            accept
+        });
+        let mut gpg = keys.gpg.decrypt(file.clone(), passphrase, accept)?;
+        // The first bytes, or gpg's refusal, which is worth more together with the reason why it was called.
+        match super::source::Source::fill(&mut gpg) {
+            Ok(_) => Ok(Box::new(gpg) as Box<dyn Stage>),
+            Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; gpg, tried in the end, says: {said}"))),
+            Err(cause) => Err(cause),
+        }
+    };
+    match keys.passphrase()? {
+        Some(_) => keys.try_each(|passphrase| open(Some(passphrase))),
+        None => open(None),
     }
 }
 

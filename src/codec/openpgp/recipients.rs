@@ -37,10 +37,15 @@ impl Recipient {
         Ok(Self { key, hidden, ciphers })
     }
 
-    /// Returns the strongest AES that all of `recipients` know, AES-256 where they say nothing of it.
-    pub fn common_cipher(recipients: &[Self]) -> u8 {
+    /// Returns the first of the `preferred` kinds of AES that all of `recipients` know, or the strongest; AES-256 where they say nothing of it.
+    pub fn common_cipher(recipients: &[Self], preferred: &[u8]) -> u8 {
         let known = |cipher: &u8| recipients.iter().all(|r| r.ciphers.is_empty() || r.ciphers.contains(cipher));
-        [9, 8, 7].into_iter().find(known).unwrap_or(9)
+        preferred.iter().copied().chain([9, 8, 7]).find(known).unwrap_or(9)
+    }
+
+    /// Tells whether this is the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key.fingerprint() == other.key.fingerprint()
     }
 
     /// Returns whom the packet names, unless that is hidden.

@@ -46,6 +46,30 @@ fn sizes_around_every_border() {
     }
 }
 
+/// Of several passphrases the one that fits opens, whichever comes first, ahead of the use or not; the first one encrypts.
+#[test]
+fn several_passphrases() {
+    let home = GpgHome::new();
+    let several = |list: &[&str]| PassphraseSource::Several(list.iter().map(|one| one.to_string().into()).collect());
+    let usual = home.symmetric(&["--s2k-digest-algo", "SHA1", "--s2k-count", "2097152"], b"plain");
+    let rare = home.symmetric(&["--cipher-algo", "CAST5", "--s2k-count", "1024"], b"plain");
+    home.key("locked", "geheim", "rsa2048", &[("rsa2048", "encr")]);
+    let public = home.run(&["--recipient", "locked", "--encrypt"], b"plain");
+    for list in [&["geheim", "x"][..], &["x", "y", "geheim"]] {
+        let codec = Codec::new(home.options(several(list)));
+        codec.unlock(&[file(&usual[..]), file(&usual[..])]);
+        for stored in [&usual, &rare, &public, &usual] {
+            assert_eq!(decode(&codec, stored, Encoding::OpenPgp).unwrap(), b"plain", "{list:?}");
+        }
+    }
+    let codec = Codec::new(home.options(several(&["x", "y"])));
+    for stored in [&usual, &rare] {
+        let cause = decode(&codec, stored, Encoding::OpenPgp).unwrap_err().cause;
+        assert!(matches!(cause, Cause::WrongPassphrase), "{cause}");
+    }
+    assert!(!format!("{:?}", several(&["geheim"])).contains("geheim"));
+}
+
 #[test]
 fn key_derivations() {
     let home = GpgHome::new();

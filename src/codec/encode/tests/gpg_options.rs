@@ -15,15 +15,18 @@ fn honoured() {
     let options =
         words(&["--cipher-algo", "aes192", "--digest-algo=SHA256", "-z", "9", "--s2k-mode", "1", "--s2k-digest-algo", "sha512"]);
     assert_eq!((options.cipher, options.digest, options.level), (Some(8), Some(8), Some(9)));
-    assert_eq!((options.s2k_mode, options.s2k_digest, options.compress), (Some(1), Some(10), None));
+    assert_eq!((options.s2k_mode, options.s2k_digest, options.compresses()), (Some(1), Some(10), true));
     for none in [&["-z0"][..], &["--compress-level", "0"], &["--compress-algo", "none"], &["--compression-algo=Uncompressed"]] {
-        assert_eq!(words(none).compress, Some(false), "{none:?}");
+        assert!(!words(none).compresses(), "{none:?}");
     }
-    assert_eq!(words(&["--compress-algo", "ZLIB"]).compress, Some(true));
+    assert!(words(&["--compress-algo", "none", "-z0", "-z1", "--compress-algo", "ZLIB"]).compresses());
     let bzip2 = words(&["--compress-algo=bzip2", "--bzip2-compress-level", "9"]);
-    assert_eq!((bzip2.compress, bzip2.notes().len()), (Some(true), 1));
-    assert_eq!(words(&["--personal-cipher-preferences", "TWOFISH AES192 AES"]).s2k_cipher, Some(8));
-    assert_eq!(words(&["--encrypt-to", "a", "--hidden-encrypt-to=b"]).encrypt_to, ["a"]);
+    assert_eq!((bzip2.compresses(), bzip2.notes().len()), (true, 1));
+    assert_eq!(words(&["--personal-cipher-preferences", "TWOFISH AES192 AES"]).cipher_preferences, [8, 7]);
+    let named = [("a".to_string(), false), ("b".to_string(), true)];
+    assert_eq!(words(&["--encrypt-to", "a", "--hidden-encrypt-to=b"]).encrypt_to, named);
+    assert_eq!(words(&["-r", "a", "-Rb"]).recipients, named);
+    assert_eq!(words(&["--no-encrypt-to", "--encrypt-to", "a"]).encrypt_to, []);
 }
 
 #[test]
@@ -67,6 +70,8 @@ fn refusals_name_the_word() {
         (&["-"], "'-'"),
         (&["--"], "'--'"),
         (&["-x"], "-x"),
+        (&["--symmetric"], "'symmetric' changes who can read"),
+        (&["--recipient-file", "/k"], "'recipient-file' changes who can read"),
     ] {
         let why = refused(given);
         assert!(why.contains(word), "{given:?}: {why}");
