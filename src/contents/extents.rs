@@ -4,8 +4,8 @@
 //! its place differs from the end of the piece before, some 5 bytes; an index has where each block begins. All maps of the process have a
 //! bound together, with the lists of extents that they are made of.
 
-use crate::format::number::{put, put_signed, take, take_signed};
 use crate::format::{Held, TooMany};
+use crate::format::{put, put_signed, take, take_signed};
 
 /// Pieces in a block: what is decoded to find one.
 const BLOCK: usize = 64;

@@ -4,7 +4,7 @@
 //! last some thousands as they are, the others in sorted runs of some 6 bytes a range. Runs are in memory while all files together have few,
 //! and in a temporary file without a name when they have many: that holds no content, only places.
 
-use crate::format::number::{put, put_signed, take, take_signed};
+use crate::format::{put, put_signed, take, take_signed};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
@@ -280,7 +280,7 @@ impl Wanted {
     /// Wants ranges in any order.
     ///
     /// # Errors
-    /// [`Full`] when the temporary file cannot be read.
+    /// An error when the temporary file cannot be read.
     pub fn ranges(mut ranges: Ranges) -> Result<Self, Full> {
         if ranges.fresh.len() > WAITING {
             ranges.pack()?;
@@ -302,7 +302,7 @@ impl Wanted {
     /// in the target. Stops at the first error.
     ///
     /// # Errors
-    /// What `tell` says; [`Full`] when there is no room for what is still wanted.
+    /// What `tell` says; an error when there is no room for what is still wanted.
     pub fn advance<E: From<Full>>(&mut self, length: u64, mut tell: impl FnMut(u64, u64, u64) -> Result<(), E>) -> Result<(), E> {
         let (start, end) = (self.position, self.position.saturating_add(length));
         self.position = end;

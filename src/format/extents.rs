@@ -27,7 +27,7 @@ impl Held {
     /// Counts a list that has grown to so many bytes.
     ///
     /// # Errors
-    /// [`TooMany`] when all together would hold more than [`MOST_HELD`].
+    /// [`TooMany`] when all together would hold more than `MOST_HELD`.
     pub fn grow(&mut self, bytes: usize) -> Result<(), TooMany> {
         if bytes < self.0 + STEP {
             return Ok(());

@@ -105,7 +105,10 @@ fn a_storage_that_is_exchanged() {
             world.bring_back("before");
             let outcome = Outcome::of(killer.at(call.number, Deed::Run(script), &mut world.backup("full", KILLED)));
             let what = format!("{} {:?}: {script}", call.name, call.path.file_name().unwrap());
-            assert_eq!(outcome.code, 52, "{what}: {outcome}");
+            // Where another storage has taken its place, nothing may fail before the look for what was stored.
+            let is_missed = outcome.stderr.contains(".vol1.difftar.gz was corrupted during upload: it is not in storage any more");
+            assert!(!is_missed || script == &replaced, "{what}: {outcome}");
+            assert_eq!(outcome.code, if is_missed { 44 } else { 52 }, "{what}: {outcome}");
             // It comes back.
             let _ = std::fs::remove_dir_all(&store);
             std::fs::rename(format!("{store}-away"), &store).unwrap();

@@ -46,11 +46,12 @@ fn refusal(adapt: impl FnOnce(&mut Command)) -> String {
 
 #[test]
 fn a_missing_device_is_named() {
-    // A mount namespace of its own without /dev.
+    // A mount namespace of its own with nothing in /dev but the shared memory, where files of tests may lie.
     let message = Served::try_start(|command| {
         let (program, directory) = (command.get_program().to_owned(), command.get_args().next().unwrap().to_owned());
         *command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", "mount -t tmpfs none /dev && exec \"$0\" \"$1\""]).arg(program).arg(directory);
+        let script = "mount -t tmpfs none /mnt && mkdir /mnt/shm && mount --rbind /dev/shm /mnt/shm && mount --move /mnt /dev && exec \"$0\" \"$1\"";
+        command.args(["-m", "sh", "-c", script]).arg(program).arg(directory);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     });
     let message = message.err().unwrap();
