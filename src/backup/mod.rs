@@ -61,6 +61,7 @@ use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Found, Selection, SourceTree, Walk};
 use crate::storage::{self, Storage};
 use crate::volume;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -425,7 +426,14 @@ fn compare<'a>(
 /// Returns the signatures of what is saved.
 fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
-    Ok(Signatures::new(&chain.sets, local_copy, target.storage.clone(), target.codec.clone(), options.tempdir.clone()))
+    let mut distrusted = HashSet::new();
+    for (position, set) in chain.sets.iter().enumerate() {
+        if target.catalog.is_distrusted(set)? {
+            distrusted.insert(position as u32);
+        }
+    }
+    let (storage, codec, tempdir) = (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
+    Ok(Signatures::new(&chain.sets, local_copy, storage, codec, distrusted, tempdir))
 }
 
 /// Lets the catalog know the new set, so that a mount need not read it, and what was found of its files, so that the next session knows

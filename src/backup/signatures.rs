@@ -10,6 +10,7 @@ use crate::collection::{BackupSet, LocalCopy};
 use crate::format::{self, SignatureMember, TarReader};
 use crate::model::EntryPath;
 use crate::storage::{ReadAt, Storage, StoredFile};
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub struct Signatures<'a> {
     pub storage: Arc<dyn Storage>,
     /// Decodes them.
     pub codec: Arc<Codec>,
+    /// Positions of the sets whose signature files their volumes contradict: no delta is made against these.
+    pub distrusted: HashSet<u32>,
     /// Where large signatures are put meanwhile.
     pub tempdir: PathBuf,
     /// What has been opened, the last used one last.
@@ -47,9 +50,10 @@ impl<'a> Signatures<'a> {
         local_copy: LocalCopy,
         storage: Arc<dyn Storage>,
         codec: Arc<Codec>,
+        distrusted: HashSet<u32>,
         tempdir: PathBuf,
     ) -> Self {
-        Self { sets, local_copy, storage, codec, tempdir, open: Vec::new() }
+        Self { sets, local_copy, storage, codec, distrusted, tempdir, open: Vec::new() }
     }
 
     /// Returns the signature that the set at a position has of a file, and its length; `None` if it has none. To be asked in path order.
@@ -57,6 +61,9 @@ impl<'a> Signatures<'a> {
     /// # Errors
     /// [`Error::Signatures`] when the signature file cannot be read.
     pub fn find(&mut self, position: u32, path: &EntryPath) -> Result<Option<(Spool, u64)>, Error> {
+        if self.distrusted.contains(&position) {
+            return Ok(None);
+        }
         let mut file = match self.open.iter().position(|(known, _)| *known == position) {
             Some(index) => self.open.remove(index).1,
             None => self.open_file(position)?,

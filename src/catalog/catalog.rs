@@ -1,6 +1,6 @@
 //! [`Catalog`]: the chains of a collection and their rows, filled set by set.
 
-use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers};
+use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners};
@@ -20,10 +20,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
 
-/// How long a set or a volume that could not be read is left alone before it is tried again.
-pub(super) const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// How often a question is asked again because the catalog had to start over.
 const ATTEMPTS: usize = 3;
 /// Manifests that are kept in memory, and how many bytes of them: 200,000 volumes.
@@ -57,7 +54,12 @@ pub struct Catalog {
     keeps_nothing: AtomicBool,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
-    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, (Instant, Arc<Error>)>>,
+    /// Volumes that are damaged, until another listing: a storage that fails damages nothing.
+    pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
+    /// Identities of sets whose signature files are not to be believed, beside those in the database.
+    pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
+    /// Held while a chain gets new numbers.
+    voiding: Mutex<()>,
     said: Mutex<HashSet<String>>,
     /// Finds tables instead of the codec.
     #[cfg(test)]
@@ -74,6 +76,20 @@ struct Known {
     sets: HashMap<u64, (Arc<Chain>, u32)>,
     /// The highest numbers that a chain and a set have had; lower ones are not given out again.
     most: (i64, i64),
+}
+
+impl Known {
+    fn set(&mut self, chains: Vec<Arc<Chain>>) {
+        self.by_number = chains.iter().map(|chain| (chain.number(), chain.clone())).collect();
+        let sets = chains.iter().flat_map(|chain| (0..chain.sets.len() as u32).map(move |position| (chain, position)));
+        self.sets = sets.map(|(chain, position)| (chain.set_number(position), (chain.clone(), position))).collect();
+        let most = |numbers: &mut dyn Iterator<Item = i64>, so_far: i64| numbers.max().unwrap_or(0).max(so_far);
+        self.most = (
+            most(&mut chains.iter().map(|chain| chain.id), self.most.0),
+            most(&mut chains.iter().flat_map(|chain| chain.numbers.iter().copied()), self.most.1),
+        );
+        self.chains = chains;
+    }
 }
 
 impl Catalog {
@@ -102,6 +118,8 @@ impl Catalog {
             manifests: Mutex::new(lru::LruCache::new(MANIFESTS)),
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
+            distrusted: Mutex::default(),
+            voiding: Mutex::default(),
             said: Mutex::default(),
             #[cfg(test)]
             tables: None,
@@ -114,25 +132,37 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails even in memory.
     pub fn set_collection(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
+        let copy = self.local_copy();
+        let copy = copy.as_deref();
         let chains =
-            self.sturdy(|generation| match self.database.read(|connection| find(connection, collection, generation))? {
+            self.sturdy(|generation| match self.database.read(|connection| find(connection, collection, copy, generation))? {
                 Some(chains) => Ok(chains),
-                None => self.database.write(|connection| assign(connection, collection, generation)),
+                None => self.database.write(|connection| assign(connection, collection, copy, generation)),
             })?;
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
         self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        known.by_number = chains.iter().map(|chain| (chain.number(), chain.clone())).collect();
-        let sets = chains.iter().flat_map(|chain| (0..chain.sets.len() as u32).map(move |position| (chain, position)));
-        known.sets = sets.map(|(chain, position)| (chain.set_number(position), (chain.clone(), position))).collect();
-        let most = |numbers: &mut dyn Iterator<Item = i64>, so_far: i64| numbers.max().unwrap_or(0).max(so_far);
-        known.most = (
-            most(&mut chains.iter().map(|chain| chain.id), known.most.0),
-            most(&mut chains.iter().flat_map(|chain| chain.numbers.iter().copied()), known.most.1),
-        );
-        known.chains = chains.clone();
+        self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).set(chains.clone());
         Ok(chains)
+    }
+
+    /// Drops the rows of a chain, which are wrong, and gives it new numbers, so that no id changes its meaning; does nothing if that has been
+    /// done already.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails even in memory.
+    pub fn void(&self, chain: &Chain) -> Result<(), Error> {
+        let _turn = self.voiding.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.chain(chain.number()).is_none() || chain.is_void.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let renewed = self.sturdy(|generation| self.database.write(|connection| renumber(connection, chain, generation)));
+        let renewed = renewed.inspect_err(|_| chain.is_void.store(false, Ordering::Relaxed))?;
+        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let same = |other: Arc<Chain>| if other.id == chain.id { renewed.clone() } else { other };
+        let chains = std::mem::take(&mut known.chains).into_iter().map(same).collect();
+        known.set(chains);
+        Ok(())
     }
 
     /// Takes over a new picture of duplicity's archive directory.
@@ -177,39 +207,48 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the monitor hears of it.
     pub fn fill(&self, chain: &Chain) -> Result<u32, Error> {
+        Ok(self.fill_as_far(chain)?.0)
+    }
+
+    /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered, until the storage is listed anew; a failure
+    /// of the storage is not.
+    fn fill_as_far(&self, chain: &Chain) -> Result<(u32, Option<Arc<Error>>), Error> {
         let mut filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         filled.look(self.database.generation());
-        let recent = filled.trouble.as_ref().is_some_and(|(since, _)| since.elapsed() < TRY_AGAIN);
-        if filled.sets as usize == chain.sets.len() || recent {
-            return Ok(filled.sets);
+        if filled.sets as usize == chain.sets.len() || filled.trouble.is_some() {
+            return Ok((filled.sets, filled.trouble.clone()));
         }
         let result = self.sturdy(|generation| {
             filled.generation = generation;
             filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
             self.fill_from(chain, &mut filled.sets)
         });
-        match result {
-            Ok(()) => filled.trouble = None,
+        let trouble = match result {
+            Ok(()) => None,
             Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
                 let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
+                let is_passing = error.is_passing();
                 // Without the key nothing can be read at all: whoever asked gets the error, and that is enough.
                 if !is_locked(&error) {
-                    self.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+                    let verb = if is_passing { "read" } else { "show" };
+                    self.say_once(Level::Error, format!("cannot {verb} the backups of {}: {error}", times.join(", ")));
                 }
-                filled.trouble = Some((Instant::now(), Arc::new(error)));
+                let error = Arc::new(error);
+                filled.trouble = (!is_passing).then(|| error.clone());
+                Some(error)
             }
             Err(error) => {
                 // Next time it is looked up anew which sets are there.
                 filled.sets = 0;
                 return Err(error);
             }
-        }
+        };
         filled.look(self.database.generation());
-        Ok(filled.sets)
+        Ok((filled.sets, trouble))
     }
 
-    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one turns out to be unreadable.
+    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one turns out to be damaged.
     pub fn usable(&self, chain: &Chain) -> usize {
         match chain.filled.try_lock() {
             Ok(filled) if filled.trouble.is_some() => filled.sets as usize,
@@ -220,7 +259,7 @@ impl Catalog {
     /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key: [`fill`](Self::fill) says of all else.
     pub fn locked(&self, chain: &Chain) -> Option<String> {
         let filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (_, error) = filled.trouble.as_ref().filter(|(_, error)| is_locked(error))?;
+        let error = filled.trouble.as_ref().filter(|error| is_locked(error))?;
         let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
         let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
         Some(format!("cannot show the backups of {}: {error}", times.join(", ")))
@@ -245,12 +284,10 @@ impl Catalog {
 
     /// Makes sure that the rows of a set are there.
     fn fill_up_to(&self, chain: &Chain, position: u32) -> Result<(), Error> {
-        if position < self.fill(chain)? {
-            return Ok(());
-        }
-        match &chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).trouble {
-            Some((_, error)) => Err(Error::Again(error.clone())),
-            None => Err(Error::Gone(format!("set {position} of a chain"))),
+        match self.fill_as_far(chain)? {
+            (filled, _) if position < filled => Ok(()),
+            (_, Some(error)) => Err(Error::Again(error)),
+            (_, None) => Err(Error::Gone(format!("set {position} of a chain"))),
         }
     }
 
@@ -320,7 +357,7 @@ impl Catalog {
         })
     }
 
-    /// Returns the manifest of a set.
+    /// Returns the manifest of a set: the stored one, or where that is encrypted a copy at hand, if it describes all volumes that are stored.
     ///
     /// # Errors
     /// [`Error::Set`] when it cannot be read or makes no sense.
@@ -330,9 +367,14 @@ impl Catalog {
         if let Some(manifest) = lock().get(&key) {
             return Ok(manifest.clone());
         }
-        let manifest = match self.local_manifest(chain, position, Manifest::read)? {
-            Some(manifest) => manifest,
-            None => self.stored_manifest(chain, position, Manifest::read)?,
+        let set = set_at(chain, position)?;
+        let stored = || self.stored_manifest(chain, position, Manifest::read);
+        let manifest = match set.manifest.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
+            true => stored().or_else(|error| self.local_manifest(chain, position, Manifest::read)?.ok_or(error))?,
+            false => {
+                let local = self.local_manifest(chain, position, Manifest::read)?;
+                local.filter(|local| undescribed(set, local).is_none()).map_or_else(stored, Ok)?
+            }
         };
         let (manifest, mut known) = (Arc::new(manifest), lock());
         known.put(key, manifest.clone());
@@ -384,10 +426,13 @@ impl Catalog {
     /// Opens the signature file of a set in storage, whatever the archive directory holds.
     ///
     /// # Errors
-    /// [`Error::Set`] when it is missing or cannot be decoded.
+    /// [`Error::Set`] when it is missing, cannot be decoded, or has been contradicted by the set's volumes.
     pub fn signatures(&self, chain: &Chain, position: u32) -> Result<Decoder, Error> {
         let set = set_at(chain, position)?;
         let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        if self.is_distrusted(set)? {
+            return Err(failed("the set's volumes hold something else".into()));
+        }
         let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         self.codec.decode(Arc::new(self.stored(stored)), stored.encoding).map_err(|error| failed(error.into()))
     }
@@ -476,6 +521,9 @@ impl Catalog {
                 Err(error) if error.is_trouble() || matches!(error, Error::Lost) => error,
                 result => return result,
             };
+            if chain.is_void.load(Ordering::Relaxed) {
+                return Err(Error::Gone("these rows: volumes have contradicted them".into()));
+            }
             if attempts.next().is_none() {
                 return Err(error);
             }
@@ -548,6 +596,11 @@ impl Catalog {
     pub(super) fn stored(&self, file: &SetFile) -> StoredFile {
         StoredFile::new(self.storage.clone(), file.listed.clone())
     }
+}
+
+/// Returns the number of a volume that is stored, and that a manifest does not describe.
+pub(super) fn undescribed(set: &BackupSet, manifest: &Manifest) -> Option<u32> {
+    set.volumes.keys().copied().find(|&number| manifest.volume(number).is_none())
 }
 
 /// Says what keeps the database from being used.

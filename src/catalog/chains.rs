@@ -4,14 +4,16 @@
 //! and nothing is written as long as it shows what is known already.
 
 use super::Error;
+use super::distrust::Source;
 use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
-use crate::collection::{BackupChain, BackupSet, Collection};
+use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
+use crate::storage::Listed;
 use crate::volume::VolumeKey;
 use rusqlite::{Connection, OptionalExtension};
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 /// A backup chain with a number in the catalog.
 pub struct Chain {
@@ -22,14 +24,16 @@ pub struct Chain {
     /// Its sets, full first: the index is the position.
     pub sets: Vec<BackupSet>,
     pub(super) filled: Mutex<Filled>,
+    /// Its rows were wrong: it has another number now, and this one means nothing any more.
+    pub(super) is_void: AtomicBool,
 }
 
 #[derive(Default)]
 pub(super) struct Filled {
     /// How many sets have their rows.
     pub sets: u32,
-    /// Why the next one has none, and since when.
-    pub trouble: Option<(Instant, Arc<Error>)>,
+    /// What is damaged of the next one, so that it has none.
+    pub trouble: Option<Arc<Error>>,
     /// Of which database this is true.
     pub generation: u64,
 }
@@ -67,12 +71,21 @@ impl Chain {
 
 /// Tells a set from any other, without reading a file: names, sizes and time stamps of manifest and signature file.
 pub(super) fn identity(set: &BackupSet) -> Vec<u8> {
+    hash([&set.manifest, &set.signatures].into_iter().flatten().map(|file| &file.listed)).to_vec()
+}
+
+/// Tells a copy of a signature file from any other in the same way.
+pub(super) fn copy_identity(copy: &LocalFile) -> [u8; 32] {
+    hash(std::iter::once(copy.file.listed()))
+}
+
+fn hash<'l>(files: impl Iterator<Item = &'l Listed>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for file in [&set.manifest, &set.signatures].into_iter().flatten() {
-        hasher.update(file.listed.name.as_bytes()).update(&[0]);
-        hasher.update(&file.listed.size.to_le_bytes()).update(&file.listed.stamp.to_le_bytes());
+    for listed in files {
+        hasher.update(listed.name.as_bytes()).update(&[0]);
+        hasher.update(&listed.size.to_le_bytes()).update(&listed.stamp.to_le_bytes());
     }
-    hasher.finalize().as_bytes().to_vec()
+    hasher.finalize().into()
 }
 
 /// Returns how many sets of a chain have their rows, from the full on.
@@ -105,26 +118,44 @@ struct KnownSet {
     position: i64,
     identity: Vec<u8>,
     is_filled: bool,
+    source: Source,
+    /// Its signature file has been contradicted by its volumes.
+    is_distrusted: bool,
+}
+
+impl KnownSet {
+    /// Tells whether what its rows come from still counts.
+    fn counts(&self, set: &BackupSet, copy: Option<&LocalCopy>) -> bool {
+        let copied = || copy.and_then(|copy| copy.signatures(set.session)).map(copy_identity);
+        match self.source {
+            _ if !self.is_filled => true,
+            Source::Volumes => true,
+            Source::Signatures => !self.is_distrusted,
+            Source::Copy(identity) => !self.is_distrusted && copied() == Some(identity),
+        }
+    }
 }
 
 impl Known {
-    /// Returns how many sets of a chain are those that are known, from the full on, or `None` if another one has rows. There may be
-    /// more of them: another process has seen a newer set.
-    fn count(&self, chain: &BackupChain) -> Option<usize> {
+    /// Returns how many sets of a chain are those that are known, from the full on, or `None` if another one has rows, or one has rows
+    /// that no longer count. There may be more of them: another process has seen a newer set.
+    fn count(&self, chain: &BackupChain, copy: Option<&LocalCopy>) -> Option<usize> {
         let is_same = |(number, (known, set)): &(usize, (&KnownSet, &BackupSet))| {
             known.position == *number as i64 && known.identity == identity(set)
         };
         let same = self.sets.iter().zip(chain.sets()).enumerate().take_while(is_same).count();
         let others = self.sets.get(same..chain.sets().len().min(self.sets.len())).unwrap_or_default();
-        others.iter().all(|other| !other.is_filled).then_some(same)
+        let counts = self.sets.iter().zip(chain.sets()).take(same).all(|(known, set)| known.counts(set, copy));
+        (counts && others.iter().all(|other| !other.is_filled)).then_some(same)
     }
 }
 
 /// Reads all that is known of chains, by one statement.
 fn known(connection: &Connection) -> Result<Vec<Known>, Error> {
     let mut statement = connection.prepare_cached(
-        "SELECT chains.id, full_time, sets.id, position, identity, first_version IS NOT NULL
-         FROM chains LEFT JOIN sets ON sets.chain = chains.id ORDER BY chains.id, position",
+        "SELECT chains.id, full_time, sets.id, position, sets.identity, first_version IS NOT NULL, source, distrusted.identity IS NOT NULL
+         FROM chains LEFT JOIN sets ON sets.chain = chains.id LEFT JOIN distrusted ON distrusted.identity = sets.identity
+         ORDER BY chains.id, position",
     )?;
     let mut rows = statement.query([])?;
     let mut chains: Vec<Known> = Vec::new();
@@ -134,43 +165,61 @@ fn known(connection: &Connection) -> Result<Vec<Known>, Error> {
             chains.push(Known { id, full_time: row.get(1)?, sets: Vec::new() });
         }
         if let (Some(chain), Some(id)) = (chains.last_mut(), row.get(2)?) {
-            chain.sets.push(KnownSet { id, position: row.get(3)?, identity: row.get(4)?, is_filled: row.get(5)? });
+            chain.sets.push(KnownSet {
+                id,
+                position: row.get(3)?,
+                identity: row.get(4)?,
+                is_filled: row.get(5)?,
+                source: Source::of_column(row.get(6)?),
+                is_distrusted: row.get(7)?,
+            });
         }
     }
     Ok(chains)
 }
 
 /// Returns the chains of a collection with their numbers, if the database has these, and nothing else.
-pub(super) fn find(connection: &Connection, collection: &Collection, generation: u64) -> Result<Option<Vec<Arc<Chain>>>, Error> {
+pub(super) fn find(
+    connection: &Connection,
+    collection: &Collection,
+    copy: Option<&LocalCopy>,
+    generation: u64,
+) -> Result<Option<Vec<Arc<Chain>>>, Error> {
     let known = known(connection)?;
     let by_time: HashMap<i64, &Known> = known.iter().map(|known| (known.full_time, known)).collect();
     let chains = collection.chains.iter().filter_map(|chain| Some((chain, chain.sets().first()?.end().seconds())));
     let chains: Option<Vec<_>> = chains
         .map(|(chain, time)| {
             let known = by_time.get(&time)?;
-            (known.count(chain) == Some(chain.sets().len())).then(|| make(known, chain, generation))
+            (known.count(chain, copy) == Some(chain.sets().len())).then(|| make(known, chain.sets(), generation))
         })
         .collect();
     Ok(chains.filter(|chains| chains.len() == known.len()))
 }
 
-fn make(known: &Known, chain: &BackupChain, generation: u64) -> Arc<Chain> {
-    let sets = known.sets.iter().take_while(|set| set.is_filled).count().min(chain.sets().len()) as u32;
+fn make(known: &Known, chain: &[BackupSet], generation: u64) -> Arc<Chain> {
+    let sets = known.sets.iter().take_while(|set| set.is_filled).count().min(chain.len()) as u32;
     Arc::new(Chain {
         id: known.id,
-        numbers: known.sets.iter().take(chain.sets().len()).map(|set| set.id).collect(),
-        sets: chain.sets().to_vec(),
+        numbers: known.sets.iter().take(chain.len()).map(|set| set.id).collect(),
+        sets: chain.to_vec(),
         filled: Mutex::new(Filled { sets, trouble: None, generation }),
+        is_void: AtomicBool::new(false),
     })
 }
 
 /// Gives each chain and set of a collection its number, and drops the rows of chains that are gone or have changed.
-pub(super) fn assign(connection: &Connection, collection: &Collection, generation: u64) -> Result<Vec<Arc<Chain>>, Error> {
+pub(super) fn assign(
+    connection: &Connection,
+    collection: &Collection,
+    copy: Option<&LocalCopy>,
+    generation: u64,
+) -> Result<Vec<Arc<Chain>>, Error> {
     let by_time: HashMap<i64, &BackupChain> =
         collection.chains.iter().filter_map(|chain| Some((chain.sets().first()?.end().seconds(), chain))).collect();
     let mut kept: HashMap<i64, (Known, usize)> = HashMap::new(); // by full time, with the count of its sets that are the same
     for known in known(connection)? {
-        match by_time.get(&known.full_time).and_then(|chain| known.count(chain)) {
+        match by_time.get(&known.full_time).and_then(|chain| known.count(chain, copy)) {
             Some(count) if !kept.contains_key(&known.full_time) => {
                 kept.insert(known.full_time, (known, count));
             }
@@ -188,17 +237,32 @@ pub(super) fn assign(connection: &Connection, collection: &Collection, generatio
         if count < chain.sets().len() {
             connection.execute("DELETE FROM sets WHERE chain = ?1 AND position >= ?2", (known.id, count as i64))?;
             known.sets.truncate(count);
-            for (position, set) in chain.sets().iter().enumerate().skip(count) {
-                let (id, position, identity) = (free_number(connection, "sets", MAX_SET)?, position as i64, identity(set));
-                connection
-                    .prepare_cached("INSERT INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?
-                    .execute((id, known.id, position, &identity))?;
-                known.sets.push(KnownSet { id, position, identity, is_filled: false });
-            }
+            add_sets(connection, &mut known, chain.sets())?;
         }
-        chains.push(make(&known, chain, generation));
+        chains.push(make(&known, chain.sets(), generation));
     }
     Ok(chains)
+}
+
+/// Drops the rows of a chain, and returns the same chain under a new number and with new numbers of its sets.
+pub(super) fn renumber(connection: &Connection, chain: &Chain, generation: u64) -> Result<Arc<Chain>, Error> {
+    drop_chain(connection, chain.id)?;
+    let mut known = new_chain(connection, chain.sets.first().map_or(0, |full| full.end().seconds()))?;
+    add_sets(connection, &mut known, &chain.sets)?;
+    Ok(make(&known, &chain.sets, generation))
+}
+
+/// Gives numbers to those sets of a chain that have none.
+fn add_sets(connection: &Connection, known: &mut Known, sets: &[BackupSet]) -> Result<(), Error> {
+    for (position, set) in sets.iter().enumerate().skip(known.sets.len()) {
+        let (id, position, identity) = (free_number(connection, "sets", MAX_SET)?, position as i64, identity(set));
+        connection
+            .prepare_cached("INSERT INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?
+            .execute((id, known.id, position, &identity))?;
+        let source = Source::Signatures;
+        known.sets.push(KnownSet { id, position, identity, is_filled: false, source, is_distrusted: false });
+    }
+    Ok(())
 }
 
 fn new_chain(connection: &Connection, full_time: i64) -> Result<Known, Error> {

@@ -4,19 +4,49 @@ use super::Error;
 use super::catalog::Catalog;
 use super::chains::Chain;
 use super::query::{self, DirectoryId, VersionId};
-use crate::model::EntryPath;
+use crate::model::{Entry, EntryPath};
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use std::collections::VecDeque;
 
 /// Rows that are fetched at once while members and versions are read side by side.
 const WINDOW: u32 = 1024;
+
+/// What the rows say of a version, but for its place.
+pub(super) struct Row {
+    /// Its id.
+    pub id: VersionId,
+    kind: i64,
+    mode: u16,
+    /// The id of its owner.
+    pub owner: i64,
+    mtime: i64,
+    extra: Value,
+}
+
+impl Row {
+    /// Tells whether it says this of a path, apart from the owner; `None` means that the path is gone.
+    pub fn is_of(&self, entry: Option<&Entry>) -> bool {
+        let (kind, extra) = query::kind_columns(entry, None);
+        let Some(entry) = entry else { return self.kind == kind };
+        let has_extra = entry.kind == crate::model::EntryKind::Directory || self.extra == extra;
+        (self.kind, self.mode, self.mtime) == (kind, entry.mode, entry.mtime) && has_extra
+    }
+}
+
+/// The columns of a [`Row`].
+const COLUMNS: &str = "id, kind, mode, owner, mtime, extra";
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { id: row.get(0)?, kind: row.get(1)?, mode: row.get(2)?, owner: row.get(3)?, mtime: row.get(4)?, extra: row.get(5)? })
+}
 
 /// Finds the versions of a set in path order, mostly by just taking the next row.
 pub struct Cursor<'a> {
     catalog: &'a Catalog,
     chain: &'a Chain,
     position: u32,
-    rows: VecDeque<(VersionId, DirectoryId, Vec<u8>)>,
+    rows: VecDeque<(Row, DirectoryId, Vec<u8>)>,
     /// The first row that is not in `rows`; `None` before the first look-up.
     next: Option<VersionId>,
     /// Behind the last row of the set.
@@ -33,6 +63,11 @@ impl<'a> Cursor<'a> {
 
     /// Returns the version of a path in the set, if it has one.
     pub fn find(&mut self, path: &EntryPath) -> Result<Option<VersionId>, Error> {
+        Ok(self.find_row(path)?.map(|row| row.id))
+    }
+
+    /// Returns the row of a path in the set, if it has one.
+    pub(super) fn find_row(&mut self, path: &EntryPath) -> Result<Option<Row>, Error> {
         let (directory, name) = match path.split_last() {
             None => (Some(DirectoryId::above_root(self.chain.id)), &[][..]),
             Some((parent, name)) => (self.directory(parent)?, name),
@@ -46,14 +81,14 @@ impl<'a> Cursor<'a> {
         let is_next =
             self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
         if is_next {
-            return Ok(self.rows.pop_front().map(|(id, _, _)| id));
+            return Ok(self.rows.pop_front().map(|(row, _, _)| row));
         }
         let (chain, position) = (self.chain, self.position);
-        let found: Option<VersionId> =
+        let found: Option<Row> =
             self.catalog.ask(chain, position, |connection, _| exact(connection, directory, name, position))?;
-        if let Some(id) = found {
+        if let Some(row) = &found {
             self.rows.clear();
-            self.next = Some(VersionId::new(chain.id, id.number() as i64 + 1));
+            self.next = Some(VersionId::new(chain.id, row.id.number() as i64 + 1));
         }
         Ok(found)
     }
@@ -67,12 +102,12 @@ impl<'a> Cursor<'a> {
             }
         };
         self.rows = self.catalog.ask(self.chain, self.position, |connection, _| {
-            let mut statement = connection
-                .prepare_cached("SELECT id, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3")?;
-            let rows = statement.query_map((from, end, WINDOW), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let text = "SELECT COLUMNS, directory, name FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3";
+            let mut statement = connection.prepare_cached(&text.replace("COLUMNS", COLUMNS))?;
+            let rows = statement.query_map((from, end, WINDOW), |found| Ok((row(found)?, found.get(6)?, found.get(7)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
-        self.next = self.rows.back().map(|(id, _, _)| VersionId::new(self.chain.id, id.number() as i64 + 1));
+        self.next = self.rows.back().map(|(row, _, _)| VersionId::new(self.chain.id, row.id.number() as i64 + 1));
         Ok(())
     }
 
@@ -93,10 +128,10 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<VersionId>, Error> {
+fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<Row>, Error> {
     use rusqlite::OptionalExtension;
     Ok(connection
-        .prepare_cached("SELECT id FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3")?
-        .query_row((directory, name, position), |row| row.get(0))
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3"))?
+        .query_row((directory, name, position), row)
         .optional()?)
 }

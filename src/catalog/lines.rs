@@ -1,13 +1,14 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
 
 use super::Error;
-use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, filled_sets, keep_numbers};
+use super::catalog::{Catalog, set_at, undescribed};
+use super::chains::{Chain, copy_identity, filled_sets, keep_numbers};
+use super::distrust::Source;
 use super::fill::{LeftOut, Line, SetWriter};
 use super::spool::Spool;
 use crate::codec;
-use crate::collection::BackupSet;
-use crate::format::{self, Encoding, SignatureKind, SignatureMember, TarReader};
+use crate::collection::{BackupSet, LocalCopy, SetFile};
+use crate::format::{self, Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
@@ -15,6 +16,7 @@ use crate::volume::Event;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -36,20 +38,23 @@ impl Catalog {
             for position in first..chain.sets.len() {
                 if (position - first).is_multiple_of(KEYS_TOGETHER) {
                     let coming = chain.sets[position..].iter().take(KEYS_TOGETHER);
-                    self.unlock(coming.filter(|set| !self.has_local_signatures(set)).filter_map(|set| set.signatures.as_ref()));
+                    self.unlock(coming.flat_map(|set| self.encrypted_metadata(set)));
                 }
                 while started < chain.sets.len() && started < position + AHEAD {
                     let (sender, receiver) = bounded(WAITING);
                     let number = started as u32;
+                    let is_distrusted = self.distrusts(set_at(chain, number)?)?;
                     let thread = std::thread::Builder::new().name("signatures".into());
-                    thread.spawn_scoped(scope, move || self.tell_lines(chain, number, &sender)).map_err(Error::Thread)?;
+                    let tell = move || self.tell_lines(chain, number, is_distrusted, &sender);
+                    thread.spawn_scoped(scope, tell).map_err(Error::Thread)?;
                     receivers.push_back(receiver);
                     started += 1;
                 }
                 let Some(receiver) = receivers.pop_front() else { break };
                 // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
-                let mut lines = collect(&receiver)?;
-                let left_out = self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines))?;
+                let (mut lines, source) = collect(&receiver)?;
+                let left_out =
+                    self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines, source))?;
                 if let Some(LeftOut { count, first }) = left_out {
                     // It may be as long as a header.
                     let first: String = first.to_string().chars().take(200).collect();
@@ -65,65 +70,85 @@ impl Catalog {
         })
     }
 
-    fn has_local_signatures(&self, set: &BackupSet) -> bool {
-        self.local_copy().is_some_and(|copy| copy.signatures(set.session).is_some())
+    /// Returns the stored manifest and signature file of a set, where there is no copy at hand.
+    fn encrypted_metadata<'s>(&self, set: &'s BackupSet) -> impl Iterator<Item = &'s SetFile> {
+        let copy = self.local_copy();
+        let has = |find: &dyn Fn(&LocalCopy) -> bool| copy.as_deref().is_some_and(find);
+        let manifest = set.manifest.as_ref().filter(|_| !has(&|copy| copy.manifest(set.session).is_some()));
+        let signatures = set.signatures.as_ref().filter(|_| !has(&|copy| copy.signatures(set.session).is_some()));
+        manifest.into_iter().chain(signatures)
     }
 
-    /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong.
-    fn tell_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) {
-        let result = match self.signature_lines(chain, position, sender) {
-            Err(error @ Error::Set { .. }) if !is_locked(&error) => {
+    /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong. Nothing here asks the
+    /// database, which is being written meanwhile.
+    fn tell_lines(&self, chain: &Chain, position: u32, is_distrusted: bool, sender: &Sender<Message>) {
+        let volumes = || {
+            // What came so far is void.
+            let _ = sender.send(Message::Again);
+            self.volume_lines(chain, position, sender).map(|()| Source::Volumes)
+        };
+        let result = if is_distrusted { volumes() } else { self.signature_lines(chain, position, true, sender) };
+        let result = match result {
+            Err(error @ Error::Set { .. }) if !is_distrusted && !is_locked(&error) => {
                 let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
                 self.say_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
-                // What came so far is void.
-                let _ = sender.send(Message::Again);
-                self.volume_lines(chain, position, sender)
+                // If these cannot be read either, it may be the manifest that is wrong. Names are better than nothing then: whoever restores
+                // them needs the volumes, and fails.
+                volumes().or_else(|error| self.signature_lines(chain, position, false, sender).map_err(|_| error))
             }
             result => result,
         };
         let _ = sender.send(Message::End(result));
     }
 
-    fn signature_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
+    /// Sends the lines of the signature file, if it fits the manifest, as far as `is_checked`. What is stored as it is counts before any copy;
+    /// where it is encrypted, the copy saves the decryption.
+    fn signature_lines(&self, chain: &Chain, position: u32, is_checked: bool, sender: &Sender<Message>) -> Result<Source, Error> {
         let set = set_at(chain, position)?;
         let copy = self.local_copy();
-        let local = copy.as_ref().and_then(|copy| copy.signatures(set.session));
-        if let Some(local) = local
-            && self.decode_lines(set, Arc::new(local.file.clone()), local.encoding, sender).is_ok()
-        {
-            return Ok(());
+        // Whoever reads the volumes hears what is wrong with the manifest.
+        let manifest = self.manifest(chain, position).ok();
+        let fit = || match is_checked {
+            true => Fit::new(set, manifest.as_deref()),
+            false => Ok(Fit::default()),
+        };
+        let decode = |file, encoding| {
+            let _ = sender.send(Message::Again);
+            self.decode_lines(set, file, encoding, fit(), sender)
+        };
+        let local = || {
+            let local = copy.as_ref().and_then(|copy| copy.signatures(set.session))?;
+            decode(Arc::new(local.file.clone()), local.encoding).ok()?;
+            Some(Source::Copy(copy_identity(local)))
+        };
+        let stored = || {
+            let missing = || Error::Set { what: of_signatures(set), cause: "it is not in storage".into() };
+            let stored = set.signatures.as_ref().ok_or_else(missing)?;
+            decode(Arc::new(self.stored(stored)), stored.encoding).map(|()| Source::Signatures)
+        };
+        match set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
+            true => stored().or_else(|error| local().ok_or(error)),
+            false => local().map_or_else(stored, Ok),
         }
-        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
-        let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
-        let _ = sender.send(Message::Again);
-        let last = self.decode_lines(set, Arc::new(self.stored(stored)), stored.encoding, sender)?;
-        if stored.encoding == Encoding::Plain {
-            // Nothing else would tell that a plain file was cut: duplicity accepts one without trailer.
-            let manifest = self.manifest(chain, position)?;
-            let expected = manifest.volumes().next_back().map(|volume| volume.last);
-            if expected.is_some_and(|expected| last.as_ref() < Some(&expected) && !expected.is_root()) {
-                return Err(failed("it ends before the last path of the set".into()));
-            }
-        }
-        Ok(())
     }
 
-    /// Sends the lines of a signature file and returns its last path.
+    /// Sends the lines of a signature file that fits.
     fn decode_lines(
         &self,
         set: &BackupSet,
         file: Arc<dyn ReadAt>,
         encoding: Encoding,
+        fit: Result<Fit<'_>, &'static str>,
         sender: &Sender<Message>,
-    ) -> Result<Option<EntryPath>, Error> {
-        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+    ) -> Result<(), Error> {
+        let failed = |cause: Cause| Error::Set { what: of_signatures(set), cause };
+        let mut fit = fit.map_err(|cause| failed(cause.into()))?;
         let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut tar = TarReader::new(decoder);
         let mut batch = Batch::new(sender);
-        let mut last = None;
         while let Some(header) = tar.next().map_err(|error| failed(typed(error)))? {
             let member = SignatureMember::parse(&header).map_err(|error| failed(error.into()))?;
-            last = Some(member.path.clone());
+            fit.line(&member.path).map_err(|cause| failed(cause.into()))?;
             let entry = match member.kind {
                 SignatureKind::Present(entry) => Some(entry),
                 SignatureKind::Deleted => None,
@@ -132,14 +157,20 @@ impl Catalog {
         }
         // The end of the stream proves what came before it.
         std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(|error| failed(codec::Error::from(error).into()))?;
+        fit.finish().map_err(|cause| failed(cause.into()))?;
         batch.flush();
-        Ok(last)
+        Ok(())
     }
 
     /// Sends the lines of a set as its volumes give them: by their tables, or by the headers in them.
     fn volume_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
         let set = set_at(chain, position)?;
         let manifest = self.manifest(chain, position)?;
+        if let Some(number) = undescribed(set, &manifest) {
+            // It may have been cut, and then the volumes are not all.
+            let what = format!("the manifest of set {}", set.end());
+            return Err(Error::Set { what, cause: format!("it does not describe volume {number}, which is stored").into() });
+        }
         let mut batch = Batch::new(sender);
         let mut last: Option<EntryPath> = None;
         let mut tell = |path: &EntryPath, entry: &Option<Entry>| {
@@ -168,6 +199,47 @@ impl Catalog {
     }
 }
 
+fn of_signatures(set: &BackupSet) -> String {
+    format!("the signature file of set {}", set.end())
+}
+
+/// What a signature file must hold to be that of a set, as far as can be told without a volume: a full set has its top, each volume's first
+/// and last path is listed, and nothing outside of all volumes.
+#[derive(Default)]
+struct Fit<'m> {
+    manifest: Option<&'m Manifest>,
+    /// Paths that are still to come.
+    missing: BTreeSet<EntryPath>,
+}
+
+impl<'m> Fit<'m> {
+    fn new(set: &BackupSet, manifest: Option<&'m Manifest>) -> Result<Self, &'static str> {
+        if manifest.is_some_and(|manifest| !manifest.is_ordered()) {
+            return Err("the set's volumes do not follow each other in path order");
+        }
+        let volumes = manifest.into_iter().flat_map(Manifest::volumes);
+        let mut missing: BTreeSet<_> = volumes.flat_map(|volume| [volume.first, volume.last]).collect();
+        // Of an increment that has nothing in it, the manifest says that its only volume begins and ends with the top.
+        match set.session.is_full() {
+            true => missing.insert(EntryPath::root()),
+            false => missing.remove(&EntryPath::root()),
+        };
+        Ok(Self { manifest, missing })
+    }
+
+    fn line(&mut self, path: &EntryPath) -> Result<(), String> {
+        self.missing.remove(path);
+        match self.manifest.is_none_or(|manifest| manifest.volumes_with(path).next().is_some()) {
+            true => Ok(()),
+            false => Err(format!("it lists '{path}', which is in none of the set's volumes")),
+        }
+    }
+
+    fn finish(self) -> Result<(), String> {
+        self.missing.first().map_or(Ok(()), |path| Err(format!("it does not list '{path}', which is in the set's volumes")))
+    }
+}
+
 /// Why a stored file of a set cannot be read.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -193,7 +265,7 @@ enum Message {
     Lines(Vec<Line>),
     /// The lines so far are void.
     Again,
-    End(Result<(), Error>),
+    End(Result<Source, Error>),
 }
 
 struct Batch<'a> {
@@ -219,20 +291,26 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Takes all lines of a set.
-fn collect(receiver: &Receiver<Message>) -> Result<Spool, Error> {
+/// Takes all lines of a set, with where they come from.
+fn collect(receiver: &Receiver<Message>) -> Result<(Spool, Source), Error> {
     let mut spool = Spool::new();
     loop {
         match receiver.recv() {
             Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| spool.push(line))?,
             Ok(Message::Again) => spool = Spool::new(),
-            Ok(Message::End(result)) => return result.map(|()| spool),
+            Ok(Message::End(result)) => return result.map(|source| (spool, source)),
             Err(_) => return Err(Error::Gone("the lines of a set".into())),
         }
     }
 }
 
-fn write_set(connection: &Connection, chain: &Chain, position: u32, lines: &mut Spool) -> Result<Option<LeftOut>, Error> {
+fn write_set(
+    connection: &Connection,
+    chain: &Chain,
+    position: u32,
+    lines: &mut Spool,
+    source: Source,
+) -> Result<Option<LeftOut>, Error> {
     match filled_sets(connection, chain)?.cmp(&position) {
         Ordering::Equal => {}
         // Another process was faster.
@@ -245,8 +323,8 @@ fn write_set(connection: &Connection, chain: &Chain, position: u32, lines: &mut 
     let (rows, left_out) = writer.finish();
     keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(
-        "UPDATE sets SET first_version = ?2, end_version = ?3 WHERE id = ?1",
-        (chain.set_id(position), rows.start, rows.end),
+        "UPDATE sets SET first_version = ?2, end_version = ?3, source = ?4 WHERE id = ?1",
+        (chain.set_id(position), rows.start, rows.end, source.column()),
     )?;
     Ok(left_out)
 }

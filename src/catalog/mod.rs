@@ -18,6 +18,22 @@
 //! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes and time stamps of its stored
 //! files; a chain that lost or changed a set gets new ids, so that an id never means another thing.
 //!
+//! # Volumes decide
+//! Nothing in the format vouches for a signature file; the manifest vouches for each volume. So level 1 is a promise:
+//! - When it is taken over, it has to fit the manifest: a full set has its top, the first and last path of each volume is listed, and
+//!   nothing outside of all volumes. Else the rows come from the volumes.
+//! - Whenever a volume is read, each of its members is held against its row, and each row that has to be in it must have been met, down to
+//!   owner and time. A contradiction voids the rows of the chain, and those of this set come from its volumes from then on.
+//! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its rows go when it goes.
+//!
+//! A restore asks all volumes in whose range anything at its path could lie ([`Catalog::prove`]), so what it delivers is proved, and so is
+//! what it does not. A listing, and a mount that has read no volume of a set, show what the signature file promises.
+//!
+//! # Passing is not damage
+//! What is known to be damaged fails at once until the storage is listed anew. A storage that fails proves nothing, and is asked again each
+//! time ([`Error::is_passing`]).
+//!
+//! # A cache
 //! It is a cache, so it may be wrong, locked, gone or full, and nobody is worse off:
 //!
 //! | what happens | what notices | what follows |
@@ -44,11 +60,13 @@ mod catalog;
 mod chains;
 mod cursor;
 mod database;
+mod distrust;
 mod fill;
 mod lines;
 mod packed;
 mod pages;
 mod passes;
+mod proof;
 mod query;
 mod schema;
 mod seeks;
@@ -113,9 +131,17 @@ pub enum Error {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What kept a set from being read a moment ago.
+    /// What is known to keep a set or a volume from being read.
     #[error(transparent)]
     Again(std::sync::Arc<Error>),
+    /// A signature file lists something else than the sound volumes of its set hold; [`Catalog::renew`] leads on.
+    #[error("the signature file of set {set} is wrong: {what}")]
+    Contradicted {
+        /// End time of the set.
+        set: crate::model::BackupTime,
+        /// The first contradiction.
+        what: String,
+    },
     /// A volume cannot be read.
     #[error("set {set}: {cause}")]
     Volume {
@@ -148,4 +174,32 @@ pub enum Error {
     /// More chains, sets or versions than ids have room for.
     #[error("too many {0} for the catalog")]
     TooMany(&'static str),
+}
+
+impl Error {
+    /// Tells whether the rows that were asked for have turned out to be wrong, so that [`Catalog::renew`] leads on.
+    pub fn is_contradicted(&self) -> bool {
+        match self {
+            Self::Again(cause) => cause.is_contradicted(),
+            Self::Contradicted { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Tells whether nothing stored has proved to be damaged or missing: the storage, this machine or the catalog has failed, and may not
+    /// the next time.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Again(cause) => cause.is_passing(),
+            Self::Volume { cause, .. } => cause.is_passing(),
+            Self::Set { cause, .. } => {
+                let stored = cause.downcast_ref::<crate::codec::Error>().map(crate::codec::Error::is_passing);
+                stored.unwrap_or_else(|| cause.is::<crate::storage::Error>())
+            }
+            Self::MissingVolume { .. } | Self::TooMany(_) => false,
+            Self::Contradicted { .. } | Self::Directory { .. } | Self::Untrusted { .. } | Self::Database(_) => true,
+            Self::Replaced | Self::Schema | Self::Broken | Self::Lost | Self::Gone(_) => true,
+            Self::Thread(_) | Self::Temporary(_) => true,
+        }
+    }
 }

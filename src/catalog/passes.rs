@@ -1,9 +1,9 @@
 //! Level 2: what the first pass over a volume tells, kept as [`Part`]s.
 
-use super::catalog::{Catalog, TRY_AGAIN, set_at};
+use super::catalog::{Catalog, set_at};
 use super::chains::Chain;
-use super::cursor::Cursor;
 use super::packed::PackedParts;
+use super::proof::Proof;
 use super::{Error, Part, VersionId, query, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::EntryPath;
@@ -12,7 +12,6 @@ use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
 use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Hears the members of a volume while it is decoded, each with its version. What it heard counts only once the pass has ended well.
 pub trait PassListener {
@@ -49,6 +48,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Error`] when the volume is missing, damaged, or cannot be read; the monitor has heard of it then.
+    /// [`Error::Contradicted`] when it is sound, and the rows of its set are not.
     pub fn fill_volume(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
         let is_passed = || self.ask(chain, position, |connection, _| seeks::is_passed(connection, key));
@@ -76,7 +76,7 @@ impl Catalog {
     /// Decodes a volume from its start, tells its members, and keeps what they tell.
     ///
     /// # Errors
-    /// As [`Catalog::fill_volume`]; a volume that failed within the last minute fails at once.
+    /// As [`Catalog::fill_volume`]; a volume that is known to be damaged fails at once.
     pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
         self.pass_and(chain, position, number, listener, Keep::IfPossible)
     }
@@ -92,22 +92,26 @@ impl Catalog {
         let key = chain.volume_key(position, number);
         self.check_not_bad(key)?;
         match self.pass_now(chain, position, number, listener, keep) {
-            Err(error) if !matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) => {
+            Err(error)
+                if error.is_contradicted() || matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) =>
+            {
+                Err(error)
+            }
+            Err(error) => {
                 let error = Arc::new(error);
                 self.say_once(Level::Error, error.to_string());
-                self.lock_bad().insert(key, (Instant::now(), error.clone()));
+                if !error.is_passing() {
+                    self.lock_bad().insert(key, error.clone());
+                }
                 Err(Error::Again(error))
             }
             result => result,
         }
     }
 
-    /// Fails at once for a volume that has failed within the last minute.
+    /// Fails at once for a volume that is known to be damaged.
     fn check_not_bad(&self, key: VolumeKey) -> Result<(), Error> {
-        match self.lock_bad().get(&key) {
-            Some((since, cause)) if since.elapsed() < TRY_AGAIN => Err(Error::Again(cause.clone())),
-            _ => Ok(()),
-        }
+        self.lock_bad().get(&key).map_or(Ok(()), |cause| Err(Error::Again(cause.clone())))
     }
 
     fn pass_now(
@@ -124,7 +128,7 @@ impl Catalog {
         let manifest = self.manifest(chain, position)?;
         let described = manifest.volume(number).ok_or(Error::MissingVolume { set, number })?;
         source.hash = described.hash;
-        let mut run = VolumeRun::new(self, chain, position, number);
+        let mut run = VolumeRun::new(Proof::new(self, chain, position, number, &manifest)?, number);
         let outcome = first_pass(&source, &self.codec, |event| match event {
             Event::Member(member) => {
                 let version = run.member(member);
@@ -136,7 +140,10 @@ impl Catalog {
             }
         });
         let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
-        let Told { parts, complaints } = run.finish(described.last_piece.is_none())?;
+        let Told { parts, complaints, contradiction } = run.finish(described.last_piece.is_none())?;
+        if let Some(what) = contradiction {
+            return Err(self.distrust(chain, position, what));
+        }
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
@@ -172,14 +179,14 @@ impl Catalog {
         self.busy_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, (Instant, Arc<Error>)>> {
+    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<Error>>> {
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 /// Turns the members of one volume into parts, reading the set's rows alongside: both are in path order.
 struct VolumeRun<'a> {
-    cursor: Cursor<'a>,
+    proof: Proof<'a>,
     number: u32,
     parts: PackedParts,
     complaints: Vec<String>,
@@ -192,6 +199,8 @@ struct Told {
     parts: PackedParts,
     /// What is wrong with single paths.
     complaints: Vec<String>,
+    /// What contradicts the set's rows.
+    contradiction: Option<String>,
 }
 
 /// The path whose members are coming in.
@@ -202,9 +211,8 @@ struct Current {
 }
 
 impl<'a> VolumeRun<'a> {
-    fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32, number: u32) -> Self {
-        let cursor = Cursor::new(catalog, chain, position);
-        Self { cursor, number, parts: PackedParts::default(), complaints: Vec::new(), current: None, trouble: None }
+    fn new(proof: Proof<'a>, number: u32) -> Self {
+        Self { proof, number, parts: PackedParts::default(), complaints: Vec::new(), current: None, trouble: None }
     }
 
     fn member(&mut self, member: &Member) -> Option<VersionId> {
@@ -214,16 +222,13 @@ impl<'a> VolumeRun<'a> {
             return current.version.filter(|_| counts);
         }
         self.flush(true);
-        let version = match self.cursor.find(&member.path) {
+        let version = match self.proof.meet(&member.path, member.entry.as_ref()) {
             Ok(version) => version,
             Err(error) => {
                 self.trouble.get_or_insert(error);
                 None
             }
         };
-        if version.is_none() {
-            self.complaints.push(format!("'{}' is not in the set's signature file, so it is not shown", member.path));
-        }
         if member.kind == MemberKind::Deleted {
             return version;
         }
@@ -251,7 +256,64 @@ impl<'a> VolumeRun<'a> {
         self.flush(is_last);
         match self.trouble {
             Some(error) => Err(error),
-            None => Ok(Told { parts: self.parts, complaints: self.complaints }),
+            None => {
+                let contradiction = self.proof.finish()?;
+                Ok(Told { parts: self.parts, complaints: self.complaints, contradiction })
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Files, Item, State, World};
+    use crate::codec::Options;
+    use crate::storage::RecordingStorage;
+    use State::{Directory, File};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn files() -> Arc<Files> {
+        let files = Arc::new(Files::default());
+        let first: &[Item] = &[(".", Directory), ("a", File(vec![1; 3000])), ("b", File(vec![2; 3000]))];
+        files.write(0, &[first, &[("b", File(vec![3; 3000])), ("c", File(vec![4; 9]))]], false);
+        files.write(1, &[&[(".", Directory), ("c", File(vec![5; 9]))]], false);
+        files
+    }
+
+    #[test]
+    fn a_storage_that_fails_damages_nothing() {
+        let is_away = Arc::new(AtomicBool::new(false));
+        let fault = is_away.clone();
+        let storage = RecordingStorage::failing(files(), move |_| fault.load(Ordering::Relaxed));
+        let world = World::over(storage, None, Options::default());
+        let chain = world.chain();
+        is_away.store(true, Ordering::Relaxed);
+        let error = world.catalog.snapshot(&chain, 1).err().unwrap();
+        assert!(error.is_passing(), "{error}");
+        assert_eq!(world.catalog.usable(&chain), 2);
+        is_away.store(false, Ordering::Relaxed);
+        world.catalog.snapshot(&chain, 1).unwrap();
+        is_away.store(true, Ordering::Relaxed);
+        let error = world.catalog.fill_volume(&chain, 0, 1).unwrap_err();
+        assert!(error.is_passing(), "{error}");
+        is_away.store(false, Ordering::Relaxed);
+        (0..2).for_each(|position| world.fill_volumes(&chain, position));
+    }
+
+    #[test]
+    fn damage_is_remembered_until_the_storage_is_listed_anew() {
+        let files = files();
+        let world = World::plain(&files);
+        let chain = world.chain();
+        world.catalog.fill(&chain).unwrap();
+        files.change("vol2", |bytes| bytes[700] ^= 1);
+        assert!(!world.catalog.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
+        files.change("vol2", |bytes| bytes[700] ^= 1);
+        world.storage.take_calls();
+        assert!(!world.catalog.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
+        assert_eq!(world.take_reads("vol2"), (0, 0));
+        let chain = world.chain();
+        world.fill_volumes(&chain, 0);
     }
 }

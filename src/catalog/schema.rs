@@ -18,7 +18,10 @@ CREATE TABLE sets(
     identity BLOB NOT NULL,         -- of the listed manifest and signature file
     first_version INTEGER,          -- its rows of `versions`, half-open; NULL until they are there
     end_version INTEGER,
+    source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; else which copy of the signature file
     UNIQUE(chain, position));
+CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file
+    identity BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE owners(
     id INTEGER PRIMARY KEY,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, user BLOB NOT NULL, grp BLOB NOT NULL,

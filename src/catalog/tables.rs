@@ -2,8 +2,8 @@
 
 use super::catalog::{Catalog, set_at};
 use super::chains::Chain;
-use super::cursor::Cursor;
 use super::packed::PackedParts;
+use super::proof::Proof;
 use super::{Error, seeks};
 use crate::codec::{self, SeekPoint};
 use crate::format::{ManifestVolume, Toc};
@@ -47,11 +47,11 @@ impl Catalog {
         let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
         let Some(described) = manifest.volume(number) else { return Ok(false) };
         let Some(toc) = self.table(chain, position, &described) else { return Ok(false) };
-        let mut cursor = Cursor::new(self, chain, position);
+        let mut proof = Proof::new(self, chain, position, number, &manifest)?;
         let mut parts = PackedParts::default();
         let mut goes_on = false;
         for row in toc.rows() {
-            let Some(version) = cursor.find(&row.path)? else { return Ok(false) };
+            let Some(version) = proof.meet(&row.path, row.entry.as_ref())? else { return Ok(false) };
             // Only the last path can go on in the next volume.
             if goes_on {
                 return Ok(false);
@@ -63,6 +63,10 @@ impl Catalog {
         }
         // A file that seems to end where it does not would be shown too short.
         if goes_on != described.last_piece.is_some() {
+            return Ok(false);
+        }
+        // A pass over the volume finds out who is wrong.
+        if proof.finish()?.is_some() {
             return Ok(false);
         }
         let outline = outline(&toc);

@@ -103,7 +103,12 @@ impl Monitor for Said {
 impl World {
     /// Opens a new catalog of some files.
     pub fn new(files: &Arc<Files>, directory: Option<PathBuf>, options: Options) -> Self {
-        let storage = Arc::new(RecordingStorage::new(files.clone()));
+        Self::over(RecordingStorage::new(files.clone()), directory, options)
+    }
+
+    /// Opens a new catalog of what a storage has.
+    pub fn over(storage: RecordingStorage, directory: Option<PathBuf>, options: Options) -> Self {
+        let storage = Arc::new(storage);
         let (codec, said) = (Arc::new(Codec::new(options)), Arc::new(Said::default()));
         let mut catalog = Catalog::open(CatalogOptions {
             directory,

@@ -86,6 +86,13 @@ pub enum Cause {
     Other(String),
 }
 
+impl Error {
+    /// Tells whether no stored byte has proved to be wrong: trying again may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.cause, Cause::Storage(_) | Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_))
+    }
+}
+
 impl Cause {
     /// Names the stored file that the cause concerns.
     pub(super) fn of(self, file: &str) -> Error {

@@ -68,6 +68,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether the version that was asked for has turned out to be wrong: [`crate::catalog::Error::is_contradicted`].
+    pub fn is_contradicted(&self) -> bool {
+        matches!(self, Self::Catalog(cause) if cause.is_contradicted())
+    }
+}
+
 impl From<crate::catalog::Error> for Error {
     fn from(error: crate::catalog::Error) -> Self {
         Self::Catalog(Arc::new(error))

@@ -96,6 +96,10 @@ pub struct Round<'a, T: Target> {
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
     /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
     bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
+    /// Why it is not proved that a set in which nothing is wanted holds nothing that is.
+    unproved: Mutex<Option<Arc<catalog::Error>>>,
+    /// The first contradiction between a volume and the rows of its set: what was wanted was wrong.
+    contradicted: Mutex<Option<Arc<catalog::Error>>>,
     /// Volumes that were read to their end and found good.
     good_volumes: AtomicU64,
     full: Mutex<Option<std::io::Error>>,
@@ -120,6 +124,8 @@ impl<'a, T: Target> Round<'a, T> {
             waiting: Mutex::default(),
             failures: Mutex::default(),
             bad_volumes: Mutex::default(),
+            unproved: Mutex::default(),
+            contradicted: Mutex::default(),
             good_volumes: AtomicU64::new(0),
             full: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -130,10 +136,11 @@ impl<'a, T: Target> Round<'a, T> {
         }
     }
 
-    /// Goes through the sets.
+    /// Goes through the sets. Those in which nothing is wanted are looked at, too, unless their volumes have proved that already.
     ///
     /// # Errors
-    /// [`RoundError`] when the target is full, or the catalog fails.
+    /// [`RoundError`] when the target is full, or the catalog fails; at the end also when sound volumes contradict what was wanted:
+    /// [`catalog::Error::is_contradicted`].
     pub fn run(&self) -> Result<(), RoundError> {
         let sets = self.order.snapshot.position + 1;
         let stored = |position: u32| -> u64 {
@@ -165,7 +172,8 @@ impl<'a, T: Target> Round<'a, T> {
             });
             drop(ask);
             self.drop_waiting();
-            result
+            let contradicted = lock(&self.contradicted).take();
+            result.and(contradicted.map_or(Ok(()), |error| Err(catalog::Error::Again(error).into())))
         })
     }
 
@@ -216,7 +224,13 @@ impl<'a, T: Target> Round<'a, T> {
 
     /// Returns the first reason why a volume, or all of a set, could not be read.
     pub fn first_bad(&self) -> Option<Arc<Failure>> {
-        lock(&self.bad_volumes).first().map(|(_, _, cause)| Arc::new(Failure::Stored(cause.clone())))
+        let bad = lock(&self.bad_volumes).first().map(|(_, _, cause)| cause.clone());
+        bad.or_else(|| lock(&self.unproved).clone()).map(|cause| Arc::new(Failure::Stored(cause)))
+    }
+
+    /// Tells whether the target has taken the file of a version.
+    pub fn is_delivered(&self, version: &Version) -> bool {
+        self.delivered.contains(version.id.number())
     }
 
     /// Returns why the target has not taken an expected file; `None` if it has.
@@ -243,6 +257,10 @@ impl<'a, T: Target> Round<'a, T> {
 
     fn set(&self, position: u32) -> Result<(), RoundError> {
         if !self.is_needed(position)? {
+            if let Err(error) = self.catalog.prove(&self.order.snapshot.chain, position, self.order.base) {
+                let place = if error.is_contradicted() { &self.contradicted } else { &self.unproved };
+                lock(place).get_or_insert(Arc::new(error));
+            }
             return Ok(());
         }
         let manifest = match self.catalog.manifest(&self.order.snapshot.chain, position) {
@@ -440,6 +458,9 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
     /// Takes back what came from a volume that turned out to be bad.
     fn void(&mut self, number: u32, current: Option<Task<T::File>>, cause: Arc<catalog::Error>) {
+        if cause.is_contradicted() {
+            lock(&self.round.contradicted).get_or_insert(cause.clone());
+        }
         lock(&self.round.bad_volumes).push((self.position, number, cause.clone()));
         let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.round.waiting).remove(&version));
         for mut task in current.into_iter().chain(waiting).collect::<Vec<_>>() {

@@ -320,6 +320,11 @@ impl Manifest {
         self.volumes.iter().map(|row| self.described(row))
     }
 
+    /// Tells whether each volume starts where the one before ends, or after it.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// Returns the volume of this number.
     pub fn volume(&self, number: u32) -> Option<ManifestVolume> {
         let index = self.volumes.binary_search_by_key(&number, |volume| volume.number).ok()?;

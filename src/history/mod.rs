@@ -12,6 +12,11 @@
 //! and the link counts of versions that the newest snapshot of a chain still shows, are news when a backup is added
 //! ([`Found::may_change`]).
 //!
+//! Names and metadata are those of the signature files until a volume is read for a file. If that contradicts them, the whole chain is
+//! shown anew, as its volumes have it, under new inode numbers; the old ones are stale, as those of a backup that was removed.
+//!
+//! A storage that fails takes no snapshot away, and nothing of its failure is remembered; only damage is, until the storage is listed anew.
+//!
 //! What cannot be shown has no folder: a set that cannot be read, with what builds on it, and a chain to which there is no key.
 
 mod names;

@@ -90,15 +90,15 @@ impl HistoryTree {
         Ok(())
     }
 
-    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later. Backups that could not be read
-    /// a while ago are tried again.
+    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later. What the storage has refused so far is
+    /// tried again.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; it loses its folder.
+    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; if it is damaged, it loses its folder.
     pub fn fill(&self) -> Result<(), catalog::Error> {
-        let filled = self.catalog().chains().iter().rev().try_for_each(|chain| self.fill_chain(chain));
+        let filled: Vec<_> = self.catalog().chains().iter().rev().map(|chain| self.fill_chain(chain)).collect();
         self.name_snapshots();
-        filled
+        filled.into_iter().collect()
     }
 
     /// Takes the folders from the backups of a chain for good: there is no key to them.
@@ -413,6 +413,16 @@ impl HistoryTree {
         Some(Item { name: version.name.clone(), inode, kind, found: known.map(|_| found) })
     }
 
+    /// Shows what the volumes of a chain hold from now on, since its signature files say something else: all of it under new inode numbers. Who
+    /// knows an old one hears that it is stale, and the kernel looks its path up again.
+    fn correct(&self, chain: &Chain) -> Error {
+        if let Err(error) = self.catalog().void(chain) {
+            return Error::Unreadable { what: "cannot correct what is shown".into(), cause: error.to_string() };
+        }
+        self.name_snapshots();
+        Error::Stale
+    }
+
     fn unreadable(&self, snapshot: &Snapshot, error: catalog::Error) -> Error {
         let time = snapshot.chain.sets.get(snapshot.position as usize).map_or_else(String::new, |set| set.end().to_string());
         Error::Unreadable { what: format!("cannot read the backup of {time}"), cause: error.to_string() }
@@ -420,6 +430,9 @@ impl HistoryTree {
 
     /// Tells the monitor, once, that a file cannot be read, and why.
     fn damaged(&self, snapshot: &Snapshot, version: &Version, error: &contents::Error) -> Error {
+        if error.is_contradicted() {
+            return self.correct(&snapshot.chain);
+        }
         let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end().to_string());
         let path = self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
         let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };

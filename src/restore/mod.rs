@@ -7,7 +7,13 @@
 //!
 //! A selection, as of a backup, leaves paths out; renames give others to some, relative to what becomes the target.
 //!
+//! Volumes that contradict the catalog make it begin anew: what was made is taken back, and the catalog asks the volumes what there is
+//! ([`catalog::Error::is_contradicted`]).
+//!
 //! # Invariants
+//! - What is restored, names and metadata included, has been proved by volumes: all those in which, by their manifests, anything at the path
+//!   could lie are read, now or before; where one cannot be, that is a failure. Only a directory, a link or a device whose own volume is
+//!   damaged is made as the signature file has it.
 //! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported. This
 //!   holds with [`RestoreOptions::ignore_errors`], too: that changes what is said, and what counts as a failure.
 //! - Content goes before metadata: a mode or a time that the target cannot hold costs no file. It keeps a mode that lets nobody in whom
@@ -21,7 +27,7 @@ mod target;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
-use crate::contents::{self, Bits, Failure, Order, Round, RoundError, Target as _};
+use crate::contents::{self, Bits, Failure, Order, Place as _, Round, RoundError, Target as _};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::Selection;
@@ -108,20 +114,52 @@ pub fn restore(
     monitor: &dyn Monitor,
     options: &RestoreOptions,
 ) -> Result<Summary, Error> {
-    let root = look_up(catalog, snapshot, options)?;
+    let mut snapshot = snapshot.clone();
+    loop {
+        match try_restore(catalog, &snapshot, target, accounts, monitor, options) {
+            // Each set is contradicted once, at most.
+            Err(Error::Catalog(error)) if error.is_contradicted() => snapshot = catalog.renew(&snapshot)?,
+            result => return result,
+        }
+    }
+}
+
+/// Restores by the rows that the catalog has; leaves nothing behind if volumes contradict them.
+fn try_restore(
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    target: &Path,
+    accounts: &Accounts,
+    monitor: &dyn Monitor,
+    options: &RestoreOptions,
+) -> Result<Summary, Error> {
+    let root = match look_up(catalog, snapshot, options) {
+        Err(error @ (Error::PathNotFound(_) | Error::Nothing)) => {
+            // Only volumes can tell that there is nothing.
+            (0..=snapshot.position).try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
+            return Err(error);
+        }
+        root => root?,
+    };
     let target = Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
-    let (expected, likely, unmade) = tree.plant(&mut summary)?;
+    let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
     let order = Order { snapshot, base: &options.path, expected, likely, reads_all: false };
     let round = Round::new(catalog, order, &target, monitor);
-    round.run().map_err(|error| match error {
-        RoundError::Full(cause) => target.full(cause),
-        RoundError::Interrupted => Error::Interrupted,
-        RoundError::Catalog(error) => error.into(),
-    })?;
+    match round.run() {
+        Ok(()) => {}
+        Err(RoundError::Full(cause)) => return Err(target.full(cause)),
+        Err(RoundError::Interrupted) => return Err(Error::Interrupted),
+        Err(RoundError::Catalog(error)) if error.is_contradicted() => {
+            tree.take_back(&round, &made)?;
+            return Err(error.into());
+        }
+        Err(RoundError::Catalog(error)) => return Err(error.into()),
+    }
     target.release();
     tree.finish(&round, unmade, &mut summary)?;
+    tree.admit(&round, &mut summary);
     target.tell_unowned();
     target.report_unset();
     Ok(summary)
@@ -180,11 +218,10 @@ impl Tree<'_> {
         Ok(Selected::new(self.snapshot.walk(self.catalog, &self.options.path)?, self.options.selection.clone()))
     }
 
-    /// First round: makes all that has no content. Returns the versions of the files that are wanted, the positions of the sets
-    /// that likely hold a part of them, and the directories that could not be made.
-    fn plant(&self, summary: &mut Summary) -> Result<(Bits, BTreeSet<u32>, Unmade), Error> {
+    /// First round: makes all that has no content.
+    fn plant(&self, summary: &mut Summary) -> Result<Planted, Error> {
         let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
-        let expected = Bits::new(last);
+        let (expected, made) = (Bits::new(last), Bits::new(last));
         let (mut likely, mut files) = (BTreeSet::new(), 0);
         let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
@@ -210,6 +247,7 @@ impl Tree<'_> {
             }
             match place.make(&path, entry) {
                 Ok(()) => {
+                    made.set(version.id.number());
                     summary.delivered += 1;
                     self.tell_restored(&path, entry);
                 }
@@ -220,7 +258,47 @@ impl Tree<'_> {
                 }
             }
         }
-        Ok((expected, likely, unmade))
+        // Those that nobody has looked at are read in any case.
+        for position in 0..=self.snapshot.position {
+            if !self.catalog.is_proved(&self.snapshot.chain, position)? {
+                likely.insert(position);
+            }
+        }
+        Ok(Planted { expected, likely, unmade, made })
+    }
+
+    /// Takes back what was made, since it need not be what the backup holds; what --force has overwritten is gone.
+    fn take_back(&self, round: &Round<'_, Target<'_>>, made: &Bits) -> Result<(), Error> {
+        let mut place = self.target.place();
+        let mut open: Vec<EntryPath> = Vec::new();
+        for item in self.walk()? {
+            let (path, version) = item?;
+            while let Some(directory) = open.pop_if(|directory| !path.starts_with(directory)) {
+                // With --force, it may hold what is none of ours.
+                let _ = place.remove_directory(&directory);
+            }
+            match version.child() {
+                Some(_) if made.contains(version.id.number()) => open.push(path),
+                None if made.contains(version.id.number()) || round.is_delivered(&version) => {
+                    place.remove(&path).map_err(|cause| self.target.full(cause))?;
+                }
+                _ => {}
+            }
+        }
+        open.iter().rev().for_each(|directory| place.remove_directory(directory).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Reports as a failure that a volume could not be read, even if it holds no file that is wanted: then only the signature file says so,
+    /// and nothing vouches for that.
+    fn admit(&self, round: &Round<'_, Target<'_>>, summary: &mut Summary) {
+        let Some(cause) = round.first_bad().filter(|_| summary.failed + summary.ignored == 0) else { return };
+        if self.options.ignore_errors && is_wrong_hash(&cause) {
+            return;
+        }
+        let path = &self.options.path;
+        self.fail(summary, path, &format!("cannot tell whether this is all of '{path}': {cause}"));
+        summary.cause.get_or_insert(cause);
     }
 
     /// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
@@ -296,6 +374,17 @@ impl Tree<'_> {
         let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
         self.monitor.event(&Event { level: Level::Info, code: code::RESTORED, words: &words, text: &text });
     }
+}
+
+/// What the first round has made, and what is to come.
+struct Planted {
+    /// The versions of the files that are wanted.
+    expected: Bits,
+    /// The positions of the sets that are likely read for them.
+    likely: BTreeSet<u32>,
+    unmade: Unmade,
+    /// The versions that have been made.
+    made: Bits,
 }
 
 /// Directories that could not be made: nothing in them can be, either.

@@ -226,7 +226,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Makes an error of a full target.
+    /// Makes an error of a target that cannot be written, being full for example.
     pub fn full(&self, cause: io::Error) -> Error {
         Error::Target { path: self.path.clone(), cause }
     }
@@ -423,6 +423,12 @@ impl Place<'_> {
         let is_made = !target.force && target.split(path)?.is_some();
         let is_ours = is_made || fs::fstat(directory)?.st_uid == target.own.0;
         target.tolerate(path, target.set_all((path, is_ours), owned, entry, |mode| fs::fchmod(directory, mode), touch))
+    }
+
+    /// Removes a directory that is empty.
+    pub fn remove_directory(&mut self, path: &EntryPath) -> io::Result<()> {
+        let Some((parent, name)) = self.target.split(path)? else { return Ok(()) };
+        Ok(fs::unlinkat(self.directory(&parent)?, c_string(name)?, AtFlags::REMOVEDIR)?)
     }
 
     fn try_complete(&mut self, temporary: &Temporary, entry: &Entry, size: u64) -> io::Result<()> {

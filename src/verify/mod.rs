@@ -19,6 +19,7 @@
 //!
 //! # Invariants
 //! - Nothing is written, locally or to the collection.
+//! - Names and metadata are those of the volumes: where these contradict the catalog, it is filled anew and all begins again.
 //! - A file counts as good only when all of it has come from volumes whose hashes match their manifests.
 
 mod compare;
@@ -85,6 +86,13 @@ pub enum Error {
     Round(#[from] RoundError),
 }
 
+impl Error {
+    /// Tells whether sound volumes contradict the rows that were verified.
+    fn is_contradicted(&self) -> bool {
+        matches!(self, Self::Catalog(error) | Self::Round(RoundError::Catalog(error)) if error.is_contradicted())
+    }
+}
+
 /// Reads all that a snapshot holds at `options.path`, and compares it. The monitor hears of each difference at level notice, of each
 /// damaged file at level error.
 ///
@@ -97,7 +105,27 @@ pub fn verify(
     monitor: &dyn Monitor,
     options: &VerifyOptions,
 ) -> Result<Summary, Error> {
+    let mut snapshot = snapshot.clone();
+    loop {
+        match try_verify(catalog, &snapshot, accounts, monitor, options) {
+            // Each set is contradicted once, at most.
+            Err(error) if error.is_contradicted() => snapshot = catalog.renew(&snapshot)?,
+            result => return result,
+        }
+    }
+}
+
+/// Verifies by the rows that the catalog has.
+fn try_verify(
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    accounts: &Accounts,
+    monitor: &dyn Monitor,
+    options: &VerifyOptions,
+) -> Result<Summary, Error> {
     if snapshot.find(catalog, &options.path)?.is_none() {
+        // Only volumes can tell that there is nothing.
+        (0..=snapshot.position).try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
         return Err(Error::PathNotFound(options.path.clone()));
     }
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;

@@ -128,3 +128,14 @@ pub enum Error {
     #[error("reading was stopped")]
     Stopped,
 }
+
+impl Error {
+    /// Tells whether no stored byte has proved to be wrong: trying again may help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Storage(_) | Self::Stopped => true,
+            Self::Decode(cause) => cause.is_passing(),
+            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::Outline { .. } => false,
+        }
+    }
+}

@@ -4,7 +4,7 @@ use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};
 use dupfs::accounts::Accounts;
 use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
-use dupfs::collection::{Collection, scan};
+use dupfs::collection::{Collection, LocalCopy, scan};
 use dupfs::contents::Contents;
 use dupfs::format::Prefixes;
 use dupfs::history::{HistoryTree, TimeTemplate};
@@ -29,6 +29,11 @@ struct Run {
 impl Run {
     /// Opens the world's collection with the catalog in `cache`.
     fn new(env: &Env, cache: &Path) -> Self {
+        Self::with_copy(env, cache, None)
+    }
+
+    /// The same, with what the archive directory holds.
+    fn with_copy(env: &Env, cache: &Path, local_copy: Option<LocalCopy>) -> Self {
         let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(env.store()))));
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
         let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
@@ -38,7 +43,7 @@ impl Run {
                 directory: Some(cache.to_path_buf()),
                 storage: storage.clone(),
                 codec: codec.clone(),
-                local_copy: None,
+                local_copy,
                 monitor: Arc::new(Silent),
             })
             .unwrap(),
@@ -287,7 +292,8 @@ fn a_mount_behind_a_backup_on_the_same_machine_reads_no_signature_file() {
     history(&env, Writer::Dupfs, Encoding::Symmetric, 300_000, 2);
     let catalogs: Vec<_> = std::fs::read_dir(env.cache().join("dupfs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(catalogs.len(), 1, "{catalogs:?}");
-    let run = Run::new(&env, &catalogs[0]);
+    let copy = LocalCopy::open(&env.archive_of_url(&env.url()), &Prefixes::default()).unwrap();
+    let run = Run::with_copy(&env, &catalogs[0], Some(copy));
     run.walk();
     let read = run.bytes_read();
     assert!(!read.keys().any(|name| name.contains("sigtar")), "{read:?}");

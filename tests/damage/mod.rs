@@ -2,6 +2,7 @@
 //! bytes are never shown; a restore leaves nothing wrong behind and names what it could not deliver.
 
 mod hostile;
+mod lies;
 mod own;
 
 use crate::support::{Content, Encoding, Env, Mounted, Node, Outcome, PASSPHRASE, Random, Tree, Truth, Writer};

@@ -1,5 +1,7 @@
 //! The program mounted for real, under load and under the tools that people use.
 
+mod away;
+
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Kind, Mounted, Outcome, Path, Random, Tree, Version};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,0 +1,143 @@
+//! Sets whose signature file is not to be believed, since their volumes hold something else: their rows come from the volumes.
+//!
+//! A [`super::proof::Proof`] finds the contradiction, in a pass or a table. It is kept, by the set's identity, and reported once; the pass
+//! fails with [`Error::Contradicted`]. Who asked for it calls [`Catalog::renew`]: the chain's rows go, and it gets a new number, so that no
+//! id changes its meaning; what is asked for next is filled in anew, this set from its volumes. Their rows need no proof, so each set is
+//! contradicted once, at most.
+
+use super::catalog::{Catalog, set_at};
+use super::chains::{Chain, identity};
+use super::{Error, Snapshot};
+use crate::collection::BackupSet;
+use crate::model::EntryPath;
+use crate::monitor::Level;
+use rusqlite::{Connection, OptionalExtension};
+
+/// Where the rows of a set come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The stored signature file.
+    Signatures,
+    /// Its copy in duplicity's archive directory, known by this.
+    Copy([u8; 32]),
+    /// The volumes.
+    Volumes,
+}
+
+impl Source {
+    /// Returns the column `source`.
+    pub fn column(&self) -> Option<&[u8]> {
+        match self {
+            Self::Signatures => None,
+            Self::Copy(identity) => Some(identity),
+            Self::Volumes => Some(&[]),
+        }
+    }
+
+    /// Takes the column `source`; what is none of ours is taken for a copy that is gone.
+    pub fn of_column(column: Option<Vec<u8>>) -> Self {
+        match column {
+            None => Self::Signatures,
+            Some(bytes) if bytes.is_empty() => Self::Volumes,
+            Some(bytes) => Self::Copy(bytes.try_into().unwrap_or_default()),
+        }
+    }
+}
+
+impl Catalog {
+    /// Returns where the rows of a set come from.
+    pub(super) fn source_of(&self, chain: &Chain, position: u32) -> Result<Source, Error> {
+        self.ask(chain, position, |connection, _| {
+            let found = connection
+                .prepare_cached("SELECT source FROM sets WHERE id = ?1")?
+                .query_row([chain.set_id(position)], |row| row.get(0))
+                .optional()?;
+            found.map(Source::of_column).ok_or(Error::Lost)
+        })
+    }
+
+    /// Tells whether the signature file of a set has been contradicted by its volumes.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails even in memory.
+    pub fn is_distrusted(&self, set: &BackupSet) -> Result<bool, Error> {
+        self.sturdy(|_| self.distrusts(set))
+    }
+
+    /// As [`Catalog::is_distrusted`], for those who start over themselves.
+    pub(super) fn distrusts(&self, set: &BackupSet) -> Result<bool, Error> {
+        let identity = identity(set);
+        let lock = || self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if lock().contains(&identity) {
+            return Ok(true);
+        }
+        let is_distrusted = self.database.read(|connection| is_distrusted(connection, &identity))?;
+        // A database that starts over forgets it, and rows that are filled in again must be the same ones.
+        if is_distrusted {
+            lock().insert(identity);
+        }
+        Ok(is_distrusted)
+    }
+
+    /// Keeps that the volumes of a set contradict its signature file, reports it, and makes the error of it.
+    pub(super) fn distrust(&self, chain: &Chain, position: u32, what: String) -> Error {
+        let set = match set_at(chain, position) {
+            Ok(set) => set,
+            Err(error) => return error,
+        };
+        let identity = identity(set);
+        self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity.clone());
+        let kept = self.sturdy(|_| {
+            self.database.write(|connection| {
+                Ok(connection.execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity]).map(drop)?)
+            })
+        });
+        let error = Error::Contradicted { set: set.end(), what };
+        self.say_once(Level::Warning, format!("{error}; its volumes are sound, and count"));
+        // Kept in memory, it holds for this process at least.
+        kept.err().unwrap_or(error)
+    }
+
+    /// Makes sure that volumes have proved the rows of a set at a path and below it: what has not been read before is read now. A manifest
+    /// tells which volumes these are, so it is also proved that the set holds nothing there that its rows lack.
+    ///
+    /// # Errors
+    /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
+    pub fn prove(&self, chain: &Chain, position: u32, path: &EntryPath) -> Result<(), Error> {
+        if self.source_of(chain, position)? == Source::Volumes {
+            return Ok(());
+        }
+        let manifest = self.manifest(chain, position)?;
+        manifest.volumes_below(path).try_for_each(|volume| self.fill_volume(chain, position, volume.number))
+    }
+
+    /// Tells whether all rows of a set have been proved.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn is_proved(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
+        let volumes = set_at(chain, position)?.volumes.len() as i64;
+        let passed = self.ask(chain, position, |connection, _| {
+            let text = "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
+            Ok(connection.prepare_cached(text)?.query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
+        })?;
+        Ok(passed >= volumes || self.source_of(chain, position)? == Source::Volumes)
+    }
+
+    /// Returns a snapshot as its volumes have it, after [`Error::Contradicted`]: the rows of its chain are filled in anew, under a new number.
+    ///
+    /// # Errors
+    /// [`Error`] when a set of it cannot be read, or the database fails.
+    pub fn renew(&self, snapshot: &Snapshot) -> Result<Snapshot, Error> {
+        self.void(&snapshot.chain)?;
+        let full = |chain: &Chain| chain.sets.first().map(|full| full.session);
+        let renewed = self.chains().into_iter().find(|chain| full(chain) == full(&snapshot.chain));
+        let chain = renewed.ok_or_else(|| Error::Gone("this chain of backups".into()))?;
+        self.snapshot(&chain, snapshot.position)
+    }
+}
+
+/// Tells whether this set's signature file has been contradicted.
+pub fn is_distrusted(connection: &Connection, identity: &[u8]) -> Result<bool, Error> {
+    Ok(connection.prepare_cached("SELECT 1 FROM distrusted WHERE identity = ?1")?.exists([identity])?)
+}
