@@ -398,6 +398,14 @@ impl Catalog {
         told.map_or_else(|| self.stored_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell)), Ok)
     }
 
+    /// Returns the manifest in duplicity's archive directory, if it is there and can be read: what this machine knows of the set.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the chain has no such set.
+    pub fn copied_manifest(&self, chain: &Chain, position: u32) -> Result<Option<Manifest>, Error> {
+        self.local_manifest(chain, position, Manifest::read)
+    }
+
     /// Reads the manifest in duplicity's archive directory; `None` if it is not there or cannot be read.
     fn local_manifest<T>(
         &self,

@@ -371,7 +371,10 @@ impl Session<'_> {
     /// Makes sure that this is the next backup of the same source, as far as the newest manifest tells.
     fn check(&self, chain: &Arc<Chain>, catalog: &Catalog, typed_source: &Path) -> anyhow::Result<()> {
         let Some((position, set)) = chain.sets.iter().enumerate().next_back() else { return Ok(()) };
-        let local = catalog.manifest(chain, position as u32)?;
+        let local = match catalog.copied_manifest(chain, position as u32)? {
+            Some(copied) => Arc::new(copied),
+            None => catalog.manifest(chain, position as u32)?,
+        };
         // Whether the passphrase is the right one is found out in any case.
         let is_asked = !self.writing.no_check_remote;
         if let Some(stored) = set.manifest.as_ref().filter(|stored| is_asked || stored.encoding == Encoding::OpenPgp) {

@@ -15,6 +15,7 @@ mod listings;
 mod log;
 mod passphrases;
 mod restore;
+mod restore_target;
 mod retention;
 mod secrets;
 mod verify;

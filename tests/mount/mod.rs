@@ -1,6 +1,7 @@
 //! The program mounted for real, under load and under the tools that people use.
 
 mod away;
+mod limits;
 
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Kind, Mounted, Outcome, Path, Random, Tree, Version};
 use std::ffi::OsStr;
