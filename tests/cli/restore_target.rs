@@ -31,7 +31,7 @@ fn zeros_become_holes() {
     second.write(Some(&first), &env.source());
     Duplicity::new(&env, Version::New, PLAIN).incremental(TIME + 3600);
     for (option, is_sparse) in [(&[][..], true), (&["--no-sparse"], false)] {
-        let target = env.fresh("target");
+        let target = env.fresh(if is_sparse { "sparse" } else { "full" });
         env.ask_to(PLAIN, &[&["restore"], option].concat(), &target).success();
         for (name, expected) in [("a", content(1)), ("b", edited.clone())] {
             let path = target.join(name);
@@ -86,11 +86,11 @@ fn nothing_is_left_of_an_interrupted_restore() {
     let full = ["full", "--no-compression", "--volsize", "200", "--current-time", &TIME.to_string()].map(String::from);
     crate::support::Outcome::of(env.dupfs(PLAIN).args(full).arg(env.source()).arg(env.url())).success();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let target = env.fresh("target");
+        let target = env.fresh(&format!("{signal:?}"));
         assert_eq!(interrupted(&env, &target, signal).code(), Some(4), "{signal:?}");
         assert_eq!(std::fs::read_dir(&target).map_or(0, Iterator::count), 0, "{signal:?}");
     }
-    let target = env.fresh("target");
+    let target = env.fresh("killed");
     assert_eq!(interrupted(&env, &target, Signal::KILL).code(), None);
     assert!(!temporary(&target).is_empty());
     env.ask_to(PLAIN, &["restore", "--force"], &target).success();
