@@ -12,7 +12,10 @@
 //! A page that another program has edited fails the test, and so does a file that was copied while somebody wrote to it. Pages in
 //! the write-ahead log are tested by SQLite when it is read after a crash, and get their checks on the way to the database file.
 //!
-//! SQLite gets at files through a table of functions, a "VFS". This one is SQLite's own with three functions replaced, so it is
+//! SQLite reads whole pages only, because [`characteristics`] offers nothing else: of a long value it would fetch parts of pages
+//! past its cache, which have no check.
+//!
+//! SQLite gets at files through a table of functions, a "VFS". This one is SQLite's own with four functions replaced, so it is
 //! `unsafe` where it calls the ones below.
 
 use rusqlite::ffi;
@@ -106,7 +109,13 @@ unsafe extern "C" fn open(
         let methods_below = (*file).pMethods;
         let checked = file.cast::<u8>().add(offset(below)).cast::<Checked>();
         // Version 2 has no function that maps the file into memory, where nobody would look at the checks.
-        let methods = ffi::sqlite3_io_methods { iVersion: 2, xRead: Some(read), xWrite: Some(write), ..*methods_below };
+        let methods = ffi::sqlite3_io_methods {
+            iVersion: 2,
+            xRead: Some(read),
+            xWrite: Some(write),
+            xDeviceCharacteristics: Some(characteristics),
+            ..*methods_below
+        };
         checked.write(Checked { methods, below: methods_below, inode });
         (*file).pMethods = &raw const (*checked).methods;
         code
@@ -128,6 +137,15 @@ unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, buffer: *mut c_void, amo
             ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => ffi::SQLITE_CORRUPT,
             code => code,
         }
+    }
+}
+
+/// Returns what the file is capable of, but for reads of parts of pages.
+unsafe extern "C" fn characteristics(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: SQLite calls this only for files that `open` has got ready.
+    unsafe {
+        let below = (*(*file).pMethods.cast::<Checked>()).below;
+        (*below).xDeviceCharacteristics.map_or(0, |function| function(file)) & !ffi::SQLITE_IOCAP_SUBPAGE_READ
     }
 }
 
@@ -178,6 +196,33 @@ mod tests {
             page[bit / 8] ^= 1 << (bit % 8);
             assert!(!is_sound(&page, 8192, 99), "bit {bit}");
             page[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// Longer than a page, and fetched from the database file: SQLite asked for parts of pages then.
+    #[test]
+    fn a_long_value_is_read_in_whole_pages() {
+        use rusqlite::{Connection, OpenFlags};
+
+        assert_eq!(register(), ffi::SQLITE_OK);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("database");
+        let open = || Connection::open_with_flags_and_vfs(&path, OpenFlags::default(), NAME).unwrap();
+        let value: Vec<u8> = (0..50_000u32).map(|number| (number % 251) as u8).collect();
+        let connection = open();
+        reserve(&connection).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE long (value BLOB);").unwrap();
+        connection.execute("INSERT INTO long VALUES (?1)", [&value]).unwrap();
+        drop(connection);
+        let read = || open().query_row("SELECT value FROM long", [], |row| row.get::<_, Vec<u8>>(0));
+        assert!(read().unwrap() == value);
+        // Any part of it is checked.
+        let sound = std::fs::read(&path).unwrap();
+        for at in (2 * PAGE..sound.len()).step_by(PAGE) {
+            let mut wrong = sound.clone();
+            wrong[at + 100] ^= 1;
+            std::fs::write(&path, wrong).unwrap();
+            assert!(read().is_err(), "{at}");
         }
     }
 }
