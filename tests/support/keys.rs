@@ -24,7 +24,7 @@ impl Keys {
     pub fn get() -> &'static Self {
         static KEYS: OnceLock<Keys> = OnceLock::new();
         KEYS.get_or_init(|| {
-            let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gnupg");
+            let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keys");
             if !home.exists() {
                 make(&home);
             }
@@ -51,6 +51,8 @@ impl Keys {
 /// Makes the keys in a short-named place (an agent's socket must fit into 108 bytes) and moves them in one step.
 fn make(home: &Path) {
     let place = tempfile::Builder::new().prefix("dupfs-keys-").tempdir().unwrap();
+    // Else the agent locks a key as slowly as it can, and each use of it unlocks it anew.
+    std::fs::write(place.path().join("gpg-agent.conf"), "s2k-count 65536\n").unwrap();
     for parameters in [RSA, CURVE] {
         let file = place.path().join("parameters");
         std::fs::write(&file, parameters).unwrap();
