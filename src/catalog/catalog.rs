@@ -58,6 +58,8 @@ pub struct Catalog {
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
     /// Identities of sets whose signature files are not to be believed, beside those in the database.
     pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
+    /// The same of sets whose manifests in the archive directory are not those of their volumes.
+    pub(super) false_copies: Mutex<HashSet<Vec<u8>>>,
     /// Held while a chain gets new numbers.
     voiding: Mutex<()>,
     said: Mutex<HashSet<String>>,
@@ -119,6 +121,7 @@ impl Catalog {
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
             distrusted: Mutex::default(),
+            false_copies: Mutex::default(),
             voiding: Mutex::default(),
             said: Mutex::default(),
             #[cfg(test)]
@@ -368,20 +371,26 @@ impl Catalog {
             return Ok(manifest.clone());
         }
         let set = set_at(chain, position)?;
-        let stored = || self.stored_manifest(chain, position, Manifest::read);
-        let manifest = match set.manifest.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
-            true => stored().or_else(|error| self.local_manifest(chain, position, Manifest::read)?.ok_or(error))?,
-            false => {
-                let local = self.local_manifest(chain, position, Manifest::read)?;
-                local.filter(|local| undescribed(set, local).is_none()).map_or_else(stored, Ok)?
-            }
+        let copied = || self.local_manifest(chain, position, Manifest::read);
+        let fits = |copy: &Manifest| copy.volumes().map(|volume| volume.number).eq(set.volumes.keys().copied());
+        // Where volumes are missing, the stored manifest tells which, if it can be read.
+        let copy = if self.may_use_copy(set) { copied()? } else { None };
+        let manifest = match copy.filter(fits) {
+            Some(copy) => copy,
+            None => self.stored_manifest(chain, position, Manifest::read).or_else(|error| copied()?.ok_or(error))?,
         };
-        let (manifest, mut known) = (Arc::new(manifest), lock());
-        known.put(key, manifest.clone());
+        Ok(self.keep_manifest(chain, position, manifest))
+    }
+
+    /// Takes a manifest for that of a set.
+    pub(super) fn keep_manifest(&self, chain: &Chain, position: u32, manifest: Manifest) -> Arc<Manifest> {
+        let manifest = Arc::new(manifest);
+        let mut known = self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.put(chain.set_id(position), manifest.clone());
         while known.len() > 1 && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES {
             known.pop_lru();
         }
-        Ok(manifest)
+        manifest
     }
 
     /// Tells the regular files that a set brought, changed or deleted, if its manifest has a list of them.
@@ -419,7 +428,7 @@ impl Catalog {
     }
 
     /// Reads the manifest in storage.
-    fn stored_manifest<T>(
+    pub(super) fn stored_manifest<T>(
         &self,
         chain: &Chain,
         position: u32,

@@ -9,6 +9,7 @@ use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, identity};
 use super::{Error, Snapshot};
 use crate::collection::BackupSet;
+use crate::format::{Encoding, Manifest};
 use crate::model::EntryPath;
 use crate::monitor::Level;
 use rusqlite::{Connection, OptionalExtension};
@@ -92,10 +93,31 @@ impl Catalog {
                 Ok(connection.execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity]).map(drop)?)
             })
         });
-        let error = Error::Contradicted { set: set.end(), what };
+        let error = Error::Contradicted { file: "signature file", set: set.end(), what };
         self.say_once(Level::Warning, format!("{error}; its volumes are sound, and count"));
         // Kept in memory, it holds for this process at least.
         kept.err().unwrap_or(error)
+    }
+
+    /// Returns the error of a set whose manifest was a copy that differs from the stored one, which counts from now on; `None` if the
+    /// manifest in use is no such copy, or nothing can be learnt of the stored one.
+    pub(super) fn distrust_copy(&self, chain: &Chain, position: u32) -> Option<Error> {
+        let set = set_at(chain, position).ok()?;
+        let is_copy = self.may_use_copy(set) && self.local_copy()?.manifest(set.session).is_some();
+        let used = self.manifest(chain, position).ok().filter(|_| is_copy)?;
+        let stored = self.stored_manifest(chain, position, Manifest::read).ok().filter(|stored| *stored != *used)?;
+        self.false_copies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(set));
+        self.keep_manifest(chain, position, stored);
+        let what = "it is not of the volumes that are stored".into();
+        let error = Error::Contradicted { file: "copy of the manifest in the archive directory", set: set.end(), what };
+        self.say_once(Level::Warning, format!("{error}; the stored manifest counts"));
+        Some(error)
+    }
+
+    /// Returns whether a copied manifest may stand for the stored one.
+    pub(super) fn may_use_copy(&self, set: &BackupSet) -> bool {
+        set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp)
+            && !self.false_copies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(set))
     }
 
     /// Makes sure that volumes have proved the rows of a set at a path and below it: what has not been read before is read now. A manifest

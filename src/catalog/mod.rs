@@ -24,7 +24,8 @@
 //!   nothing outside of all volumes. Else the rows come from the volumes.
 //! - Whenever a volume is read, each of its members is held against its row, and each row that has to be in it must have been met, down to
 //!   owner and time. A contradiction voids the rows of the chain, and those of this set come from its volumes from then on.
-//! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its rows go when it goes.
+//! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its rows go when it goes. No volume is
+//!   damaged, and no set contradicted, by the word of a copied manifest: the stored one is asked first, and if it differs, it counts.
 //!
 //! A restore asks all volumes in whose range anything at its path could lie ([`Catalog::prove`]), so what it delivers is proved, and so is
 //! what it does not. A listing, and a mount that has read no volume of a set, show what the signature file promises.
@@ -134,9 +135,12 @@ pub enum Error {
     /// What is known to keep a set or a volume from being read.
     #[error(transparent)]
     Again(std::sync::Arc<Error>),
-    /// A signature file lists something else than the sound volumes of its set hold; [`Catalog::renew`] leads on.
-    #[error("the signature file of set {set} is wrong: {what}")]
+    /// A signature file lists something else than the sound volumes of its set hold, or the copy of a manifest is not of these volumes;
+    /// [`Catalog::renew`] leads on.
+    #[error("the {file} of set {set} is wrong: {what}")]
     Contradicted {
+        /// Which file of the set.
+        file: &'static str,
         /// End time of the set.
         set: crate::model::BackupTime,
         /// The first contradiction.

@@ -98,6 +98,9 @@ impl Catalog {
                 Err(error)
             }
             Err(error) => {
+                if let Some(error) = (!error.is_passing()).then(|| self.distrust_copy(chain, position)).flatten() {
+                    return Err(error);
+                }
                 let error = Arc::new(error);
                 self.say_once(Level::Error, error.to_string());
                 if !error.is_passing() {
@@ -142,7 +145,7 @@ impl Catalog {
         let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
         let Told { parts, complaints, contradiction } = run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
-            return Err(self.distrust(chain, position, what));
+            return Err(self.distrust_copy(chain, position).unwrap_or_else(|| self.distrust(chain, position, what)));
         }
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));

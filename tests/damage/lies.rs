@@ -280,3 +280,42 @@ fn an_empty_increment_is_no_lie() {
         assert_same(&Truth::of(&tree), &Truth::record(&target), &format!("{writer:?}"));
     }
 }
+
+/// The manifest is encrypted, so its copy is what is read first. It is no proof of damage.
+#[test]
+fn another_manifest_in_the_archive_directory() {
+    let world = world(Writer::New, Encoding::Symmetric);
+    let archive = world.env.archive_of_url(&world.env.url());
+    let [first, second] = ["20260801", "20260802"].map(|day| {
+        let mut names = std::fs::read_dir(&archive).unwrap().map(|entry| entry.unwrap().path());
+        let is_meant = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(&format!("duplicity-full.{day}")) && name.ends_with(".manifest")
+        };
+        names.find(is_meant).unwrap()
+    });
+    let sound = std::fs::read_to_string(&second).unwrap();
+    let hash = sound.lines().find_map(|line| line.trim().strip_prefix("Hash SHA1 ")).unwrap();
+    let lies = [
+        ("another set's", std::fs::read_to_string(&first).unwrap()),
+        ("another hash", sound.replace(hash, &"0".repeat(40))),
+        ("another last path", sound.replacen("EndingPath    ", "EndingPath    A", 1)),
+        ("a volume too many", sound.trim_end().to_string() + "\nVolume 9:\n    StartingPath   zz \n    EndingPath     zz \n"),
+        ("empty", String::new()),
+    ];
+    for (what, lie) in lies {
+        assert_ne!(lie, sound, "{what}");
+        std::fs::write(&second, &lie).unwrap();
+        world.check_mount(what);
+        world.env.forget();
+        world.check_restore(1, what);
+        world.env.forget();
+        world.check_verify(what);
+        world.env.forget();
+        let target = world.env.root().join("one");
+        let path = ["restore", "--path-to-restore", "d/y", "--time", &TIMES[1].to_string()];
+        world.env.ask_to(world.encoding, &path, &target).success();
+        assert_eq!(std::fs::read(&target).unwrap().len(), 5, "{what}");
+        std::fs::remove_file(&target).unwrap();
+    }
+}
