@@ -119,3 +119,38 @@ fn metadata_that_is_not_needed_is_not_fetched() {
         assert!(!said.contains("Copying") && !said.contains("are synchronized"), "{words:?}: {said}");
     }
 }
+
+/// What an action has no need of may be unreadable: the metadata of other chains for most, all metadata for those that go by names.
+#[test]
+fn no_action_reads_metadata_that_it_does_not_need() {
+    let env = world();
+    let mut command = env.command(Old.checked());
+    command.args(["full", "--no-encryption", "--current-time", &(TIME + 86_400).to_string()]);
+    Outcome::of(command.arg(env.source()).arg(env.url())).success();
+    let (source, target, url) = (env.source(), env.root().join("target"), env.url_of(Ours));
+    let (source, target) = (source.to_str().unwrap(), target.to_str().unwrap());
+    let (now, yesterday) = ((TIME + 2 * 86_400).to_string(), (TIME + 80_000).to_string());
+    let by_names: [&[&str]; 6] = [
+        &["full", "--current-time", &now, source, &url],
+        &["cleanup", "--force", &url],
+        &["collection-status", &url],
+        &["remove-older-than", &yesterday, "--force", &url],
+        &["remove-all-but-n-full", "1", "--force", &url],
+        &["remove-all-inc-of-but-n-full", "1", "--force", &url],
+    ];
+    let in_one_chain: [&[&str]; 4] = [
+        &["incremental", "--current-time", &now, source, &url],
+        &["list-current-files", &url],
+        &["verify", "--compare-data", &url, source],
+        &["restore", &url, target],
+    ];
+    let actions = by_names.iter().map(|words| (words, "2026080")).chain(in_one_chain.iter().map(|words| (words, "20260801")));
+    for (words, garbled) in actions {
+        copy(&env, Ours, &[]);
+        let is_garbled = |name: &&String| (name.contains("sigtar") || name.contains("manifest")) && name.contains(garbled);
+        for name in names(&env.store_of(Ours)).iter().filter(is_garbled) {
+            std::fs::write(env.store_of(Ours).join(name), "garbage").unwrap();
+        }
+        Outcome::of(env.command(Ours.checked()).args(*words).arg("--no-encryption")).success();
+    }
+}
