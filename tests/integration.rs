@@ -27,6 +27,9 @@ mod damage;
 /// Work counted on a recording storage: files read, bytes fetched, frames decoded.
 mod counted;
 
+/// The contract of a storage, held by each kind of it.
+mod storage;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

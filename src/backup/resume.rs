@@ -233,9 +233,9 @@ pub fn complete(
             return Ok(());
         }
         let encoder = manifest_encoder.as_ref().unwrap_or(encoder);
-        let mut writer = encoder.writer(&manifest, storage.create(&manifest)?)?;
+        let mut writer = encoder.writer(&manifest, storage.stage(&manifest)?)?;
         writer.write_all(&bytes).map_err(codec::Error::from)?;
-        writer.finish()?.finish()?;
+        storage.put(&writer.finish()?.seal())?;
         monitor.message(
             Level::Notice,
             &format!("Completed the backup of {}, of which only the manifest was missing.", journaled.session.end()),

@@ -33,11 +33,12 @@ use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Event, Level, Monitor, code};
-use crate::storage::{Listed, StoredWriter, check_stored, open_file};
+use crate::storage::{self, ByteSink, Listed, StagedWriter, check_stored, open_file};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A checkpoint of the manifest is written anew for each volume, until it has so many bytes; then it is appended to, which a power cut can
 /// tear.
@@ -177,12 +178,8 @@ impl<'a> SetWriter<'a> {
     fn open_volume(&mut self) -> Result<&mut VolumeWriter, Error> {
         if self.volume.is_none() {
             self.number += 1;
-            let name = self.names.stored(Content::Volume(self.number));
-            let writer = match self.options.skip_volume {
-                Some(number) if number == self.number => Box::new(Nowhere(0)) as Box<dyn StoredWriter>,
-                _ => self.target.storage.create(&name)?,
-            };
-            self.volume = Some(VolumeWriter::create(self.session, self.number, self.target.encoder.clone(), &name, writer)?);
+            let writer = self.target.storage.stage(&self.names.stored(Content::Volume(self.number)))?;
+            self.volume = Some(VolumeWriter::create(self.session, self.number, self.target.encoder.clone(), writer)?);
         }
         self.volume.as_mut().ok_or(Error::NoVolume)
     }
@@ -192,11 +189,15 @@ impl<'a> SetWriter<'a> {
         let name = self.names.stored(Content::Volume(self.number));
         let tell = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
         tell(code::STORING, &format!("Writing {name}"));
-        let WrittenVolume { described, listed, in_delta } = volume.finish()?;
+        let WrittenVolume { described, staged, in_delta } = volume.finish()?;
+        if self.options.skip_volume != Some(self.number) {
+            self.target.storage.put(&staged)?;
+        }
         tell(code::STORED, "");
-        self.stored_size += listed.size;
-        self.sizes.push(listed.size);
-        self.note(JournaledVolume { size: listed.size, mark: self.mark.clone(), in_delta, described })?;
+        let size = staged.size();
+        self.stored_size += size;
+        self.sizes.push(size);
+        self.note(JournaledVolume { size, mark: self.mark.clone(), in_delta, described })?;
         tell_progress(self.met, &format!("Processed volume {}", self.number), self.monitor);
         if self.options.fail_on_volume == Some(self.number) { Err(Error::ToldToFail(self.number)) } else { Ok(()) }
     }
@@ -249,14 +250,14 @@ impl<'a> SetWriter<'a> {
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
-        let mut local = archive.create(&self.names.local(Content::Manifest))?;
-        copy(&mut local).map_err(crate::storage::Error::from)?;
-        local.finish()?;
+        let mut local = archive.stage(&self.names.local(Content::Manifest))?;
+        copy(&mut local).map_err(|error| local.failed(&error))?;
+        archive.put(&local.seal())?;
         let encoder = self.target.manifest_encoder.as_ref().unwrap_or(&self.target.encoder);
         let name = self.names.stored(Content::Manifest);
-        let mut writer = encoder.writer(&name, self.target.storage.create(&name)?)?;
+        let mut writer = encoder.writer(&name, self.target.storage.stage(&name)?)?;
         copy(&mut writer).map_err(crate::codec::Error::from)?;
-        writer.finish()?.finish()?;
+        self.target.storage.put(&writer.finish()?.seal())?;
         let _ = std::fs::remove_file(&self.sigtar);
         if let Some(journal) = self.journal {
             journal.end();
@@ -299,8 +300,9 @@ impl<'a> SetWriter<'a> {
     /// Stores the signature file, and keeps a compressed copy in the archive directory.
     fn store_signatures(&self) -> Result<(), Error> {
         let (name, encoder) = (self.names.stored(Content::Signatures), &self.target.encoder);
-        let remote = self.target.storage.create(&name)?;
-        let local = self.target.archive.create(&self.names.local(Content::Signatures))?;
+        let (storage, archive) = (&self.target.storage, self.target.archive);
+        let remote = storage.stage(&name)?;
+        let local = archive.stage(&self.names.local(Content::Signatures))?;
         let gzip = self.target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
         // The copy is what is stored, if that is only compressed.
         let same = self.options.encode.encoding == Encoding::Gzip;
@@ -310,11 +312,10 @@ impl<'a> SetWriter<'a> {
         let file = open_file(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
         encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
         // In this order: a signature file here that the storage lacks is no good to anybody.
-        stored.finish()?.finish()?;
-        if let Some(copy) = copy {
-            copy.finish()?.finish()?;
-        }
-        Ok(())
+        let Both(remote, second) = stored.finish()?;
+        storage.put(&remote.seal())?;
+        let local = second.map_or_else(|| copy.map(EncodedFile::finish).transpose(), |second| Ok(Some(second)))?;
+        local.map_or(Ok(()), |local| Ok(archive.put(&local.seal())?))
     }
 }
 
@@ -335,14 +336,14 @@ pub fn manifest_of(known: &Journaled, options: &BackupOptions) -> (Vec<u8>, usiz
 pub fn store_statistics(target: &Target, session: Session, text: &[u8], options: &BackupOptions) -> Result<(), Error> {
     let names = Names::new(session, options);
     let gzip = target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
-    let stored = target.storage.create(&names.stored(Content::Statistics))?;
-    let local = target.archive.create(&names.print(Content::Statistics, Encoding::Gzip, false))?;
-    for (encoder, writer) in [(&target.encoder, stored), (&gzip, local)] {
+    let encode = |encoder: &Arc<Encoder>, writer: StagedWriter| {
         let mut writer = encoder.writer("statistics", writer)?;
-        writer.write_all(text).map_err(crate::codec::Error::from)?;
-        writer.finish()?.finish()?;
-    }
-    Ok(())
+        writer.write_all(text)?;
+        Ok::<_, crate::codec::Error>(writer.finish()?.seal())
+    };
+    target.storage.put(&encode(&target.encoder, target.storage.stage(&names.stored(Content::Statistics))?)?)?;
+    let local = target.archive.stage(&names.print(Content::Statistics, Encoding::Gzip, false))?;
+    Ok(target.archive.put(&encode(&gzip, local)?)?)
 }
 
 /// A frame of a signature file, and the same for the archive directory.
@@ -353,7 +354,7 @@ fn encode(
     mut file: File,
     path: &std::path::Path,
     (encoder, stored): (&Encoder, &mut EncodedFile<Both>),
-    (gzip, mut copy): (&Encoder, Option<&mut EncodedFile<Box<dyn StoredWriter>>>),
+    (gzip, mut copy): (&Encoder, Option<&mut EncodedFile<StagedWriter>>),
 ) -> Result<(), Error> {
     let twice = copy.is_some();
     let make = |feed: &Feed<Vec<u8>, Encoded>| loop {
@@ -379,44 +380,11 @@ fn encode(
 }
 
 /// Writes everything twice.
-struct Both(Box<dyn StoredWriter>, Option<Box<dyn StoredWriter>>);
+struct Both(StagedWriter, Option<StagedWriter>);
 
-impl Both {
-    /// Ends the first file, then the second.
-    fn finish(self) -> Result<(), Error> {
-        self.0.finish()?;
-        self.1.map_or(Ok(()), |second| Ok(second.finish().map(|_| ())?))
-    }
-}
-
-impl Write for Both {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write_all(bytes)?;
-        self.1.as_mut().map_or(Ok(()), |second| second.write_all(bytes))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Where the volume goes that a test has said to skip.
-struct Nowhere(u64);
-
-impl Write for Nowhere {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl StoredWriter for Nowhere {
-    fn finish(self: Box<Self>) -> Result<crate::storage::Listed, crate::storage::Error> {
-        Ok(crate::storage::Listed { name: String::new(), size: self.0, stamp: 0 })
+impl ByteSink for Both {
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), storage::Error> {
+        self.0.write_bytes(bytes)?;
+        self.1.as_mut().map_or(Ok(()), |second| second.write_bytes(bytes))
     }
 }

@@ -271,7 +271,7 @@ impl<'a> VolumeRun<'a> {
 mod tests {
     use super::super::testing::{Files, Item, State, World};
     use crate::codec::Options;
-    use crate::storage::RecordingStorage;
+    use crate::storage::{ErrorKind, RecordingStorage};
     use State::{Directory, File};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -288,7 +288,7 @@ mod tests {
     fn a_storage_that_fails_damages_nothing() {
         let is_away = Arc::new(AtomicBool::new(false));
         let fault = is_away.clone();
-        let storage = RecordingStorage::failing(files(), move |_| fault.load(Ordering::Relaxed));
+        let storage = RecordingStorage::failing(files(), move |_| fault.load(Ordering::Relaxed).then_some(ErrorKind::Other));
         let world = World::over(storage, None, Options::default());
         let chain = world.chain();
         is_away.store(true, Ordering::Relaxed);

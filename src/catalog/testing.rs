@@ -8,11 +8,10 @@ use crate::format::{
 };
 use crate::model::{BackupTime, Entry, EntryPath};
 use crate::monitor::{Level, Monitor};
-use crate::storage::{self, Call, Listed, ReadAt, RecordingStorage, Storage};
+use crate::storage::{self, Call, ReadAt, RecordingStorage, Storage};
 use crate::volume::PartBuilder;
 use sha1::Digest;
 use sha1::digest::common::hazmat::SerializableState;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -20,39 +19,7 @@ use std::sync::{Arc, Mutex};
 pub type ReadTable = dyn Fn(Arc<dyn ReadAt>, Encoding) -> Result<Option<Table>, codec::Error> + Send + Sync;
 
 /// Stored files in memory.
-#[derive(Default)]
-pub struct Files(pub Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl Storage for Files {
-    fn location(&self) -> String {
-        "memory".into()
-    }
-
-    fn list(&self) -> Result<Vec<Listed>, storage::Error> {
-        let files = self.0.lock().unwrap();
-        Ok(files.iter().map(|(name, bytes)| Listed { name: name.clone(), size: bytes.len() as u64, stamp: 0 }).collect())
-    }
-
-    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
-        let files = self.0.lock().unwrap();
-        let bytes = files.get(name).map(|bytes| &bytes[bytes.len().min(offset as usize)..]).unwrap_or_default();
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn prepare(&self) -> Result<(), storage::Error> {
-        Ok(())
-    }
-
-    fn create(&self, name: &str) -> Result<Box<dyn storage::StoredWriter>, storage::Error> {
-        panic!("the catalog has no business writing '{name}'")
-    }
-
-    fn delete(&self, name: &str) -> Result<(), storage::Error> {
-        panic!("the catalog has no business deleting '{name}'")
-    }
-}
+pub use crate::storage::MemoryStorage as Files;
 
 /// What a session found at a path.
 #[derive(Clone)]
@@ -209,7 +176,7 @@ impl Files {
         self.put(name("duplicity-full", "duplicity-inc", "manifest"), Manifest::new(None, None, described).unwrap().print());
     }
 
-    pub fn put(&self, name: String, bytes: Vec<u8>) {
+    pub(super) fn put(&self, name: String, bytes: Vec<u8>) {
         self.0.lock().unwrap().insert(name, bytes);
     }
 

@@ -78,9 +78,6 @@ pub enum Cause {
          files out"
     )]
     GpgFile(String),
-    /// What takes the encoded bytes has failed.
-    #[error("cannot write: {0}")]
-    Sink(String),
     /// Any other failure of a reader between this room and its caller.
     #[error("{0}")]
     Other(String),
@@ -112,7 +109,7 @@ impl fmt::Display for Error {
                 "a passphrase is needed to encrypt without recipients: set PASSPHRASE, or give --encrypt-key or --no-encryption",
             ),
             cause if self.file.is_empty() => cause.fmt(f),
-            cause @ (Cause::Signing(_) | Cause::Sink(_)) => write!(f, "cannot encode '{}': {cause}", self.file),
+            cause @ Cause::Signing(_) => write!(f, "cannot encode '{}': {cause}", self.file),
             cause => write!(f, "cannot decode '{}': {cause}", self.file),
         }
     }

@@ -16,12 +16,11 @@ use super::BackupChain;
 use crate::codec::{self, Codec};
 use crate::format::{Content, Encoding, Prefixes, StoredName};
 use crate::monitor::{Level, Monitor};
-use crate::storage::{self, Listed, LocalStorage, Storage, StoredFile, StoredWriter};
+use crate::storage::{self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -183,7 +182,7 @@ impl ArchiveDirectory {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
             let mut decoder = codec.decode(Arc::new(file), *encoding)?;
-            let mut writer = self.files.create(name)?;
+            let mut writer = self.stage(name)?;
             let copied = match name.ends_with(".gz") {
                 true => {
                     let mut gzip = GzEncoder::new(&mut writer, Compression::default());
@@ -191,8 +190,11 @@ impl ArchiveDirectory {
                 }
                 false => std::io::copy(&mut decoder, &mut writer).map(|_| ()),
             };
-            copied.map_err(|error| from_either(error, name))?;
-            writer.finish()?;
+            copied.map_err(|error| match error.downcast::<codec::Error>() {
+                Ok(error) => ArchiveError::Decode(error),
+                Err(error) => writer.failed(&error).into(),
+            })?;
+            self.put(&writer.seal())?;
         }
         Ok(())
     }
@@ -202,17 +204,25 @@ impl ArchiveDirectory {
     /// # Errors
     /// [`storage::Error`] when it cannot be written; what was there before stays then.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), storage::Error> {
-        let mut writer = self.files.create(name)?;
-        writer.write_all(bytes)?;
-        writer.finish().map(|_| ())
+        let mut writer = self.stage(name)?;
+        writer.write_bytes(bytes)?;
+        self.put(&writer.seal())
     }
 
     /// Begins a file.
     ///
     /// # Errors
     /// [`storage::Error`] when it cannot be written.
-    pub fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, storage::Error> {
-        self.files.create(name)
+    pub fn stage(&self, name: &str) -> Result<StagedWriter, storage::Error> {
+        self.files.stage(name)
+    }
+
+    /// Puts a file into its place that was begun here.
+    ///
+    /// # Errors
+    /// [`storage::Error`] when it cannot be written; what was there before stays then.
+    pub fn put(&self, staged: &Staged) -> Result<(), storage::Error> {
+        self.files.put(staged).map(|_| ())
     }
 
     /// Deletes a file, if it is there.
@@ -221,17 +231,6 @@ impl ArchiveDirectory {
     /// [`storage::Error`] when it is there and cannot be deleted.
     pub fn delete(&self, name: &str) -> Result<(), storage::Error> {
         self.files.delete(name)
-    }
-}
-
-/// Tells the reader's errors from the writer's.
-fn from_either(error: std::io::Error, name: &str) -> ArchiveError {
-    match error.downcast::<codec::Error>() {
-        Ok(error) => ArchiveError::Decode(error),
-        Err(error) => match error.downcast::<storage::Error>() {
-            Ok(error) => ArchiveError::Storage(error),
-            Err(cause) => ArchiveError::Local { deed: "copy", path: name.into(), cause },
-        },
     }
 }
 
@@ -303,9 +302,9 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(directory.path().join("store")));
         storage.prepare().unwrap();
         let name = format!("duplicity-full-signatures.{T}.sigtar");
-        let mut writer = storage.create(&name).unwrap();
-        writer.write_all(b"signatures").unwrap();
-        writer.finish().unwrap();
+        let mut writer = storage.stage(&name).unwrap();
+        writer.write_bytes(b"signatures").unwrap();
+        storage.put(&writer.seal()).unwrap();
         let archive = ArchiveDirectory::lock(&directory.path().join("archive")).unwrap();
         let plan = archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap();
         archive.synchronize(&plan, &storage, &Codec::new(Options::default()), &Silent).unwrap();

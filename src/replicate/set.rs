@@ -5,7 +5,7 @@ use crate::codec::{self, Cause, Codec, Encoder};
 use crate::collection::{BackupSet, SetFile};
 use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
 use crate::monitor::{Level, Monitor};
-use crate::storage::{Listed, ReadAt, StoredFile, StoredWriter, check_stored};
+use crate::storage::{Listed, ReadAt, StagedWriter, StoredFile, check_stored};
 use crate::volume::{self, VolumeSource};
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -151,8 +151,8 @@ impl<'a> SetReplicator<'a> {
                 return Ok(Replica { content, listed: there.clone(), hash: None });
             }
             self.tell(file);
-            let (_, writer) = self.create(content, file.encoding)?;
-            return Ok(Replica { content, listed: volume::copy(&source, writer)?, hash: None });
+            let staged = volume::copy(&source, self.stage(content, file.encoding)?)?;
+            return Ok(Replica { content, listed: self.target.storage.put(&staged)?, hash: None });
         }
         self.tell(file);
         let Some(described) = described else {
@@ -160,10 +160,9 @@ impl<'a> SetReplicator<'a> {
             self.source.codec.decode(self.stored(file), file.encoding)?;
             return Err(volume::Error::NoHash(file.listed.name.clone()).into());
         };
-        let (name, writer) = self.create(content, encoder.encoding())?;
-        let work = (self.set.session, &described);
-        let written = volume::rewrite(&source, &self.source.codec, work, (encoder, &name), writer)?;
-        Ok(Replica { content, listed: written.listed, hash: written.described.hash })
+        let (work, writer) = ((self.set.session, &described), self.stage(content, encoder.encoding())?);
+        let written = volume::rewrite(&source, &self.source.codec, work, encoder, writer)?;
+        Ok(Replica { content, listed: self.target.storage.put(&written.staged)?, hash: written.described.hash })
     }
 
     /// Stores a file that is no volume and no manifest.
@@ -177,10 +176,9 @@ impl<'a> SetReplicator<'a> {
             }
             false => {
                 let mut decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
-                let (name, writer) = self.create(content, encoder.encoding())?;
-                let mut writer = encoder.writer(&name, writer)?;
+                let mut writer = encoder.writer(&file.listed.name, self.stage(content, encoder.encoding())?)?;
                 std::io::copy(&mut decoder, &mut writer).map_err(codec::Error::from)?;
-                writer.finish()?.finish()?
+                self.target.storage.put(&writer.finish()?.seal())?
             }
         };
         Ok(Replica { content, listed, hash: None })
@@ -208,9 +206,9 @@ impl<'a> SetReplicator<'a> {
 
     /// Copies a file byte by byte, without a hash to check.
     fn copy(&self, content: Content, file: &SetFile) -> Result<Listed, Error> {
-        let (_, writer) = self.create(content, file.encoding)?;
         let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash: None };
-        Ok(volume::copy(&source, writer)?)
+        let staged = volume::copy(&source, self.stage(content, file.encoding)?)?;
+        Ok(self.target.storage.put(&staged)?)
     }
 
     /// Stores the manifest: the same, unless volumes or its own encoding have changed.
@@ -227,18 +225,15 @@ impl<'a> SetReplicator<'a> {
             return Ok(());
         }
         let decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
-        let (name, writer) = self.create(Content::Manifest, encoder.encoding())?;
-        let mut writer = encoder.writer(&name, writer)?;
+        let mut writer = encoder.writer(&file.listed.name, self.stage(Content::Manifest, encoder.encoding())?)?;
         let copied = Manifest::copy(BufReader::new(decoder), &mut writer, |number| hashes.get(&number).copied());
         copied.map_err(|cause| broken(&file.listed.name, cause))?;
-        writer.finish()?.finish()?;
+        self.target.storage.put(&writer.finish()?.seal())?;
         Ok(())
     }
 
-    fn create(&self, content: Content, encoding: Encoding) -> Result<(String, Box<dyn StoredWriter>), Error> {
-        let name = self.name(content, encoding);
-        let writer = self.target.storage.create(&name)?;
-        Ok((name, writer))
+    fn stage(&self, content: Content, encoding: Encoding) -> Result<StagedWriter, Error> {
+        Ok(self.target.storage.stage(&self.name(content, encoding))?)
     }
 
     fn name(&self, content: Content, encoding: Encoding) -> String {

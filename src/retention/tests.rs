@@ -5,7 +5,7 @@ use crate::collection::{ArchiveDirectory, Collection};
 use crate::format::{Content, Encoding, Prefixes, Session, StoredName};
 use crate::model::BackupTime;
 use crate::monitor::{Level, Monitor, Silent};
-use crate::storage::{Call, Listed, LocalStorage, RecordingStorage, Storage};
+use crate::storage::{Call, ErrorKind, Listed, LocalStorage, RecordingStorage, Storage};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -297,8 +297,9 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         }
         let refused = stubborn.name.clone();
         let local: Arc<dyn Storage> = Arc::new(LocalStorage::new(&store));
-        let failing =
-            RecordingStorage::failing(local.clone(), move |call| matches!(call, Call::Delete { name } if *name == refused));
+        let failing = RecordingStorage::failing(local.clone(), move |call| {
+            matches!(call, Call::Delete { name } if *name == refused).then_some(ErrorKind::Other)
+        });
         let archive = ArchiveDirectory::lock(&cache).unwrap();
         let look = || Inventory::new(&local.list().unwrap(), &archive.list().unwrap(), &prefixes);
         let warnings = Warnings::default();

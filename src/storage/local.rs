@@ -3,9 +3,9 @@
 //! What is read is a regular file, and stays one: whoever else may write to the directory could put a fifo in its place after the listing, and a
 //! reader would wait there for ever. [`open_file`] opens without waiting, and looks at what it has opened.
 
-use super::{Error, ErrorKind, Listed, Storage, StoredWriter};
+use super::{Error, Listed, Staged, StagedWriter, Storage};
 use std::fs::{File, Metadata};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,10 @@ impl Storage for LocalStorage {
         let path = self.directory.join(name);
         let file = open_file(&path).map_err(failed("read", &path))?;
         let mut filled = 0;
+        // The system knows no larger offsets.
+        if offset > i64::MAX as u64 - buffer.len() as u64 {
+            return Ok(0);
+        }
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
@@ -108,12 +112,29 @@ impl Storage for LocalStorage {
         }
     }
 
-    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error> {
-        let (path, unfinished) = (self.directory.join(name), self.unfinished(name));
+    fn stage(&self, name: &str) -> Result<StagedWriter, Error> {
+        let unfinished = self.unfinished(name);
         // Made anew, never opened: whatever lies there, a link perhaps, is not written through.
         let _ = std::fs::remove_file(&unfinished);
-        let file = File::options().read(true).write(true).create_new(true).open(&unfinished).map_err(failed("write", &path))?;
-        Ok(Box::new(LocalWriter { file: Some(file), name: name.to_string(), path, unfinished }))
+        StagedWriter::create(name, self.directory.join(name).display().to_string(), unfinished)
+    }
+
+    fn put(&self, staged: &Staged) -> Result<Listed, Error> {
+        let path = self.directory.join(staged.name());
+        let store = || -> std::io::Result<Listed> {
+            staged.file().sync_data()?;
+            if !staged.is_at(&path) {
+                if !staged.is_at(staged.path()) {
+                    return Err(std::io::Error::other("another program has begun to write it; run one at a time"));
+                }
+                std::fs::rename(staged.path(), &path)?;
+            }
+            let listed = listed(staged.name().to_string(), &staged.file().metadata()?);
+            // The name, too, is to outlive a power cut.
+            File::open(&self.directory)?.sync_all()?;
+            Ok(listed)
+        };
+        store().map_err(failed("write", &path))
     }
 
     fn delete(&self, name: &str) -> Result<(), Error> {
@@ -127,64 +148,10 @@ impl Storage for LocalStorage {
     }
 }
 
-/// A file under its unfinished name.
-struct LocalWriter {
-    /// There until the end.
-    file: Option<File>,
-    name: String,
-    path: PathBuf,
-    unfinished: PathBuf,
-}
-
-impl Write for LocalWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut file = self.file.as_ref().ok_or(std::io::ErrorKind::NotConnected)?;
-        match file.write(bytes) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => Err(failed("write", &self.path)(error).into()),
-            result => result,
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl StoredWriter for LocalWriter {
-    fn finish(mut self: Box<Self>) -> Result<Listed, Error> {
-        let failed = failed("write", &self.path);
-        let Some(file) = self.file.take() else {
-            let cause = "it has been ended before".to_string();
-            return Err(Error { deed: "write", place: self.path.display().to_string(), kind: ErrorKind::Other, cause });
-        };
-        let end = || -> std::io::Result<Listed> {
-            file.sync_data()?;
-            std::fs::rename(&self.unfinished, &self.path)?;
-            let listed = listed(self.name.clone(), &file.metadata()?);
-            // The name, too, is to outlive a power cut.
-            self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
-            Ok(listed)
-        };
-        let result = end().map_err(failed);
-        if result.is_err() {
-            let _ = std::fs::remove_file(&self.unfinished);
-        }
-        result
-    }
-}
-
-impl Drop for LocalWriter {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            let _ = std::fs::remove_file(&self.unfinished);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::ErrorKind;
+    use crate::storage::{ByteSink, ErrorKind};
 
     #[test]
     fn lists_files_and_reads_ranges() {
@@ -229,34 +196,29 @@ mod tests {
         storage.prepare().unwrap();
         storage.prepare().unwrap();
         let names = || storage.list().unwrap().into_iter().map(|file| file.name).collect::<Vec<_>>();
-        let mut writer = storage.create("duplicity-full.x").unwrap();
-        writer.write_all(b"abc").unwrap();
+        let mut writer = storage.stage("duplicity-full.x").unwrap();
+        writer.write_bytes(b"abc").unwrap();
         assert_eq!(names(), [".dupfs-duplicity-full.x.tmp"]);
-        let listed = writer.finish().unwrap();
+        let staged = writer.seal();
+        let listed = storage.put(&staged).unwrap();
+        assert_eq!(storage.put(&staged).unwrap(), listed);
+        // The next one begins before the last one is forgotten.
+        let other = storage.stage("duplicity-full.x").unwrap();
+        drop(staged);
+        assert_eq!(names().len(), 2);
+        drop(other);
         assert_eq!((names(), listed.size), (vec!["duplicity-full.x".to_string()], 3));
         assert_eq!(storage.list().unwrap(), [listed]);
-        let mut other = storage.create("duplicity-full.x").unwrap();
-        other.write_all(b"defg").unwrap();
+        let mut other = storage.stage("duplicity-full.x").unwrap();
+        other.write_bytes(b"defg").unwrap();
         drop(other);
         assert_eq!(storage.list().unwrap()[0].size, 3);
         storage.delete("duplicity-full.x").unwrap();
         storage.delete("duplicity-full.x").unwrap();
         assert!(names().is_empty());
         let deep = LocalStorage::new(directory.path().join("a/b"));
-        assert_eq!(deep.create("x").err().unwrap().kind, ErrorKind::NotFound);
+        assert_eq!(deep.stage("x").err().unwrap().kind, ErrorKind::NotFound);
         deep.prepare().unwrap();
         assert_eq!(deep.list().unwrap(), []);
-    }
-
-    #[test]
-    fn a_full_disk_is_told_apart() {
-        let mut writer = LocalWriter {
-            file: Some(File::options().write(true).open("/dev/full").unwrap()),
-            name: "x".into(),
-            path: "/nowhere/x".into(),
-            unfinished: "/nowhere/y".into(),
-        };
-        let error = Error::from(writer.write_all(b"abc").unwrap_err());
-        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::NoSpace, "/nowhere/x"));
     }
 }

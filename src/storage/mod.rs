@@ -3,22 +3,25 @@
 //! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL asks for. Names are flat:
 //! no storage descends into folders. A listing is a picture of one moment: a file may be gone, or be longer, when it is read.
 //!
-//! A file is written as a whole: [`Storage::create`] gives a [`StoredWriter`], and nothing is to be seen under the name before its
-//! [`finish`](StoredWriter::finish) has returned well. What a storage keeps meanwhile has a name that no duplicity takes for one of
-//! its own.
+//! A file is written as a whole: [`Storage::stage`] gives a [`StagedWriter`] for its bytes, and [`Storage::put`] stores what has been
+//! staged. Nothing is to be seen under the name before that has returned well, and it may be tried again. What a storage keeps meanwhile
+//! has a name that no duplicity takes for one of its own.
 
-use std::io::Write;
 use std::sync::Arc;
 
 mod local;
+mod memory;
 mod recording;
 mod retry;
+mod staged;
 mod stored;
 mod url;
 
 pub use local::{LocalStorage, open_file, read_file, unfinished};
+pub use memory::MemoryStorage;
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;
+pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
 pub use url::{Url, open, without_password};
 
@@ -57,28 +60,24 @@ pub trait Storage: Send + Sync {
     /// [`Error`] when it cannot be made.
     fn prepare(&self) -> Result<(), Error>;
 
-    /// Begins a file that will take the place of any other of this name.
+    /// Begins a file of this name, of which nothing is to be seen yet.
     ///
     /// # Errors
     /// [`Error`] with [`ErrorKind::Permission`], [`ErrorKind::NoSpace`] and others when nothing can be written.
-    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error>;
+    fn stage(&self, name: &str) -> Result<StagedWriter, Error>;
+
+    /// Stores a file that was staged here, in the place of any other of its name. From then on it is there, whole, whatever happens to this
+    /// machine. May be called again for the same file, whether it has failed before or not.
+    ///
+    /// # Errors
+    /// [`Error`] when that cannot be promised.
+    fn put(&self, staged: &Staged) -> Result<Listed, Error>;
 
     /// Deletes a file; one that is not there is no error.
     ///
     /// # Errors
     /// [`Error`] when it is still there afterwards, or may be.
     fn delete(&self, name: &str) -> Result<(), Error>;
-}
-
-/// A stored file that is being written. Dropped before its end, it leaves nothing under its name.
-///
-/// Errors of [`Write`] hold an [`Error`] inside; `Error::from` takes it out.
-pub trait StoredWriter: Write + Send {
-    /// Ends the file: from now on it is there, whole, whatever happens to this machine.
-    ///
-    /// # Errors
-    /// [`Error`] when that cannot be promised.
-    fn finish(self: Box<Self>) -> Result<Listed, Error>;
 }
 
 /// What can go wrong with a storage: deed, place, cause.
@@ -129,13 +128,6 @@ impl Error {
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         Self::other(error)
-    }
-}
-
-/// Takes the [`Error`] out again that a [`StoredWriter`] has put in.
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        error.downcast::<Self>().unwrap_or_else(|other| Self::io("write", "", &other))
     }
 }
 

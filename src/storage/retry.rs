@@ -1,6 +1,6 @@
 //! [`RetryingStorage`]: a storage around another that tries again when that can help.
 
-use super::{Error, ErrorKind, Listed, Storage, StoredWriter};
+use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use crate::monitor::{Level, Monitor};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +63,12 @@ impl Storage for RetryingStorage {
         self.retry(|| self.inner.prepare())
     }
 
-    /// Tries again to begin a file. Bytes that are gone cannot be written again: a storage that can lose them keeps them itself.
-    fn create(&self, name: &str) -> Result<Box<dyn StoredWriter>, Error> {
-        self.retry(|| self.inner.create(name))
+    fn stage(&self, name: &str) -> Result<StagedWriter, Error> {
+        self.retry(|| self.inner.stage(name))
+    }
+
+    fn put(&self, staged: &Staged) -> Result<Listed, Error> {
+        self.retry(|| self.inner.put(staged))
     }
 
     fn delete(&self, name: &str) -> Result<(), Error> {
@@ -76,38 +79,9 @@ impl Storage for RetryingStorage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Call, MemoryStorage, RecordingStorage};
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    /// Fails some times, then lists nothing.
-    struct Failing(ErrorKind, AtomicU32);
-
-    impl Storage for Failing {
-        fn location(&self) -> String {
-            "x".into()
-        }
-
-        fn list(&self) -> Result<Vec<Listed>, Error> {
-            let left = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            left.map_or(Ok(Vec::new()), |_| Err(Error { deed: "list", place: "x".into(), kind: self.0, cause: "busy".into() }))
-        }
-
-        fn read_at(&self, _: &str, _: u64, _: &mut [u8]) -> Result<usize, Error> {
-            unreachable!()
-        }
-
-        fn prepare(&self) -> Result<(), Error> {
-            unreachable!()
-        }
-
-        fn create(&self, _: &str) -> Result<Box<dyn StoredWriter>, Error> {
-            unreachable!()
-        }
-
-        fn delete(&self, _: &str) -> Result<(), Error> {
-            unreachable!()
-        }
-    }
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
@@ -122,15 +96,17 @@ mod tests {
     fn tries_again_where_that_can_help() {
         let list = |kind, failures: u32, tries| {
             let heard = Arc::new(Heard::default());
-            let failing = Arc::new(Failing(kind, failures.into()));
+            let left = AtomicU32::new(failures);
+            let fails = move |_: &Call| left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok().map(|_| kind);
+            let failing = Arc::new(RecordingStorage::failing(Arc::new(MemoryStorage::default()), fails));
             let result = RetryingStorage::new(failing, tries, Duration::ZERO, heard.clone()).list();
             (result.map_err(|error| error.to_string()), heard.0.lock().unwrap().clone())
         };
-        let attempt = |number: u32| format!("Attempt of list Nr. {number} failed. cannot list 'x': busy");
+        let attempt = |number: u32| format!("Attempt of list Nr. {number} failed. cannot list 'memory:': told to fail");
         assert_eq!(list(ErrorKind::Other, 2, 3), (Ok(Vec::new()), vec![attempt(1), attempt(2)]));
-        let given_up = "cannot list 'x': Giving up after 2 attempts. busy".to_string();
+        let given_up = "cannot list 'memory:': Giving up after 2 attempts. told to fail".to_string();
         assert_eq!(list(ErrorKind::Other, 2, 2), (Err(given_up), vec![attempt(1)]));
-        assert_eq!(list(ErrorKind::NotFound, 1, 3), (Err("cannot list 'x': busy".into()), vec![]));
+        assert_eq!(list(ErrorKind::NotFound, 1, 3), (Err("cannot list 'memory:': told to fail".into()), vec![]));
         // duplicity's own code fails on this number of tries.
         assert_eq!(list(ErrorKind::Other, 0, 0), (Ok(Vec::new()), vec![]));
     }

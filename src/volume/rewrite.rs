@@ -4,8 +4,7 @@ use super::check::Hasher;
 use super::{Error, Event, FrameBuilder, MAX_FRAME, PlainFrame, VolumeSource, VolumeWriter, WrittenVolume, first_pass};
 use crate::codec::{Codec, Encoder};
 use crate::format::{ManifestVolume, Member, Session};
-use crate::storage::{Listed, ReadAt, StoredWriter};
-use std::io::Write;
+use crate::storage::{ByteSink, ReadAt, Staged, StagedWriter};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,12 +13,12 @@ const FRAME: usize = 1 << 20;
 /// How much is read at once.
 const STRIDE: usize = 1 << 20;
 
-/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest is checked on the way, and it appears only
-/// if it is; where there is no hash, nothing is checked.
+/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest is checked on the way, before it can
+/// be stored; where there is no hash, nothing is checked.
 ///
 /// # Errors
 /// [`Error::Storage`] when it cannot be read or written, [`Error::Hash`] when it is not what its manifest says.
-pub fn copy(source: &VolumeSource, mut writer: Box<dyn StoredWriter>) -> Result<Listed, Error> {
+pub fn copy(source: &VolumeSource, mut writer: StagedWriter) -> Result<Staged, Error> {
     let mut hasher = source.hash.map(Hasher::new);
     let mut buffer = vec![0; STRIDE];
     let mut offset = 0;
@@ -27,18 +26,18 @@ pub fn copy(source: &VolumeSource, mut writer: Box<dyn StoredWriter>) -> Result<
         let count = source.file.read_at(offset, &mut buffer)?;
         let bytes = &buffer[..count];
         hasher.iter_mut().for_each(|hasher| hasher.update(bytes));
-        writer.write_all(bytes).map_err(crate::storage::Error::from)?;
+        writer.write_bytes(bytes)?;
         offset += count as u64;
         if count < STRIDE {
             break;
         }
     }
     hasher.map_or(Ok(()), |hasher| hasher.check(source.file.name()))?;
-    Ok(writer.finish()?)
+    Ok(writer.seal())
 }
 
 /// Writes the members of a volume anew, with a table of contents. The volume is checked first,
-/// and decoded to its end, and it appears only if all of it is sound.
+/// and decoded to its end, and can be stored only if all of it is sound.
 ///
 /// `described` is what the manifest says of the volume: where a file goes on in the next one stays as it was.
 ///
@@ -49,10 +48,10 @@ pub fn rewrite(
     source: &VolumeSource,
     codec: &Codec,
     (session, described): (Session, &ManifestVolume),
-    (encoder, name): (&Arc<Encoder>, &str),
-    writer: Box<dyn StoredWriter>,
+    encoder: &Arc<Encoder>,
+    writer: StagedWriter,
 ) -> Result<WrittenVolume, Error> {
-    let volume = VolumeWriter::create(session, described.number, encoder.clone(), name, writer)?;
+    let volume = VolumeWriter::create(session, described.number, encoder.clone(), writer)?;
     let mut rewriting = Rewriting { volume, encoder, builder: FrameBuilder::new(FRAME), pending: None };
     let mut failed = None;
     let passed = first_pass(source, codec, |event| {

@@ -10,10 +10,9 @@ use super::{Error, PartBuilder};
 use crate::codec::{EncodedFile, Encoder, Frame};
 use crate::format::{CHUNK, ManifestVolume, Member, MemberKind, Part, Session, StoredFrames, TocWriter, VolumeHash, padding};
 use crate::model::EntryPath;
-use crate::storage::{self, Listed, StoredWriter};
+use crate::storage::{self, ByteSink, Staged, StagedWriter};
 use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
-use std::io::{self, Write};
 use std::sync::Arc;
 
 /// A tar's end is filled up with zeros to a multiple of this, as duplicity does.
@@ -115,13 +114,13 @@ impl EncodedFrame {
     }
 }
 
-/// A volume that is stored.
+/// A volume that is whole, to be stored.
 #[derive(Debug)]
 pub struct WrittenVolume {
     /// What the manifest says of it.
     pub described: ManifestVolume,
-    /// What a listing says of it.
-    pub listed: Listed,
+    /// The file.
+    pub staged: Staged,
     /// The last member is a piece of a delta, and another one follows.
     pub in_delta: bool,
 }
@@ -131,7 +130,7 @@ pub struct VolumeWriter {
     number: u32,
     session: Session,
     encoder: Arc<Encoder>,
-    file: EncodedFile<Sink>,
+    file: EncodedFile<HashingSink>,
     plain: u64,
     /// `None` when it has become too large.
     toc: Option<TocWriter>,
@@ -151,18 +150,12 @@ struct Current {
 type Bound = (EntryPath, Option<u64>);
 
 impl VolumeWriter {
-    /// Begins the volume of a number, to be stored by `writer`.
+    /// Begins the volume of a number, whose bytes go to `writer`.
     ///
     /// # Errors
     /// [`Error`] when the first bytes cannot be written.
-    pub fn create(
-        session: Session,
-        number: u32,
-        encoder: Arc<Encoder>,
-        name: &str,
-        writer: Box<dyn StoredWriter>,
-    ) -> Result<Self, Error> {
-        let file = encoder.create(name, Sink::new(writer))?;
+    pub fn create(session: Session, number: u32, encoder: Arc<Encoder>, writer: StagedWriter) -> Result<Self, Error> {
+        let file = encoder.create(&writer.name().to_string(), HashingSink::new(writer))?;
         Ok(Self { number, session, encoder, file, plain: 0, toc: Some(TocWriter::new()), current: None, first: None, last: None })
     }
 
@@ -188,7 +181,7 @@ impl VolumeWriter {
     /// Ends tar, table and file. What has no member is described as holding the root.
     ///
     /// # Errors
-    /// [`Error`] when it cannot be written; there is no such volume then.
+    /// [`Error`] when it cannot be written.
     pub fn finish(mut self) -> Result<WrittenVolume, Error> {
         let in_delta = self.current.as_ref().is_some_and(|current| !current.is_last && current.member.kind == MemberKind::Delta);
         self.flush()?;
@@ -199,7 +192,7 @@ impl VolumeWriter {
             Some(toc) => {
                 let points = self.file.end_frames()?;
                 let frames: Vec<_> = points.into_iter().map(|point| (point.plain, point.state)).collect();
-                match self.file.sink().map(Sink::stored) {
+                match self.file.sink().map(HashingSink::stored) {
                     Some(stored) => {
                         let table = toc.finish(self.session, self.number, self.plain + zeros, &frames, &stored);
                         self.file.finish_with_table(&table)?
@@ -209,12 +202,12 @@ impl VolumeWriter {
             }
             None => self.file.finish()?,
         };
-        let (listed, sha1) = sink.finish()?;
+        let (staged, sha1) = (sink.writer.seal(), sink.sha1.finalize().into());
         let root = || (EntryPath::root(), None);
         let ((first, first_piece), (last, last_piece)) = (self.first.unwrap_or_else(root), self.last.unwrap_or_else(root));
         let hash = Some(VolumeHash::Sha1(sha1));
         let described = ManifestVolume { number: self.number, first, first_piece, last, last_piece, hash };
-        Ok(WrittenVolume { described, listed, in_delta })
+        Ok(WrittenVolume { described, staged, in_delta })
     }
 
     /// Takes note of a member for table and manifest.
@@ -258,16 +251,16 @@ impl VolumeWriter {
 }
 
 /// Hashes what goes into a stored file.
-struct Sink {
-    writer: Box<dyn StoredWriter>,
+struct HashingSink {
+    writer: StagedWriter,
     sha1: Sha1,
     length: u64,
     chunks: Vec<[u8; 32]>,
     chunk: blake3::Hasher,
 }
 
-impl Sink {
-    fn new(writer: Box<dyn StoredWriter>) -> Self {
+impl HashingSink {
+    fn new(writer: StagedWriter) -> Self {
         Self { writer, sha1: Sha1::new(), length: 0, chunks: Vec::new(), chunk: blake3::Hasher::new() }
     }
 
@@ -277,15 +270,11 @@ impl Sink {
         let chunks = self.chunks.iter().copied().chain(rest).collect();
         StoredFrames { length: self.length, sha1: self.sha1.serialize().into(), chunks }
     }
-
-    fn finish(self) -> Result<(Listed, [u8; 20]), storage::Error> {
-        Ok((self.writer.finish()?, self.sha1.finalize().into()))
-    }
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write_all(bytes)?;
+impl ByteSink for HashingSink {
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), storage::Error> {
+        self.writer.write_bytes(bytes)?;
         self.sha1.update(bytes);
         let mut left = bytes;
         while !left.is_empty() {
@@ -299,10 +288,6 @@ impl Write for Sink {
             }
             left = rest;
         }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

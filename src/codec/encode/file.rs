@@ -6,7 +6,7 @@ use crate::codec::gpg::Signature;
 use crate::codec::openpgp::{LEAD, MessageWriter, write_chunks, write_last_chunk};
 use crate::codec::state::{self, Kind};
 use crate::codec::{Cause, Encoding, Error, SeekPoint};
-use crate::storage;
+use crate::storage::ByteSink;
 use std::io::{self, Write};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -21,7 +21,7 @@ const SIGNED_FIRST: usize = 512 - 6;
 
 /// One stored file in the making. Dropped before it is finished, it leaves bytes in the sink that are no complete file, except
 /// where [`Encoding::Plain`] has no way to tell: a sink should show nothing under the file's name before the end.
-pub struct EncodedFile<W: Write> {
+pub struct EncodedFile<W: ByteSink> {
     encoder: Arc<Encoder>,
     name: String,
     /// `None` once it has been given back.
@@ -53,7 +53,7 @@ struct Signed {
     fresh: bool,
 }
 
-impl<W: Write> EncodedFile<W> {
+impl<W: ByteSink> EncodedFile<W> {
     pub(super) fn new(encoder: Arc<Encoder>, name: &str, sink: W) -> Result<Self, Error> {
         let form = Self::layer(&encoder).map_err(|cause| cause.of(name))?;
         let (name, points) = (name.to_owned(), Vec::new());
@@ -138,7 +138,7 @@ impl<W: Write> EncodedFile<W> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Cause> {
         let Some(sink) = &mut self.sink else { return Ok(()) };
-        sink.write_all(bytes).map_err(sink_failed)?;
+        sink.write_bytes(bytes)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -298,11 +298,11 @@ impl Signed {
     }
 }
 
-impl<W: Write> Drop for EncodedFile<W> {
+impl<W: ByteSink> Drop for EncodedFile<W> {
     fn drop(&mut self) {
         // Behind its last member, a gzip file that lacks more looks complete; not so with half a header behind it.
         if let (Layer::Gzip(_), Some(sink)) = (&self.form, &mut self.sink) {
-            let _ = sink.write_all(&deflate::gzip_header(0)[..3]);
+            let _ = sink.write_bytes(&deflate::gzip_header(0)[..3]);
         }
     }
 }
@@ -314,21 +314,13 @@ fn gzip_state(offset: u64) -> Vec<u8> {
     state
 }
 
-/// Takes the storage's own error out again, if that is what it was.
-fn sink_failed(error: io::Error) -> Cause {
-    match error.downcast::<storage::Error>() {
-        Ok(error) => Cause::Storage(error),
-        Err(error) => Cause::Sink(error.to_string()),
-    }
-}
-
 /// Writes a stored file as a stream. Errors are [`Error`]s inside of [`io::Error`]s; `Error::from` takes them out.
-pub struct EncodedWriter<W: Write> {
+pub struct EncodedWriter<W: ByteSink> {
     file: EncodedFile<W>,
     frame: Vec<u8>,
 }
 
-impl<W: Write> EncodedWriter<W> {
+impl<W: ByteSink> EncodedWriter<W> {
     pub(super) fn new(file: EncodedFile<W>) -> Self {
         Self { file, frame: Vec::new() }
     }
@@ -348,7 +340,7 @@ impl<W: Write> EncodedWriter<W> {
     }
 }
 
-impl<W: Write> Write for EncodedWriter<W> {
+impl<W: ByteSink> Write for EncodedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(FRAME - self.frame.len());
         self.frame.extend_from_slice(&bytes[..count]);

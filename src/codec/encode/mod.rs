@@ -28,12 +28,11 @@ use super::gpg::{Gpg, Signature, first_line};
 use super::keys::{Keys, Passphrase, Session};
 use super::openpgp::{Access, Head, KeyPacket, Layout, MessageWriter, Recipient, SigningKey, packet_list, s2k, tag};
 use super::{Cause, Codec, Encoding, Error, PassphraseSource};
-use crate::storage::ReadAt;
+use crate::storage::{ByteSink, ReadAt};
 use openpgp::crypto::{Password, S2K, SessionKey, random};
 use openpgp::types::HashAlgorithm;
 use openpgp::{KeyID, Packet};
 use sequoia_openpgp as openpgp;
-use std::io::Write;
 use std::sync::Arc;
 
 /// How to encode the files of a session.
@@ -187,7 +186,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`Error`] when gpg, which signs, cannot be run, or there are no random numbers.
-    pub fn create<W: Write>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedFile<W>, Error> {
+    pub fn create<W: ByteSink>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedFile<W>, Error> {
         EncodedFile::new(self.clone(), name, sink)
     }
 
@@ -195,7 +194,7 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Encoder::create`].
-    pub fn writer<W: Write>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedWriter<W>, Error> {
+    pub fn writer<W: ByteSink>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedWriter<W>, Error> {
         Ok(EncodedWriter::new(self.create(name, sink)?))
     }
 
@@ -382,7 +381,7 @@ const _: () = {
     const fn sent<T: Send>() {}
     shared::<Encoder>();
     shared::<Frame>();
-    sent::<EncodedFile<Box<dyn Write + Send>>>();
+    sent::<EncodedFile<crate::storage::StagedWriter>>();
 };
 
 #[cfg(test)]

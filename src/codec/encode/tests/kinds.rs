@@ -3,6 +3,7 @@
 use super::*;
 use crate::codec::testing::{Random, check_points};
 use crate::codec::{Cause, Options, PassphraseSource};
+use crate::storage::{self, ByteSink, ErrorKind};
 use proptest::prelude::*;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -309,13 +310,10 @@ fn dropped_unfinished() {
 
 struct Full(usize);
 
-impl Write for Full {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.checked_sub(bytes.len()).ok_or_else(|| std::io::Error::other("no space"))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
+impl ByteSink for Full {
+    fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), storage::Error> {
+        let full = || storage::Error { deed: "write", place: "x".into(), kind: ErrorKind::NoSpace, cause: "full".into() };
+        self.0 = self.0.checked_sub(bytes.len()).ok_or_else(full)?;
         Ok(())
     }
 }
@@ -328,7 +326,7 @@ fn sinks_that_fail() {
         let mut written = encoder.create("volume 1", Full(1000)).unwrap();
         let pushed = written.push(encoder.frame(mixed()).unwrap());
         let error = pushed.unwrap_err();
-        assert_eq!(error.to_string(), "cannot encode 'volume 1': cannot write: no space");
+        assert_eq!(error.to_string(), "cannot write 'x': full");
         assert!(written.finish().is_err());
     }
 }

@@ -1,0 +1,183 @@
+//! What every storage promises, asked of each kind: see `dupfs::storage`.
+
+use dupfs::monitor::Silent;
+use dupfs::storage::{
+    ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage, RetryingStorage, Storage, StoredFile,
+    unfinished,
+};
+use dupfs::storage::{ReadAt, check_stored};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Bytes that tell where they stand.
+fn numbered(length: usize) -> Vec<u8> {
+    (0..length.div_ceil(4) as u32).flat_map(u32::to_le_bytes).take(length).collect()
+}
+
+fn store(storage: &dyn Storage, name: &str, content: &[u8]) -> Listed {
+    let mut writer = storage.stage(name).unwrap();
+    content.chunks(70_000).for_each(|part| writer.write_bytes(part).unwrap());
+    storage.put(&writer.seal()).unwrap()
+}
+
+/// Returns sizes by name, without what is being written.
+fn sizes(storage: &dyn Storage) -> BTreeMap<String, u64> {
+    let listing = storage.list().unwrap();
+    let found: BTreeMap<_, _> = listing.iter().map(|file| (file.name.clone(), file.size)).collect();
+    assert_eq!(found.len(), listing.len(), "a name is listed twice");
+    found.into_iter().filter(|(name, _)| unfinished(name).is_none()).collect()
+}
+
+/// Returns all of a file, by reads of so many bytes.
+fn read(storage: &dyn Storage, name: &str, stride: usize) -> Vec<u8> {
+    let (mut content, mut buffer) = (Vec::new(), vec![0; stride]);
+    loop {
+        let count = storage.read_at(name, content.len() as u64, &mut buffer).unwrap();
+        content.extend_from_slice(&buffer[..count]);
+        if count < stride {
+            return content;
+        }
+    }
+}
+
+/// Asks a storage in which there is nothing yet for all that it has to promise.
+fn keeps_the_contract(storage: Arc<dyn Storage>) {
+    storage.prepare().unwrap();
+    storage.prepare().unwrap();
+    assert_eq!(sizes(&*storage), BTreeMap::new());
+    assert_eq!(storage.read_at("none", 0, &mut [0; 4]).unwrap_err().kind, ErrorKind::NotFound);
+    storage.delete("none").unwrap();
+
+    // Files of all sizes come back whole, and by any range of them.
+    for length in [0, 1, 511, 70_000, 3 << 20] {
+        let (name, content) = (format!("file-{length}"), numbered(length));
+        let listed = store(&*storage, &name, &content);
+        assert_eq!((listed.name.as_str(), listed.size), (name.as_str(), length as u64));
+        assert!(storage.list().unwrap().contains(&listed), "put and list disagree on {name}");
+        assert!(read(&*storage, &name, 1 << 16) == content, "{name}");
+        for offset in [0, 1, length / 2, length.saturating_sub(1), length, length + 1, length + (1 << 20)] {
+            for count in [0, 1, 4096, length + 1] {
+                let mut buffer = vec![0xee; count];
+                let got = storage.read_at(&name, offset as u64, &mut buffer).unwrap();
+                let expected = content.get(offset..).unwrap_or_default();
+                let expected = &expected[..count.min(expected.len())];
+                assert!(&buffer[..got] == expected, "{name}: {count} bytes at {offset}");
+            }
+        }
+        assert_eq!(storage.read_at(&name, u64::MAX - 3, &mut [0; 8]).unwrap(), 0);
+    }
+
+    // A file takes the place of another one, at once and whole.
+    let before = store(&*storage, "again", b"before");
+    let mut writer = storage.stage("again").unwrap();
+    writer.write_bytes(b"and behind").unwrap();
+    assert_eq!(sizes(&*storage)["again"], 6);
+    let staged = writer.seal();
+    assert_eq!(read(&*storage, "again", 100), b"before");
+    let listed = storage.put(&staged).unwrap();
+    assert_eq!(read(&*storage, "again", 100), b"and behind");
+    assert!(before.stamp == 0 || before.stamp != listed.stamp);
+    assert_eq!(storage.put(&staged).unwrap(), listed, "a file can be put twice");
+    drop(staged);
+    assert_eq!(read(&*storage, "again", 100), b"and behind");
+    check_stored(&*storage, [("again".to_string(), 10)]).unwrap();
+    assert!(check_stored(&*storage, [("again".to_string(), 6)]).is_err());
+
+    // What is given up leaves nothing.
+    let mut given_up = storage.stage("given-up").unwrap();
+    given_up.write_bytes(b"some").unwrap();
+    drop(given_up);
+    drop(storage.stage("given-up").unwrap().seal());
+    assert!(storage.list().unwrap().iter().all(|file| !file.name.contains("given-up")));
+
+    // Names are flat, and any that duplicity may make with a prefix.
+    let names = ["a b", "-dash", "p%20c#q?x&y=z", "umlaut-\u{fc}\u{20ac}", "quote'\"\\", "semi;colon:", &"n".repeat(200)];
+    for name in names {
+        store(&*storage, name, name.as_bytes());
+        assert_eq!(read(&*storage, name, 1000), name.as_bytes());
+    }
+    let found = sizes(&*storage);
+    names.iter().for_each(|name| assert_eq!(found[*name], name.len() as u64));
+
+    // A file may be gone when it is read, and deleted by somebody else.
+    let file = StoredFile::new(storage.clone(), listed);
+    storage.delete("again").unwrap();
+    storage.delete("again").unwrap();
+    assert_eq!(file.read_at(0, &mut [0; 4]).unwrap_err().kind, ErrorKind::NotFound);
+
+    // Many files, written and read by many at once.
+    let (many, threads) = (400, 8);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let storage = &storage;
+            scope.spawn(move || {
+                for number in (thread..many).step_by(threads) {
+                    store(&**storage, &format!("many-{number}"), &numbered(number));
+                    assert_eq!(read(&**storage, "file-70000", 9999), numbered(70_000));
+                }
+            });
+        }
+    });
+    let found = sizes(&*storage);
+    (0..many).for_each(|number| assert_eq!(found[&format!("many-{number}")], number as u64));
+}
+
+#[test]
+fn local_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::new(directory.path().join("made/by/prepare"));
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(storage.stage("x").err().unwrap().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    keeps_the_contract(Arc::new(MemoryStorage::default()));
+}
+
+/// A storage around others promises what they promise.
+#[test]
+fn the_recorder_and_the_retrier_keep_the_contract() {
+    let memory = || Arc::new(MemoryStorage::default());
+    keeps_the_contract(Arc::new(RecordingStorage::new(memory())));
+    keeps_the_contract(Arc::new(RetryingStorage::new(memory(), 3, Duration::ZERO, Arc::new(Silent))));
+}
+
+/// An upload that fails is tried again, from its first byte: what is staged is still there.
+#[test]
+fn uploads_are_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = AtomicU32::new(2);
+    let fails = move |call: &Call| {
+        let counts = matches!(call, Call::Put { .. });
+        let is_left = counts && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        is_left.then_some(ErrorKind::Other)
+    };
+    let failing = Arc::new(RecordingStorage::failing(Arc::new(LocalStorage::new(directory.path())), fails));
+    let storage = RetryingStorage::new(failing.clone(), 3, Duration::ZERO, Arc::new(Silent));
+    store(&storage, "volume", &numbered(300_000));
+    assert_eq!(read(&storage, "volume", 4096), numbered(300_000));
+    let puts = failing.take_calls().into_iter().filter(|call| matches!(call, Call::Put { .. })).count();
+    assert_eq!(puts, 3);
+}
+
+/// Two writers of one file: one of them wins, and nothing of the other is in it.
+#[test]
+fn two_writers_of_one_local_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::new(directory.path());
+    let mut first = storage.stage("a").unwrap();
+    first.write_bytes(b"first").unwrap();
+    let mut second = storage.stage("a").unwrap();
+    second.write_bytes(b"half").unwrap();
+    let first = first.seal();
+    let error = storage.put(&first).unwrap_err();
+    assert!(error.to_string().contains("another program has begun to write it"), "{error}");
+    drop(first);
+    second.write_bytes(b" and half").unwrap();
+    storage.put(&second.seal()).unwrap();
+    assert_eq!(read(&storage, "a", 100), b"half and half");
+}
