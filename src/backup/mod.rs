@@ -41,6 +41,7 @@ mod signing;
 mod sigtar;
 mod spool;
 mod statistics;
+mod uploads;
 
 pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
@@ -59,7 +60,7 @@ use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryKind, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Found, Selection, SourceTree, Walk};
-use crate::storage::{self, Storage};
+use crate::storage::{self, Listed, Storage};
 use crate::volume;
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -99,6 +100,8 @@ pub struct BackupOptions {
     pub tempdir: PathBuf,
     /// Where it is noted what is stored so far; without it a killed session cannot be continued.
     pub journal: Option<PathBuf>,
+    /// How many volumes are stored at once, one at least (`--concurrency`).
+    pub concurrency: usize,
     /// For tests: stores this volume, and fails then (`--fail-on-volume`).
     pub fail_on_volume: Option<u32>,
     /// For tests: only seems to store this volume (`--skip-volume`), which the check before the manifest is to find.
@@ -152,7 +155,9 @@ impl BackupOptions {
 pub struct Target<'a> {
     /// The stored files.
     pub storage: Arc<dyn Storage>,
-    /// What is in storage, by names.
+    /// What is in storage.
+    pub listing: &'a [Listed],
+    /// The same, by names.
     pub collection: &'a Collection,
     /// duplicity's archive directory, synchronised.
     pub archive: &'a ArchiveDirectory,
@@ -343,8 +348,9 @@ fn store(
         return Ok(Outcome { statistics, session: None });
     }
     let members::Written { files, .. } = &mut written;
-    statistics.stored_size = set.finish(sigtar, files)?;
-    remember(target, session, written, options, monitor);
+    let (stored_size, listing) = set.finish(sigtar, files)?;
+    statistics.stored_size = stored_size;
+    remember(target, session, &listing, written, options, monitor);
     Ok(Outcome { statistics, session: Some(session) })
 }
 
@@ -438,14 +444,22 @@ fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Resu
 
 /// Lets the catalog know the new set, so that a mount need not read it, and what was found of its files, so that the next session knows
 /// them again. What goes wrong here is no harm: the catalog fills in what it lacks.
-fn remember(target: &Target, session: Session, mut written: members::Written, options: &BackupOptions, monitor: &dyn Monitor) {
+fn remember(
+    target: &Target,
+    session: Session,
+    listing: &[Listed],
+    mut written: members::Written,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) {
     let mut remember = || -> Result<(), Error> {
-        let collection = scan(&target.storage.list()?, &options.prefixes);
+        let collection = scan(listing, &options.prefixes);
         let chains = target.catalog.set_collection(&collection)?;
         target.catalog.set_local_copy(LocalCopy::open(target.archive.path(), &options.prefixes)?);
         let Some(chain) = chains.iter().find(|chain| chain.sets.last().is_some_and(|set| set.session == session)) else {
             return Ok(());
         };
+        chain.sets.last().into_iter().for_each(|set| target.catalog.trust_copies(set));
         target.catalog.fill(chain)?;
         let position = chain.sets.len() as u32 - 1;
         Ok(target.catalog.save_stats(chain, position, written.stats().map_err(Error::temporary)?)?)

@@ -58,11 +58,11 @@ pub fn find(
     monitor: &dyn Monitor,
 ) -> Result<(Session, Option<Journaled>), Error> {
     let new = new_session(base, options);
-    let listing = target.storage.list()?;
+    let listing = target.listing;
     let mut found = None;
-    for session in interrupted(target, &listing, options)? {
+    for session in interrupted(target, listing, options)? {
         if found.is_none() {
-            found = go_on(target, source, session, new, &listing, options, monitor)?.map(|kept| (session, Some(kept)));
+            found = go_on(target, source, session, new, listing, options, monitor)?.map(|kept| (session, Some(kept)));
         }
         // To a duplicity each of them is a set, though none is whole.
         if found.as_ref().is_none_or(|(found, _)| *found != session) {

@@ -28,6 +28,7 @@ use super::members::{FileList, Load, Mark};
 use super::pipeline::{Feed, pipeline};
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
+use super::uploads::Uploads;
 use super::{BackupOptions, Error, Target, tell_progress};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
@@ -88,6 +89,13 @@ pub fn growing(archive: &ArchiveDirectory) -> PathBuf {
     archive.path().join(".dupfs-session.tmp")
 }
 
+/// A volume that is made, and what is to be noted once it is stored.
+struct Finished {
+    volume: JournaledVolume,
+    /// Bytes of the source that had been met.
+    met: u64,
+}
+
 /// Stores one set.
 pub struct SetWriter<'a> {
     target: &'a Target<'a>,
@@ -112,6 +120,7 @@ pub struct SetWriter<'a> {
     was_in_delta: bool,
     /// Sizes of all volumes so far, from 1.
     sizes: Vec<u64>,
+    uploads: Uploads<Finished>,
     stored_size: u64,
 }
 
@@ -156,6 +165,7 @@ impl<'a> SetWriter<'a> {
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
             sizes: known.volumes.iter().map(|volume| volume.size).collect(),
+            uploads: Uploads::new(target.storage.clone(), options.concurrency),
             stored_size: 0,
         };
         Ok((writer, sigtar))
@@ -190,16 +200,27 @@ impl<'a> SetWriter<'a> {
         let tell = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
         tell(code::STORING, &format!("Writing {name}"));
         let WrittenVolume { described, staged, in_delta } = volume.finish()?;
-        if self.options.skip_volume != Some(self.number) {
-            self.target.storage.put(&staged)?;
-        }
-        tell(code::STORED, "");
         let size = staged.size();
         self.stored_size += size;
         self.sizes.push(size);
-        self.note(JournaledVolume { size, mark: self.mark.clone(), in_delta, described })?;
-        tell_progress(self.met, &format!("Processed volume {}", self.number), self.monitor);
-        if self.options.fail_on_volume == Some(self.number) { Err(Error::ToldToFail(self.number)) } else { Ok(()) }
+        let volume = JournaledVolume { size, mark: self.mark.clone(), in_delta, described };
+        let staged = Some(staged).filter(|_| self.options.skip_volume != Some(self.number));
+        let stored = self.uploads.push(staged, Finished { volume, met: self.met })?;
+        self.note_all(stored)
+    }
+
+    /// Notes volumes that are stored, and reports them.
+    fn note_all(&mut self, stored: Vec<Finished>) -> Result<(), Error> {
+        for Finished { volume, met } in stored {
+            let number = volume.described.number;
+            self.monitor.event(&Event { level: Level::Info, code: code::STORED, words: "", text: "" });
+            self.note(volume)?;
+            tell_progress(met, &format!("Processed volume {number}"), self.monitor);
+            if self.options.fail_on_volume == Some(number) {
+                return Err(Error::ToldToFail(number));
+            }
+        }
+        Ok(())
     }
 
     /// Notes that a volume is stored: in the journal, and for duplicity in the archive directory.
@@ -232,21 +253,23 @@ impl<'a> SetWriter<'a> {
         Ok(())
     }
 
-    /// Ends the last volume and makes the set complete. Returns how many bytes its volumes have.
+    /// Ends the last volume and makes the set complete. Returns how many bytes its volumes have, and what is in storage then.
     ///
     /// # Errors
     /// [`Error`] when something cannot be stored; the next run goes on from there.
-    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<u64, Error> {
+    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<(u64, Vec<Listed>), Error> {
         if self.number == 0 {
             self.open_volume()?;
         }
         self.end_volume()?;
+        let stored = self.uploads.finish()?;
+        self.note_all(stored)?;
         sigtar.finish()?;
         let archive = self.target.archive;
         self.take_back()?;
         self.store_signatures()?;
         let volumes = (1..).zip(&self.sizes).map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
-        check_stored(self.target.storage.as_ref(), volumes)?;
+        let mut listing = check_stored(self.target.storage.as_ref(), volumes)?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
@@ -257,12 +280,13 @@ impl<'a> SetWriter<'a> {
         let name = self.names.stored(Content::Manifest);
         let mut writer = encoder.writer(&name, self.target.storage.stage(&name)?)?;
         copy(&mut writer).map_err(crate::codec::Error::from)?;
-        self.target.storage.put(&writer.finish()?.seal())?;
+        listing.retain(|listed| listed.name != name);
+        listing.push(self.target.storage.put(&writer.finish()?.seal())?);
         let _ = std::fs::remove_file(&self.sigtar);
         if let Some(journal) = self.journal {
             journal.end();
         }
-        Ok(self.stored_size)
+        Ok((self.stored_size, listing))
     }
 
     /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here. What a

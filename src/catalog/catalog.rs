@@ -58,6 +58,8 @@ pub struct Catalog {
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
     /// Identities of sets whose signature files are not to be believed, beside those in the database.
     pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
+    /// Identities of sets that this process has stored itself, with the copies in the archive directory: these are what is stored.
+    pub(super) written: Mutex<HashSet<Vec<u8>>>,
     /// The same of sets whose manifests in the archive directory are not those of their volumes.
     pub(super) false_copies: Mutex<HashSet<Vec<u8>>>,
     /// Held while a chain gets new numbers.
@@ -121,6 +123,7 @@ impl Catalog {
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
             distrusted: Mutex::default(),
+            written: Mutex::default(),
             false_copies: Mutex::default(),
             voiding: Mutex::default(),
             said: Mutex::default(),

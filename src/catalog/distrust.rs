@@ -114,9 +114,19 @@ impl Catalog {
         Some(error)
     }
 
+    /// Takes note that this process has stored a set, and its copies in the archive directory with it: they need not be read again.
+    pub fn trust_copies(&self, set: &BackupSet) {
+        self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(set));
+    }
+
+    /// Returns whether the copies of a set are known to be what is stored.
+    pub(super) fn trusts_copies(&self, set: &BackupSet) -> bool {
+        self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(set))
+    }
+
     /// Returns whether a copied manifest may stand for the stored one.
     pub(super) fn may_use_copy(&self, set: &BackupSet) -> bool {
-        set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp)
+        (self.trusts_copies(set) || set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp))
             && !self.false_copies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(set))
     }
 

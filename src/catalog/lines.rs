@@ -119,14 +119,14 @@ impl Catalog {
         let local = || {
             let local = copy.as_ref().and_then(|copy| copy.signatures(set.session))?;
             decode(Arc::new(local.file.clone()), local.encoding).ok()?;
-            Some(Source::Copy(copy_identity(local)))
+            Some(if self.trusts_copies(set) { Source::Signatures } else { Source::Copy(copy_identity(local)) })
         };
         let stored = || {
             let missing = || Error::Set { what: of_signatures(set), cause: "it is not in storage".into() };
             let stored = set.signatures.as_ref().ok_or_else(missing)?;
             decode(Arc::new(self.stored(stored)), stored.encoding).map(|()| Source::Signatures)
         };
-        match set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
+        match !self.trusts_copies(set) && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
             true => stored().or_else(|error| local().ok_or(error)),
             false => local().map_or_else(stored, Ok),
         }

@@ -427,6 +427,9 @@ pub struct Writing {
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
+    /// Store so many volumes at once; each takes its size in temporary files until it is stored
+    #[arg(long, global = true, value_name = "COUNT", default_value_t = 1)]
+    pub concurrency: usize,
     /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,

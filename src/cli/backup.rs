@@ -162,6 +162,7 @@ impl Session<'_> {
         }
         let target = Target {
             storage: self.storage.clone(),
+            listing: &listing,
             collection: &collection,
             archive,
             codec: self.codec.clone(),
@@ -288,6 +289,7 @@ impl Session<'_> {
             skip_if_no_change: writing.skip_if_no_change,
             tempdir: open::tempdir(common)?,
             journal: cache.and_then(|cache| journal(cache, archive)),
+            concurrency: writing.concurrency,
             fail_on_volume: writing.fail_on_volume,
             skip_volume: writing.skip_volume,
         })

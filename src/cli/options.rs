@@ -29,14 +29,17 @@ const NONE: &[&str] = &[];
 
 /// The options.
 const TABLE: &[Entry] = &[
-    Entry("asynchronous-upload", NONE, Always("volumes are always stored while the next are made")),
+    Entry(
+        "asynchronous-upload",
+        NONE,
+        Always("volumes are stored while the next are made; --concurrency stores several at once"),
+    ),
     Entry("azure-blob-tier", &["TIER"], Of("azure")),
     Entry("azure-max-block-size", &["BYTES"], Of("azure")),
     Entry("azure-max-connections", &["COUNT"], Of("azure")),
     Entry("azure-max-single-put-size", &["BYTES"], Of("azure")),
     Entry("b2-hide-files", NONE, Of("b2")),
     Entry("cf-backend", &["NAME"], NoEffect("both client libraries for Rackspace that it chooses from are dead")),
-    Entry("concurrency", &["COUNT"], Always("all processors work on volumes, which are stored in order")),
     Entry("config-dir", &["DIR"], NoEffect("no storage that is served reads a folder of settings")),
     Entry("copy-blocksize", &["KIB"], NoEffect("stored files are written as they are made, not copied")),
     Entry("extra-clean", NONE, NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12")),

@@ -1,6 +1,6 @@
 //! [`check_stored`]: what was stored is looked at once more before anything says that it is there.
 
-use super::{Error, Storage};
+use super::{Error, Listed, Storage};
 use std::collections::HashMap;
 
 /// Why a file is not in storage as it was stored.
@@ -37,9 +37,11 @@ pub enum NotStored {
 /// Makes sure that files are still there, each with as many bytes as were stored: a disk may have been unplugged meanwhile, and its
 /// mountpoint have taken the rest.
 ///
+/// Returns the listing in which they are.
+///
 /// # Errors
 /// [`NotStored`] for the first file that is not.
-pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (String, u64)>) -> Result<(), NotStored> {
+pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Listed>, NotStored> {
     let listing = storage.list()?;
     let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
     for (name, size) in files {
@@ -49,7 +51,7 @@ pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (Stri
             None => return Err(NotStored::Missing { name, size }),
         }
     }
-    Ok(())
+    Ok(listing)
 }
 
 #[cfg(test)]
@@ -62,7 +64,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let storage = LocalStorage::new(directory.path());
         let stored = || [("a", 3), ("b", 0)].map(|(name, size)| (name.to_string(), size));
-        let looked = || check_stored(&storage, stored()).map_err(|error| error.to_string());
+        let looked = || check_stored(&storage, stored()).map(|_| ()).map_err(|error| error.to_string());
         for (name, content) in [("a", "abc"), ("b", ""), ("c", "foreign")] {
             std::fs::write(directory.path().join(name), content).unwrap();
         }

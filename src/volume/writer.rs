@@ -155,7 +155,8 @@ impl VolumeWriter {
     /// # Errors
     /// [`Error`] when the first bytes cannot be written.
     pub fn create(session: Session, number: u32, encoder: Arc<Encoder>, writer: StagedWriter) -> Result<Self, Error> {
-        let file = encoder.create(&writer.name().to_string(), HashingSink::new(writer))?;
+        let name = writer.name().to_string();
+        let file = encoder.create(&name, HashingSink::new(writer))?;
         Ok(Self { number, session, encoder, file, plain: 0, toc: Some(TocWriter::new()), current: None, first: None, last: None })
     }
 
