@@ -236,7 +236,7 @@ impl Session<'_> {
                 is_skipped,
                 full: base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end()),
                 base: &base.map(|chain| stored_statistics(chain, target, options)).transpose()?.unwrap_or_default(),
-                target: &self.url.shown(),
+                target: &self.url.to_string(),
                 source: &options.source.as_deref().map(String::from_utf8_lossy).unwrap_or_default(),
             };
             let object = statistics::object(statistics, period, &run);

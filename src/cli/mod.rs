@@ -124,7 +124,7 @@ fn arguments() -> String {
         match (is_named, argument.split_once('=')) {
             _ if is_secret => shown += " ***",
             (true, Some((name, _))) => shown += &format!(" {name}=***"),
-            _ => shown += &format!(" {}", dupfs::storage::without_password(&argument)),
+            _ => shown += &format!(" {}", dupfs::storage::without_password(argument.as_ref().as_ref())),
         }
         is_secret = is_named && !argument.contains('=');
     }

@@ -80,7 +80,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     refuse_inside(&opened, &arguments.directory)?;
     opened.report_unusable();
     if opened.collection.chains.is_empty() {
-        return Err(Failure::NoBackups(opened.url.shown()).into());
+        return Err(Failure::NoBackups(opened.url.to_string()).into());
     }
     let locked = locked_chains(&opened)?;
     let contents = Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), arguments.cache_size << 20));
@@ -88,7 +88,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     close(locked, &opened, &tree);
     let log = report.clone();
     let options = Options {
-        name: opened.url.shown(),
+        name: opened.url.to_string(),
         allow_other: arguments.allow_other,
         no_exec: arguments.noexec,
         timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),

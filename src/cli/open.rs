@@ -60,7 +60,7 @@ pub struct Opened {
 pub fn reach(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage = Arc::new(RetryingStorage::new(storage::open(&url), common.num_retries, delay, report));
+    let storage = Arc::new(RetryingStorage::new(storage::open(&url)?, common.num_retries, delay, report));
     Ok((url, storage))
 }
 
@@ -89,7 +89,7 @@ pub fn list_if_there(
         }
         if !Url::has_scheme(url.typed()) {
             let cause = "there is no such folder; only a URL, such as file:///folder, may name one that is not there yet";
-            return Err(storage::Error { deed: "use", place: url.shown(), kind: ErrorKind::BadUrl, cause: cause.into() });
+            return Err(storage::Error { deed: "use", place: url.to_string(), kind: ErrorKind::BadUrl, cause: cause.into() });
         }
         report.message(Level::Warning, &format!("{error}; this counts as empty, since no backup in it is known here"));
         Ok(Vec::new())
@@ -194,7 +194,7 @@ impl Opened {
         let newest = self.collection.chains.last().map(|chain| chain.end());
         let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
         let Some(at) = self.collection.at_time(time) else {
-            return Err(Failure::NoBackups(self.url.shown()).into());
+            return Err(Failure::NoBackups(self.url.to_string()).into());
         };
         if at.before_first {
             let oldest = self.collection.chains.get(at.chain).map(BackupChain::start);
