@@ -29,6 +29,7 @@
 //! # Absent on purpose
 //! What is printed, and which of a user's words lead here: that is the program's.
 
+mod base;
 mod compare;
 mod content;
 mod journal;
@@ -43,6 +44,7 @@ mod spool;
 mod statistics;
 mod uploads;
 
+pub use base::check_signatures;
 pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use session::store_statistics;
@@ -50,12 +52,12 @@ pub use statistics::Statistics;
 
 use self::compare::Comparison;
 use self::members::{MemberWriter, Unreadable};
-use self::session::SetWriter;
+use self::session::{SetWriter, StoredSet};
 use self::signatures::Signatures;
 use crate::accounts::Accounts;
-use crate::catalog::{self, Basis, Catalog, Chain};
+use crate::catalog::{self, Basis, Catalog, Chain, SeenPlace, SeenSignatures};
 use crate::codec::{self, Codec, EncodeOptions, Encoder};
-use crate::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
+use crate::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, scan};
 use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryKind, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
@@ -261,6 +263,17 @@ pub enum Error {
     NoVolume,
 }
 
+impl From<ArchiveError> for Error {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Storage(error) => error.into(),
+            ArchiveError::Decode(error) => error.into(),
+            ArchiveError::Local { deed, path, cause } => Self::Archive { deed, path, cause },
+            ArchiveError::Locked(path) => Self::Archive { deed: "lock", path, cause: io::ErrorKind::WouldBlock.into() },
+        }
+    }
+}
+
 impl Error {
     fn source(path: &EntryPath, cause: io::Error) -> Self {
         Self::Source { path: path.clone(), cause }
@@ -348,9 +361,9 @@ fn store(
         return Ok(Outcome { statistics, session: None });
     }
     let members::Written { files, .. } = &mut written;
-    let (stored_size, listing) = set.finish(sigtar, files)?;
-    statistics.stored_size = stored_size;
-    remember(target, session, &listing, written, options, monitor);
+    let stored = set.finish(sigtar, files)?;
+    statistics.stored_size = stored.size;
+    remember(target, session, &stored, written, options, monitor);
     Ok(Outcome { statistics, session: Some(session) })
 }
 
@@ -447,20 +460,22 @@ fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Resu
 fn remember(
     target: &Target,
     session: Session,
-    listing: &[Listed],
+    stored: &StoredSet,
     mut written: members::Written,
     options: &BackupOptions,
     monitor: &dyn Monitor,
 ) {
     let mut remember = || -> Result<(), Error> {
-        let collection = scan(listing, &options.prefixes);
+        let collection = scan(&stored.listing, &options.prefixes);
         let chains = target.catalog.set_collection(&collection)?;
-        target.catalog.set_local_copy(LocalCopy::open(target.archive.path(), &options.prefixes)?);
-        let Some(chain) = chains.iter().find(|chain| chain.sets.last().is_some_and(|set| set.session == session)) else {
-            return Ok(());
-        };
-        chain.sets.last().into_iter().for_each(|set| target.catalog.trust_copies(set));
+        let copies = LocalCopy::open(target.archive.path(), &options.prefixes)?;
+        let mut newest = chains.iter().filter_map(|chain| Some((chain, chain.sets.last()?)));
+        let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else { return Ok(()) };
+        let place = SeenPlace::new(set, copies.signatures(session));
+        target.catalog.set_local_copy(copies);
+        target.catalog.trust_copies(set);
         target.catalog.fill(chain)?;
+        target.catalog.keep_seen_signatures(set, &SeenSignatures { hash: stored.signatures, place });
         let position = chain.sets.len() as u32 - 1;
         Ok(target.catalog.save_stats(chain, position, written.stats().map_err(Error::temporary)?)?)
     };

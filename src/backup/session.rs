@@ -89,6 +89,16 @@ pub fn growing(archive: &ArchiveDirectory) -> PathBuf {
     archive.path().join(".dupfs-session.tmp")
 }
 
+/// A set that is stored.
+pub struct StoredSet {
+    /// Bytes of its volumes.
+    pub size: u64,
+    /// BLAKE3 of its signature file's plain bytes.
+    pub signatures: [u8; 32],
+    /// What is in storage.
+    pub listing: Vec<Listed>,
+}
+
 /// A volume that is made, and what is to be noted once it is stored.
 struct Finished {
     volume: JournaledVolume,
@@ -253,11 +263,11 @@ impl<'a> SetWriter<'a> {
         Ok(())
     }
 
-    /// Ends the last volume and makes the set complete. Returns how many bytes its volumes have, and what is in storage then.
+    /// Ends the last volume and makes the set complete. Returns what is known of it.
     ///
     /// # Errors
     /// [`Error`] when something cannot be stored; the next run goes on from there.
-    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<(u64, Vec<Listed>), Error> {
+    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<StoredSet, Error> {
         if self.number == 0 {
             self.open_volume()?;
         }
@@ -267,7 +277,7 @@ impl<'a> SetWriter<'a> {
         sigtar.finish()?;
         let archive = self.target.archive;
         self.take_back()?;
-        self.store_signatures()?;
+        let signatures = self.store_signatures()?;
         let volumes = (1..).zip(&self.sizes).map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
         let mut listing = check_stored(self.target.storage.as_ref(), volumes)?;
         let mut manifest = Spool::new(&self.options.tempdir);
@@ -286,7 +296,7 @@ impl<'a> SetWriter<'a> {
         if let Some(journal) = self.journal {
             journal.end();
         }
-        Ok((self.stored_size, listing))
+        Ok(StoredSet { size: self.stored_size, signatures, listing })
     }
 
     /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here. What a
@@ -322,7 +332,8 @@ impl<'a> SetWriter<'a> {
     }
 
     /// Stores the signature file, and keeps a compressed copy in the archive directory.
-    fn store_signatures(&self) -> Result<(), Error> {
+    /// Returns its BLAKE3.
+    fn store_signatures(&self) -> Result<[u8; 32], Error> {
         let (name, encoder) = (self.names.stored(Content::Signatures), &self.target.encoder);
         let (storage, archive) = (&self.target.storage, self.target.archive);
         let remote = storage.stage(&name)?;
@@ -334,12 +345,13 @@ impl<'a> SetWriter<'a> {
         let mut stored = encoder.create(&name, Both(remote, second))?;
         let mut copy = copy.map(|local| gzip.create(&name, local)).transpose()?;
         let file = open_file(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
-        encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
+        let hash = encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
         // In this order: a signature file here that the storage lacks is no good to anybody.
         let Both(remote, second) = stored.finish()?;
         storage.put(&remote.seal())?;
         let local = second.map_or_else(|| copy.map(EncodedFile::finish).transpose(), |second| Ok(Some(second)))?;
-        local.map_or(Ok(()), |local| Ok(archive.put(&local.seal())?))
+        local.map_or(Ok(()), |local| archive.put(&local.seal()))?;
+        Ok(hash)
     }
 }
 
@@ -373,20 +385,24 @@ pub fn store_statistics(target: &Target, session: Session, text: &[u8], options:
 /// A frame of a signature file, and the same for the archive directory.
 type Encoded = Result<(Frame, Option<Frame>), Error>;
 
-/// Encodes a file, and for the archive directory once more, if there is a second file; on all cores.
+/// Encodes a file, and for the archive directory once more, if there is a second file; on all cores. Returns its BLAKE3.
 fn encode(
     mut file: File,
     path: &std::path::Path,
     (encoder, stored): (&Encoder, &mut EncodedFile<Both>),
     (gzip, mut copy): (&Encoder, Option<&mut EncodedFile<StagedWriter>>),
-) -> Result<(), Error> {
+) -> Result<[u8; 32], Error> {
     let twice = copy.is_some();
+    let mut hasher = blake3::Hasher::new();
     let make = |feed: &Feed<Vec<u8>, Encoded>| loop {
         let mut plain = Vec::with_capacity(FRAME);
         let count = Read::by_ref(&mut file).take(FRAME as u64).read_to_end(&mut plain);
         match count.map_err(|cause| Error::archive("read", path, cause))? {
-            0 => return Ok(()),
-            _ => feed.push(plain)?,
+            0 => return Ok::<_, Error>(()),
+            _ => {
+                hasher.update(&plain);
+                feed.push(plain)?;
+            }
         }
     };
     let work = |plain: Vec<u8>| {
@@ -400,7 +416,8 @@ fn encode(
             copy.push(frame)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(hasher.finalize().into())
 }
 
 /// Writes everything twice.

@@ -74,9 +74,14 @@ pub(super) fn identity(set: &BackupSet) -> Vec<u8> {
     hash([&set.manifest, &set.signatures].into_iter().flatten().map(|file| &file.listed)).to_vec()
 }
 
+/// Tells a stored file from any other in the same way.
+pub(super) fn file_identity(listed: &Listed) -> [u8; 32] {
+    hash(std::iter::once(listed))
+}
+
 /// Tells a copy of a signature file from any other in the same way.
 pub(super) fn copy_identity(copy: &LocalFile) -> [u8; 32] {
-    hash(std::iter::once(copy.file.listed()))
+    file_identity(copy.file.listed())
 }
 
 fn hash<'l>(files: impl Iterator<Item = &'l Listed>) -> [u8; 32] {

@@ -27,6 +27,10 @@
 //! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its rows go when it goes. No volume is
 //!   damaged, and no set contradicted, by the word of a copied manifest: the stored one is asked first, and if it differs, it counts.
 //!
+//! - An increment rests on signature files, and reads no volume of duplicity's before. So a signature file has to be the one that was seen
+//!   first ([`SeenSignatures`]); when it is first seen, a copy has to be the stored one, and volumes with a table prove the rows
+//!   ([`Catalog::prove_by_tables`]). For a set that duplicity wrote, the first word of its signature file is taken, as by duplicity.
+//!
 //! A restore asks all volumes in whose range anything at its path could lie ([`Catalog::prove`]), so what it delivers is proved, and so is
 //! what it does not. A listing, and a mount that has read no volume of a set, show what the signature file promises.
 //!
@@ -71,6 +75,7 @@ mod proof;
 mod query;
 mod schema;
 mod seeks;
+mod signature_hashes;
 mod snapshot;
 mod spool;
 mod stats;
@@ -87,6 +92,7 @@ pub use chains::Chain;
 pub use cursor::Cursor;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Version, VersionId, VersionKind};
+pub use signature_hashes::{SeenPlace, SeenSignatures};
 pub use snapshot::{Snapshot, Walk};
 pub use stats::SourceStat;
 

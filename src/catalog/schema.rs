@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Changes with every change of the tables or of the meaning of what they hold.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
 /// `directories` gives each path that ever was a directory of a chain one id.
@@ -22,6 +22,10 @@ CREATE TABLE sets(
     UNIQUE(chain, position));
 CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file
     identity BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE signatures(            -- what a signature file holds as a whole, by the manifest of its set
+    manifest BLOB PRIMARY KEY,      -- of the listed manifest
+    hash BLOB NOT NULL,             -- of the plain bytes
+    stored BLOB, copy BLOB) WITHOUT ROWID; -- of the files that are known to hold them
 CREATE TABLE owners(
     id INTEGER PRIMARY KEY,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, user BLOB NOT NULL, grp BLOB NOT NULL,

@@ -90,6 +90,13 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Returns whether the stored bytes could not be read.
+    pub fn is_storage(&self) -> bool {
+        matches!(self.cause, Cause::Storage(_))
+    }
+}
+
 impl Cause {
     /// Names the stored file that the cause concerns.
     pub(super) fn of(self, file: &str) -> Error {
