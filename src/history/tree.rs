@@ -323,24 +323,13 @@ impl HistoryTree {
         items.extend(names.sorted[from..].iter().take(limit).map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
-            kind: self.root_kind(snapshot),
+            kind: names.top(snapshot, self.catalog()),
             found: None,
         }));
         items.extend(latest.filter(|latest| after.is_none_or(|after| latest.name.as_slice() > after)));
         items.sort_by(|a, b| a.name.cmp(&b.name));
         items.truncate(limit);
         items
-    }
-
-    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken for a directory as long as the
-    /// catalog does not know.
-    fn root_kind(&self, named: &SnapshotName) -> EntryKind {
-        if !self.catalog().is_filled(&named.chain) {
-            return EntryKind::Directory;
-        }
-        let snapshot = Snapshot { chain: named.chain.clone(), position: named.position };
-        let root = snapshot.root(self.catalog()).ok().flatten();
-        root.and_then(|root| root.entry().map(|entry| entry.kind.clone())).unwrap_or(EntryKind::Directory)
     }
 
     fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {
@@ -438,5 +427,33 @@ impl HistoryTree {
         let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
         self.catalog().say_once(Level::Error, error.to_string());
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Files, State, World};
+    use crate::codec::Codec;
+
+    #[test]
+    fn a_listing_of_the_root_costs_one_question() {
+        let files = Arc::new(Files::default());
+        for position in 0..50 {
+            let top = if (20..30).contains(&position) { State::File(vec![1; 9]) } else { State::Directory };
+            files.write(position, &[&[(".", top)]], false);
+        }
+        let world = World::plain(&files);
+        world.chain();
+        let contents = Contents::new(world.catalog.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
+        let tree = HistoryTree::new(Arc::new(contents), Accounts::new(true), None, TimeTemplate::default());
+        tree.fill().unwrap();
+        for cost in [1, 0] {
+            let before = world.catalog.questions();
+            let listed = tree.list(number::ROOT, None, 100).unwrap();
+            assert_eq!(world.catalog.questions() - before, cost);
+            let files: Vec<_> = (0..50).filter(|position| listed[*position].kind == EntryKind::File).collect();
+            assert_eq!((listed.len(), files), (51, Vec::from_iter(20..30)));
+        }
     }
 }

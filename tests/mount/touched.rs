@@ -4,6 +4,9 @@ use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Version, is_
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+/// A word of the message, what is typed, and variables.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 /// Makes a world with one backup.
 fn world(encoding: Encoding) -> Env {
     let env = encoding.env();
@@ -32,7 +35,7 @@ fn what_leads_to_or_through_the_mountpoint_is_refused() {
     symlink("../mount/new", env.root().join("home/link")).unwrap();
     let through = format!("file://{}/mount/../store", env.root().display());
     let (url, mount) = (env.url(), env.mountpoint().to_str().unwrap().to_owned());
-    let cases: &[(&str, &[&str], &[(&str, &str)])] = &[
+    let cases: &[Case] = &[
         ("the collection", &[&through, "mount"], &[]),
         ("the collection", &["link to store", "mount"], &[]),
         ("XDG_CACHE_HOME", &[&url, &mount], &[("XDG_CACHE_HOME", &mount)]),
