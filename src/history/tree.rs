@@ -9,6 +9,7 @@ use crate::collection::Collection;
 use crate::contents::{self, Contents, File};
 use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
+use crate::storage::Listed;
 use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
 
@@ -20,7 +21,7 @@ pub struct HistoryTree {
     template: TimeTemplate,
     names: RwLock<Arc<Names>>,
     /// The chains that have no folders.
-    closed: RwLock<HashSet<(u64, Option<BackupTime>)>>,
+    closed: RwLock<HashSet<Identity>>,
 }
 
 /// What `stat` tells of an entry.
@@ -66,10 +67,14 @@ pub struct Item {
     pub found: Option<Found>,
 }
 
-/// Returns what no other chain has, for numbers come back when chains have gone.
-fn identity(chain: &Chain) -> (u64, Option<BackupTime>) {
-    (chain.number(), chain.sets.first().map(|full| full.end()))
+/// Returns what no other chain has, for numbers come back when chains have gone; and what this one no longer has when its newest manifest is
+/// another, which may open.
+fn identity(chain: &Chain) -> Identity {
+    let manifest = chain.sets.last().and_then(|last| last.manifest.as_ref());
+    (chain.number(), chain.sets.first().map(|full| full.end()), manifest.map(|file| file.listed.clone()))
 }
+
+type Identity = (u64, Option<BackupTime>, Option<Listed>);
 
 impl HistoryTree {
     /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
@@ -101,7 +106,7 @@ impl HistoryTree {
         filled.into_iter().collect()
     }
 
-    /// Takes the folders from the backups of a chain for good: there is no key to them.
+    /// Takes the folders from the backups of a chain, since there is no key to them, until its newest manifest is another.
     pub fn close(&self, chain: &Chain) {
         self.closed.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(chain));
         self.name_snapshots();
@@ -341,7 +346,12 @@ impl HistoryTree {
         let unreadable = |error: catalog::Error| {
             // It may just have turned out to be unreadable: then it has no folder any more.
             self.name_snapshots();
-            Error::Unreadable { what: what(), cause: error.to_string() }
+            let passes = error.is_passing();
+            let error = Error::Unreadable { what: what(), cause: error.to_string() };
+            if passes {
+                self.catalog().say_once(Level::Warning, format!("{error}; it is tried again whenever it is asked for"));
+            }
+            error
         };
         let snapshot = self.catalog().snapshot(&named.chain, named.position).map_err(unreadable)?;
         let root = snapshot.root(self.catalog()).map_err(unreadable)?;
