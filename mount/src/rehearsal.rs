@@ -17,11 +17,12 @@ const LOOP_BUFFER: usize = (16 << 20) + (64 << 10);
 /// Threads beside the loops: session, watchdog, signals, the first of each pool, and one of whoever mounts.
 const OTHERS: usize = 6;
 
-/// Starts all threads of a fresh mount at once, with the memory of the loops, and lets them end.
+/// Starts all threads of a fresh mount at once, with the memory of the loops and what the tree needs, and lets them end.
 ///
 /// # Errors
 /// What the system gives as the reason when one of them cannot be had.
-pub(crate) fn rehearse() -> io::Result<()> {
+pub(crate) fn rehearse(memory: usize) -> io::Result<()> {
+    let _memory = borrow(memory.max(1))?;
     scope(|scope| {
         let (had, results) = mpsc::channel();
         // Dropping the senders lets all threads end.
@@ -48,8 +49,10 @@ struct Memory(*mut core::ffi::c_void, usize);
 
 fn borrow(size: usize) -> rustix::io::Result<Memory> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // What is never touched need not be there; only the limit of this process counts.
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: a new mapping at a place of the kernel's choice touches nothing that is there.
-    let start = unsafe { mmap_anonymous(std::ptr::null_mut(), size, protection, MapFlags::PRIVATE)? };
+    let start = unsafe { mmap_anonymous(std::ptr::null_mut(), size, protection, flags)? };
     Ok(Memory(start, size))
 }
 

@@ -40,6 +40,8 @@ pub struct Options {
     pub no_exec: bool,
     /// Longest time from reading a request to its answer; then it ends in an input/output error.
     pub timeout: Duration,
+    /// Bytes of address space that the tree needs for its work: where they cannot be had, nothing is mounted.
+    pub memory: usize,
     /// Where to tell about answers that did not come and the like.
     pub log: Log,
 }
@@ -48,7 +50,7 @@ impl Default for Options {
     /// For the mounting user only, with a timeout of five minutes and without log.
     fn default() -> Options {
         let timeout = Duration::from_secs(300);
-        Options { name: "dupfs".into(), allow_other: false, no_exec: false, timeout, log: Arc::new(|_| ()) }
+        Options { name: "dupfs".into(), allow_other: false, no_exec: false, timeout, memory: 0, log: Arc::new(|_| ()) }
     }
 }
 
@@ -84,7 +86,7 @@ struct State {
 pub fn mount<T: Tree>(tree: T, mountpoint: &Path, options: &Options) -> Result<Mount, Error> {
     tree.attributes(ROOT).map_err(|error| Error::Root(error.to_string()))?;
     mountpoint::check(mountpoint)?;
-    rehearse().map_err(Error::Scarce)?;
+    rehearse(options.memory).map_err(Error::Scarce)?;
     let mountpoint = mountpoint.canonicalize().map_err(|error| Error::Unreadable(mountpoint.into(), error))?;
     let mut guard = match Guard::post(&mountpoint) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {

@@ -3,7 +3,7 @@
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
-use super::query::{self, Owners};
+use super::query::{self, Owners, Tops};
 use super::seeks::Outlines;
 use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::{Codec, Decoder};
@@ -171,6 +171,12 @@ impl Catalog {
         Ok(())
     }
 
+    /// Counts the questions to the database, and the changes.
+    #[cfg(test)]
+    pub(crate) fn questions(&self) -> u64 {
+        self.database.uses()
+    }
+
     /// Takes over a new picture of duplicity's archive directory.
     pub fn set_local_copy(&self, copy: LocalCopy) {
         *self.local_copy.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Arc::new(copy));
@@ -271,14 +277,6 @@ impl Catalog {
         Some(format!("cannot show the backups of {}: {error}", times.join(", ")))
     }
 
-    /// Tells whether the rows of all sets of a chain are there.
-    pub fn is_filled(&self, chain: &Chain) -> bool {
-        chain.filled.try_lock().is_ok_and(|mut filled| {
-            filled.look(self.database.generation());
-            filled.sets as usize == chain.sets.len()
-        })
-    }
-
     /// Returns the tree at the end of one set, if its rows are there or can be filled in.
     ///
     /// # Errors
@@ -286,6 +284,14 @@ impl Catalog {
     pub fn snapshot(&self, chain: &Arc<Chain>, position: u32) -> Result<Snapshot, Error> {
         self.fill_up_to(chain, position)?;
         Ok(Snapshot { chain: chain.clone(), position })
+    }
+
+    /// Returns what stands at the tops of chains, as far as their rows are there: by one question, however many there are.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails even in memory.
+    pub fn tops(&self) -> Result<Tops, Error> {
+        self.sturdy(|_| self.database.read(query::tops))
     }
 
     /// Makes sure that the rows of a set are there.

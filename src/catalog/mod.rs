@@ -91,10 +91,12 @@ pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
 pub use cursor::Cursor;
 pub use passes::PassListener;
-pub use query::{DirectoryId, Version, VersionId, VersionKind};
+pub use query::{DirectoryId, Tops, Version, VersionId, VersionKind};
 pub use signature_hashes::{SeenPlace, SeenSignatures};
 pub use snapshot::{Snapshot, Walk};
 pub use stats::SourceStat;
+#[cfg(test)]
+pub(crate) use testing::{Files, State, World};
 
 use std::path::PathBuf;
 

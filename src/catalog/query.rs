@@ -290,6 +290,26 @@ pub(super) fn look_up(
     Ok(Some(found))
 }
 
+/// What stands at the tops of chains, by their numbers: the positions at which that changes, and what it is from there on. Chains are left out
+/// whose top is a directory always.
+pub type Tops = HashMap<u64, Vec<(u32, EntryKind)>>;
+
+/// Returns what stands at the tops of all chains.
+pub(super) fn tops(connection: &Connection) -> Result<Tops, Error> {
+    let mut tops = Tops::new();
+    let mut statement =
+        statement!(connection, "SELECT COLUMNS FROM versions WHERE directory < 0 ORDER BY directory, name, position");
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (DirectoryId(above), position) = (row.get(1)?, row.get(3)?);
+        if let Some(top) = entry(row, |_| Ok(Owner::default()))? {
+            tops.entry(above.unsigned_abs()).or_default().push((position, top.kind));
+        }
+    }
+    tops.retain(|_, tops| tops.iter().any(|(_, kind)| *kind != EntryKind::Directory));
+    Ok(tops)
+}
+
 /// Returns the version of one id.
 pub(super) fn by_id(connection: &Connection, owners: &Owners, id: VersionId) -> Result<Version, Error> {
     let mut statement = statement!(connection, "SELECT COLUMNS FROM versions WHERE id = ?1");

@@ -137,10 +137,10 @@ mod tests {
         let known = world.catalog.versions_of(&before, 1).unwrap();
         files.write(2, &[&[("b", file())]], true);
         // In this run as in the next one.
-        for world in [&world, &World::new(&files, Some(directory.path().into()), Default::default())] {
+        let next = World::new(&files, Some(directory.path().into()), Default::default());
+        for (world, is_first) in [(&world, true), (&next, false)] {
             let after = world.chain();
             assert_eq!((after.number(), after.sets.len()), (before.number(), 3));
-            let is_first = !world.catalog.is_filled(&after);
             assert_eq!(world.catalog.fill(&after).unwrap(), 3);
             let calls = world.storage.take_calls().into_iter();
             let names = calls.map(|call| match call {

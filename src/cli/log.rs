@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 /// duplicity's numbers for what the program tells, beside those of the library.
@@ -33,6 +33,8 @@ pub mod code {
 
 /// Where it goes; nowhere if that was not asked for.
 static LOG: OnceLock<Mutex<Vec<File>>> = OnceLock::new();
+/// The file of `--log-file`.
+static PATH: OnceLock<PathBuf> = OnceLock::new();
 
 /// Begins the log, on an open descriptor and at the end of a file.
 ///
@@ -52,9 +54,16 @@ pub fn open(descriptor: Option<&OsStr>, file: Option<&OsStr>) -> Result<(), Fail
         let path = super::open::expand(Path::new(typed));
         let file = File::options().append(true).create(true).open(&path);
         files.push(file.map_err(|cause| Failure::Log(format!("'{}'", path.display()), cause))?);
+        PATH.get_or_init(|| path);
     }
     LOG.get_or_init(|| Mutex::new(files));
     Ok(())
+}
+
+/// Returns the file that it goes to, if one is named.
+#[cfg(feature = "mount")]
+pub fn path() -> Option<&'static Path> {
+    PATH.get().map(PathBuf::as_path)
 }
 
 /// Tells whether anybody follows.

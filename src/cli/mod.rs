@@ -26,6 +26,8 @@ mod report;
 mod restore;
 mod statistics;
 mod status;
+#[cfg(feature = "mount")]
+mod touched;
 mod traces;
 mod verify;
 

@@ -4,6 +4,7 @@ use super::args::{Common, MountArgs};
 use super::exit::Failure;
 use super::open::{self, Opened};
 use super::report::Report;
+use super::touched::TouchedPaths;
 use anyhow::Context;
 use dupfs::codec;
 use dupfs::collection::scan;
@@ -12,12 +13,11 @@ use dupfs::format::Encoding;
 use dupfs::history::{self, Attributes, Found, HistoryTree, TimeTemplate};
 use dupfs::model::EntryKind;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::storage::{Listed, StoredFile};
+use dupfs::storage::{Listed, StoredFile, Url};
 use dupfs_mount::{FOREVER, Kind, Lookup, Node, Options, Totals, Tree};
 use rustix::process;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ const LOOKED_AT_TOGETHER: usize = 16;
 
 /// How long the mount may wait for a look at the keys of all chains.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// Address space for the work beside the cache: eight volumes that are decrypted and decoded at once. Measured: with less, the end of memory
+/// comes under the first readers instead of before the mount.
+const WORK_MEMORY: usize = 32 << 20;
 
 /// Seconds until a request ends in an error: the first look into a large volume far away takes a while.
 const TIMEOUT: u64 = 300;
@@ -76,8 +80,9 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         false => Some(Ready::fork()?),
     };
     let report = Arc::new(Report::new(common.verbosity, false));
+    let touched = TouchedPaths::new(&Url::parse(&arguments.url)?, &arguments.url, common);
+    touched.check(&arguments.directory)?;
     let opened = open::open(&arguments.url, common, report.clone())?;
-    refuse_inside(&opened, &arguments.directory)?;
     opened.report_unusable();
     if opened.collection.chains.is_empty() {
         return Err(Failure::NoBackups(opened.url.to_string()).into());
@@ -92,6 +97,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         allow_other: arguments.allow_other,
         no_exec: arguments.noexec,
         timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),
+        memory: arguments.cache_size.saturating_mul(1 << 20).saturating_add(WORK_MEMORY),
         log: Arc::new(move |text| log.message(Level::Warning, text)),
     };
     let served = Served { tree: tree.clone(), refresh: arguments.refresh, catalog_bytes: stored_bytes(&opened) };
@@ -100,7 +106,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     caught.unmount(&mount)?;
     if let Some(ready) = ready {
         report.go_to_background();
-        ready.tell()?;
+        ready.tell(touched.need_current_directory())?;
     }
     let refresh = arguments.refresh;
     std::thread::Builder::new().name("refresh".into()).spawn(move || {
@@ -113,21 +119,6 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
 fn stored_bytes(opened: &Opened) -> u64 {
     let sets = opened.collection.chains.iter().flat_map(|chain| chain.sets());
     sets.flat_map(|set| set.files()).map(|file| file.listed.size).sum()
-}
-
-/// Refuses a mountpoint within the collection's own directory: the next look at the collection would be one at ourselves.
-fn refuse_inside(opened: &Opened, mountpoint: &Path) -> anyhow::Result<()> {
-    let Some(collection) = opened.url.local_directory() else { return Ok(()) };
-    let (Ok(collection), Ok(mountpoint)) = (collection.canonicalize(), mountpoint.canonicalize()) else { return Ok(()) };
-    match mountpoint.starts_with(&collection) {
-        true => Err(Failure::CommandLine(format!(
-            "cannot mount on '{}': it lies in the collection's own folder '{}'; choose an empty folder elsewhere",
-            mountpoint.display(),
-            collection.display()
-        ))
-        .into()),
-        false => Ok(()),
-    }
 }
 
 /// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment, the newest first: they get no folder. A
@@ -395,10 +386,12 @@ impl Ready {
         }
     }
 
-    /// Leaves the terminal and lets the parent end.
-    fn tell(self) -> anyhow::Result<()> {
+    /// Leaves the terminal, and the current directory unless the server `stays`, and lets the parent end.
+    fn tell(self, stays: bool) -> anyhow::Result<()> {
         process::setsid().context("cannot leave the terminal")?;
-        process::chdir("/").context("cannot change to '/'")?;
+        if !stays {
+            process::chdir("/").context("cannot change to '/'")?;
+        }
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").context("cannot open '/dev/null'")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;

@@ -137,7 +137,8 @@ pub fn open(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Resu
     let codec = Arc::new(Codec::new(codec_options(common)?));
     // Signatures are checked on the stored files only.
     let readable = archive.as_deref().filter(|_| sign_key(common).is_none());
-    let local_copy = readable.and_then(|directory| match LocalCopy::open(directory, &prefixes) {
+    let readable = readable.map(std::path::absolute).transpose()?;
+    let local_copy = readable.and_then(|directory| match LocalCopy::open(&directory, &prefixes) {
         Ok(copy) => Some(copy),
         Err(error) => {
             report.message(Level::Warning, &format!("{error}; going on without duplicity's archive directory"));
@@ -337,9 +338,13 @@ pub fn codec_options(common: &Common) -> anyhow::Result<Options> {
     Ok(Options {
         passphrase: passphrase::source(common),
         sign_key: sign_key(common).cloned(),
-        gpg_binary: common.gpg_binary.clone(),
+        gpg_binary: match common.gpg_binary.components().count() {
+            // Looked up in PATH.
+            1 => common.gpg_binary.clone(),
+            _ => std::path::absolute(&common.gpg_binary)?,
+        },
         gpg_options: gpg_words(common),
-        secret_keyring: common.encrypt_secret_keyring.as_deref().map(expand),
+        secret_keyring: common.encrypt_secret_keyring.as_deref().map(|path| std::path::absolute(expand(path))).transpose()?,
         use_agent: common.use_agent,
         tempdir: tempdir(common)?,
     })

@@ -103,6 +103,11 @@ impl Cause {
         Error { file: file.to_owned(), cause: self }
     }
 
+    /// Tells whether the cause lies in the stored bytes, as far as one can see with the key at hand: another key may show something else.
+    pub(super) fn is_of_content(&self) -> bool {
+        matches!(self, Self::WrongPassphrase | Self::Damaged(_) | Self::Truncated | Self::NotAuthentic(_) | Self::Unsupported(_))
+    }
+
     pub(super) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
     }

@@ -74,6 +74,12 @@ impl Said {
         if self.words.is_empty() { "it said nothing".to_owned() } else { self.words[last..].join("; ") }
     }
 
+    /// Tells whether gpg-agent could not be reached: gpg then finds no secret key, whether there is one or not.
+    fn lacks_agent(&self) -> bool {
+        let lacks = |words: &String| words.contains("connect to the agent") || words.contains("no gpg-agent running");
+        self.words.iter().any(lacks)
+    }
+
     /// Tells why a message could not be decrypted.
     fn refusal(&self) -> Cause {
         let missing: Vec<&str> = self.status("NO_SECKEY").collect();
@@ -81,7 +87,7 @@ impl Said {
             Cause::WrongPassphrase
         } else if self.has("MISSING_PASSPHRASE") {
             Cause::NoPassphrase
-        } else if !missing.is_empty() && !self.has("DECRYPTION_KEY") {
+        } else if !missing.is_empty() && !self.has("DECRYPTION_KEY") && !self.lacks_agent() {
             Cause::NoSecretKey(format!("it is encrypted to {}; {}", missing.join(", "), self.last_words()))
         } else {
             Cause::Gpg(self.last_words())

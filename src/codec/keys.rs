@@ -5,6 +5,10 @@
 //! kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
 //! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg. Of several passphrases the one that has
 //! opened something last is tried first, since files of one chain mostly have the same.
+//!
+//! One wrong passphrase in 65536 seems to open a message: it passes the test of the first bytes, and what follows looks like damage. So where
+//! there are several, *the word damage is used only when no other of them does better*: a reader that meets nothing sensible behind a key calls
+//! [`Keys::doubt`], and asks again. (A secret key cannot be wrong in this way: its padding and sum take away as many tries once more, twice.)
 
 use super::gpg::{Gpg, first_line};
 use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
@@ -14,7 +18,7 @@ use openpgp::packet::{PKESK, SKESK, key, skesk::SKESK4};
 use openpgp::types::SymmetricAlgorithm;
 use openpgp::{Cert, Packet};
 use sequoia_openpgp as openpgp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +66,8 @@ pub(super) struct Keys {
     /// Index of the passphrase that has opened something last.
     fitting: AtomicUsize,
     sessions: Mutex<HashMap<blake3::Hash, Cell>>,
+    /// What [`doubtful`] gives for session keys that have been doubted.
+    doubted: Mutex<HashSet<blake3::Hash>>,
     secret_keyring: Option<PathBuf>,
     secret_keys: Once<Arc<Vec<SecretKey>>>,
     sign_key: Option<String>,
@@ -88,8 +94,8 @@ fn once<T: Clone>(cell: &Once<T>, make: impl FnOnce() -> Result<T, Cause>) -> Re
 
 impl Keys {
     pub fn new(gpg: Gpg, source: PassphraseSource, secret_keyring: Option<PathBuf>, sign_key: Option<String>) -> Self {
-        let (passphrase, fitting, sessions, secret_keys, signer) = Default::default();
-        Self { gpg, source, passphrase, fitting, sessions, secret_keyring, secret_keys, sign_key, signer }
+        let (passphrase, fitting, sessions, doubted, secret_keys, signer) = Default::default();
+        Self { gpg, source, passphrase, fitting, sessions, doubted, secret_keyring, secret_keys, sign_key, signer }
     }
 
     /// Returns the same with the passphrase alone that encrypts; `None` if there are no others.
@@ -117,10 +123,11 @@ impl Keys {
         }
     }
 
-    /// Tries each passphrase until one is not wrong.
+    /// Tries each passphrase until one is not wrong. What looks like damage may come of a wrong one, too.
     ///
     /// # Errors
-    /// [`Cause::NoPassphrase`] if there is none, and whatever `attempt` fails of.
+    /// [`Cause::NoPassphrase`] if there is none, and whatever `attempt` fails of: of several failures, the first that is more than a wrong
+    /// passphrase.
     pub fn try_each<T>(&self, mut attempt: impl FnMut(&str) -> Result<T, Cause>) -> Result<T, Cause> {
         let first = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
         let others = match &self.source {
@@ -130,10 +137,15 @@ impl Keys {
         let all: Vec<&str> = std::iter::once(&*first).chain(others).map(|passphrase| passphrase.as_str()).collect();
         let fitting = self.fitting.load(Ordering::Relaxed);
         let order = std::iter::once(fitting).chain((0..all.len()).filter(|index| *index != fitting));
-        let mut refusal = Cause::NoPassphrase;
+        let mut refusal = Cause::WrongPassphrase;
         for index in order {
             match attempt(all[index]) {
-                Err(cause @ Cause::WrongPassphrase) => refusal = cause,
+                Err(Cause::WrongPassphrase) => {}
+                Err(cause) if cause.is_of_content() => {
+                    if matches!(refusal, Cause::WrongPassphrase) {
+                        refusal = cause;
+                    }
+                }
                 result => {
                     if result.is_ok() {
                         self.fitting.store(index, Ordering::Relaxed);
@@ -166,6 +178,26 @@ impl Keys {
         once(&self.cell(packets), || self.find(packets, opens).map(Arc::new))
     }
 
+    /// Tells whether what a session key opens has to make sense before it is believed: there may be a better one.
+    pub fn has_several(&self) -> bool {
+        matches!(&self.source, PassphraseSource::Several(passphrases) if passphrases.len() > 1)
+    }
+
+    /// Takes back a session key behind which nothing sensible was found, so that it is found anew: by another passphrase if one fits, else by
+    /// the same again. Returns whether it makes sense to ask again: somebody else may have doubted it at the same time.
+    pub fn doubt(&self, packets: &[u8], session: &Arc<Session>) -> bool {
+        if !self.has_several() {
+            return false;
+        }
+        let cell = self.cell(packets);
+        let mut kept = lock(&cell);
+        let is_this = |kept: &mut Arc<Session>| Arc::ptr_eq(kept, session);
+        if lock(&self.doubted).insert(doubtful(packets, session)) {
+            kept.take_if(is_this);
+        }
+        !kept.as_mut().is_some_and(is_this)
+    }
+
     /// Returns where the session key in `packets` is kept, or will be.
     pub fn cell(&self, packets: &[u8]) -> Cell {
         lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone()
@@ -187,7 +219,7 @@ impl Keys {
         }
         let mut refusal = Cause::Unsupported("its session key is missing or of an unknown version".to_owned());
         if !symmetric.is_empty() {
-            match self.by_passphrase(&symmetric, opens) {
+            match self.by_passphrase(packets, &symmetric, opens) {
                 Err(cause) => refusal = cause,
                 found => return found,
             }
@@ -206,19 +238,24 @@ impl Keys {
         Ok(Session { algorithm, key: key.to_vec().into() })
     }
 
-    fn by_passphrase(&self, packets: &[SKESK], opens: Try) -> Result<Session, Cause> {
-        self.try_each(|passphrase| {
+    /// `all` are the packets of which `symmetric` have been parsed.
+    fn by_passphrase(&self, all: &[u8], symmetric: &[SKESK], opens: Try) -> Result<Session, Cause> {
+        let mut doubted = None;
+        let found = self.try_each(|passphrase| {
             let passphrase = Password::from(first_line(passphrase));
             let mut refusal = Cause::WrongPassphrase;
-            for packet in packets {
+            for packet in symmetric {
                 match symmetric_session(packet, &passphrase) {
-                    Ok(session) if session.is_sound() && opens(&session) => return Ok(session),
+                    Ok(session) if !session.is_sound() => {}
+                    Ok(session) if lock(&self.doubted).contains(&doubtful(all, &session)) => doubted = Some(session),
+                    Ok(session) if opens(&session) => return Ok(session),
                     Ok(_) => {}
                     Err(error) => refusal = Cause::Unsupported(error.to_string()),
                 }
             }
             Err(refusal)
-        })
+        });
+        found.or_else(|cause| doubted.filter(|session| cause.is_of_content() && opens(session)).ok_or(cause))
     }
 
     /// Tries the keys in the file of secret keys, the named ones and for hidden recipients all.
@@ -262,6 +299,12 @@ impl Keys {
         let found = packet.decrypt(&mut pair, None);
         Ok(found.and_then(|(algorithm, key)| Some(Session { algorithm: algorithm?.into(), key })))
     }
+}
+
+/// Stands for a session key of certain packets, without holding it.
+fn doubtful(packets: &[u8], session: &Session) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(blake3::hash(packets).as_bytes()).update(&session.key).finalize()
 }
 
 fn secret_keys(cert: &Cert) -> Vec<SecretKey> {

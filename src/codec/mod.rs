@@ -87,7 +87,7 @@ mod zlib;
 pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
 pub use encode::{
-    EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, parse_gpg_options, read_gpg_options,
+    EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, gpg_home, parse_gpg_options, read_gpg_options,
 };
 pub use error::{Cause, Error};
 pub use reopened::Reopened;

@@ -1,12 +1,12 @@
 //! Names of the snapshot folders, and `latest`.
 
-use crate::catalog::Chain;
-use crate::model::{BackupTime, EntryPath};
+use crate::catalog::{Catalog, Chain, Tops};
+use crate::model::{BackupTime, EntryKind, EntryPath};
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local};
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The name of the link to the newest snapshot.
 pub const LATEST: &[u8] = b"latest";
@@ -75,6 +75,8 @@ pub struct Names {
     pub sorted: Vec<SnapshotName>,
     /// Index of the newest.
     pub latest: Option<usize>,
+    /// What stands at the tops of chains, once somebody has listed the root.
+    tops: OnceLock<Tops>,
 }
 
 impl Names {
@@ -105,12 +107,21 @@ impl Names {
         let newest = sorted.last().map(|snapshot| snapshot.name.clone());
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
         let latest = newest.and_then(|newest| sorted.iter().position(|snapshot| snapshot.name == newest));
-        Self { sorted, latest }
+        Self { sorted, latest, tops: OnceLock::new() }
     }
 
     /// Returns the folder of a name.
     pub fn get(&self, name: &[u8]) -> Option<&SnapshotName> {
         self.sorted.binary_search_by(|snapshot| snapshot.name.as_slice().cmp(name)).ok().map(|index| &self.sorted[index])
+    }
+
+    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken for a directory as long as the catalog does
+    /// not know.
+    pub fn top(&self, snapshot: &SnapshotName, catalog: &Catalog) -> EntryKind {
+        let tops = self.tops.get_or_init(|| catalog.tops().unwrap_or_default());
+        let of_chain = tops.get(&snapshot.chain.number()).map(Vec::as_slice).unwrap_or_default();
+        let top = of_chain.iter().rfind(|(position, _)| *position <= snapshot.position);
+        top.map_or(EntryKind::Directory, |(_, kind)| kind.clone())
     }
 
     /// Returns the newest snapshot.

@@ -9,6 +9,7 @@ use crate::collection::Collection;
 use crate::contents::{self, Contents, File};
 use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
+use crate::storage::Listed;
 use std::collections::HashSet;
 use std::sync::{Arc, RwLock};
 
@@ -20,7 +21,7 @@ pub struct HistoryTree {
     template: TimeTemplate,
     names: RwLock<Arc<Names>>,
     /// The chains that have no folders.
-    closed: RwLock<HashSet<(u64, Option<BackupTime>)>>,
+    closed: RwLock<HashSet<Identity>>,
 }
 
 /// What `stat` tells of an entry.
@@ -66,10 +67,14 @@ pub struct Item {
     pub found: Option<Found>,
 }
 
-/// Returns what no other chain has, for numbers come back when chains have gone.
-fn identity(chain: &Chain) -> (u64, Option<BackupTime>) {
-    (chain.number(), chain.sets.first().map(|full| full.end()))
+/// Returns what no other chain has, for numbers come back when chains have gone; and what this one no longer has when its newest manifest is
+/// another, which may open.
+fn identity(chain: &Chain) -> Identity {
+    let manifest = chain.sets.last().and_then(|last| last.manifest.as_ref());
+    (chain.number(), chain.sets.first().map(|full| full.end()), manifest.map(|file| file.listed.clone()))
 }
+
+type Identity = (u64, Option<BackupTime>, Option<Listed>);
 
 impl HistoryTree {
     /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
@@ -101,7 +106,7 @@ impl HistoryTree {
         filled.into_iter().collect()
     }
 
-    /// Takes the folders from the backups of a chain for good: there is no key to them.
+    /// Takes the folders from the backups of a chain, since there is no key to them, until its newest manifest is another.
     pub fn close(&self, chain: &Chain) {
         self.closed.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(chain));
         self.name_snapshots();
@@ -323,24 +328,13 @@ impl HistoryTree {
         items.extend(names.sorted[from..].iter().take(limit).map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
-            kind: self.root_kind(snapshot),
+            kind: names.top(snapshot, self.catalog()),
             found: None,
         }));
         items.extend(latest.filter(|latest| after.is_none_or(|after| latest.name.as_slice() > after)));
         items.sort_by(|a, b| a.name.cmp(&b.name));
         items.truncate(limit);
         items
-    }
-
-    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken for a directory as long as the
-    /// catalog does not know.
-    fn root_kind(&self, named: &SnapshotName) -> EntryKind {
-        if !self.catalog().is_filled(&named.chain) {
-            return EntryKind::Directory;
-        }
-        let snapshot = Snapshot { chain: named.chain.clone(), position: named.position };
-        let root = snapshot.root(self.catalog()).ok().flatten();
-        root.and_then(|root| root.entry().map(|entry| entry.kind.clone())).unwrap_or(EntryKind::Directory)
     }
 
     fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {
@@ -352,7 +346,12 @@ impl HistoryTree {
         let unreadable = |error: catalog::Error| {
             // It may just have turned out to be unreadable: then it has no folder any more.
             self.name_snapshots();
-            Error::Unreadable { what: what(), cause: error.to_string() }
+            let passes = error.is_passing();
+            let error = Error::Unreadable { what: what(), cause: error.to_string() };
+            if passes {
+                self.catalog().say_once(Level::Warning, format!("{error}; it is tried again whenever it is asked for"));
+            }
+            error
         };
         let snapshot = self.catalog().snapshot(&named.chain, named.position).map_err(unreadable)?;
         let root = snapshot.root(self.catalog()).map_err(unreadable)?;
@@ -438,5 +437,33 @@ impl HistoryTree {
         let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
         self.catalog().say_once(Level::Error, error.to_string());
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Files, State, World};
+    use crate::codec::Codec;
+
+    #[test]
+    fn a_listing_of_the_root_costs_one_question() {
+        let files = Arc::new(Files::default());
+        for position in 0..50 {
+            let top = if (20..30).contains(&position) { State::File(vec![1; 9]) } else { State::Directory };
+            files.write(position, &[&[(".", top)]], false);
+        }
+        let world = World::plain(&files);
+        world.chain();
+        let contents = Contents::new(world.catalog.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
+        let tree = HistoryTree::new(Arc::new(contents), Accounts::new(true), None, TimeTemplate::default());
+        tree.fill().unwrap();
+        for cost in [1, 0] {
+            let before = world.catalog.questions();
+            let listed = tree.list(number::ROOT, None, 100).unwrap();
+            assert_eq!(world.catalog.questions() - before, cost);
+            let files: Vec<_> = (0..50).filter(|position| listed[*position].kind == EntryKind::File).collect();
+            assert_eq!((listed.len(), files), (51, Vec::from_iter(20..30)));
+        }
     }
 }

@@ -181,8 +181,8 @@ impl<'a> Target<'a> {
     }
 
     /// Sets rights and times, also where the owner could not be set: but no set-user-ID and set-group-ID then, which would be
-    /// another's. What the target cannot hold is noted; a mode that it refuses is tried without its special bits. Returns the first
-    /// error.
+    /// another's. What the target cannot hold is noted; a mode that it refuses is tried without its special bits, and where the sticky bit kept
+    /// others from removing what is in a folder, without their right to write. Returns the first error.
     fn set_all(
         &self,
         (path, is_ours): (&EntryPath, bool),
@@ -194,7 +194,8 @@ impl<'a> Target<'a> {
         let mode = entry.mode & *owned.as_ref().unwrap_or(&WITHOUT_OWNER);
         let changed = change(Mode::from_raw_mode(mode.into())).or_else(|errno| {
             if mode & !0o777 != 0 && is_beyond(errno) {
-                let _ = change(Mode::from_raw_mode((mode & 0o777).into()));
+                let safe = if mode & 0o1000 == 0 { 0o777 } else { 0o755 };
+                let _ = change(Mode::from_raw_mode((mode & safe).into()));
             }
             self.note_unset("modes", path, is_ours, errno)
         });

@@ -26,7 +26,7 @@ pub use stored::{NotStored, check_stored};
 pub use url::{Url, open, without_password};
 
 /// One file in a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Listed {
     /// Its flat name.
     pub name: String,

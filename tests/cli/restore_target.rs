@@ -1,10 +1,11 @@
-//! `restore` into targets as they are: holes, folders that are read-only, a run that is interrupted or killed.
+//! `restore` into targets as they are: holes, folders that are read-only, file systems that refuse metadata, a run that is interrupted or killed.
 
-use crate::support::{Duplicity, Encoding, Env, Node, Random, Tree, Version};
+use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Random, Tree, Version};
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const TIME: i64 = 1_785_585_600;
@@ -57,6 +58,82 @@ fn read_only_folders_are_restored_again() {
     assert!(outcome.stdout.ends_with("content555\n555\n"), "{outcome}");
 }
 
+/// Has the kernel refuse system calls with EPERM, as a file system does that has no such thing: all of a number, or those in which the argument at
+/// an index holds one of some bits.
+fn refuse(command: &mut Command, calls: &[(libc::c_long, Option<(u32, u32)>)]) {
+    let line = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, answer) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_RET | libc::BPF_K);
+    let (equals, holds) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
+    let (allowed, refused) =
+        (line(answer, 0, 0, libc::SECCOMP_RET_ALLOW), line(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    let mut program = Vec::new();
+    for (call, bits) in calls {
+        program.push(line(load, 0, 0, 0));
+        match bits {
+            None => program.extend([line(equals, 0, 1, *call as u32), refused]),
+            Some((argument, bits)) => program.extend([
+                line(equals, 0, 3, *call as u32),
+                line(load, 0, 0, 16 + 8 * argument),
+                line(holds, 0, 1, *bits),
+                refused,
+            ]),
+        }
+    }
+    program.push(allowed);
+    let install = move || {
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        // SAFETY: prctl reads what it is given, and keeps nothing of it.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) == 0
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: two system calls, and no memory is taken.
+    unsafe { command.pre_exec(install) };
+}
+
+/// What a file system like vfat, exFAT or SMB cannot hold costs no content, and is told once for each kind; only what is not there is an error.
+#[test]
+fn metadata_that_is_refused_costs_no_content() {
+    let tree = Tree::new(100)
+        .with("d", Node::directory(102).mode(0o1777))
+        .with("d/x", Node::file("x", 103).mode(0o640))
+        .with("link", Node::symlink("x", 106))
+        .with("owned", Node::file("owned", 104).owner(1000, 1000))
+        .with("suid", Node::file("suid", 105).mode(0o4755));
+    let env = saved(&tree);
+    let restored = |name: &str, calls: &[_]| {
+        let target = env.fresh(name);
+        let mut command = env.dupfs(PLAIN);
+        refuse(command.args(["restore", &env.url()]).arg(&target), calls);
+        let outcome = Outcome::of(&mut command);
+        for (name, content) in [("d/x", "x"), ("owned", "owned"), ("suid", "suid")] {
+            assert_eq!(std::fs::read_to_string(target.join(name)).unwrap(), content, "{name}: {outcome}");
+        }
+        (outcome, move |name: &str| target.join(name).symlink_metadata())
+    };
+    let mode = |found: std::io::Result<std::fs::Metadata>| found.unwrap().mode() & 0o7777;
+
+    // The special bits alone: a folder of everybody is safe for nobody without them.
+    let (outcome, at) = restored("bits", &[(libc::SYS_fchmod, Some((1, 0o7000)))]);
+    assert_eq!(["d", "d/x", "suid"].map(|name| mode(at(name))), [0o755, 0o640, 0o755]);
+    assert!(outcome.clone().success().stdout.contains("the modes of 2 entries could not be set"), "{outcome}");
+
+    let calls = [libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat].map(|call| (call, None));
+    let (outcome, at) = restored("all", &calls);
+    assert_eq!(["d", "d/x", "suid"].map(|name| mode(at(name))), [0o700, 0o600, 0o600]);
+    for kind in ["modes", "owners", "times"] {
+        assert_eq!(outcome.stdout.matches(&format!("the {kind} of ")).count(), 1, "{outcome}");
+    }
+    outcome.success();
+
+    let (outcome, at) = restored("links", &[(libc::SYS_symlinkat, None)]);
+    assert!(at("link").is_err());
+    assert_eq!(mode(at("suid")), 0o4755);
+    outcome.failure(90, &["cannot restore 'link': Operation not permitted", "1 of 6 entries could not be restored"]);
+}
+
 /// Returns the names in a directory that begin like what a restore keeps there for itself.
 fn temporary(target: &Path) -> Vec<String> {
     let names = std::fs::read_dir(target).into_iter().flatten().flatten();
@@ -84,7 +161,7 @@ fn nothing_is_left_of_an_interrupted_restore() {
     let content = Random::new(5).bytes(64 << 20);
     Tree::new(100).with("large", Node::file(content.clone(), 101)).write(None, &env.source());
     let full = ["full", "--no-compression", "--volsize", "200", "--current-time", &TIME.to_string()].map(String::from);
-    crate::support::Outcome::of(env.dupfs(PLAIN).args(full).arg(env.source()).arg(env.url())).success();
+    Outcome::of(env.dupfs(PLAIN).args(full).arg(env.source()).arg(env.url())).success();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let target = env.fresh(&format!("{signal:?}"));
         assert_eq!(interrupted(&env, &target, signal).code(), Some(4), "{signal:?}");

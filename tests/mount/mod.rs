@@ -2,6 +2,7 @@
 
 mod away;
 mod limits;
+mod touched;
 
 use crate::support::{Duplicity, Encoding, Env, Flavour, History, Kind, Mounted, Outcome, Path, Random, Tree, Version};
 use std::ffi::OsStr;

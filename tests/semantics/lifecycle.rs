@@ -34,7 +34,7 @@ fn the_command_returns_when_the_mount_answers() {
     assert!(!is_mounted(&env.mountpoint()));
 }
 
-/// > It refuses a mountpoint that is missing, not empty, or inside the collection.
+/// > It refuses a mountpoint that is missing, not empty, or inside the collection, and one where its cache, keys, temporary files and the like lie.
 #[test]
 fn unfit_mountpoints_are_refused() {
     let (env, _) = world();

@@ -21,7 +21,7 @@ mod options;
 mod table;
 
 pub use file::{EncodedFile, EncodedWriter};
-pub use options::{GpgOptions, parse_gpg_options, read_gpg_options};
+pub use options::{GpgOptions, gpg_home, parse_gpg_options, read_gpg_options};
 pub use table::Table;
 
 use super::gpg::{Gpg, Signature, first_line};

@@ -309,19 +309,36 @@ pub fn read_gpg_options(words: &[String], binary: &Path) -> Result<GpgOptions, C
     obey(all)
 }
 
+/// Returns the folder of GnuPG's keys and options that counts with the words of `--gpg-options`: of `--homedir`, of the variable `GNUPGHOME`, or
+/// `~/.gnupg`.
+pub fn gpg_home(words: &[String]) -> PathBuf {
+    home(&given(words).unwrap_or_default())
+}
+
+/// Returns the value of an option that is given last.
+fn last<'a>(words: &[Given<'a>], name: &str) -> Option<&'a str> {
+    words.iter().rfind(|word| word.name == name).and_then(|word| word.value)
+}
+
+/// Takes a path as gpg does.
+fn expand(path: &str) -> PathBuf {
+    path.strip_prefix("~/").map_or_else(|| path.into(), |rest| std::env::home_dir().unwrap_or_default().join(rest))
+}
+
+fn home(words: &[Given]) -> PathBuf {
+    let of_environment = || std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    last(words, "homedir").map(expand).or_else(of_environment).unwrap_or_else(|| expand("~/.gnupg"))
+}
+
 /// Returns the files that gpg reads options from, whether they are there or not.
 fn files(words: &[Given], binary: &Path) -> Vec<PathBuf> {
-    let last = |name: &str| words.iter().rfind(|word| word.name == name).and_then(|word| word.value);
-    let user = std::env::home_dir().unwrap_or_default();
-    let expand = |path: &str| path.strip_prefix("~/").map_or_else(|| path.into(), |rest| user.join(rest));
-    if let Some(file) = last("options") {
+    if let Some(file) = last(words, "options") {
         return vec![expand(file)];
     }
     if words.iter().any(|word| word.name == "no-options") {
         return Vec::new();
     }
-    let of_environment = std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let home = last("homedir").map(expand).or(of_environment).unwrap_or_else(|| user.join(".gnupg"));
+    let home = home(words);
     // Other files count for some versions only, and gpg is asked for its own only where there are any.
     let global = PathBuf::from("/etc/gnupg/gpg.conf");
     let names = std::fs::read_dir(&home).into_iter().flatten().flatten().map(|entry| entry.file_name());

@@ -40,7 +40,7 @@ use self::seal::Seal;
 use self::signature::Verifier;
 use super::Cause;
 use super::keys::{Keys, Session};
-use super::source::{LONG, Stage};
+use super::source::{LONG, SHORT, Stage};
 use crate::storage::ReadAt;
 use ::sequoia_openpgp as openpgp;
 use openpgp::parse::Parse;
@@ -124,6 +124,18 @@ impl Access {
     /// [`Cause::Unsupported`] if the message is for other readers.
     pub fn new(keys: &Keys, file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
         let head = Head::read(file)?;
+        let access = Self::find(keys, head.clone())?;
+        let refusal = match keys.has_several() {
+            true => access.begin(file.clone(), SHORT).err(),
+            false => None,
+        };
+        match refusal {
+            Some(cause) if cause.is_of_content() && keys.doubt(&head.keys, &access.session) => Self::new(keys, file),
+            _ => Ok(access),
+        }
+    }
+
+    fn find(keys: &Keys, head: Head) -> Result<Self, Cause> {
         let mut other_cipher = false;
         let found = keys.session(&head.keys, &mut |session| match Aes::new(session.algorithm, &session.key) {
             Some(aes) => opens(&aes, &head),

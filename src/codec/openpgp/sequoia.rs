@@ -15,7 +15,7 @@ use openpgp::types::{DataFormat, SymmetricAlgorithm};
 use openpgp::{Cert, KeyHandle, Packet, crypto};
 use sequoia_openpgp as openpgp;
 use std::io::{ErrorKind, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What sequoia holds back until it has checked everything. Its default of 25 MiB costs 200 MB; tiny values cost even more.
 const HELD: usize = 1 << 20;
@@ -23,20 +23,38 @@ const HELD: usize = 1 << 20;
 /// The first cause of a failure that we know better than sequoia.
 type Blame = Arc<Mutex<Option<Cause>>>;
 
+/// The session key with which a message has been opened, and the packets that it comes from.
+type Used = Arc<Mutex<Option<(Vec<u8>, Arc<Session>)>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn blame(slot: &Blame, cause: Cause) -> openpgp::anyhow::Error {
     let error = openpgp::anyhow::anyhow!("{cause}");
-    slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(cause);
+    lock(slot).get_or_insert(cause);
     error
 }
 
 fn blamed(slot: &Blame) -> Option<Cause> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(slot).take()
 }
 
 /// Starts to decode a message; [`Cause::Unsupported`] if sequoia can't.
 pub fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, Cause> {
+    loop {
+        let used = Used::default();
+        let result = attempt(keys, file.clone(), &used);
+        let doubted = result.as_ref().err().filter(|cause| cause.is_of_content()).and_then(|_| lock(&used).take());
+        if !doubted.is_some_and(|(packets, session)| keys.doubt(&packets, &session)) {
+            return result;
+        }
+    }
+}
+
+fn attempt(keys: &Arc<Keys>, file: Arc<dyn ReadAt>, used: &Used) -> Result<Box<dyn Stage>, Cause> {
     let slot = Blame::default();
-    let helper = Helper { keys: keys.clone(), signer: keys.signer()?, slot: slot.clone() };
+    let helper = Helper { keys: keys.clone(), signer: keys.signer()?, slot: slot.clone(), used: used.clone() };
     let reader = StoredRead(Stored::new(file, 0, LONG), slot.clone());
     let decryptor = DecryptorBuilder::from_reader(reader)
         .and_then(|builder| builder.buffer_size(HELD).with_policy(&*POLICY, None, helper))
@@ -76,6 +94,7 @@ struct Helper {
     keys: Arc<Keys>,
     signer: Option<Signer>,
     slot: Blame,
+    used: Used,
 }
 
 impl DecryptionHelper for Helper {
@@ -105,7 +124,10 @@ impl DecryptionHelper for Helper {
             opened
         });
         let cause = match found {
-            Ok(session) if opened || open(&session) => return Ok(None),
+            Ok(session) if opened || open(&session) => {
+                *lock(&self.used) = Some((packets, session));
+                return Ok(None);
+            }
             Ok(_) if !skesks.is_empty() => Cause::WrongPassphrase,
             Ok(_) => Cause::damaged("its session key does not open it"),
             Err(cause) => cause,

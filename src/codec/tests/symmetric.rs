@@ -1,8 +1,11 @@
 //! Messages for a passphrase.
 
+use super::damage;
 use crate::codec::testing::{GpgHome, Memory, check_points, codec, decode, file, fixed, text};
 use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
 use crate::storage::ReadAt;
+use sequoia_openpgp as openpgp;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,10 +43,45 @@ fn sizes_around_every_border() {
         }
     }
     for size in [0, 32_768, 65_536].iter().flat_map(|border: &usize| (0..100).map(move |i| (border + i).saturating_sub(60))) {
-        let inner = super::damage::literal(&plain[..size]);
-        let stored = super::damage::encrypt(&inner, super::damage::Mdc::Right);
+        let inner = damage::literal(&plain[..size]);
+        let stored = damage::encrypt(&inner, damage::Mdc::Right);
         assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain[..size]);
     }
+}
+
+/// A wrong passphrase that passes the test of the first bytes, as one in 65536 does, hides the right one from no reader.
+#[test]
+fn a_passphrase_that_seems_to_fit_is_not_the_last_one() {
+    let home = GpgHome::new();
+    let stored = damage::encrypt(&damage::literal(b"plain"), damage::Mdc::Right);
+    let seems = "wrong 12376"; // the first of its kind
+    let cause = |stored: &[u8], list: &[&str]| {
+        let list = list.iter().map(|one| one.to_string().into()).collect();
+        decode(&Codec::new(home.options(PassphraseSource::Several(list))), stored, Encoding::OpenPgp).map_err(|e| e.cause)
+    };
+    let alone = decode(&codec(seems), &stored, Encoding::OpenPgp).unwrap_err().cause;
+    assert!(!matches!(alone, Cause::WrongPassphrase), "{alone}");
+    let mut armor = openpgp::armor::Writer::new(Vec::new(), openpgp::armor::Kind::Message).unwrap();
+    armor.write_all(&stored).unwrap();
+    for stored in [&stored, &armor.finalize().unwrap()] {
+        for list in [&[seems, "geheim"][..], &["geheim", seems], &["x", seems, "y", "geheim"]] {
+            assert_eq!(cause(stored, list).unwrap(), b"plain", "{list:?}");
+        }
+    }
+    // Nobody gives up because another has doubted the same key.
+    let list = [seems, "geheim"].map(|one| one.to_string().into()).to_vec();
+    let codec = Codec::new(home.options(PassphraseSource::Several(list)));
+    std::thread::scope(|scope| {
+        let all = [(); 16].map(|()| scope.spawn(|| decode(&codec, &stored, Encoding::OpenPgp).unwrap()));
+        assert!(all.into_iter().all(|one| one.join().unwrap() == b"plain"));
+    });
+    // Damage is damage where no passphrase does better, and is not taken for a wrong one.
+    let damaged = damage::encrypt(&damage::literal(b"plain"), damage::Mdc::Wrong);
+    for list in [&["geheim", "x"][..], &["x", "geheim", "y"], &[seems, "geheim"]] {
+        let cause = cause(&damaged, list).unwrap_err();
+        assert!(matches!(cause, Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_)), "{list:?}: {cause}");
+    }
+    assert!(matches!(cause(&stored, &["x", "y"]), Err(Cause::WrongPassphrase)));
 }
 
 /// Of several passphrases the one that fits opens, whichever comes first, ahead of the use or not; the first one encrypts.
