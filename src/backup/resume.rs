@@ -443,6 +443,8 @@ impl Rebuilt<'_> {
                 }
                 None => Ok(()),
             },
+            // Nothing that this program or duplicity can have stored.
+            Event::TooLong(_) => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A path brings a row for each directory on its way, and all of these are in a backup themselves. Where they are not, one path of some hundred
 //! bytes, compressed, could bring a million rows. So a set may bring [`MOST_IMPLIED`] such directories, and as many as it has lines; a path
-//! that needs more is left out, and named.
+//! that needs more is left out, and named: here, and whenever a volume that holds it is read.
 
 use super::query::{self, DIRECTORY_BITS, DirectoryId, VERSION_BITS, VersionId};
 use super::{Error, query::kind_columns};
@@ -218,7 +218,7 @@ mod tests {
         // A few may lack; many are made up.
         writer.add(&line(&format!("{}/e", nested(700)))).unwrap();
         for number in 0..3 {
-            writer.add(&line(&format!("{number}/{}", nested(400_000)))).unwrap();
+            writer.add(&line(&format!("{number}/{}", nested(EntryPath::DEEPEST - 1)))).unwrap();
         }
         writer.add(&line("x/y")).unwrap();
         let (range, left_out) = writer.finish();

@@ -187,8 +187,10 @@ impl Catalog {
             let mut source = self.volume(chain, position, volume.number)?;
             source.hash = volume.hash;
             let listener = |event: Event<'_>| {
-                if let Event::Member(member) = event {
-                    tell(&member.path, &member.entry);
+                match event {
+                    Event::Member(member) => tell(&member.path, &member.entry),
+                    Event::TooLong(cause) => self.say_once(Level::Error, format!("set {}: {cause}", set.end())),
+                    Event::Data(_) => {}
                 }
                 ControlFlow::Continue(())
             };

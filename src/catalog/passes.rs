@@ -6,7 +6,7 @@ use super::packed::PackedParts;
 use super::proof::Proof;
 use super::{Error, Part, VersionId, query, seeks};
 use crate::format::{Member, MemberKind};
-use crate::model::EntryPath;
+use crate::model::{BackupTime, EntryPath};
 use crate::monitor::Level;
 use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
 use rusqlite::Connection;
@@ -20,6 +20,9 @@ pub trait PassListener {
 
     /// The next bytes of its data.
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()>;
+
+    /// The volume holds something that cannot be taken, which has been reported.
+    fn left_out(&mut self, error: Error);
 }
 
 /// Whether what a pass has told must be found in the catalog afterwards.
@@ -40,6 +43,8 @@ impl PassListener for Nobody {
     fn data(&mut self, _: &[u8]) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    fn left_out(&mut self, _: Error) {}
 }
 
 impl Catalog {
@@ -141,11 +146,20 @@ impl Catalog {
                 run.data(bytes);
                 listener.data(bytes)
             }
+            Event::TooLong(cause) => {
+                listener.left_out(self.leave_out(set, cause));
+                ControlFlow::Continue(())
+            }
         });
         let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
-        let Told { parts, complaints, contradiction } = run.finish(described.last_piece.is_none())?;
+        let Told { parts, complaints, contradiction, left_out } = run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
             return Err(self.distrust_copy(chain, position).unwrap_or_else(|| self.distrust(chain, position, what)));
+        }
+        if let Some(path) = left_out {
+            let first: String = path.to_string().chars().take(200).collect();
+            listener
+                .left_out(self.leave_out(set, format!("'{first}' is left out, since folders above it are not in the backup")));
         }
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
@@ -159,6 +173,12 @@ impl Catalog {
                 Ok(())
             }
         }
+    }
+
+    /// Reports what a set holds and the catalog does not, whatever has filled it, as an error.
+    fn leave_out(&self, set: BackupTime, cause: String) -> Error {
+        self.say_once(Level::Error, format!("set {set}: {cause}"));
+        Error::Set { what: format!("all of set {set}"), cause: cause.into() }
     }
 
     /// Returns what is known of the content of a version: parts by volume, the one put together from all of them first as 0.
@@ -194,6 +214,7 @@ struct VolumeRun<'a> {
     parts: PackedParts,
     complaints: Vec<String>,
     current: Option<Current>,
+    left_out: Option<EntryPath>,
     trouble: Option<Error>,
 }
 
@@ -204,6 +225,8 @@ struct Told {
     complaints: Vec<String>,
     /// What contradicts the set's rows.
     contradiction: Option<String>,
+    /// The first path without a row, though the rows come from the volumes.
+    left_out: Option<EntryPath>,
 }
 
 /// The path whose members are coming in.
@@ -215,7 +238,8 @@ struct Current {
 
 impl<'a> VolumeRun<'a> {
     fn new(proof: Proof<'a>, number: u32) -> Self {
-        Self { proof, number, parts: PackedParts::default(), complaints: Vec::new(), current: None, trouble: None }
+        let (parts, complaints) = (PackedParts::default(), Vec::new());
+        Self { proof, number, parts, complaints, current: None, left_out: None, trouble: None }
     }
 
     fn member(&mut self, member: &Member) -> Option<VersionId> {
@@ -226,6 +250,10 @@ impl<'a> VolumeRun<'a> {
         }
         self.flush(true);
         let version = match self.proof.meet(&member.path, member.entry.as_ref()) {
+            Ok(None) => {
+                self.left_out.get_or_insert_with(|| member.path.clone());
+                None
+            }
             Ok(version) => version,
             Err(error) => {
                 self.trouble.get_or_insert(error);
@@ -261,7 +289,7 @@ impl<'a> VolumeRun<'a> {
             Some(error) => Err(error),
             None => {
                 let contradiction = self.proof.finish()?;
-                Ok(Told { parts: self.parts, complaints: self.complaints, contradiction })
+                Ok(Told { parts: self.parts, complaints: self.complaints, contradiction, left_out: self.left_out })
             }
         }
     }

@@ -74,7 +74,7 @@ impl Snapshot {
     /// [`Error`] when the database fails.
     pub fn walk<'c>(&self, catalog: &'c Catalog, path: &EntryPath) -> Result<Walk<'c>, Error> {
         let start = self.find(catalog, path)?.map(|version| (path.clone(), version));
-        Ok(Walk { catalog, snapshot: self.clone(), start, open: Vec::new() })
+        Ok(Walk { catalog, snapshot: self.clone(), start, path: EntryPath::root(), open: Vec::new() })
     }
 }
 
@@ -83,11 +83,14 @@ pub struct Walk<'c> {
     catalog: &'c Catalog,
     snapshot: Snapshot,
     start: Option<(EntryPath, Version)>,
+    /// The path of the deepest open directory, or one below it.
+    path: EntryPath,
     open: Vec<OpenDirectory>,
 }
 
 struct OpenDirectory {
-    path: EntryPath,
+    /// Bytes of its path.
+    length: usize,
     id: DirectoryId,
     window: std::vec::IntoIter<Version>,
     /// The last name of the window, if more may follow behind it.
@@ -97,8 +100,10 @@ struct OpenDirectory {
 impl Walk<'_> {
     fn open(&mut self, path: &EntryPath, version: &Version) -> Result<(), Error> {
         if let Some(id) = version.child() {
-            let mut directory = OpenDirectory { path: path.clone(), id, window: Vec::new().into_iter(), more_after: None };
+            let length = path.as_bytes().len();
+            let mut directory = OpenDirectory { length, id, window: Vec::new().into_iter(), more_after: None };
             self.fill(&mut directory, None)?;
+            self.path = path.clone();
             self.open.push(directory);
         }
         Ok(())
@@ -118,7 +123,11 @@ impl Walk<'_> {
         }
         while let Some(mut directory) = self.open.pop() {
             if let Some(version) = directory.window.next() {
-                let path = directory.path.join(&version.name).map_err(|invalid| Error::Gone(invalid.to_string()))?;
+                let path = self
+                    .path
+                    .ancestor(directory.length)
+                    .join(&version.name)
+                    .map_err(|invalid| Error::Gone(invalid.to_string()))?;
                 self.open.push(directory);
                 self.open(&path, &version)?;
                 return Ok(Some((path, version)));

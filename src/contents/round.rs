@@ -96,7 +96,7 @@ pub struct Round<'a, T: Target> {
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
     /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
     bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
-    /// Why it is not proved that a set in which nothing is wanted holds nothing that is.
+    /// Why it is not proved that a set holds nothing else that is wanted.
     unproved: Mutex<Option<Arc<catalog::Error>>>,
     /// The first contradiction between a volume and the rows of its set: what was wanted was wrong.
     contradicted: Mutex<Option<Arc<catalog::Error>>>,
@@ -630,6 +630,10 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
             task.data(bytes);
         }
         ControlFlow::Continue(())
+    }
+
+    fn left_out(&mut self, error: catalog::Error) {
+        lock(&self.round.unproved).get_or_insert(Arc::new(error));
     }
 }
 

@@ -15,7 +15,7 @@
 //! Source: seen in volumes of duplicity 0.8.22 and 3.2.1.
 
 use super::{Error, TarHeader, tar::decimal};
-use crate::model::{Entry, EntryKind, EntryPath, Owner};
+use crate::model::{Entry, EntryKind, EntryPath, InvalidPath, Owner};
 
 /// What one tar entry of a volume says of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Member {
     /// Parses a tar header of a volume.
     ///
     /// # Errors
-    /// [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses (`..` is an attack), a piece without number, a hard
+    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses (`..` is an attack), a piece without number, a hard
     /// link or another type that duplicity never writes, and a delta or a piece that is no regular file.
     pub fn parse(header: &TarHeader) -> Result<Self, Error> {
         let error = |cause| Error::Member { name: header.name.clone(), cause };
@@ -58,7 +58,7 @@ impl Member {
             true => split_piece(rest).map(|(rest, piece)| (rest, Some(piece))).ok_or_else(|| error("no piece number"))?,
             false => (rest, None),
         };
-        let path = entry_path(rest).ok_or_else(|| error("not a path below the source directory"))?;
+        let path = entry_path(&header.name, rest)?;
         let entry = entry(header).map_err(error)?;
         if (kind == MemberKind::Delta || split) && entry.kind != EntryKind::File {
             return Err(error("a delta or a piece of something that is no regular file"));
@@ -155,8 +155,11 @@ fn split_piece(rest: &[u8]) -> Option<(&[u8], u64)> {
 }
 
 /// Reads what follows the prefix as a path; one trailing slash does not count.
-pub(super) fn entry_path(rest: &[u8]) -> Option<EntryPath> {
-    EntryPath::parse(rest.strip_suffix(b"/").unwrap_or(rest)).ok()
+pub(super) fn entry_path(name: &[u8], rest: &[u8]) -> Result<EntryPath, Error> {
+    EntryPath::parse(rest.strip_suffix(b"/").unwrap_or(rest)).map_err(|invalid| match invalid {
+        InvalidPath::TooLong { .. } => Error::TooLong(invalid),
+        InvalidPath::Elsewhere(_) => Error::Member { name: name.to_vec(), cause: "not a path below the source directory" },
+    })
 }
 
 /// Reads a header's metadata; says why when the type is one that duplicity never writes.

@@ -15,6 +15,7 @@
 //! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are checked, names with `..` refused,
 //! and what must be held in memory at once is limited.
 
+use crate::model::InvalidPath;
 use std::io;
 
 mod difftar;
@@ -66,6 +67,9 @@ pub enum Error {
         /// What is wrong with it.
         cause: &'static str,
     },
+    /// A tar entry is that of a path over the limit: the only one that readers pass over, and report.
+    #[error("cannot take tar entry: {0}")]
+    TooLong(InvalidPath),
     /// The stream below a text failed.
     #[error("cannot read: {0}")]
     Stream(io::Error),

@@ -39,7 +39,7 @@ impl SignatureMember {
     /// Parses a tar header of a signature file.
     ///
     /// # Errors
-    /// [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses, a hard link or another type that duplicity never
+    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses, a hard link or another type that duplicity never
     /// writes, and a signature of something that is no regular file.
     pub fn parse(header: &TarHeader) -> Result<Self, Error> {
         let error = |cause| Error::Member { name: header.name.clone(), cause };
@@ -49,7 +49,7 @@ impl SignatureMember {
             .or_else(|| rest(b"snapshot/").map(|rest| (rest, false, false)))
             .or_else(|| rest(b"deleted/").map(|rest| (rest, false, true)))
             .ok_or_else(|| error("unknown prefix"))?;
-        let path = entry_path(rest).ok_or_else(|| error("not a path below the source directory"))?;
+        let path = entry_path(&header.name, rest)?;
         let entry = entry(header).map_err(error)?;
         if signed && entry.kind != EntryKind::File {
             return Err(error("a signature of something that is no regular file"));

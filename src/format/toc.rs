@@ -46,8 +46,6 @@ pub const SHA1_STATE: usize = 20 + 8 + 64;
 const MAGIC: &[u8; 8] = b"dupfstoc";
 /// Changes with the layout.
 const VERSION: u8 = 1;
-/// The longest path that is taken, in bytes: no system has longer ones, and each row may repeat the path before it.
-const LONGEST_PATH: usize = 64 * 1024;
 /// Copies that end behind this are taken for forged.
 const LIMIT: u64 = 1 << 62;
 
@@ -353,7 +351,8 @@ impl<'a> RowReader<'a> {
         let suffix = take_bytes(&mut self.rest, length)?;
         let before = self.path.as_ref().map(EntryPath::as_bytes).unwrap_or_default();
         let front = before.get(..shared).ok_or("a path shares more than there is")?;
-        if front.len() + suffix.len() > LONGEST_PATH {
+        // Before it is put together: each row may repeat the path before it.
+        if front.len() + suffix.len() > EntryPath::LONGEST {
             return Err("a path is too long");
         }
         let path = EntryPath::parse(&[front, suffix].concat()).map_err(|_| "not a path below the source directory")?;
@@ -621,8 +620,13 @@ mod tests {
         }
         assert!(refused(&[file("b", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
         assert!(refused(&[file("a", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
-        let long = format!("{}/a", "d/".repeat(LONGEST_PATH / 2 - 1) + "d");
-        assert!(refused(&[file(&long, stored(0, 1))]).contains("too long"));
+        let toc = Toc::parse(&write(full(), &[], 0)).unwrap();
+        let mut bytes = Vec::new();
+        put(&mut bytes, EntryPath::LONGEST as u64 - 1);
+        put_bytes(&mut bytes, b"/a");
+        let mut reader = RowReader::new(&bytes, &toc);
+        reader.path = Some(EntryPath::parse("n".repeat(EntryPath::LONGEST).as_bytes()).unwrap());
+        assert_eq!(reader.path().unwrap_err(), "a path is too long");
     }
 
     #[test]

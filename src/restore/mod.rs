@@ -28,7 +28,7 @@ mod target;
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::contents::{self, Bits, Failure, Order, Place as _, Round, RoundError, Target as _};
-use crate::model::{Entry, EntryKind, EntryPath};
+use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::Selection;
 use crate::volume;
@@ -270,22 +270,24 @@ impl Tree<'_> {
     /// Takes back what was made, since it need not be what the backup holds; what --force has overwritten is gone.
     fn take_back(&self, round: &Round<'_, Target<'_>>, made: &Bits) -> Result<(), Error> {
         let mut place = self.target.place();
-        let mut open: Vec<EntryPath> = Vec::new();
+        let mut open = Nested::default();
         for item in self.walk()? {
             let (path, version) = item?;
-            while let Some(directory) = open.pop_if(|directory| !path.starts_with(directory)) {
+            while let Some((directory, ())) = open.pop_outside(&path) {
                 // With --force, it may hold what is none of ours.
                 let _ = place.remove_directory(&directory);
             }
             match version.child() {
-                Some(_) if made.contains(version.id.number()) => open.push(path),
+                Some(_) if made.contains(version.id.number()) => open.push(path, ()),
                 None if made.contains(version.id.number()) || round.is_delivered(&version) => {
                     place.remove(&path).map_err(|cause| self.target.full(cause))?;
                 }
                 _ => {}
             }
         }
-        open.iter().rev().for_each(|directory| place.remove_directory(directory).unwrap_or_default());
+        while let Some((directory, ())) = open.pop() {
+            let _ = place.remove_directory(&directory);
+        }
         Ok(())
     }
 
@@ -314,7 +316,7 @@ impl Tree<'_> {
     /// Third round: metadata of directories, children first; names each file that is not there.
     fn finish(&self, round: &Round<'_, Target<'_>>, mut unmade: Unmade, summary: &mut Summary) -> Result<(), Error> {
         let mut place = self.target.place();
-        let mut open: Vec<(EntryPath, Version)> = Vec::new();
+        let mut open = Nested::default();
         let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
             let Some(entry) = version.entry() else { return };
             if let Err(cause) = place.finish_directory(&path, entry) {
@@ -324,7 +326,7 @@ impl Tree<'_> {
         };
         for item in self.walk()? {
             let (path, version) = item?;
-            while let Some((directory, version)) = open.pop_if(|(directory, _)| !path.starts_with(directory)) {
+            while let Some((directory, version)) = open.pop_outside(&path) {
                 close(directory, version, summary);
             }
             if unmade.holds(&path) || unmade.directories.contains(&path) {
@@ -346,7 +348,7 @@ impl Tree<'_> {
                     }
                 }
             } else if version.child().is_some() {
-                open.push((path, version));
+                open.push(path, version);
             }
         }
         while let Some((directory, version)) = open.pop() {

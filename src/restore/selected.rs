@@ -1,7 +1,7 @@
 //! [`Selected`]: what a selection leaves of a snapshot.
 
 use crate::catalog::{self, Version, Walk};
-use crate::model::EntryPath;
+use crate::model::{EntryPath, Nested};
 use crate::source::{Candidate, CandidateKind, Selection, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub struct Selected<'c> {
     /// An excluded directory: nothing below it is asked for.
     excluded: Option<EntryPath>,
     /// The directories on the way that are told only if something inside is.
-    scanned: Vec<(EntryPath, Version)>,
+    scanned: Nested<Version>,
     /// What is to be told next.
     ready: VecDeque<(EntryPath, Version)>,
 }
@@ -21,7 +21,7 @@ pub struct Selected<'c> {
 impl<'c> Selected<'c> {
     /// Tells all of a walk if there is no selection.
     pub fn new(walk: Walk<'c>, selection: Option<Arc<Selection>>) -> Self {
-        Self { walk, selection, excluded: None, scanned: Vec::new(), ready: VecDeque::new() }
+        Self { walk, selection, excluded: None, scanned: Nested::default(), ready: VecDeque::new() }
     }
 
     /// Decides on what the walk has come to.
@@ -29,12 +29,12 @@ impl<'c> Selected<'c> {
         if self.excluded.as_ref().is_some_and(|directory| path.starts_with(directory)) {
             return;
         }
-        while self.scanned.pop_if(|(directory, _)| !path.starts_with(directory)).is_some() {}
+        while self.scanned.pop_outside(&path).is_some() {}
         match self.verdict(&path, &version) {
             Verdict::Exclude => self.excluded = Some(path),
-            Verdict::Scan if version.child().is_some() => self.scanned.push((path, version)),
+            Verdict::Scan if version.child().is_some() => self.scanned.push(path, version),
             Verdict::Scan => {}
-            Verdict::Include => self.ready.extend(self.scanned.drain(..).chain([(path, version)])),
+            Verdict::Include => self.ready.extend(self.scanned.drain().chain([(path, version)])),
         }
     }
 

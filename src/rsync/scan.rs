@@ -31,10 +31,11 @@
 //! Source: librsync 2.3.2, delta.c, for what is found; the way to it is our own.
 
 use super::md4::{LANES, eight};
-use super::signature::{CHAR_OFFSET, CheckedSignature, weak_sum};
+use super::signature::{CHAR_OFFSET, CheckedSignature, are_zeros, weak_sum};
 use md4::{Digest, Md4};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+use std::cell::OnceCell;
 use std::io::{self, BufRead, Read};
 
 /// Longest blocks that are scanned for: two of them are held.
@@ -285,6 +286,8 @@ struct Blocks {
     /// Numbers of blocks by the hash of their weak sum, from 1, or 0; at most three of four places are taken.
     index: Vec<u32>,
     index_shift: u32,
+    /// The sums of a block of zeros, once one was met.
+    zeros: OnceCell<Vec<u8>>,
     /// Bytes that may be summed up for nothing for each byte of a literal.
     patience: u64,
 }
@@ -311,6 +314,7 @@ impl Blocks {
             filter_shift: 32 - filter_bits,
             index: vec![0; 1 << index_bits],
             index_shift: 32 - index_bits,
+            zeros: OnceCell::new(),
             // That many are wasted on blocks of equal weak sum, as there are 2^32, and then again the same.
             patience: 64 + ((count as u64 * length as u64) >> 31),
         };
@@ -369,6 +373,12 @@ impl Blocks {
             && self.length <= LONGEST_IN_LANES
             && let Some(content) = content.get(..LANES * self.length)
         {
+            // As in a hole of the file, where all else would only compute the same again and again.
+            if are_zeros(content) {
+                let digest = || Md4::digest(&content[..self.length]);
+                let zeros = self.zeros.get_or_init(|| [&sum.to_be_bytes(), &digest()[..self.strong]].concat());
+                return (0..LANES).find(|&block| self.sums(number + block) != zeros).unwrap_or(LANES);
+            }
             let weak = |block: usize| weak_sum((0, 0), &content[block * self.length..][..self.length]).1;
             let weak_count = (1..LANES).find(|&block| self.weak(number + block) != weak(block)).unwrap_or(LANES);
             if weak_count > 1

@@ -36,6 +36,8 @@ pub struct SignatureWriter<W> {
     block_length: usize,
     block: Block,
     length: u64,
+    /// The sums of a block of zeros, once there was one: files with holes are full of them.
+    zeros: Option<[u8; 4 + STRONG]>,
 }
 
 impl<W: Write> SignatureWriter<W> {
@@ -45,7 +47,7 @@ impl<W: Write> SignatureWriter<W> {
     /// Those of `sink`.
     pub fn new(mut sink: W, block_length: u32) -> io::Result<Self> {
         sink.write_all(&[MAGIC, block_length, STRONG as u32].map(u32::to_be_bytes).concat())?;
-        Ok(Self { sink, block_length: block_length.max(1) as usize, block: Block::default(), length: HEAD as u64 })
+        Ok(Self { sink, block_length: block_length.max(1) as usize, block: Block::default(), length: HEAD as u64, zeros: None })
     }
 
     /// Takes the next bytes of the file.
@@ -54,6 +56,14 @@ impl<W: Write> SignatureWriter<W> {
     /// Those of the sink.
     pub fn update(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            if self.block.length == 0
+                && let Some((block, rest)) = bytes.split_at_checked(self.block_length)
+                && are_zeros(block)
+            {
+                self.add_zeros(block)?;
+                bytes = rest;
+                continue;
+            }
             if self.block.length == 0
                 && let Some((blocks, rest)) = bytes.split_at_checked(LANES * self.block_length)
                 && let Some(strong) = eight(blocks)
@@ -70,6 +80,16 @@ impl<W: Write> SignatureWriter<W> {
             }
         }
         Ok(())
+    }
+
+    fn add_zeros(&mut self, block: &[u8]) -> io::Result<()> {
+        let sums = *self.zeros.get_or_insert_with(|| {
+            let mut zeros = Block::default();
+            zeros.update(block);
+            zeros.sums()
+        });
+        self.length += sums.len() as u64;
+        self.sink.write_all(&sums)
     }
 
     fn add_eight(&mut self, blocks: &[u8], strong: [[u32; LANES]; 4]) -> io::Result<()> {
@@ -99,6 +119,11 @@ impl<W: Write> SignatureWriter<W> {
         self.length += sums.len() as u64;
         self.sink.write_all(&sums)
     }
+}
+
+/// Reports whether bytes, of which there is one at least, are all zeros: the first one is, and each equals the one before.
+pub fn are_zeros(bytes: &[u8]) -> bool {
+    bytes[0] == 0 && bytes[1..] == bytes[..bytes.len() - 1]
 }
 
 /// Bytes whose weak sums are added up at once, and how often each of them counts in the second one.

@@ -194,8 +194,8 @@ impl Look<'_> {
     fn at(&self, name: &CStr, stat: rustix::io::Result<Stat>) -> Option<Item> {
         let path = match self.task.directory.join(name.to_bytes()) {
             Ok(path) => path,
-            // No file system has such a name; a list of files is checked when it is read.
-            Err(bad) => return Some(failure(self.task.directory.clone(), Deed::Stat, io::Error::other(bad))),
+            // No file system has a name that is none, so the path is over the limit: not all of the directory can be listed.
+            Err(bad) => return Some(failure(self.task.directory.clone(), Deed::List, io::Error::other(bad))),
         };
         let stat = match stat {
             Ok(stat) => stat,

@@ -15,6 +15,8 @@ pub enum Event<'a> {
     Member(&'a Member),
     /// The next bytes of its data.
     Data(&'a [u8]),
+    /// A member, passed over with its data, whose path is over the limit; what is to be said of it.
+    TooLong(String),
 }
 
 /// Checks a volume against its manifest, decodes it from its start, and tells its members to `listener`, which may stop it.
@@ -67,7 +69,14 @@ fn tell_members(
     };
     let mut tar = TarReader::new(stream);
     while let Some(header) = tar.next().map_err(failed)? {
-        let member = Member::parse(&header).map_err(failed)?;
+        let member = match Member::parse(&header) {
+            Err(error @ format::Error::TooLong(_)) if listener(Event::TooLong(error.to_string())).is_continue() => {
+                while tar.chunk().map_err(failed)?.is_some() {}
+                continue;
+            }
+            Err(format::Error::TooLong(_)) => return Err(Error::Stopped),
+            member => member.map_err(failed)?,
+        };
         if listener(Event::Member(&member)).is_break() {
             return Err(Error::Stopped);
         }

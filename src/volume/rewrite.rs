@@ -58,6 +58,8 @@ pub fn rewrite(
         let done = match event {
             Event::Member(member) => rewriting.begin(member),
             Event::Data(bytes) => rewriting.go_on(bytes, source.file.name()),
+            // Copied as it is, rather than without it.
+            Event::TooLong(cause) => Err(Error::Members { name: source.file.name().into(), cause }),
         };
         match done {
             Ok(()) => ControlFlow::Continue(()),

@@ -6,6 +6,7 @@
 mod bytes;
 mod emergency;
 mod long_paths;
+mod sparse;
 mod spellings;
 mod written;
 

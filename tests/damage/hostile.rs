@@ -77,3 +77,31 @@ fn links_in_the_target_are_not_followed() {
     env.ask_to(Encoding::Plain, &["restore", "--force"], &target);
     assert_eq!(Truth::record(&outside), before);
 }
+
+/// Such paths shrink to nothing, and would cost a row and a directory for each component: one over the limit of paths, one below it, which needs
+/// more directories than a set may imply.
+#[test]
+fn a_path_of_many_components_is_left_out_and_named() {
+    for (depth, words) in [(400_000, "400000 components"), (10_000, "folders above it are not in the backup")] {
+        let deep = vec!["x"; depth].join("/");
+        let members =
+            vec![Member::directory("a"), Member::file("a/b", "good"), Member::file(&deep, "evil"), Member::file("zz", "good")];
+        let (env, restored) = attack(words, |_| members);
+        let expected = ["", "a", "a/b", "zz"].map(|path| path.as_bytes().to_vec());
+        assert_eq!(restored.0.into_keys().collect::<Vec<_>>(), expected);
+        let size = size_of_tree(&env.cache().join("dupfs"));
+        assert!(size < 1 << 20, "{size}");
+        // Also when the rows are there already.
+        env.restore(Encoding::Plain, TIME, &env.fresh("again")).failure(90, &["'x/x/x", words]);
+        env.clear_caches();
+        let mounted = Mounted::new(&env, Encoding::Plain);
+        let directory = &mounted.snapshots()[&TIME];
+        assert_eq!(Truth::record(directory).0.into_keys().collect::<Vec<_>>(), expected);
+        assert!(mounted.log().contains("'x/x/x"));
+    }
+}
+
+fn size_of_tree(path: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else { return path.metadata().unwrap().len() };
+    entries.map(|entry| size_of_tree(&entry.unwrap().path())).sum()
+}
