@@ -131,7 +131,11 @@ impl Mount {
         self.0.change(|state| state.usage = Some(Box::new(move || shared.usage())));
         let inner = Arc::clone(&self.0);
         let serve = move || {
-            let ended = session.run();
+            // A request that the kernel was handing out while the mount ended is answered so, in place of "no such device".
+            let ended = session.run().or_else(|error| match error.raw_os_error() {
+                Some(libc::ECONNABORTED) => Ok(()),
+                _ => Err(error),
+            });
             // The mount may still be there, dead; and the guard must hear of the end.
             inner.unmount_and_log();
             inner.change(|state| state.ended = Some(ended));

@@ -128,8 +128,8 @@ pub struct SetWriter<'a> {
     told: usize,
     /// The last volume ended inside a delta.
     was_in_delta: bool,
-    /// Sizes of all volumes so far, from 1.
-    sizes: Vec<u64>,
+    /// All volumes so far as they would be listed, from 1; those of an interrupted session without a time stamp.
+    volumes: Vec<Listed>,
     uploads: Uploads<Finished>,
     stored_size: u64,
 }
@@ -150,6 +150,12 @@ impl<'a> SetWriter<'a> {
         let part = target.archive.path().join(names.part(Content::Signatures));
         let path = if kept.is_some() && part.exists() { part } else { growing(target.archive) };
         let known = kept.cloned().unwrap_or(Journaled { session, volumes: Vec::new() });
+        let listed = |(number, volume): (u32, &JournaledVolume)| Listed {
+            name: names.stored(Content::Volume(number)),
+            size: volume.size,
+            stamp: 0,
+        };
+        let volumes = (1..).zip(&known.volumes).map(listed).collect();
         let mark = known.volumes.last().map(|volume| volume.mark.clone()).unwrap_or_default();
         let length = mark.signatures;
         let sigtar = SigtarWriter::open(&path, length)?;
@@ -174,7 +180,7 @@ impl<'a> SetWriter<'a> {
             manifest,
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
-            sizes: known.volumes.iter().map(|volume| volume.size).collect(),
+            volumes,
             uploads: Uploads::new(target.storage.clone(), options.concurrency),
             stored_size: 0,
         };
@@ -212,7 +218,6 @@ impl<'a> SetWriter<'a> {
         let WrittenVolume { described, staged, in_delta } = volume.finish()?;
         let size = staged.size();
         self.stored_size += size;
-        self.sizes.push(size);
         let volume = JournaledVolume { size, mark: self.mark.clone(), in_delta, described };
         let staged = Some(staged).filter(|_| self.options.skip_volume != Some(self.number));
         let stored = self.uploads.push(staged, Finished { volume, met: self.met })?;
@@ -220,9 +225,11 @@ impl<'a> SetWriter<'a> {
     }
 
     /// Notes volumes that are stored, and reports them.
-    fn note_all(&mut self, stored: Vec<Finished>) -> Result<(), Error> {
-        for Finished { volume, met } in stored {
-            let number = volume.described.number;
+    fn note_all(&mut self, stored: Vec<(Option<Listed>, Finished)>) -> Result<(), Error> {
+        for (listed, Finished { volume, met }) in stored {
+            let (number, size) = (volume.described.number, volume.size);
+            let seems = || Listed { name: self.names.stored(Content::Volume(number)), size, stamp: 0 };
+            self.volumes.push(listed.unwrap_or_else(seems));
             self.monitor.event(&Event { level: Level::Info, code: code::STORED, words: "", text: "" });
             self.note(volume)?;
             tell_progress(met, &format!("Processed volume {number}"), self.monitor);
@@ -278,8 +285,7 @@ impl<'a> SetWriter<'a> {
         let archive = self.target.archive;
         self.take_back()?;
         let signatures = self.store_signatures()?;
-        let volumes = (1..).zip(&self.sizes).map(|(number, size)| (self.names.stored(Content::Volume(number)), *size));
-        let mut listing = check_stored(self.target.storage.as_ref(), volumes)?;
+        let mut listing = check_stored(self.target.storage.as_ref(), self.volumes.drain(..))?;
         let mut manifest = Spool::new(&self.options.tempdir);
         manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
         let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));

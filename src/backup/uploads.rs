@@ -3,7 +3,7 @@
 //! Journal, checkpoint and manifest name stored volumes only. So what is to be noted of a volume waits until it is stored, and all before it.
 //! A staged volume takes its size in temporary files until then: there are as many as uploads at once, and the one that is being made.
 
-use crate::storage::{self, Staged, Storage};
+use crate::storage::{self, Listed, Staged, Storage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -13,7 +13,7 @@ pub struct Uploads<T> {
     storage: Arc<dyn Storage>,
     at_once: usize,
     /// Oldest first.
-    under_way: VecDeque<(JoinHandle<Result<(), storage::Error>>, T)>,
+    under_way: VecDeque<(JoinHandle<Result<Listed, storage::Error>>, T)>,
 }
 
 impl<T> Uploads<T> {
@@ -22,54 +22,52 @@ impl<T> Uploads<T> {
         Self { storage, at_once: at_once.max(1), under_way: VecDeque::new() }
     }
 
-    /// Stores a volume; `None` is one that only seems to be stored. Returns what is to be noted of volumes that are stored by now. Waits
-    /// as long as too many are under way.
+    /// Stores a volume; `None` is one that only seems to be stored. Returns the volumes that are stored by now, as they would be listed, and what
+    /// is to be noted of each. Waits as long as too many are under way.
     ///
     /// # Errors
     /// That of the oldest volume that cannot be stored.
-    pub fn push(&mut self, staged: Option<Staged>, note: T) -> Result<Vec<T>, storage::Error> {
+    pub fn push(&mut self, staged: Option<Staged>, note: T) -> Result<Vec<(Option<Listed>, T)>, storage::Error> {
         let mut stored = Vec::new();
         while self.under_way.len() >= self.at_once || self.under_way.front().is_some_and(|(thread, _)| thread.is_finished()) {
             stored.extend(self.wait()?);
         }
         let Some(staged) = staged.map(Arc::new) else {
             stored.extend(self.finish()?);
-            stored.push(note);
+            stored.push((None, note));
             return Ok(stored);
         };
         let (storage, upload) = (self.storage.clone(), staged.clone());
-        let thread = (self.at_once > 1)
-            .then(|| Builder::new().name("upload".into()).spawn(move || storage.put(&upload).map(|_| ())).ok())
-            .flatten();
+        let thread =
+            (self.at_once > 1).then(|| Builder::new().name("upload".into()).spawn(move || storage.put(&upload)).ok()).flatten();
         match thread {
             Some(thread) => self.under_way.push_back((thread, note)),
             // There is one at a time, or no thread to be had.
             None => {
                 stored.extend(self.finish()?);
-                self.storage.put(&staged)?;
-                stored.push(note);
+                stored.push((Some(self.storage.put(&staged)?), note));
             }
         }
         Ok(stored)
     }
 
-    /// Waits for all that are under way, and returns what is to be noted of them.
+    /// Waits for all that are under way, and returns them as [`Uploads::push`] does.
     ///
     /// # Errors
     /// That of the oldest volume that cannot be stored.
-    pub fn finish(&mut self) -> Result<Vec<T>, storage::Error> {
+    pub fn finish(&mut self) -> Result<Vec<(Option<Listed>, T)>, storage::Error> {
         let mut stored = Vec::new();
-        while let Some(note) = self.wait()? {
-            stored.push(note);
+        while let Some(oldest) = self.wait()? {
+            stored.push(oldest);
         }
         Ok(stored)
     }
 
     /// Waits for the oldest, if there is one.
-    fn wait(&mut self) -> Result<Option<T>, storage::Error> {
+    fn wait(&mut self) -> Result<Option<(Option<Listed>, T)>, storage::Error> {
         let Some((thread, note)) = self.under_way.pop_front() else { return Ok(None) };
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(Some(note))
+        let listed = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Some((Some(listed), note)))
     }
 }
 
@@ -128,7 +126,16 @@ mod tests {
 
     fn push(uploads: &mut Uploads<u32>, number: u32) -> Result<Vec<u32>, storage::Error> {
         let staged = uploads.storage.stage(&format!("volume {number}"))?.seal();
-        uploads.push(Some(staged), number)
+        uploads.push(Some(staged), number).map(numbers)
+    }
+
+    /// Returns what is noted; each volume is listed by its own name.
+    fn numbers(stored: Vec<(Option<Listed>, u32)>) -> Vec<u32> {
+        let is_right = |(listed, number): &(Option<Listed>, u32)| {
+            listed.as_ref().is_none_or(|listed| listed.name == format!("volume {number}"))
+        };
+        assert!(stored.iter().all(is_right), "{stored:?}");
+        stored.into_iter().map(|(_, number)| number).collect()
     }
 
     #[test]
@@ -141,10 +148,10 @@ mod tests {
         gate.wait_for(3);
         gate.open();
         noted.extend((4..=9).flat_map(|number| push(&mut uploads, number).unwrap()));
-        noted.extend(uploads.push(None, 10).unwrap());
+        noted.extend(numbers(uploads.push(None, 10).unwrap()));
         assert_eq!(noted, (1..=10).collect::<Vec<_>>());
         noted.extend(push(&mut uploads, 11).unwrap());
-        noted.extend(uploads.finish().unwrap());
+        noted.extend(numbers(uploads.finish().unwrap()));
         assert_eq!((noted.len(), memory.list().unwrap().len(), gate.state.lock().unwrap().1), (11, 10, 3));
     }
 
@@ -167,7 +174,7 @@ mod tests {
         (1..=4).for_each(|number| assert_eq!(push(&mut uploads, number).unwrap(), []));
         gate.wait_for(4);
         gate.open();
-        assert_eq!(uploads.wait().unwrap(), Some(1));
+        assert_eq!(uploads.wait().unwrap().map(|(_, number)| number), Some(1));
         assert!(uploads.finish().is_err());
         drop(uploads);
         assert_eq!(memory.list().unwrap().len(), 3);

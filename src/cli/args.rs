@@ -253,7 +253,7 @@ pub struct Common {
     /// Try each call of the storage so often
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 5)]
     pub num_retries: u32,
-    /// Wait so many seconds between tries
+    /// Longest pause between tries in seconds; in a mount, 2 at most
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
     pub backend_retry_delay: u64,
     /// End each request of the mount with an error after so many seconds; 300 if not given

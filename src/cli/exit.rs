@@ -267,7 +267,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(storage::NotStored::WrongSize { .. } | storage::NotStored::Missing { .. }) = cause.downcast_ref() {
+    if let Some(storage::NotStored::WrongSize { .. } | storage::NotStored::Missing { .. } | storage::NotStored::Replaced { .. }) =
+        cause.downcast_ref()
+    {
         return Some(44);
     }
     if let Some(error) = cause.downcast_ref::<codec::Error>() {
@@ -309,6 +311,9 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(storage::NotStored::WrongSize { name, size, stored }) = cause.downcast_ref() {
         return Some(format!("{} {size} {stored}", quoted(name.as_bytes())));
+    }
+    if let Some(storage::NotStored::Replaced { name, size }) = cause.downcast_ref() {
+        return Some(format!("{} {size} {size}", quoted(name.as_bytes())));
     }
     if let Some(storage::NotStored::Missing { name, size }) = cause.downcast_ref() {
         // The size of what is not there, to both versions.

@@ -52,14 +52,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The longest pause of a mount between tries, in seconds.
+const MOUNT_RETRY_DELAY: u64 = 2;
+
 fn run() -> anyhow::Result<()> {
-    let cli = args::parse(std::env::args_os().collect())?;
+    let mut cli = args::parse(std::env::args_os().collect())?;
     let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
     bound_memory(is_backup);
     passphrase::take()?;
     passphrase::read_file(&cli.common)?;
     begin(&cli);
-    if !is_mount(&cli.command) {
+    if is_mount(&cli.command) {
+        // Somebody waits for each read, and reads again.
+        cli.common.backend_retry_delay = cli.common.backend_retry_delay.min(MOUNT_RETRY_DELAY);
+    } else {
         exit::on_interrupt();
     }
     open::check_sign_key(&cli.common, is_backup || matches!(cli.command, args::Command::Replicate(_)))?;

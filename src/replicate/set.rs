@@ -62,7 +62,7 @@ impl<'a> SetReplicator<'a> {
             Content::Volume(number) => self.volume(*number, file, &manifest),
             _ => self.stream(*content, file),
         })?;
-        let stored = replicas.iter().map(|Replica { listed, .. }| (listed.name.clone(), listed.size));
+        let stored = replicas.iter().map(|Replica { listed, .. }| listed.clone());
         check_stored(self.target.storage.as_ref(), stored)?;
         if let (Err(error), Some(file)) = (&manifest, &self.set.manifest) {
             let text = format!(

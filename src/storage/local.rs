@@ -41,7 +41,11 @@ pub fn unfinished(name: &str) -> Option<&str> {
 /// What the system says, or that it is no regular file.
 pub fn open_file(path: &Path) -> std::io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is no regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::new(std::io::ErrorKind::NotFound, "it is no regular file"))
+    }
 }
 
 /// Reads the whole of a regular file, as [`open_file`] opens it.
@@ -184,7 +188,7 @@ mod tests {
         assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap(), 4);
         for name in ["c", "."] {
             let error = storage.read_at(name, 0, &mut buffer).unwrap_err();
-            assert_eq!((error.kind, error.cause.as_str()), (ErrorKind::Other, "it is no regular file"), "{name}");
+            assert_eq!((error.kind, error.cause.as_str()), (ErrorKind::NotFound, "it is no regular file"), "{name}");
         }
         assert_eq!((read_file(&link).unwrap(), read_file(&fifo).is_err()), (b"0123".to_vec(), true));
     }

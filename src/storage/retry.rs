@@ -2,10 +2,12 @@
 
 use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use crate::monitor::{Level, Monitor};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Repeats failed calls, as `--num-retries` and `--backend-retry-delay` ask. What is not there, or not allowed, is not tried again.
+/// Repeats failed calls, as `--num-retries` and `--backend-retry-delay` ask. What is not there, or not allowed, is not tried again. Pauses begin
+/// short and grow, so that what is back soon costs little; the delay is the longest of them.
 pub struct RetryingStorage {
     inner: Arc<dyn Storage>,
     tries: u32,
@@ -14,21 +16,28 @@ pub struct RetryingStorage {
 }
 
 impl RetryingStorage {
-    /// Tries each call of `inner` up to `tries` times (at least once), with `delay` in between.
+    /// Tries each call of `inner` up to `tries` times (at least once), with pauses of up to `delay` in between.
     /// `monitor` hears of each failure that is not the last.
     pub fn new(inner: Arc<dyn Storage>, tries: u32, delay: Duration, monitor: Arc<dyn Monitor>) -> Self {
         Self { inner, tries: tries.max(1), delay, monitor }
     }
 
+    /// Returns a sixteenth of the delay, a quarter of it, then all of it, each with a random addition.
+    fn pauses(&self) -> impl Iterator<Item = Duration> {
+        let growing = ExponentialBuilder::new().with_min_delay(self.delay / 16).with_factor(4.0).with_max_delay(self.delay);
+        growing.with_jitter().without_max_times().build()
+    }
+
     fn retry<T>(&self, call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         let mut attempt = 1;
+        let mut pauses = self.pauses();
         loop {
             match call() {
                 Err(error) if error.kind == ErrorKind::Other && attempt < self.tries => {
                     let text = format!("Attempt of {} Nr. {attempt} failed. {error}", error.deed);
                     self.monitor.message(Level::Warning, &text);
                     attempt += 1;
-                    std::thread::sleep(self.delay);
+                    std::thread::sleep(pauses.next().unwrap_or(self.delay).min(self.delay));
                 }
                 // The words that monitoring scripts look for.
                 result => {

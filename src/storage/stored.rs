@@ -29,25 +29,40 @@ pub enum NotStored {
         /// Bytes that were stored.
         size: u64,
     },
+    /// It has the same size, and is another one. The first words are duplicity's.
+    #[error(
+        "File {name} was corrupted during upload: another program has stored a file of this name meanwhile; back up from one place at a time, and run \
+         this again"
+    )]
+    Replaced {
+        /// Its name.
+        name: String,
+        /// Bytes that were stored.
+        size: u64,
+    },
     /// The storage cannot be listed.
     #[error(transparent)]
     Storage(#[from] Error),
 }
 
-/// Makes sure that files are still there, each with as many bytes as were stored: a disk may have been unplugged meanwhile, and its
-/// mountpoint have taken the rest.
+/// Makes sure that files are still there as they were stored, by size, and by time stamp where it is known (not 0): a disk may have been
+/// unplugged meanwhile, and its mountpoint have taken the rest; or another program, with an archive directory of its own, has begun a set in
+/// the same second.
 ///
 /// Returns the listing in which they are.
 ///
 /// # Errors
 /// [`NotStored`] for the first file that is not.
-pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = (String, u64)>) -> Result<Vec<Listed>, NotStored> {
+pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = Listed>) -> Result<Vec<Listed>, NotStored> {
     let listing = storage.list()?;
-    let found: HashMap<&str, u64> = listing.iter().map(|listed| (listed.name.as_str(), listed.size)).collect();
-    for (name, size) in files {
+    let found: HashMap<&str, &Listed> = listing.iter().map(|listed| (listed.name.as_str(), listed)).collect();
+    for Listed { name, size, stamp } in files {
         match found.get(name.as_str()) {
-            Some(&stored) if stored == size => {}
-            Some(&stored) => return Err(NotStored::WrongSize { name, size, stored }),
+            Some(stored) if stored.size != size => return Err(NotStored::WrongSize { name, size, stored: stored.size }),
+            Some(stored) if stamp != 0 && stored.stamp != 0 && stored.stamp != stamp => {
+                return Err(NotStored::Replaced { name, size });
+            }
+            Some(_) => {}
             None => return Err(NotStored::Missing { name, size }),
         }
     }
@@ -63,12 +78,19 @@ mod tests {
     fn what_is_short_or_gone_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let storage = LocalStorage::new(directory.path());
-        let stored = || [("a", 3), ("b", 0)].map(|(name, size)| (name.to_string(), size));
+        let stored = || [("a", 3), ("b", 0)].map(|(name, size)| Listed { name: name.to_string(), size, stamp: 0 });
         let looked = || check_stored(&storage, stored()).map(|_| ()).map_err(|error| error.to_string());
         for (name, content) in [("a", "abc"), ("b", ""), ("c", "foreign")] {
             std::fs::write(directory.path().join(name), content).unwrap();
         }
         assert_eq!(looked(), Ok(()));
+        let ours = storage.list().unwrap();
+        check_stored(&storage, ours.clone()).unwrap();
+        std::fs::rename(directory.path().join("a"), directory.path().join("d")).unwrap();
+        std::fs::write(directory.path().join("a"), "xyz").unwrap();
+        let error = check_stored(&storage, ours).unwrap_err().to_string();
+        assert!(error.contains("another program has stored a file of this name"), "{error}");
+        assert!(looked().is_ok());
         std::fs::write(directory.path().join("a"), "ab").unwrap();
         let error = looked().unwrap_err();
         assert!(error.starts_with("File a was corrupted during upload: storage has 2 bytes of it instead of 3; "), "{error}");

@@ -319,3 +319,58 @@ fn another_manifest_in_the_archive_directory() {
         std::fs::remove_file(&target).unwrap();
     }
 }
+
+/// An increment rests on signature files, so each has to be the one that was stored with its set: what was seen of it before, else the stored
+/// file, else the volumes' tables tell. The source is as it was in the first set again, to which the older signature file belongs.
+#[test]
+fn an_increment_rests_on_no_other_signature_file() {
+    for (writer, encoding, places) in [
+        (Writer::Dupfs, Encoding::Plain, &["copy", "both", "stored", "stored, nothing known", "empty copy"][..]),
+        (Writer::Dupfs, Encoding::Symmetric, &["copy", "both", "stored, nothing known"]),
+        (Writer::Old, Encoding::Symmetric, &["copy", "empty copy"]),
+    ] {
+        let env = encoding.env();
+        let mut random = Random::new(5);
+        let [first, second] =
+            [1_000_000, 2_000_000].map(|time| Tree::new(time).with("f", Node::file(random.bytes(100_000), time)));
+        let mut before = None;
+        for (tree, time) in [&first, &second].into_iter().zip(TIMES) {
+            tree.write(before, &env.source());
+            writer.backup(&env, encoding, "full", time, &[]);
+            before = Some(tree);
+        }
+        first.write(before, &env.source());
+        let world = World { encoding, truths: Vec::new(), sound: env.fresh("sound"), env };
+        let kept = world.env.fresh("kept");
+        for (from, to) in [(world.env.store(), &world.sound), (world.env.cache(), &kept)] {
+            Outcome::of(world.env.command("cp").arg("-a").args([&from, to])).success();
+        }
+        for place in places {
+            world.mend();
+            std::fs::remove_dir_all(world.env.cache()).unwrap();
+            Outcome::of(world.env.command("cp").arg("-a").arg(&kept).arg(world.env.cache())).success();
+            let archive = world.env.archive_of_url(&world.env.url());
+            let older = |place: &Path| std::fs::copy(world.signatures(place, 0), world.signatures(place, 1)).unwrap();
+            match *place {
+                "copy" => drop(older(&archive)),
+                "empty copy" => std::fs::write(world.signatures(&archive, 1), "").unwrap(),
+                "both" => drop((older(&archive), older(&world.env.store()))),
+                _ => {
+                    older(&world.env.store());
+                    std::fs::remove_dir_all(&archive).unwrap();
+                }
+            }
+            if place.ends_with("nothing known") {
+                world.env.forget();
+            }
+            let outcome = Writer::Dupfs.backup(&world.env, encoding, "incremental", TIMES[2], &[]);
+            let what = format!("{writer:?}, {encoding:?}, {place}: {outcome}");
+            assert_eq!(what.matches("signature file of set").count(), 1, "{what}");
+            world.env.forget();
+            let target = world.env.root().join("restored");
+            let _ = std::fs::remove_dir_all(&target);
+            world.env.restore(encoding, TIMES[2], &target).success();
+            assert_same(&Truth::of(&first), &Truth::record(&target), &what);
+        }
+    }
+}

@@ -82,8 +82,8 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
     assert_eq!(storage.put(&staged).unwrap(), listed, "a file can be put twice");
     drop(staged);
     assert_eq!(read(&*storage, "again", 100), b"and behind");
-    check_stored(&*storage, [("again".to_string(), 10)]).unwrap();
-    assert!(check_stored(&*storage, [("again".to_string(), 6)]).is_err());
+    check_stored(&*storage, [listed.clone()]).unwrap();
+    assert!(check_stored(&*storage, [Listed { size: 6, ..listed.clone() }]).is_err());
 
     // What is given up leaves nothing.
     let mut given_up = storage.stage("given-up").unwrap();
