@@ -180,7 +180,7 @@ impl Catalog {
             }
         };
         for volume in manifest.volumes() {
-            if let Some(toc) = self.table(chain, position, &volume) {
+            if let Some((toc, _)) = self.table(chain, position, &volume) {
                 toc.rows().for_each(|row| tell(&row.path, &row.entry));
                 continue;
             }

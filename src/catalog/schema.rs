@@ -51,7 +51,7 @@ CREATE TABLE volumes(
     id INTEGER PRIMARY KEY,
     set_id INTEGER NOT NULL,
     number INTEGER NOT NULL,
-    plain_length INTEGER, stored_length INTEGER, chunks BLOB, -- NULL before the first pass
+    plain_length INTEGER, stored_length INTEGER, chunks BLOB, head BLOB, -- NULL before the first pass
     UNIQUE(set_id, number));
 CREATE TABLE frames(
     volume INTEGER NOT NULL, number INTEGER NOT NULL,

@@ -48,11 +48,12 @@ impl OutlineStore for Outlines {
 }
 
 fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>, Error> {
-    let found: Option<(i64, i64, Vec<u8>)> = connection
-        .prepare_cached("SELECT plain_length, stored_length, chunks FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?
-        .query_row([volume as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    let text = "SELECT plain_length, stored_length, chunks, head FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL";
+    let found: Option<(i64, i64, Vec<u8>, Vec<u8>)> = connection
+        .prepare_cached(text)?
+        .query_row([volume as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let Some((plain_length, stored_length, chunks)) = found else { return Ok(None) };
+    let Some((plain_length, stored_length, chunks, head)) = found else { return Ok(None) };
     let mut statement = connection.prepare_cached("SELECT plain FROM frames WHERE volume = ?1 ORDER BY number")?;
     let frames = statement.query_map([volume as i64], |row| row.get::<_, i64>(0).map(|plain| plain as u64))?;
     Ok(Some(Outline {
@@ -60,6 +61,7 @@ fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>
         plain_length: plain_length as u64,
         stored_length: stored_length as u64,
         chunks: chunks.chunks_exact(HASH).filter_map(|hash| hash.try_into().ok()).collect(),
+        head,
     }))
 }
 
@@ -124,9 +126,10 @@ pub fn save(
     for (version, bytes, size) in parts.iter() {
         save_packed(connection, version, number, bytes, size)?;
     }
+    let (plain, stored) = (outline.plain_length as i64, outline.stored_length as i64);
     connection.execute(
-        "INSERT OR REPLACE INTO volumes(id, set_id, number, plain_length, stored_length, chunks) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-        (volume as i64, set, number, outline.plain_length as i64, outline.stored_length as i64, outline.chunks.concat()),
+        "INSERT OR REPLACE INTO volumes(id, set_id, number, plain_length, stored_length, chunks, head) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        (volume as i64, set, number, plain, stored, outline.chunks.concat(), &outline.head),
     )?;
     Ok(())
 }

@@ -6,36 +6,39 @@ use super::packed::PackedParts;
 use super::proof::Proof;
 use super::{Error, seeks};
 use crate::codec::{self, SeekPoint};
-use crate::format::{ManifestVolume, Toc};
-use crate::storage::ReadAt;
-use crate::volume::{Outline, VolumeSource, has_hash};
-use std::sync::Arc;
+use crate::format::{Encoding, ManifestVolume, Toc};
+use crate::storage::{self, ReadAt, StoredFile};
+use crate::volume::{HEAD, Outline, has_hash};
+use std::sync::{Arc, Mutex};
 
 impl Catalog {
     /// Returns the table of a volume, if there is one that belongs there by the manifest's hash, and makes sense. Otherwise a pass over the
     /// whole volume tells everything, and also what is wrong with it.
-    pub(super) fn table(&self, chain: &Chain, position: u32, described: &ManifestVolume) -> Option<Toc> {
+    ///
+    /// Behind it comes the volume's head, as far as it was read on the way.
+    pub(super) fn table(&self, chain: &Chain, position: u32, described: &ManifestVolume) -> Option<(Toc, Vec<u8>)> {
         // Only the end of the volume proves its signature.
         if self.codec.demands_signature() {
             return None;
         }
         let mut source = self.volume(chain, position, described.number).ok()?;
         source.hash = described.hash;
-        let table = self.read_table(&source).ok()??;
+        let file = Arc::new(HeadKeeper { file: source.file.clone(), head: Mutex::default() });
+        let table = self.read_table(file.clone(), source.encoding).ok()??;
+        let head = std::mem::take(&mut *file.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let toc = Toc::parse(&table.bytes).ok()?;
         let session = set_at(chain, position).ok()?.session;
         let fits = (toc.session, toc.volume, toc.stored.length) == (session, described.number, table.stored_start)
             && has_hash(&source, &toc.stored, &table.behind);
-        (fits && outline(&toc).is_sound()).then_some(toc)
+        (fits && outline(&toc, Vec::new()).is_sound()).then_some((toc, head))
     }
 
-    fn read_table(&self, source: &VolumeSource) -> Result<Option<codec::Table>, codec::Error> {
-        let file: Arc<dyn ReadAt> = Arc::new(source.file.clone());
+    fn read_table(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Option<codec::Table>, codec::Error> {
         #[cfg(test)]
         if let Some(read) = &self.tables {
-            return read(file, source.encoding);
+            return read(file, encoding);
         }
-        self.codec.table(file, source.encoding)
+        self.codec.table(file, encoding)
     }
 
     /// Keeps what the table of a volume tells, as if the volume had had its first pass; `false` if there is no table, or it does not
@@ -46,7 +49,7 @@ impl Catalog {
     pub(super) fn fill_from_table(&self, chain: &Chain, position: u32, number: u32) -> Result<bool, Error> {
         let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
         let Some(described) = manifest.volume(number) else { return Ok(false) };
-        let Some(toc) = self.table(chain, position, &described) else { return Ok(false) };
+        let Some((toc, head)) = self.table(chain, position, &described) else { return Ok(false) };
         let mut proof = Proof::new(self, chain, position, number, &manifest)?;
         let mut parts = PackedParts::default();
         let mut goes_on = false;
@@ -69,7 +72,7 @@ impl Catalog {
         if proof.finish()?.is_some() {
             return Ok(false);
         }
-        let outline = outline(&toc);
+        let outline = outline(&toc, head);
         let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
         self.tell(chain, position, |connection| seeks::save(connection, key, (&outline, &points), &parts))?;
@@ -77,12 +80,38 @@ impl Catalog {
     }
 }
 
-fn outline(toc: &Toc) -> Outline {
+/// Keeps the first bytes of a file if they are read.
+struct HeadKeeper {
+    file: StoredFile,
+    head: Mutex<Vec<u8>>,
+}
+
+impl ReadAt for HeadKeeper {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        let count = self.file.read_at(offset, buffer)?;
+        if offset == 0 {
+            let mut head = self.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            *head = buffer[..count.min(HEAD)].to_vec();
+        }
+        Ok(count)
+    }
+}
+
+fn outline(toc: &Toc, head: Vec<u8>) -> Outline {
     Outline {
         frames: toc.frames.iter().map(|(plain, _)| *plain).collect(),
         plain_length: toc.plain_length,
         stored_length: toc.stored.length,
         chunks: toc.stored.chunks.clone(),
+        head,
     }
 }
 
@@ -256,7 +285,7 @@ mod tests {
     /// Returns the table of a set's first volume.
     fn table(world: &World, chain: &Chain, position: u32) -> Option<Toc> {
         let manifest = world.catalog.manifest(chain, position).unwrap();
-        world.catalog.table(chain, position, &manifest.volume(1).unwrap())
+        world.catalog.table(chain, position, &manifest.volume(1).unwrap()).map(|(toc, _)| toc)
     }
 
     /// The same session, number and paths, another collection.

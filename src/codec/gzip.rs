@@ -1,8 +1,8 @@
 //! Gzip files: any number of members, each checked against its CRC and length; zeros may follow the last one.
 
 use super::Cause;
-use super::inflate::Inflate;
-use super::source::{SHORT, Source, Stage, Stored};
+use super::inflate::{BUFFER, Inflate};
+use super::source::{Source, Stage, Stored};
 use super::state::{self, Fields, Kind};
 use super::zlib::Wrapping;
 use crate::storage::ReadAt;
@@ -17,10 +17,12 @@ impl Gzip {
         Ok(Self(Inflate::new(Stored::new(file, 0, stride), Wrapping::Gzip)?))
     }
 
-    /// Reads from a seek point on. The member that it lies in is not checked: no part of it can be.
-    pub fn enter(file: Arc<dyn ReadAt>, mut fields: Fields) -> Result<Self, Cause> {
+    /// Reads from a seek point on, to some place before the stored byte `end`. The member that it lies in is not checked: no part of it can be.
+    pub fn enter(file: Arc<dyn ReadAt>, end: u64, mut fields: Fields) -> Result<Self, Cause> {
         let offset = fields.u64()?;
-        let inflate = Inflate::enter(Stored::new(file, offset, SHORT), Wrapping::Gzip, &mut fields)?;
+        // As much as that may be decoded behind what is needed, and not be compressible.
+        let stored = Stored::window(file, offset, end.saturating_add(BUFFER as u64));
+        let inflate = Inflate::enter(stored, Wrapping::Gzip, &mut fields)?;
         fields.end()?;
         Ok(Self(inflate))
     }

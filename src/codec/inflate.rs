@@ -12,7 +12,7 @@ use super::zlib::{Inflater, Met, Step, WINDOW, Wrapping};
 use std::io::{Read, Write};
 
 /// Output buffer. At each return zlib copies its window, so much less would cost; much more would not stay in the processor's cache.
-const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// Where the decoder stands.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -36,23 +36,42 @@ impl Reopened {
         Ok(Self { codec, file, encoding, access, spool: Mutex::new(None) })
     }
 
-    /// Fills `buffer` with the plain bytes from `point.plain` on.
+    /// Returns the offset of the stored byte at which reading from a seek point begins.
+    ///
+    /// # Errors
+    /// [`Cause::SeekPoint`] when the point is not of this file, or has been changed.
+    pub fn stored_start(&self, point: &SeekPoint) -> Result<u64, Error> {
+        let find = || {
+            let (kind, mut fields) = state::open(&point.state)?;
+            match (kind, &self.access) {
+                (Kind::Start, _) => Ok(0),
+                (Kind::Plain | Kind::Spooled, _) => Ok(point.plain),
+                (Kind::Gzip, _) => fields.u64(),
+                (Kind::Message, Some(access)) => access.stored_start(fields.0),
+                (Kind::Message, None) => Err(Cause::SeekPoint("the message is of another kind")),
+            }
+        };
+        find().map_err(|cause: Cause| cause.of(self.file.name()))
+    }
+
+    /// Fills `buffer` with the plain bytes from `point.plain` on. Those end before the stored byte `end`, as far as one knows: so many are asked
+    /// for at once.
     ///
     /// # Errors
     /// [`Cause::Truncated`] when there are fewer bytes; [`Cause::SeekPoint`] when the point is not of this file, or has been
     /// changed; others as in decoding.
-    pub fn read(&self, point: &SeekPoint, buffer: &mut [u8]) -> Result<(), Error> {
-        self.fill(point, buffer).map_err(|cause| cause.of(self.file.name()))
+    pub fn read(&self, point: &SeekPoint, end: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.fill(point, end, buffer).map_err(|cause| cause.of(self.file.name()))
     }
 
-    fn fill(&self, point: &SeekPoint, buffer: &mut [u8]) -> Result<(), Cause> {
+    fn fill(&self, point: &SeekPoint, end: u64, buffer: &mut [u8]) -> Result<(), Cause> {
         let (kind, fields) = state::open(&point.state)?;
         match (kind, self.encoding) {
             (Kind::Message, Encoding::OpenPgp) => {
                 let access = self.access.as_ref().ok_or(Cause::SeekPoint("the message is of another kind"))?;
-                return access.enter(self.file.clone(), fields.0)?.fill_exactly(buffer);
+                return access.enter(self.file.clone(), end, fields.0)?.fill_exactly(buffer);
             }
-            (Kind::Gzip, Encoding::Gzip) => return Gzip::enter(self.file.clone(), fields)?.fill_exactly(buffer),
+            (Kind::Gzip, Encoding::Gzip) => return Gzip::enter(self.file.clone(), end, fields)?.fill_exactly(buffer),
             _ => fields.end()?,
         }
         match (kind, self.encoding) {

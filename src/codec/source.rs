@@ -75,6 +75,9 @@ pub(super) const LONG: usize = 256 << 10;
 /// How much a reader of a short range asks for at once, and aligned to it: the size of the chunks that are hashed.
 pub(super) const SHORT: usize = 64 << 10;
 
+/// How much is asked for at once, at most, where it is known up to where bytes are needed.
+const WINDOW: u64 = 4 << 20;
+
 /// The stored bytes of a file from some offset on.
 pub(super) struct Stored {
     file: Arc<dyn ReadAt>,
@@ -83,12 +86,19 @@ pub(super) struct Stored {
     /// Offset in the file behind the last byte in the buffer.
     next: u64,
     stride: usize,
+    /// Up to where bytes are surely needed: the first read goes so far.
+    needed: u64,
 }
 
 impl Stored {
     /// Reads `file` from `offset` on, `stride` bytes at once, ends of reads at multiples of `stride`.
     pub fn new(file: Arc<dyn ReadAt>, offset: u64, stride: usize) -> Self {
-        Self { file, buffer: Vec::new(), position: 0, next: offset, stride }
+        Self { file, buffer: Vec::new(), position: 0, next: offset, stride, needed: offset }
+    }
+
+    /// Reads `file` from `offset` on, in one go up to `end`, as far as that makes sense, and in short steps behind it.
+    pub fn window(file: Arc<dyn ReadAt>, offset: u64, end: u64) -> Self {
+        Self { needed: end.min(offset.saturating_add(WINDOW)), ..Self::new(file, offset, SHORT) }
     }
 
     /// Returns the file's offset of the next byte.
@@ -101,7 +111,9 @@ impl Source for Stored {
     fn fill(&mut self) -> Result<&[u8], Cause> {
         if self.position == self.buffer.len() {
             let left = self.file.size().saturating_sub(self.next);
-            let length = (self.stride - (self.next % self.stride as u64) as usize).min(left.try_into().unwrap_or(usize::MAX));
+            let step =
+                (self.stride - (self.next % self.stride as u64) as usize).max(self.needed.saturating_sub(self.next) as usize);
+            let length = step.min(left.try_into().unwrap_or(usize::MAX));
             self.position = 0;
             self.buffer.resize(length, 0);
             let result = self.file.read_at(self.next, &mut self.buffer);

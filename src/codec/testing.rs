@@ -107,7 +107,7 @@ pub fn check_points(codec: &Codec, stored: &[u8], encoding: Encoding, span: u64,
     let read = |point: &SeekPoint, length: usize| {
         let from = point.plain as usize;
         let mut buffer = vec![0; length.min(plain.len() - from)];
-        reopened.read(point, &mut buffer).unwrap();
+        reopened.read(point, 0, &mut buffer).unwrap();
         assert!(buffer == plain[from..from + buffer.len()], "reading {length} bytes from {from} gives something else");
     };
     std::thread::scope(|scope| {
@@ -130,7 +130,7 @@ pub fn check_points(codec: &Codec, stored: &[u8], encoding: Encoding, span: u64,
     });
     read(&points[0], plain.len()); // over all borders
     let mut beyond = vec![0; plain.len() + 1];
-    assert!(reopened.read(&points[0], &mut beyond).is_err());
+    assert!(reopened.read(&points[0], 0, &mut beyond).is_err());
     points
 }
 

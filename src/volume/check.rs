@@ -1,28 +1,42 @@
 //! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every other read.
 
-use super::{CHUNK, Error, VolumeSource};
+use super::{CHUNK, Error, HEAD, VolumeSource};
 use crate::format::{StoredFrames, VolumeHash};
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
 use sha1::digest::DynDigest;
 use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-/// Hashes the whole stored file and compares it with the manifest; returns the size and the BLAKE3 of each chunk.
-pub fn hash_stored(source: &VolumeSource) -> Result<(u64, Vec<[u8; 32]>), Error> {
+/// What has been found about all of a stored file.
+pub struct Hashed {
+    /// Its size in bytes.
+    pub length: u64,
+    /// BLAKE3 of each chunk.
+    pub chunks: Vec<[u8; 32]>,
+    /// The first bytes, at most [`HEAD`].
+    pub head: Vec<u8>,
+}
+
+/// Hashes the whole stored file and compares it with the manifest.
+pub fn hash_stored(source: &VolumeSource) -> Result<Hashed, Error> {
     let name = source.file.name();
     let mut hasher = Hasher::new(source.hash.ok_or_else(|| Error::NoHash(name.to_string()))?);
     let mut chunks = Vec::new();
-    let mut length = 0;
+    let (mut length, mut head) = (0, Vec::new());
     let mut buffer = vec![0; 8 * CHUNK];
     loop {
         let count = source.file.read_at(length, &mut buffer)?;
+        if length == 0 {
+            head = buffer[..count.min(HEAD)].to_vec();
+        }
         length += count as u64;
         hasher.update(&buffer[..count]);
         chunks.extend(buffer[..count].chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()));
         if count < buffer.len() {
             hasher.check(name)?;
-            return Ok((length, chunks));
+            return Ok(Hashed { length, chunks, head });
         }
     }
 }
@@ -83,6 +97,8 @@ pub struct Checked {
     file: StoredFile,
     length: u64,
     chunks: Arc<Vec<[u8; 32]>>,
+    /// The first bytes, as far as they are known.
+    head: Vec<u8>,
     /// The chunk read last, since decoders read in smaller steps.
     last: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
 }
@@ -90,27 +106,41 @@ pub struct Checked {
 impl Checked {
     /// Takes the hashes of all chunks of the first `length` bytes of a file; nothing behind them can be read.
     pub fn new(file: StoredFile, length: u64, chunks: Arc<Vec<[u8; 32]>>) -> Self {
-        Self { file, length, chunks, last: Mutex::default() }
+        Self { file, length, chunks, head: Vec::new(), last: Mutex::default() }
     }
 
-    fn chunk(&self, number: usize) -> Result<Arc<Vec<u8>>, storage::Error> {
-        let lock = || self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, bytes)) = lock().as_ref().filter(|(last, _)| *last == number) {
-            return Ok(bytes.clone());
-        }
-        let start = number as u64 * CHUNK as u64;
-        let mut bytes = vec![0; CHUNK.min((self.length - start) as usize)];
+    /// Takes the first bytes from what is known of them.
+    pub fn with_head(self, head: Vec<u8>) -> Self {
+        Self { head, ..self }
+    }
+
+    /// Returns the chunk that was read last, if it is this one.
+    fn last(&self, number: usize) -> Option<Arc<Vec<u8>>> {
+        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        last.as_ref().filter(|(last, _)| *last == number).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Reads chunks in one go, and checks each.
+    fn chunks(&self, numbers: Range<usize>) -> Result<Vec<u8>, storage::Error> {
+        let start = numbers.start as u64 * CHUNK as u64;
+        let end = (numbers.end as u64 * CHUNK as u64).min(self.length);
+        let mut bytes = vec![0; (end - start) as usize];
         let count = self.file.read_at(start, &mut bytes)?;
-        if count < bytes.len() || self.chunks.get(number) != Some(blake3::hash(&bytes).as_bytes()) {
-            return Err(storage::Error {
-                deed: "trust",
-                place: self.file.name().to_string(),
-                kind: ErrorKind::Other,
-                cause: format!("the bytes from {start} on are not those whose hash was kept"),
-            });
+        bytes.truncate(count);
+        for (number, at) in numbers.clone().zip((start..end).step_by(CHUNK)) {
+            let chunk = bytes.get((at - start) as usize..((at - start) as usize + CHUNK).min((end - start) as usize));
+            if chunk.is_none_or(|chunk| self.chunks.get(number) != Some(blake3::hash(chunk).as_bytes())) {
+                return Err(storage::Error {
+                    deed: "trust",
+                    place: self.file.name().to_string(),
+                    kind: ErrorKind::Other,
+                    cause: format!("the bytes from {at} on are not those whose hash was kept"),
+                });
+            }
         }
-        let bytes = Arc::new(bytes);
-        *lock() = Some((number, bytes.clone()));
+        let last = (bytes.len().saturating_sub(1)) / CHUNK;
+        let kept = (numbers.start + last, Arc::new(bytes[last * CHUNK..].to_vec()));
+        *self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(kept);
         Ok(bytes)
     }
 }
@@ -125,15 +155,30 @@ impl ReadAt for Checked {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        let length = (buffer.len() as u64).min(self.length.saturating_sub(offset)) as usize;
+        if length == 0 {
+            return Ok(0);
+        }
+        let known = usize::try_from(offset).ok().and_then(|start| self.head.get(start..start.checked_add(length)?));
+        if let Some(known) = known {
+            buffer[..length].copy_from_slice(known);
+            return Ok(length);
+        }
         let mut filled = 0;
-        while filled < buffer.len() && offset + (filled as u64) < self.length {
-            let at = offset + filled as u64;
-            let chunk = self.chunk((at / CHUNK as u64) as usize)?;
-            let from = &chunk[(at % CHUNK as u64) as usize..];
-            let count = from.len().min(buffer.len() - filled);
+        let mut copy = |from: &[u8]| {
+            let count = from.len().min(length - filled);
             buffer[filled..filled + count].copy_from_slice(&from[..count]);
             filled += count;
-        }
-        Ok(filled)
+            filled
+        };
+        let (first, skip) = ((offset / CHUNK as u64) as usize, (offset % CHUNK as u64) as usize);
+        let end = (offset + length as u64).div_ceil(CHUNK as u64) as usize;
+        let (next, skip) = match self.last(first) {
+            Some(chunk) if copy(&chunk[skip.min(chunk.len())..]) < length => (first + 1, 0),
+            Some(_) => return Ok(length),
+            None => (first, skip),
+        };
+        copy(&self.chunks(next..end)?[skip..]);
+        Ok(length)
     }
 }

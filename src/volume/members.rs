@@ -1,6 +1,6 @@
 //! The first pass: a volume decoded once from its start, each member told with its place in the plain tar.
 
-use super::check::{Checked, hash_stored};
+use super::check::{Checked, Hashed, hash_stored};
 use super::{Error, FRAME, MAX_FRAME, Outline, VolumeSource};
 use crate::codec::{self, Codec, Decoder, SeekPoint};
 use crate::format::{self, Member, TarReader};
@@ -31,7 +31,7 @@ pub fn first_pass(
     codec: &Codec,
     mut listener: impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(Outline, Vec<SeekPoint>), Error> {
-    let (stored_length, chunks) = hash_stored(source)?;
+    let Hashed { length: stored_length, chunks, head } = hash_stored(source)?;
     let chunks = Arc::new(chunks);
     let file = Arc::new(Checked::new(source.file.clone(), stored_length, chunks.clone()));
     let name = source.file.name();
@@ -55,7 +55,7 @@ pub fn first_pass(
         stream.points.pop();
     }
     let chunks = Arc::try_unwrap(chunks).unwrap_or_else(|shared| (*shared).clone());
-    Ok((Outline { frames, plain_length: stream.plain, stored_length, chunks }, stream.points))
+    Ok((Outline { frames, plain_length: stream.plain, stored_length, chunks, head }, stream.points))
 }
 
 fn tell_members(

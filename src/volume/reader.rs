@@ -92,21 +92,30 @@ impl VolumeReader {
         }
         let number = outline.frames.partition_point(|&start| start <= at) - 1;
         let start = outline.frames[number];
-        if let Some(frame) = self.frames.get(source.key, number) {
-            return Ok((start, frame));
-        }
+        let frame = self.frames.get(source.key, number, || self.decode(source, &volume, number))?;
+        Ok((start, frame))
+    }
+
+    /// Decodes one frame.
+    fn decode(&self, source: &VolumeSource, volume: &OpenVolume, number: usize) -> Result<Arc<Vec<u8>>, Error> {
+        let (outline, start) = (&volume.outline, volume.outline.frames[number]);
         let end = outline.frames.get(number + 1).copied().unwrap_or(outline.plain_length);
         let point = self.store.seek_point(source.key, number).map_err(|cause| self.seek_error(source, cause))?;
         let point = point.ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
         if point.plain != start {
             return Err(self.seek_error(source, format!("frame {number} does not start where its seek point does")));
         }
+        let reopened = self.reopened(source, volume)?;
+        // Where the next frame begins, this one has ended.
+        let next = match number + 1 < outline.frames.len() {
+            true => self.store.seek_point(source.key, number + 1).map_err(|cause| self.seek_error(source, cause))?,
+            false => None,
+        };
+        let stored_end = next.map_or(Ok(outline.stored_length), |next| reopened.stored_start(&next))?;
         let mut bytes = vec![0; (end - start) as usize];
-        self.reopened(source, &volume)?.read(&point, &mut bytes)?;
+        reopened.read(&point, stored_end, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
-        let frame = Arc::new(bytes);
-        self.frames.put(source.key, number, frame.clone());
-        Ok((start, frame))
+        Ok(Arc::new(bytes))
     }
 
     fn volume(&self, source: &VolumeSource) -> Result<Arc<OpenVolume>, Error> {
@@ -120,9 +129,10 @@ impl VolumeReader {
             return Err(self.seek_error(source, "its outline is damaged".into()));
         }
         let chunks = Arc::new(outline.chunks.clone());
-        let file = Arc::new(Checked::new(source.file.clone(), outline.stored_length, chunks));
+        let file = Checked::new(source.file.clone(), outline.stored_length, chunks);
+        let file = Arc::new(file.with_head(outline.head.clone()));
         let volume = Arc::new(OpenVolume {
-            outline: Outline { chunks: Vec::new(), ..outline },
+            outline: Outline { chunks: Vec::new(), head: Vec::new(), ..outline },
             file,
             reopened: OnceLock::new(),
             opening: Mutex::default(),

@@ -300,3 +300,61 @@ fn a_mount_behind_a_backup_on_the_same_machine_reads_no_signature_file() {
     let read = run.bytes_read();
     assert!(!read.keys().any(|name| name.contains("sigtar")), "{read:?}");
 }
+
+/// Returns the ranges that were read since the last time.
+fn ranges(run: &Run) -> Vec<(String, u64, usize)> {
+    let calls = run.storage.take_calls().into_iter();
+    calls
+        .filter_map(|call| if let Call::Read { name, offset, length } = call { Some((name, offset, length)) } else { None })
+        .collect()
+}
+
+/// A frame is fetched by one range, and once, however many want a part of it.
+#[test]
+fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
+    for (writer, encoding) in [
+        (Writer::Dupfs, Encoding::Plain),
+        (Writer::Dupfs, Encoding::Gzip),
+        (Writer::Dupfs, Encoding::Symmetric),
+        (Writer::Old, Encoding::Gzip),
+        (Writer::Old, Encoding::Symmetric),
+    ] {
+        let env = encoding.env();
+        let content = history(&env, writer, encoding, 9 << 20, 0).remove(0);
+        let cache = env.fresh("catalog");
+        let open = |run: &Run| {
+            let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+            let snapshot = run.snapshot(0);
+            let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+            let file = reader.open(&snapshot.chain, &big).unwrap();
+            (reader, file)
+        };
+        // Whatever is learnt of volumes is known from now on.
+        let (reader, file) = open(&Run::new(&env, &cache));
+        reader.read(&file, 0, &mut vec![0; 9 << 20]).unwrap();
+        let run = Run::new(&env, &cache);
+        let (reader, file) = open(&run);
+        let read = |at: usize, length: usize| {
+            let mut buffer = vec![0; length];
+            reader.read(&file, at as u64, &mut buffer).unwrap();
+            assert!(buffer == content[at..at + length], "{writer:?}, {encoding:?}: {length} bytes at {at}");
+        };
+        run.storage.take_calls();
+        read(1_234_567, 4096);
+        let asked = ranges(&run);
+        assert_eq!(asked.len(), 1, "{writer:?}, {encoding:?}: {asked:?}");
+        // In the middle of a frame, whatever the size of frames is; both sides of a border would be two.
+        read(3_700_000, 4096);
+        let asked = ranges(&run);
+        assert!(asked.len() == 1 && asked[0].2 <= (1 << 20) + (320 << 10), "{writer:?}, {encoding:?}: {asked:?}");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let read = &read;
+                scope.spawn(move || read(2_500_000 + number, 100_000));
+            }
+        });
+        let asked = ranges(&run);
+        let places: std::collections::BTreeSet<_> = asked.iter().map(|(name, offset, _)| (name, offset)).collect();
+        assert!(asked.len() <= 2 && places.len() == asked.len(), "{writer:?}, {encoding:?}: {asked:?}");
+    }
+}

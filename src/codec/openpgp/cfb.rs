@@ -19,7 +19,7 @@ pub const MDC: usize = MDC_HEADER.len() + 20;
 /// Header of the modification detection code: a packet of 20 bytes with tag 19.
 pub const MDC_HEADER: [u8; 2] = [0xd3, 0x14];
 /// Bytes decrypted at once: four of gpg's chunks, together with its ciphertext well inside the second cache.
-const BATCH: usize = 32 << 10;
+pub const BATCH: usize = 32 << 10;
 
 /// Where a stretch of ciphertext lies in the file.
 #[derive(Clone, Copy)]
@@ -84,6 +84,13 @@ impl Decrypt {
         state.push((self.position - block) as u8);
         state.extend_from_slice(&(stretch.offset + ahead).to_le_bytes());
         stretch.extent.after(ahead).write(state);
+    }
+
+    /// Returns the offset of the stored byte at which a state begins that [`mark`](Self::mark) has written.
+    pub fn stored_start(fields: &mut Fields) -> Result<u64, Cause> {
+        fields.array::<BLOCK>()?;
+        fields.u8()?;
+        fields.u64()
     }
 
     /// Goes on from a state that [`mark`](Self::mark) has written; `stored` opens the file at an offset.

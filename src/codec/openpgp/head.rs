@@ -3,9 +3,12 @@
 use super::cfb::PREFIX;
 use super::packets::{Body, Extent, Header, tag};
 use crate::codec::Cause;
-use crate::codec::source::{SHORT, Source, Stored};
+use crate::codec::source::{Source, Stored};
 use crate::storage::ReadAt;
 use std::sync::Arc;
+
+/// How much is read at once: enough for the keys of some recipients.
+const STRIDE: usize = 2048;
 
 /// Most bytes that the packets with the session key may have in all: some 400 recipients with RSA-4096 keys.
 const KEYS_LIMIT: usize = 256 << 10;
@@ -29,7 +32,7 @@ impl Head {
     ///
     /// [`Cause::Unsupported`] means that another reader may be able to read it.
     pub fn read(file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
-        let mut stored = Stored::new(file.clone(), 0, SHORT);
+        let mut stored = Stored::new(file.clone(), 0, STRIDE);
         match stored.fill()? {
             [] => return Err(Cause::Truncated),
             [b'-' | b'\n' | b'\r' | b' ', ..] => return Err(Cause::Unsupported("ASCII armor".to_owned())),

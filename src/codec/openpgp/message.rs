@@ -6,13 +6,13 @@
 //! Without compression the inner packets stand directly in tag 18. Anything else in there is for other readers.
 
 use super::aes::Aes;
-use super::cfb::Decrypt;
+use super::cfb::{BATCH, Decrypt};
 use super::packets::{Body, Extent, tag};
 use super::seal::Seal;
 use super::signature::Verifier;
 use crate::codec::Cause;
-use crate::codec::inflate::Inflate;
-use crate::codec::source::{SHORT, Source, Stage, Stored};
+use crate::codec::inflate::{BUFFER, Inflate};
+use crate::codec::source::{Source, Stage, Stored};
 use crate::codec::state::{self, Fields, Kind};
 use crate::codec::zlib::Wrapping;
 use crate::storage::ReadAt;
@@ -93,11 +93,13 @@ impl Message {
         Self { finished: true, ..self }
     }
 
-    /// Goes on from a seek point; the end of the literal data is then the end of everything, unchecked.
-    pub fn enter(file: Arc<dyn ReadAt>, aes: Aes, seal: Arc<Seal>, sealed: &[u8]) -> Result<Self, Cause> {
+    /// Goes on from a seek point, to some place before the stored byte `end`; the end of the literal data is then the end of everything,
+    /// unchecked.
+    pub fn enter(file: Arc<dyn ReadAt>, end: u64, aes: Aes, seal: Arc<Seal>, sealed: &[u8]) -> Result<Self, Cause> {
         let state = seal.open(sealed)?;
         let mut fields = Fields(&state);
-        let stored = |offset| Stored::new(file, offset, SHORT);
+        // As much as that may be decrypted and inflated behind what is needed.
+        let stored = |offset| Stored::window(file, offset, end.saturating_add((BATCH + BUFFER) as u64));
         let literal = Extent::read(&mut fields)?;
         let content = match fields.u8()? {
             DIRECT => Content::Direct(Decrypt::enter(aes, &mut fields, stored)?),
@@ -109,6 +111,17 @@ impl Message {
         };
         fields.end()?;
         Ok(Self { body: Body::new(content, literal), seal, verifier: None, finished: true })
+    }
+
+    /// Returns the offset of the stored byte at which a seek point begins to read.
+    pub fn stored_start(seal: &Seal, sealed: &[u8]) -> Result<u64, Cause> {
+        let state = seal.open(sealed)?;
+        let mut fields = Fields(&state);
+        Extent::read(&mut fields)?;
+        if fields.u8()? != DIRECT {
+            Extent::read(&mut fields)?;
+        }
+        Decrypt::stored_start(&mut fields)
     }
 
     /// Reads what follows the literal data, and checks all that can be checked.

@@ -205,9 +205,14 @@ impl Access {
         Ok(plain)
     }
 
-    /// Reads from a seek point on.
-    pub fn enter(&self, file: Arc<dyn ReadAt>, sealed: &[u8]) -> Result<Message, Cause> {
-        Message::enter(file, self.aes()?, self.seal.clone(), sealed)
+    /// Reads from a seek point on, to some place before the stored byte `end`.
+    pub fn enter(&self, file: Arc<dyn ReadAt>, end: u64, sealed: &[u8]) -> Result<Message, Cause> {
+        Message::enter(file, end, self.aes()?, self.seal.clone(), sealed)
+    }
+
+    /// Returns the offset of the stored byte at which a seek point begins to read.
+    pub fn stored_start(&self, sealed: &[u8]) -> Result<u64, Cause> {
+        Message::stored_start(&self.seal, sealed)
     }
 }
 

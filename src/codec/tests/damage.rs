@@ -211,7 +211,7 @@ fn points_of_other_messages() {
     let points = points_of(&one, Encoding::OpenPgp, &plain);
     for (stored, encoding) in [(&two, Encoding::OpenPgp), (&gzip, Encoding::Gzip), (&plain, Encoding::Plain)] {
         let reopened = codec("geheim").reopen(file(&stored[..]), encoding).unwrap();
-        let error = reopened.read(&points[1], &mut [0; 100]).unwrap_err();
+        let error = reopened.read(&points[1], u64::MAX, &mut [0; 100]).unwrap_err();
         assert!(matches!(error.cause, Cause::SeekPoint(_)), "{error}");
     }
     // No plain bytes lie open in a state.
@@ -222,7 +222,7 @@ fn points_of_other_messages() {
     for index in (0..points[1].state.len()).step_by(97).chain(0..30) {
         let mut point = points[1].clone();
         point.state[index] ^= 1;
-        let error = reopened.read(&point, &mut [0; 100]).unwrap_err();
+        let error = reopened.read(&point, u64::MAX, &mut [0; 100]).unwrap_err();
         assert!(matches!(error.cause, Cause::SeekPoint(_)), "{index}: {error}");
     }
 }
@@ -244,7 +244,7 @@ proptest! {
             let reopened = codec("geheim").reopen(file(&stored[..]), encoding).unwrap();
             for state in [&state, &garbage, &flipped] {
                 for plain in [0, 5000, u64::MAX] {
-                    let _ = reopened.read(&SeekPoint { plain, state: state.clone() }, &mut [0; 5000]);
+                    let _ = reopened.read(&SeekPoint { plain, state: state.clone() }, u64::MAX, &mut [0; 5000]);
                 }
             }
         }

@@ -55,16 +55,16 @@ fn check_frames(codec: &Codec, written: &Written, encoding: Encoding, plain: &[u
     for (point, end) in written.points.iter().zip(ends) {
         let from = point.plain as usize;
         let mut buffer = vec![0; end - from];
-        reopened.read(point, &mut buffer).unwrap_or_else(|e| panic!("from {from} to {end} of {}: {e}", plain.len()));
+        reopened.read(point, u64::MAX, &mut buffer).unwrap_or_else(|e| panic!("from {from} to {end} of {}: {e}", plain.len()));
         assert!(buffer == plain[from..end], "reading from {from} gives something else");
         let mut rest = vec![0; plain.len() - from];
-        reopened.read(point, &mut rest).unwrap();
+        reopened.read(point, u64::MAX, &mut rest).unwrap();
         assert!(rest == plain[from..]);
         buffer.fill(0);
-        whole.read(point, &mut buffer).unwrap();
+        whole.read(point, u64::MAX, &mut buffer).unwrap();
         assert!(buffer == plain[from..end]);
         let mut beyond = vec![0; plain.len() - from + 1];
-        assert!(reopened.read(point, &mut beyond).is_err(), "there is more behind the frames");
+        assert!(reopened.read(point, u64::MAX, &mut beyond).is_err(), "there is more behind the frames");
     }
 }
 
