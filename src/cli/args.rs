@@ -190,7 +190,7 @@ pub struct Common {
     /// Take owners by number, not by name
     #[arg(long, global = true)]
     pub numeric_owner: bool,
-    /// Leave owners as they come when restoring
+    /// Do not set owners when restoring
     #[arg(long, global = true, alias = "do-not-restore-ownership")]
     pub no_restore_ownership: bool,
     /// Set owners when restoring (the default)
@@ -421,19 +421,19 @@ pub struct Writing {
     /// Distinguish case in the selection options behind this (the default)
     #[arg(long, global = true, num_args = 0, default_missing_value = "", action = clap::ArgAction::Append)]
     filter_strictcase: Vec<OsString>,
-    /// Entries of these files end in NUL instead of a newline
+    /// Entries of file lists end in NUL instead of a newline
     #[arg(long, global = true)]
     pub null_separator: bool,
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
-    /// Store so many volumes at once; each takes its size in temporary files until it is stored
+    /// Store this many volumes at once; each takes its size in temporary files until it is stored
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 1)]
     pub concurrency: usize,
     /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,
-    /// Only seem to store this volume, for tests
+    /// Pretend to store this volume, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub skip_volume: Option<u32>,
     /// The selection options in the order of the command line: name and value.

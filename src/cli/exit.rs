@@ -16,7 +16,7 @@ Exit codes:
    5  manifests in storage and in the archive directory differ
    7  list of files cannot be read
    9  archive directory cannot be used
-  10  --sign-key is none
+  10  --sign-key is not a key's id
   11  target of a restore is not empty
   12, 13  folder to verify is missing; source is missing
   14 to 16, 70 to 73  selection makes no sense
@@ -24,12 +24,12 @@ Exit codes:
   19, 20  path is not in the backup; nothing to restore
   21, 22  a volume's hash differs; it is not signed by the demanded key
   23  bad URL, or another instance is running
-  30  no backup found, no passphrase, or nothing foreseen
+  30  no backup found, no passphrase, or any other error
   31  wrong passphrase, or a key cannot be used
   33  duplicity can do it, dupfs not yet
   44  a volume is not in storage as it was stored, with its size
   50 to 53  storage fails; refuses; is missing; is full
-  90  something could not be restored whole, or is damaged in a way without number
+  90  something could not be restored whole, or is otherwise damaged
   91  --fail-on-unreadable: something could not be read, all else is stored";
 
 /// A bad command line.
@@ -240,7 +240,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<restore::Error>() {
         return match error {
-            restore::Error::TargetNotEmpty(_) => Some(11),
+            restore::Error::TargetNotEmpty { .. } => Some(11),
             restore::Error::PathNotFound(_) => Some(19),
             restore::Error::Nothing => Some(20),
             restore::Error::Interrupted => Some(INTERRUPTED),

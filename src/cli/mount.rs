@@ -169,7 +169,12 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
     for (index, error) in locked {
         let Some(chain) = chains.get(index) else { continue };
         let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
-        opened.catalog.say_once(Level::Error, format!("cannot show the backups of {}: {error}", times.join(", ")));
+        let newest = if index + 1 == chains.len() { ", and 'latest' is an older backup" } else { "" };
+        let text = format!(
+            "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
+            times.join(", ")
+        );
+        opened.catalog.say_once(Level::Error, text);
         tree.close(chain);
     }
 }

@@ -148,7 +148,7 @@ mod tests {
 Every option of duplicity 0.8 and 3.x, and of `dupfs` itself. This page is written by
 `DUPFS_WRITE_OPTIONS=1 cargo test --bin dupfs options`, from the table that the parser is made of.
 
-An option can be cut to any beginning that is unique. Options that mean nothing to a command are accepted by it.
+An option can be cut to any beginning that is unique. Options that mean nothing to a command are accepted by it; but `mount` refuses those that it would have to follow and does not, such as `--time`.
 
 | option | what it does | state |
 |---|---|---|
@@ -183,7 +183,7 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
     fn undone(Entry(name, values, state): &Entry) -> String {
         let values: String = values.iter().map(|name| format!(" {name}")).collect();
         let (what, state) = match state {
-            Of(storages) => (format!("concerns storages of {storages}"), "accepted: these are not served yet".to_string()),
+            Of(storages) => (format!("is for {storages}"), "accepted and ignored: {storages} is not served yet".to_string()),
             NoEffect(why) => ("nothing".to_string(), format!("accepted with a warning: {why}")),
             Always(how) => ("nothing".to_string(), format!("accepted: {how}")),
             Refused(why) => ("nothing".to_string(), format!("refused: {why}")),

@@ -77,8 +77,13 @@ const IGNORED: &str = "IGNORED_ERROR: Warning: ignoring error as requested: ";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is something in the target already.
-    #[error("'{}' exists and is not an empty directory; give --force to write into it", .0.display())]
-    TargetNotEmpty(PathBuf),
+    #[error("'{}' {why}", path.display())]
+    TargetNotEmpty {
+        /// Where.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: &'static str,
+    },
     /// The snapshot has no such path.
     #[error("{0} not found in archive - no files restored.")]
     PathNotFound(EntryPath),

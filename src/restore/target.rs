@@ -88,7 +88,7 @@ impl<'a> Target<'a> {
         let (top, name) = match is_directory {
             true => (path.to_path_buf(), None),
             false => {
-                let name = path.file_name().ok_or_else(|| Error::TargetNotEmpty(path.to_path_buf()))?;
+                let name = path.file_name().ok_or_else(|| in_the_way(path, NAMES_DIRECTORY))?;
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 (parent.to_path_buf(), Some(name.as_bytes().to_vec()))
             }
@@ -341,8 +341,23 @@ pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, E
         Ok(data) if data.is_dir() && !is_directory && is_empty()? => Ok(Way::EmptyDirectory),
         // A single entry replaces it when it is complete.
         Ok(data) if !data.is_dir() && !is_directory && force => Ok(Way::Free),
-        Ok(_) => Err(Error::TargetNotEmpty(path.to_path_buf())),
+        Ok(data) => Err(in_the_way(
+            path,
+            match (data.is_dir(), is_directory) {
+                (true, true) => "exists and is not an empty directory; give --force to write into it",
+                (true, false) => NAMES_DIRECTORY,
+                (false, true) => "is no directory, and a directory is to be restored; name another place",
+                (false, false) => "exists; give --force to replace it",
+            },
+        )),
     }
+}
+
+/// Why a single entry cannot be restored to a path.
+const NAMES_DIRECTORY: &str = "is a directory, and a single entry is to be restored; name a path in it";
+
+fn in_the_way(path: &Path, why: &'static str) -> Error {
+    Error::TargetNotEmpty { path: path.to_path_buf(), why }
 }
 
 /// A way into the target. Entries come in path order, so it keeps the last directory open, and some of those above it.

@@ -83,7 +83,7 @@ fn sizes_are_exact_before_anything_is_read() {
     }
 }
 
-/// > What lies below something that is not a directory is hidden.
+/// > An entry below a path that is no directory, which damaged collections may hold, is not shown.
 #[test]
 fn nothing_lies_below_a_file() {
     let env = Env::new();
