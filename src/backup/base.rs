@@ -3,8 +3,10 @@
 //! Nothing in the format vouches for a signature file, and a wrong one makes a wrong increment: files that have changed seem to be the same, and
 //! deltas are made against what is not there. So:
 //! - What is known of a signature file, since it was written here or seen for the first time, has to be true of it today.
-//! - A copy in the archive directory has to hold what the stored file holds; if it does not, it is fetched anew.
-//! - A stored one that is another than before is not believed: its set's rows come from the volumes, and its files are stored whole.
+//! - A copy in the archive directory has to hold what the stored file holds. If it is damaged, or is known to be another one, it is fetched anew;
+//!   if nothing tells which of the two is right, neither is believed, and both stay as they are.
+//! - A stored one that is another than before is not believed.
+//! - Where a signature file is not believed, its set's rows come from the volumes, and its files are stored whole.
 //! - Where nothing is known, the volumes' tables of contents prove the rows, if there are any.
 //!
 //! All that is read once for each set; later, sizes and time stamps tell that nothing has changed. What cannot be opened, as by someone who has
@@ -12,12 +14,12 @@
 
 use super::Error;
 use crate::catalog::{Catalog, Chain, SeenPlace, SeenSignatures};
-use crate::codec::Codec;
+use crate::codec::{self, Codec, Decoder};
 use crate::collection::{ArchiveDirectory, BackupSet, LocalCopy, SyncPlan};
-use crate::format::{Encoding, Prefixes};
+use crate::format::{self, Encoding, Prefixes, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 /// Makes sure that the signature files of a chain are those that were stored with its sets, mends copies, and has the catalog distrust the
@@ -51,18 +53,19 @@ pub fn check_signatures(
         let of_stored = known.map_or_else(stored, |hash| Ok(Some(hash)))?;
         // Whoever needs what cannot be read hears of it then.
         let Some(expected) = seen.as_ref().map(|seen| seen.hash).or(of_stored).or(of_copy) else { continue };
-        if of_stored.is_some_and(|hash| hash != expected) {
-            catalog.distrust_stored_signatures(chain, position);
+        let wrong = match (of_stored, of_copy) {
+            (Some(stored), _) if stored != expected => Some(OTHER),
+            (Some(stored), Some(copy)) if seen.is_none() && stored != copy => Some(DIFFERENT),
+            (None, _) if copied.is_some() && of_copy != Some(expected) => Some(OTHER),
+            _ => None,
+        };
+        if let Some(what) = wrong {
+            catalog.distrust_signatures(chain, position, what);
             catalog.void(chain)?;
             return Ok(false);
         }
         if copied.is_some() && of_copy != Some(expected) {
             is_same = false;
-            if of_stored.is_none() {
-                catalog.distrust_stored_signatures(chain, position);
-                catalog.void(chain)?;
-                return Ok(false);
-            }
             let text = format!(
                 "the copy of the signature file of set {} in the archive directory is not what is stored; copying it anew",
                 set.end()
@@ -90,6 +93,9 @@ pub fn check_signatures(
     Ok(is_same)
 }
 
+const OTHER: &str = "it is not the one that was stored with its volumes";
+const DIFFERENT: &str = "the stored one and its copy in the archive directory differ, and nothing tells which is right";
+
 /// Copies a stored signature file to the archive directory.
 fn fetch(
     set: &BackupSet,
@@ -103,23 +109,41 @@ fn fetch(
     Ok(archive.synchronize(&SyncPlan { copy, delete: Vec::new() }, storage, codec, monitor)?)
 }
 
-/// Returns the hash of a file's plain bytes; `None` if it is damaged, or there is no key for it.
+/// Returns the hash of a signature file's plain bytes; `None` if it is damaged, or there is no key for it.
 fn hash(codec: &Codec, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Option<[u8; 32]>, Error> {
-    struct Hasher(blake3::Hasher);
-    impl Write for Hasher {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    let mut hasher = blake3::Hasher::new();
+    match codec.decode(file, encoding).map_err(Error::from).and_then(|decoder| read(Hashed { decoder, hasher: &mut hasher })) {
+        Ok(is_sound) => Ok(is_sound.then(|| hasher.finalize().into())),
+        Err(Error::Encode(error)) if error.is_storage() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Reads a signature file to its end; returns whether it is one.
+fn read(stream: Hashed) -> Result<bool, Error> {
+    let mut tar = TarReader::new(stream);
+    loop {
+        match tar.next() {
+            Ok(Some(header)) if SignatureMember::parse(&header).is_ok() => {}
+            Ok(None) => break,
+            Err(format::Error::Read { source, .. }) => return Err(codec::Error::from(source).into()),
+            Ok(Some(_)) | Err(_) => return Ok(false),
         }
     }
-    let mut hasher = Hasher(blake3::Hasher::new());
-    let decoded = codec.decode(file, encoding).and_then(|mut decoder| Ok(io::copy(&mut decoder, &mut hasher)?));
-    match decoded {
-        Ok(_) => Ok(Some(hasher.0.finalize().into())),
-        Err(error) if error.is_storage() => Err(error.into()),
-        Err(_) => Ok(None),
+    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(codec::Error::from)?;
+    Ok(true)
+}
+
+/// Hashes what is read.
+struct Hashed<'a> {
+    decoder: Decoder,
+    hasher: &'a mut blake3::Hasher,
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }

@@ -446,9 +446,9 @@ fn compare<'a>(
 fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
     let mut distrusted = HashSet::new();
-    for (position, set) in chain.sets.iter().enumerate() {
-        if target.catalog.is_distrusted(set)? {
-            distrusted.insert(position as u32);
+    for position in 0..chain.sets.len() as u32 {
+        if !target.catalog.has_sound_signatures(chain, position)? {
+            distrusted.insert(position);
         }
     }
     let (storage, codec, tempdir) = (target.storage.clone(), target.codec.clone(), options.tempdir.clone());

@@ -48,6 +48,13 @@ pub struct LeftOut {
     pub first: EntryPath,
 }
 
+impl LeftOut {
+    /// Returns the first path, cut, since it may be as long as a header.
+    pub fn start(&self) -> String {
+        self.first.to_string().chars().take(200).collect()
+    }
+}
+
 impl<'c> SetWriter<'c> {
     /// Begins the set at `position` of a chain; its rows so far must be gone.
     pub fn new(connection: &'c Connection, chain: i64, position: u32) -> Result<Self, Error> {

@@ -52,13 +52,10 @@ impl Catalog {
                 }
                 let Some(receiver) = receivers.pop_front() else { break };
                 // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
-                let (mut lines, source) = collect(&receiver)?;
-                let left_out =
-                    self.database.write(|connection| write_set(connection, chain, position as u32, &mut lines, source))?;
-                if let Some(LeftOut { count, first }) = left_out {
-                    // It may be as long as a header.
-                    let first: String = first.to_string().chars().take(200).collect();
-                    let set = chain.sets[position].end();
+                let mut collected = collect(&receiver)?;
+                let left_out = self.database.write(|connection| write_set(connection, chain, position as u32, &mut collected))?;
+                if let Some(left_out) = left_out {
+                    let (count, first, set) = (left_out.count, left_out.start(), chain.sets[position].end());
                     let text = format!(
                         "set {set}: {count} paths are not shown, since folders above them are not in it, among them '{first}'"
                     );
@@ -189,7 +186,10 @@ impl Catalog {
             let listener = |event: Event<'_>| {
                 match event {
                     Event::Member(member) => tell(&member.path, &member.entry),
-                    Event::TooLong(cause) => self.say_once(Level::Error, format!("set {}: {cause}", set.end())),
+                    Event::TooLong(cause) => {
+                        self.say_once(Level::Error, format!("set {}: {cause}", set.end()));
+                        let _ = sender.send(Message::LeftOut(cause));
+                    }
                     Event::Data(_) => {}
                 }
                 ControlFlow::Continue(())
@@ -265,6 +265,8 @@ pub(super) fn is_locked(error: &Error) -> bool {
 /// What comes from the thread that decodes.
 enum Message {
     Lines(Vec<Line>),
+    /// A path is passed over, for this reason.
+    LeftOut(String),
     /// The lines so far are void.
     Again,
     End(Result<Source, Error>),
@@ -294,25 +296,27 @@ impl<'a> Batch<'a> {
 }
 
 /// Takes all lines of a set, with where they come from.
-fn collect(receiver: &Receiver<Message>) -> Result<(Spool, Source), Error> {
-    let mut spool = Spool::new();
+/// All that has come of a set.
+struct Collected {
+    lines: Spool,
+    source: Source,
+    left_out: Option<String>,
+}
+
+fn collect(receiver: &Receiver<Message>) -> Result<Collected, Error> {
+    let (mut spool, mut left_out) = (Spool::new(), None);
     loop {
         match receiver.recv() {
             Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| spool.push(line))?,
-            Ok(Message::Again) => spool = Spool::new(),
-            Ok(Message::End(result)) => return result.map(|source| (spool, source)),
+            Ok(Message::LeftOut(cause)) => drop(left_out.get_or_insert(cause)),
+            Ok(Message::Again) => (spool, left_out) = (Spool::new(), None),
+            Ok(Message::End(result)) => return result.map(|source| Collected { lines: spool, source, left_out }),
             Err(_) => return Err(Error::Gone("the lines of a set".into())),
         }
     }
 }
 
-fn write_set(
-    connection: &Connection,
-    chain: &Chain,
-    position: u32,
-    lines: &mut Spool,
-    source: Source,
-) -> Result<Option<LeftOut>, Error> {
+fn write_set(connection: &Connection, chain: &Chain, position: u32, collected: &mut Collected) -> Result<Option<LeftOut>, Error> {
     match filled_sets(connection, chain)?.cmp(&position) {
         Ordering::Equal => {}
         // Another process was faster.
@@ -321,12 +325,15 @@ fn write_set(
         Ordering::Less => return Err(Error::Lost),
     }
     let mut writer = SetWriter::new(connection, chain.id, position)?;
-    lines.read(|line| writer.add(line))?;
+    collected.lines.read(|line| writer.add(line))?;
     let (rows, left_out) = writer.finish();
+    let without_folders =
+        left_out.as_ref().map(|left_out| format!("'{}' is left out, since folders above it are not in it", left_out.start()));
+    let cause = collected.left_out.as_ref().or(without_folders.as_ref());
     keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(
-        "UPDATE sets SET first_version = ?2, end_version = ?3, source = ?4 WHERE id = ?1",
-        (chain.set_id(position), rows.start, rows.end, source.column()),
+        "UPDATE sets SET first_version = ?2, end_version = ?3, source = ?4, left_out = ?5 WHERE id = ?1",
+        (chain.set_id(position), rows.start, rows.end, collected.source.column(), cause),
     )?;
     Ok(left_out)
 }

@@ -147,6 +147,7 @@ impl Catalog {
                 listener.data(bytes)
             }
             Event::TooLong(cause) => {
+                self.keep_left_out(chain, position, &cause);
                 listener.left_out(self.leave_out(set, cause));
                 ControlFlow::Continue(())
             }
@@ -179,6 +180,27 @@ impl Catalog {
     fn leave_out(&self, set: BackupTime, cause: String) -> Error {
         self.say_once(Level::Error, format!("set {set}: {cause}"));
         Error::Set { what: format!("all of set {set}"), cause: cause.into() }
+    }
+
+    /// Keeps that a path of a set has no row, if that is possible.
+    fn keep_left_out(&self, chain: &Chain, position: u32, cause: &str) {
+        self.keep_if_possible(|connection| {
+            let text = "UPDATE sets SET left_out = coalesce(left_out, ?2) WHERE id = ?1";
+            Ok(connection.prepare_cached(text)?.execute((chain.set_id(position), cause)).map(drop)?)
+        });
+    }
+
+    /// Returns the error of a set of which some path has no row, as far as that is known.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn left_out(&self, chain: &Chain, position: u32) -> Result<Option<Error>, Error> {
+        let cause: Option<String> = self.ask(chain, position, |connection, _| {
+            let mut statement = connection.prepare_cached("SELECT left_out FROM sets WHERE id = ?1")?;
+            Ok(statement.query_row([chain.set_id(position)], |row| row.get(0))?)
+        })?;
+        let what = || Ok::<_, Error>(format!("all of set {}", set_at(chain, position)?.end()));
+        cause.map(|cause| Ok(Error::Set { what: what()?, cause: cause.into() })).transpose()
     }
 
     /// Returns what is known of the content of a version: parts by volume, the one put together from all of them first as 0.

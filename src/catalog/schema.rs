@@ -18,6 +18,7 @@ CREATE TABLE sets(
     identity BLOB NOT NULL,         -- of the listed manifest and signature file
     first_version INTEGER,          -- its rows of `versions`, half-open; NULL until they are there
     end_version INTEGER,
+    left_out TEXT,                  -- why a path of it has no row, if one has none
     source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; else which copy of the signature file
     UNIQUE(chain, position));
 CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file

@@ -6,8 +6,10 @@
 
 use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, copy_identity, file_identity};
+use super::distrust::Source;
 use super::{Error, seeks};
 use crate::collection::{BackupSet, LocalFile};
+use crate::storage::Listed;
 use rusqlite::OptionalExtension;
 
 /// A signature file as it was seen.
@@ -89,12 +91,21 @@ impl Catalog {
         Ok(())
     }
 
-    /// Reports that the signature file of a set is not the one that was stored with it: its volumes count from now on.
-    pub fn distrust_stored_signatures(&self, chain: &Chain, position: u32) {
-        let _ = self.distrust(chain, position, "it is not the one that was stored with its volumes".into());
+    /// Reports what is wrong with the signature file of a set: its volumes count from now on.
+    pub fn distrust_signatures(&self, chain: &Chain, position: u32, what: &str) {
+        let _ = self.distrust(chain, position, what.into());
+    }
+
+    /// Returns whether the signatures of a set count: its signature file gave the set's rows, and nothing has contradicted it.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn has_sound_signatures(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
+        Ok(!self.is_distrusted(set_at(chain, position)?)? && self.source_of(chain, position)? != Source::Volumes)
     }
 }
 
+/// Names the manifest of a set without its time stamp, which changes when a collection is copied.
 fn key(set: &BackupSet) -> Option<[u8; 32]> {
-    set.manifest.as_ref().map(|manifest| file_identity(&manifest.listed))
+    set.manifest.as_ref().map(|manifest| file_identity(&Listed { stamp: 0, ..manifest.listed.clone() }))
 }

@@ -256,6 +256,9 @@ impl<'a, T: Target> Round<'a, T> {
     }
 
     fn set(&self, position: u32) -> Result<(), RoundError> {
+        if let Some(error) = self.catalog.left_out(&self.order.snapshot.chain, position)? {
+            lock(&self.unproved).get_or_insert(Arc::new(error));
+        }
         if !self.is_needed(position)? {
             if let Err(error) = self.catalog.prove(&self.order.snapshot.chain, position, self.order.base) {
                 let place = if error.is_contradicted() { &self.contradicted } else { &self.unproved };

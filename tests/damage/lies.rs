@@ -333,6 +333,8 @@ fn an_increment_rests_on_no_other_signature_file() {
         let mut random = Random::new(5);
         let [first, second] =
             [1_000_000, 2_000_000].map(|time| Tree::new(time).with("f", Node::file(random.bytes(100_000), time)));
+        // What the older signature file lacks shows by the manifest.
+        let second = if encoding == Encoding::Plain { second.with("z", Node::file("last", 2_000_000)) } else { second };
         let mut before = None;
         for (tree, time) in [&first, &second].into_iter().zip(TIMES) {
             tree.write(before, &env.source());
