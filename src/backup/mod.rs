@@ -55,7 +55,7 @@ use self::members::{MemberWriter, Unreadable};
 use self::session::{SetWriter, StoredSet};
 use self::signatures::Signatures;
 use crate::accounts::Accounts;
-use crate::catalog::{self, Basis, Catalog, Chain, SeenPlace, SeenSignatures};
+use crate::catalog::{self, Catalog, Chain, SavedEntries, SeenPlace, SeenSignatures};
 use crate::codec::{self, Codec, EncodeOptions, Encoder};
 use crate::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, scan};
 use crate::format::{NameForm, Prefixes, Session};
@@ -219,10 +219,10 @@ pub enum Error {
         cause: String,
     },
     /// The archive directory or the journal cannot be used.
-    #[error("cannot {deed} '{}': {cause}", path.display())]
+    #[error("cannot {operation} '{}': {cause}", path.display())]
     Archive {
         /// What was tried.
-        deed: &'static str,
+        operation: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system said.
@@ -268,8 +268,8 @@ impl From<ArchiveError> for Error {
         match error {
             ArchiveError::Storage(error) => error.into(),
             ArchiveError::Decode(error) => error.into(),
-            ArchiveError::Local { deed, path, cause } => Self::Archive { deed, path, cause },
-            ArchiveError::Locked(path) => Self::Archive { deed: "lock", path, cause: io::ErrorKind::WouldBlock.into() },
+            ArchiveError::Local { operation, path, cause } => Self::Archive { operation, path, cause },
+            ArchiveError::Locked(path) => Self::Archive { operation: "lock", path, cause: io::ErrorKind::WouldBlock.into() },
         }
     }
 }
@@ -279,8 +279,8 @@ impl Error {
         Self::Source { path: path.clone(), cause }
     }
 
-    fn archive(deed: &'static str, path: &Path, cause: io::Error) -> Self {
-        Self::Archive { deed, path: path.to_path_buf(), cause }
+    fn archive(operation: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Archive { operation, path: path.to_path_buf(), cause }
     }
 
     fn temporary(cause: io::Error) -> Self {
@@ -436,8 +436,8 @@ fn compare<'a>(
     &Job { target, source, ref selection, options, .. }: &Job<'a>,
     base: Option<&Arc<Chain>>,
     accounts: &'a Accounts,
-) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<Basis<'a>>>>, Error> {
-    let saved = base.map(|chain| target.catalog.basis(chain, chain.sets.len() as u32 - 1)).transpose()?;
+) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<SavedEntries<'a>>>>, Error> {
+    let saved = base.map(|chain| target.catalog.saved_entries(chain, chain.sets.len() as u32 - 1)).transpose()?;
     let walk = source.walk(selection.clone());
     Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts, options.keep_unreadable))
 }

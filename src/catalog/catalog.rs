@@ -4,7 +4,7 @@ use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numb
 use super::database::Database;
 use super::lines::{Cause, is_locked, typed};
 use super::query::{self, Owners, Tops};
-use super::seeks::Outlines;
+use super::seeks::SeekIndexes;
 use super::{Error, Snapshot, Version, VersionId};
 use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
@@ -209,9 +209,9 @@ impl Catalog {
         self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Returns the store of outlines and seek points.
-    pub fn outlines(self: &Arc<Self>) -> Arc<dyn crate::volume::OutlineStore> {
-        Arc::new(Outlines(self.clone()))
+    /// Returns the store of seek indexes and seek points.
+    pub fn seek_indexes(self: &Arc<Self>) -> Arc<dyn crate::volume::SeekIndexStore> {
+        Arc::new(SeekIndexes(self.clone()))
     }
 
     /// Makes sure that the rows of all sets of a chain are there, up to the first that cannot be read; returns how many sets are.

@@ -59,7 +59,6 @@
 //! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
 //! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
 
-mod basis;
 #[expect(clippy::module_inception, reason = "the noun of the room")]
 mod catalog;
 mod chains;
@@ -73,6 +72,7 @@ mod pages;
 mod passes;
 mod proof;
 mod query;
+mod saved_entries;
 mod schema;
 mod seeks;
 mod signature_hashes;
@@ -86,12 +86,12 @@ mod testing;
 mod wrong;
 
 pub use crate::format::{Extent, Part};
-pub use basis::{Basis, Saved};
 pub use catalog::{Catalog, CatalogOptions};
 pub use chains::Chain;
 pub use cursor::Cursor;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Tops, Version, VersionId, VersionKind};
+pub use saved_entries::{Saved, SavedEntries};
 pub use signature_hashes::{SeenPlace, SeenSignatures};
 pub use snapshot::{Snapshot, Walk};
 pub use stats::SourceStat;

@@ -152,7 +152,7 @@ impl Catalog {
                 ControlFlow::Continue(())
             }
         });
-        let (outline, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
+        let (seek_index, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
         let Told { parts, complaints, contradiction, left_out } = run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
             return Err(self.distrust_copy(chain, position).unwrap_or_else(|| self.distrust(chain, position, what)));
@@ -165,7 +165,7 @@ impl Catalog {
         for complaint in complaints {
             self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
-        let save = |connection: &Connection| seeks::save(connection, key, (&outline, &points), &parts);
+        let save = |connection: &Connection| seeks::save(connection, key, (&seek_index, &points), &parts);
         match keep {
             Keep::Surely => self.tell(chain, position, save),
             Keep::IfPossible => {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Bits of an id below the chain's number: versions in one chain.
+/// VersionSet of an id below the chain's number: versions in one chain.
 pub(super) const VERSION_BITS: u32 = 40;
 /// The same for directories.
 pub(super) const DIRECTORY_BITS: u32 = 31;

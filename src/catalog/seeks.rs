@@ -1,20 +1,20 @@
-//! Outlines of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
+//! SeekIndexes of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
 
 use super::catalog::Catalog;
 use super::packed::PackedParts;
 use super::{Error, Part, VersionId};
 use crate::codec::SeekPoint;
-use crate::volume::{Outline, OutlineStore, VolumeKey};
+use crate::volume::{SeekIndex, SeekIndexStore, VolumeKey};
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
 
 /// Length of a BLAKE3.
 const HASH: usize = 32;
 
-/// The outlines in a catalog. Those that are gone with what was in it are made anew.
-pub struct Outlines(pub Arc<Catalog>);
+/// The seek indexes in a catalog. Those that are gone with what was in it are made anew.
+pub struct SeekIndexes(pub Arc<Catalog>);
 
-impl Outlines {
+impl SeekIndexes {
     fn find<T>(&self, volume: VolumeKey, query: impl Fn(&Connection) -> Result<Option<T>, Error>) -> Result<Option<T>, String> {
         let find = || {
             // A file may be open whose backup is no longer shown.
@@ -29,9 +29,9 @@ impl Outlines {
     }
 }
 
-impl OutlineStore for Outlines {
-    fn outline(&self, volume: VolumeKey) -> Result<Option<Outline>, String> {
-        self.find(volume, |connection| outline(connection, volume))
+impl SeekIndexStore for SeekIndexes {
+    fn seek_index(&self, volume: VolumeKey) -> Result<Option<SeekIndex>, String> {
+        self.find(volume, |connection| seek_index(connection, volume))
     }
 
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String> {
@@ -47,7 +47,7 @@ impl OutlineStore for Outlines {
     }
 }
 
-fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>, Error> {
+fn seek_index(connection: &Connection, volume: VolumeKey) -> Result<Option<SeekIndex>, Error> {
     let text = "SELECT plain_length, stored_length, chunks, head FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL";
     let found: Option<(i64, i64, Vec<u8>, Vec<u8>)> = connection
         .prepare_cached(text)?
@@ -56,7 +56,7 @@ fn outline(connection: &Connection, volume: VolumeKey) -> Result<Option<Outline>
     let Some((plain_length, stored_length, chunks, head)) = found else { return Ok(None) };
     let mut statement = connection.prepare_cached("SELECT plain FROM frames WHERE volume = ?1 ORDER BY number")?;
     let frames = statement.query_map([volume as i64], |row| row.get::<_, i64>(0).map(|plain| plain as u64))?;
-    Ok(Some(Outline {
+    Ok(Some(SeekIndex {
         frames: frames.collect::<Result<_, _>>()?,
         plain_length: plain_length as u64,
         stored_length: stored_length as u64,
@@ -110,7 +110,7 @@ pub fn is_passed(connection: &Connection, volume: VolumeKey) -> Result<bool, Err
 pub fn save(
     connection: &Connection,
     volume: VolumeKey,
-    (outline, points): (&Outline, &[SeekPoint]),
+    (seek_index, points): (&SeekIndex, &[SeekPoint]),
     parts: &PackedParts,
 ) -> Result<(), Error> {
     let (set, number) = ((volume >> 32) as i64, (volume & 0xffff_ffff) as i64);
@@ -126,10 +126,10 @@ pub fn save(
     for (version, bytes, size) in parts.iter() {
         save_packed(connection, version, number, bytes, size)?;
     }
-    let (plain, stored) = (outline.plain_length as i64, outline.stored_length as i64);
+    let (plain, stored) = (seek_index.plain_length as i64, seek_index.stored_length as i64);
     connection.execute(
         "INSERT OR REPLACE INTO volumes(id, set_id, number, plain_length, stored_length, chunks, head) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        (volume as i64, set, number, plain, stored, outline.chunks.concat(), &outline.head),
+        (volume as i64, set, number, plain, stored, seek_index.chunks.concat(), &seek_index.head),
     )?;
     Ok(())
 }

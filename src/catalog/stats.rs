@@ -71,7 +71,7 @@ mod tests {
     }
 
     fn stats(world: &World, chain: &Arc<Chain>, position: u32) -> Vec<(String, Option<SourceStat>)> {
-        let basis = world.catalog.basis(chain, position).unwrap();
+        let basis = world.catalog.saved_entries(chain, position).unwrap();
         basis.map(|saved| saved.map(|saved| (saved.path.to_string(), saved.stat)).unwrap()).collect()
     }
 
@@ -95,7 +95,7 @@ mod tests {
         world.catalog.save_stats(&chain, 1, [Some(stat(11)), None].into_iter()).unwrap();
         assert_eq!(stats(&world, &chain, 1), named(&[(".", None), ("a", Some(11)), ("c", Some(3))]));
         assert_eq!(stats(&world, &chain, 0), named(&[(".", None), ("a", Some(1)), ("b", None), ("c", Some(3))]));
-        let last = world.catalog.basis(&chain, 1).unwrap().last().unwrap().unwrap().version;
+        let last = world.catalog.saved_entries(&chain, 1).unwrap().last().unwrap().unwrap().version;
         let unknown = VersionId::from_parts(chain.number(), 77);
         world.catalog.update_stats([(last, stat(33)), (unknown, stat(77))].into_iter());
         assert_eq!(stats(&world, &chain, 1), named(&[(".", None), ("a", Some(11)), ("c", Some(33))]));

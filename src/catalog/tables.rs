@@ -8,7 +8,7 @@ use super::{Error, seeks};
 use crate::codec::{self, SeekPoint};
 use crate::format::{Encoding, ManifestVolume, Toc};
 use crate::storage::{self, ReadAt, StoredFile};
-use crate::volume::{HEAD, Outline, has_hash};
+use crate::volume::{HEAD, SeekIndex, has_hash};
 use std::sync::{Arc, Mutex};
 
 impl Catalog {
@@ -30,7 +30,7 @@ impl Catalog {
         let session = set_at(chain, position).ok()?.session;
         let fits = (toc.session, toc.volume, toc.stored.length) == (session, described.number, table.stored_start)
             && has_hash(&source, &toc.stored, &table.behind);
-        (fits && outline(&toc, Vec::new()).is_sound()).then_some((toc, head))
+        (fits && seek_index(&toc, Vec::new()).is_sound()).then_some((toc, head))
     }
 
     fn read_table(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Option<codec::Table>, codec::Error> {
@@ -72,10 +72,10 @@ impl Catalog {
         if proof.finish()?.is_some() {
             return Ok(false);
         }
-        let outline = outline(&toc, head);
+        let seek_index = seek_index(&toc, head);
         let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.tell(chain, position, |connection| seeks::save(connection, key, (&outline, &points), &parts))?;
+        self.tell(chain, position, |connection| seeks::save(connection, key, (&seek_index, &points), &parts))?;
         Ok(true)
     }
 }
@@ -105,8 +105,8 @@ impl ReadAt for HeadKeeper {
     }
 }
 
-fn outline(toc: &Toc, head: Vec<u8>) -> Outline {
-    Outline {
+fn seek_index(toc: &Toc, head: Vec<u8>) -> SeekIndex {
+    SeekIndex {
         frames: toc.frames.iter().map(|(plain, _)| *plain).collect(),
         plain_length: toc.plain_length,
         stored_length: toc.stored.length,
@@ -197,7 +197,7 @@ mod tests {
         let chain = world.chain();
         world.catalog.fill(&chain).unwrap();
         world.fill_volumes(&chain, 0);
-        let reader = VolumeReader::new(world.codec.clone(), world.catalog.outlines(), 0);
+        let reader = VolumeReader::new(world.codec.clone(), world.catalog.seek_indexes(), 0);
         let source = world.catalog.volume(&chain, 0, 2).unwrap();
         let extents = world.catalog.snapshot(&chain, 0).unwrap().find(&world.catalog, &path("e")).unwrap().unwrap();
         let part = world.catalog.parts(extents.id).unwrap().remove(0).1;
@@ -209,14 +209,14 @@ mod tests {
         assert!(world.take_reads("difftar").1 <= 3 * 65536);
         // The table is sound, the bytes before it are not.
         files.change("vol2", |bytes| bytes[offset as usize + 100_000] ^= 1);
-        let reader = VolumeReader::new(world.codec.clone(), world.catalog.outlines(), 0);
+        let reader = VolumeReader::new(world.codec.clone(), world.catalog.seek_indexes(), 0);
         let error = reader.read(&source, offset + 100_000, &mut bytes).unwrap_err().to_string();
         assert!(error.contains("hash"), "{error}");
         // What the table covers ends where it begins.
         let mut last = [0; 1];
-        let outline = world.catalog.outlines().outline(source.key).unwrap().unwrap();
-        reader.read(&source, outline.plain_length - 1, &mut last).unwrap();
-        assert!(reader.read(&source, outline.plain_length, &mut last).is_err());
+        let seek_index = world.catalog.seek_indexes().seek_index(source.key).unwrap().unwrap();
+        reader.read(&source, seek_index.plain_length - 1, &mut last).unwrap();
+        assert!(reader.read(&source, seek_index.plain_length, &mut last).is_err());
     }
 
     /// Fills the increment with another table than its own; tells whether that was taken.

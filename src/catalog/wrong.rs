@@ -29,7 +29,7 @@ fn open(files: &Arc<Files>, directory: &Path) -> (World, Arc<Chain>) {
     (world, chain)
 }
 
-/// Returns all that a catalog answers, as text: trees, contents, what a new session compares with, outlines.
+/// Returns all that a catalog answers, as text: trees, contents, what a new session compares with, seek indexes.
 fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
     let catalog = &world.catalog;
     let mut all = Vec::new();
@@ -38,9 +38,9 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
         for number in catalog.manifest(chain, position).unwrap().volumes().map(|volume| volume.number) {
             catalog.fill_volume(chain, position, number).unwrap();
             let key = catalog.volume(chain, position, number).unwrap().key;
-            let outline = catalog.outlines().outline(key).unwrap().unwrap();
-            let point = catalog.outlines().seek_point(key, 0).unwrap().unwrap();
-            let frames = (outline.frames, outline.plain_length, outline.stored_length, outline.chunks);
+            let seek_index = catalog.seek_indexes().seek_index(key).unwrap().unwrap();
+            let point = catalog.seek_indexes().seek_point(key, 0).unwrap().unwrap();
+            let frames = (seek_index.frames, seek_index.plain_length, seek_index.stored_length, seek_index.chunks);
             all.push(format!("{position} {number}: {frames:?} {} {:?}", point.plain, point.state));
         }
         for item in snapshot.walk(catalog, &path("")).unwrap() {
@@ -61,7 +61,7 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
             }
             all.push(format!("{path} {:?} {before:?} {:?} {parts:?}", version.id, version.entry()));
         }
-        all.extend(catalog.basis(chain, position).unwrap().map(|saved| {
+        all.extend(catalog.saved_entries(chain, position).unwrap().map(|saved| {
             let saved = saved.unwrap();
             format!("{} {:?} {:?} {}", saved.path, saved.entry, saved.version, saved.position)
         }));

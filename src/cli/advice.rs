@@ -37,7 +37,7 @@ fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 }
 
 fn about_storage(error: &storage::Error) -> Option<&'static str> {
-    match (error.kind, error.deed) {
+    match (error.kind, error.operation) {
         (ErrorKind::NotFound, "list") => Some("check the URL, and whether its disk is mounted"),
         (ErrorKind::NotFound, "create") => Some("no folder can be made there: check the URL, and whether its disk is mounted"),
         (ErrorKind::Permission, "list" | "open" | "read") => Some("check whose these files are, and as whom this runs"),

@@ -267,7 +267,7 @@ pub struct Common {
     pub verbosity: u8,
     /// What concerns restoring and verifying.
     #[command(flatten)]
-    pub reading: super::reading::Reading,
+    pub reading: super::restore_options::Reading,
     /// Write each message with its level and number to this open descriptor, for programs
     #[arg(long, global = true, value_name = "NUMBER")]
     log_fd: Option<OsString>,

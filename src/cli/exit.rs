@@ -340,7 +340,7 @@ pub fn searched(error: &anyhow::Error) -> Option<String> {
 /// Returns the operation in duplicity's words, with the names of the files: of a transfer, two.
 fn storage_words(error: &storage::Error) -> String {
     let place = quoted(error.place.as_bytes());
-    match (error.kind, error.deed) {
+    match (error.kind, error.operation) {
         (storage::ErrorKind::BadUrl, _) => "UnsupportedBackendScheme".into(),
         (_, "list") => "list".into(),
         (_, "read" | "open") => format!("get {place} {place}"),

@@ -11,19 +11,19 @@ mod encoding;
 mod exit;
 mod list;
 mod log;
+mod manual;
 mod memory;
 #[cfg(feature = "mount")]
 mod mount;
 mod open;
 mod options;
-mod papers;
 mod passphrase;
 mod progress;
-mod reading;
 mod remove;
 mod replicate;
 mod report;
 mod restore;
+mod restore_options;
 mod statistics;
 mod status;
 #[cfg(feature = "mount")]
@@ -84,8 +84,8 @@ fn run() -> anyhow::Result<()> {
         args::Command::RemoveAllIncOfButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Increments),
         args::Command::Cleanup(arguments) => cleanup::run(arguments, &cli.common),
         args::Command::Replicate(arguments) => replicate::run(arguments, &cli.common),
-        args::Command::Completions(arguments) => papers::completions(arguments),
-        args::Command::Man(arguments) => papers::man(arguments),
+        args::Command::Completions(arguments) => manual::completions(arguments),
+        args::Command::Man(arguments) => manual::man(arguments),
     }
 }
 

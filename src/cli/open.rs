@@ -89,7 +89,12 @@ pub fn list_if_there(
         }
         if !Url::has_scheme(url.typed()) {
             let cause = "there is no such folder; only a URL, such as file:///folder, may name one that is not there yet";
-            return Err(storage::Error { deed: "use", place: url.to_string(), kind: ErrorKind::BadUrl, cause: cause.into() });
+            return Err(storage::Error {
+                operation: "use",
+                place: url.to_string(),
+                kind: ErrorKind::BadUrl,
+                cause: cause.into(),
+            });
         }
         report.message(Level::Warning, &format!("{error}; this counts as empty, since no backup in it is known here"));
         Ok(Vec::new())

@@ -8,8 +8,8 @@ use super::args::Common;
 use super::backup;
 use super::exit::Failure;
 use super::open;
-use super::reading::entry_path;
 use super::report::Report;
+use super::restore_options::entry_path;
 use super::traces;
 use clap::Args;
 use dupfs::contents::{self, Contents};
@@ -60,7 +60,7 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
     report.finish();
     let summary = result?;
-    report.notice(&deeds(&summary, &options, &directory.display().to_string()));
+    report.notice(&operations(&summary, &options, &directory.display().to_string()));
     if let Some(cause) = summary.cause {
         let Summary { damaged, files, differences, .. } = summary;
         return Err(Failure::Damaged { damaged, files, differences, cause }.into());
@@ -74,7 +74,7 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 /// Says what was really checked.
-fn deeds(summary: &Summary, options: &VerifyOptions, directory: &str) -> String {
+fn operations(summary: &Summary, options: &VerifyOptions, directory: &str) -> String {
     let Summary { volumes, files, damaged, proved, .. } = summary;
     let whole = files - damaged;
     let proof = match (&options.contents, proved) {

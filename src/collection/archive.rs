@@ -37,10 +37,10 @@ pub enum ArchiveError {
     )]
     Locked(PathBuf),
     /// The system refuses something.
-    #[error("cannot {deed} '{}': {cause}", path.display())]
+    #[error("cannot {operation} '{}': {cause}", path.display())]
     Local {
         /// What was tried.
-        deed: &'static str,
+        operation: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system said.
@@ -88,9 +88,9 @@ impl ArchiveDirectory {
     /// # Errors
     /// [`ArchiveError::Locked`] when a duplicity or a dupfs is at work on it; [`ArchiveError::Local`] when it cannot be made.
     pub fn lock(path: &Path) -> Result<Self, ArchiveError> {
-        let local = |deed, path: &Path| {
+        let local = |operation, path: &Path| {
             let path = path.to_path_buf();
-            move |cause: std::io::Error| ArchiveError::Local { deed, path, cause }
+            move |cause: std::io::Error| ArchiveError::Local { operation, path, cause }
         };
         std::fs::create_dir_all(path).map_err(local("create", path))?;
         let file = path.join(LOCK);

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Two ways lead through a delta chain. [`Contents`] goes upwards, from the whole member to the version asked for, and compiles the
-//! map that serves any range: that needs the catalog's level 2 of all volumes concerned. [`Wanted`] goes downwards, from
-//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a [`Round`]
+//! map that serves any range: that needs the catalog's level 2 of all volumes concerned. [`PendingRanges`] goes downwards, from
+//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a [`BulkReader`]
 //! meets each volume once, with nothing known before, several at a time:
 //!
 //! ```text
@@ -30,22 +30,22 @@
 //! - The size of a version is the length of its map, or of what its own set tells; it is never estimated.
 //! - A round completes a file only when all of it has come from volumes whose hashes match their manifests; else it names the cause.
 
-mod bits;
+mod bulk_reader;
 mod compile;
 mod extents;
+mod file_assembly;
+mod pending_ranges;
 mod reader;
-mod round;
 mod target;
-mod task;
-mod wanted;
+mod version_set;
 
-pub use bits::Bits;
+pub use bulk_reader::{BulkReadError, BulkReader, ReadRequest, is_full, required_volumes};
 pub use extents::{ExtentMap, Piece};
+pub use file_assembly::Failure;
+pub use pending_ranges::PendingRanges;
 pub use reader::{Contents, File};
-pub use round::{Order, Round, RoundError, is_full, required_volumes};
 pub use target::{Incoming, Place, Target};
-pub use task::Failure;
-pub use wanted::Wanted;
+pub use version_set::VersionSet;
 
 use std::sync::Arc;
 

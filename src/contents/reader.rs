@@ -40,7 +40,7 @@ impl File {
 impl Contents {
     /// Reads through a cache of at most `cache_bytes` of decoded frames.
     pub fn new(catalog: Arc<Catalog>, codec: Arc<Codec>, cache_bytes: usize) -> Self {
-        let volumes = VolumeReader::new(codec, catalog.outlines(), cache_bytes);
+        let volumes = VolumeReader::new(codec, catalog.seek_indexes(), cache_bytes);
         Self { catalog, volumes, maps: Mutex::default() }
     }
 

@@ -7,7 +7,7 @@ pub const ROOT: u64 = 1;
 /// Set in the numbers of directories. Below it 31 bits for the number of the snapshot's set, and 31 for that of the directory.
 const DIRECTORY: u64 = 1 << 62;
 const SET_SHIFT: u32 = 31;
-/// Bits of a version's number within its chain.
+/// VersionSet of a version's number within its chain.
 const VERSION_SHIFT: u32 = 40;
 
 /// Set in the numbers of links to the newest snapshot. Below it, the number of its set: the kernel keeps the target of a link for

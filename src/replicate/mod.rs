@@ -125,7 +125,7 @@ pub enum Error {
 impl Error {
     /// Tells whether only this set is to blame, so that other chains can be replicated all the same.
     fn is_of_set(&self) -> bool {
-        let is_read = |error: &storage::Error| error.deed == "read";
+        let is_read = |error: &storage::Error| error.operation == "read";
         let is_damaged = |error: &codec::Error| match &error.cause {
             Cause::Storage(error) => is_read(error),
             Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_) | Cause::Unsupported(_) | Cause::Signature(_) => true,
@@ -136,7 +136,7 @@ impl Error {
             Self::Volume(volume::Error::Decode(error)) | Self::Codec(error) => is_damaged(error),
             Self::Volume(volume::Error::Storage(error)) | Self::Storage(error) => is_read(error),
             Self::Volume(volume::Error::Hash { .. } | volume::Error::NoHash(_)) => true,
-            Self::Volume(volume::Error::Members { .. } | volume::Error::Outline { .. }) => true,
+            Self::Volume(volume::Error::Members { .. } | volume::Error::SeekIndex { .. }) => true,
             Self::NotStored(_) | Self::Volume(volume::Error::Stopped) => false,
         }
     }

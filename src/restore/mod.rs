@@ -1,7 +1,7 @@
 //! Writes a snapshot, or a part of it, into a directory.
 //!
 //! Three rounds. The first walks the snapshot and makes everything that has no content: directories, links, fifos, devices. The
-//! second is a [`contents::Round`]: it goes through the volumes of the chain and brings each file to a temporary name, and to its
+//! second is a [`contents::BulkReader`]: it goes through the volumes of the chain and brings each file to a temporary name, and to its
 //! own when it is complete. The third walks the snapshot again: it sets the metadata of the directories, children first, and names
 //! each file that has not been delivered.
 //!
@@ -27,7 +27,7 @@ mod target;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
-use crate::contents::{self, Bits, Failure, Order, Place as _, Round, RoundError, Target as _};
+use crate::contents::{self, BulkReadError, BulkReader, Failure, Place as _, ReadRequest, Target as _, VersionSet};
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::Selection;
@@ -150,17 +150,17 @@ fn try_restore(
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
     let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
-    let order = Order { snapshot, base: &options.path, expected, likely, reads_all: false };
-    let round = Round::new(catalog, order, &target, monitor);
+    let request = ReadRequest { snapshot, base: &options.path, expected, likely, reads_all: false };
+    let round = BulkReader::new(catalog, request, &target, monitor);
     match round.run() {
         Ok(()) => {}
-        Err(RoundError::Full(cause)) => return Err(target.full(cause)),
-        Err(RoundError::Interrupted) => return Err(Error::Interrupted),
-        Err(RoundError::Catalog(error)) if error.is_contradicted() => {
+        Err(BulkReadError::Full(cause)) => return Err(target.full(cause)),
+        Err(BulkReadError::Interrupted) => return Err(Error::Interrupted),
+        Err(BulkReadError::Catalog(error)) if error.is_contradicted() => {
             tree.take_back(&round, &made)?;
             return Err(error.into());
         }
-        Err(RoundError::Catalog(error)) => return Err(error.into()),
+        Err(BulkReadError::Catalog(error)) => return Err(error.into()),
     }
     target.release();
     tree.finish(&round, unmade, &mut summary)?;
@@ -226,7 +226,7 @@ impl Tree<'_> {
     /// First round: makes all that has no content.
     fn plant(&self, summary: &mut Summary) -> Result<Planted, Error> {
         let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
-        let (expected, made) = (Bits::new(last), Bits::new(last));
+        let (expected, made) = (VersionSet::new(last), VersionSet::new(last));
         let (mut likely, mut files) = (BTreeSet::new(), 0);
         let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
@@ -273,7 +273,7 @@ impl Tree<'_> {
     }
 
     /// Takes back what was made, since it need not be what the backup holds; what --force has overwritten is gone.
-    fn take_back(&self, round: &Round<'_, Target<'_>>, made: &Bits) -> Result<(), Error> {
+    fn take_back(&self, round: &BulkReader<'_, Target<'_>>, made: &VersionSet) -> Result<(), Error> {
         let mut place = self.target.place();
         let mut open = Nested::default();
         for item in self.walk()? {
@@ -298,7 +298,7 @@ impl Tree<'_> {
 
     /// Reports as a failure that a volume could not be read, even if it holds no file that is wanted: then only the signature file says so,
     /// and nothing vouches for that.
-    fn admit(&self, round: &Round<'_, Target<'_>>, summary: &mut Summary) {
+    fn admit(&self, round: &BulkReader<'_, Target<'_>>, summary: &mut Summary) {
         let Some(cause) = round.first_bad().filter(|_| summary.failed + summary.ignored == 0) else { return };
         if self.options.ignore_errors && is_wrong_hash(&cause) {
             return;
@@ -319,7 +319,7 @@ impl Tree<'_> {
     }
 
     /// Third round: metadata of directories, children first; names each file that is not there.
-    fn finish(&self, round: &Round<'_, Target<'_>>, mut unmade: Unmade, summary: &mut Summary) -> Result<(), Error> {
+    fn finish(&self, round: &BulkReader<'_, Target<'_>>, mut unmade: Unmade, summary: &mut Summary) -> Result<(), Error> {
         let mut place = self.target.place();
         let mut open = Nested::default();
         let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
@@ -386,12 +386,12 @@ impl Tree<'_> {
 /// What the first round has made, and what is to come.
 struct Planted {
     /// The versions of the files that are wanted.
-    expected: Bits,
+    expected: VersionSet,
     /// The positions of the sets that are likely read for them.
     likely: BTreeSet<u32>,
     unmade: Unmade,
     /// The versions that have been made.
-    made: Bits,
+    made: VersionSet,
 }
 
 /// Directories that could not be made: nothing in them can be, either.

@@ -3,7 +3,7 @@
 use super::metadata::{Facts, Reader, Seen};
 use super::place::Place;
 use super::selection::{Candidate, CandidateKind, Selection, Verdict};
-use super::walk::{Deed, Failure};
+use super::walk::{Failure, Operation};
 use crate::model::{EntryKind, EntryPath};
 use rustix::fs::{self, AtFlags, FileType, OFlags, RawDir, Stat};
 use rustix::io::Errno;
@@ -97,7 +97,7 @@ impl Task {
 
     /// Makes what is told when this task cannot be done.
     pub fn failed(&self, cause: io::Error) -> Batch {
-        Batch { items: vec![failure(self.directory.clone(), Deed::List, cause)], rest: None }
+        Batch { items: vec![failure(self.directory.clone(), Operation::List, cause)], rest: None }
     }
 
     /// Makes the task of looking at a directory in this one.
@@ -110,7 +110,7 @@ impl Task {
             None => None,
             Some(parent) if parent.is_or_is_below(device, inode) => {
                 let cause = io::Error::other("the link leads back to a directory above it");
-                return Err(failure(seen.path.clone(), Deed::List, cause));
+                return Err(failure(seen.path.clone(), Operation::List, cause));
             }
             Some(parent) => Some(Arc::new(Above { device, inode, parent: Some(parent.clone()) })),
         };
@@ -137,7 +137,7 @@ impl Surveyor {
             Some((names, from)) => (names.clone(), *from),
             None => {
                 let (names, result) = self.names(&task.directory, directory.as_fd());
-                let failed = |cause: Errno| failure(task.directory.clone(), Deed::List, cause.into());
+                let failed = |cause: Errno| failure(task.directory.clone(), Operation::List, cause.into());
                 batch.items.extend(result.err().map(failed));
                 (Arc::new(names), 0)
             }
@@ -195,7 +195,7 @@ impl Look<'_> {
         let path = match self.task.directory.join(name.to_bytes()) {
             Ok(path) => path,
             // No file system has a name that is none, so the path is over the limit: not all of the directory can be listed.
-            Err(bad) => return Some(failure(self.task.directory.clone(), Deed::List, io::Error::other(bad))),
+            Err(bad) => return Some(failure(self.task.directory.clone(), Operation::List, io::Error::other(bad))),
         };
         let stat = match stat {
             Ok(stat) => stat,
@@ -204,7 +204,7 @@ impl Look<'_> {
                 let is_included = self.verdict_by_name(&path, CandidateKind::Other) == Verdict::Include;
                 return is_included.then_some(Item::Dangling(path));
             }
-            Err(cause) => return Some(failure(path, Deed::Stat, cause.into())),
+            Err(cause) => return Some(failure(path, Operation::Stat, cause.into())),
         };
         let facts = Facts::from(stat);
         let (file_type, name) = (facts.file_type(), name.to_bytes());
@@ -217,10 +217,10 @@ impl Look<'_> {
         }
         let is_read = matches!(file_type, FileType::Directory | FileType::RegularFile);
         if is_read && !self.surveyor.reader.may_read(self.directory, name, &facts) {
-            return Some(failure(path, Deed::Read, io::ErrorKind::PermissionDenied.into()));
+            return Some(failure(path, Operation::Read, io::ErrorKind::PermissionDenied.into()));
         }
         Some(match facts.kind(|| fs::readlinkat(self.directory, name, Vec::new())) {
-            Err(cause) => failure(path, Deed::Stat, cause),
+            Err(cause) => failure(path, Operation::Stat, cause),
             Ok(kind @ EntryKind::Directory) => {
                 Item::Directory { seen: Seen { path, kind, facts }, is_scanned: verdict == Verdict::Scan }
             }
@@ -356,6 +356,6 @@ fn stats<'a>(
     range.map(|index| names.get(index)).zip(answers)
 }
 
-fn failure(path: EntryPath, deed: Deed, cause: io::Error) -> Item {
-    Item::Failed(Failure { path, deed, cause })
+fn failure(path: EntryPath, operation: Operation, cause: io::Error) -> Item {
+    Item::Failed(Failure { path, operation, cause })
 }

@@ -63,7 +63,7 @@ mod walk;
 pub use metadata::Found;
 pub use place::{SourceOptions, SourceTree};
 pub use selection::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, Verdict};
-pub use walk::{Deed, Failure, Step, Walk};
+pub use walk::{Failure, Operation, Step, Walk};
 
 use std::io;
 use std::path::PathBuf;

@@ -442,13 +442,13 @@ fn as_an_ordinary_user() {
     let Some(root) = std::env::var_os("DUPFS_TEST_UNREADABLE") else { return };
     let root = Path::new(&root);
     let tree = SourceTree::open(root, &SourceOptions::default()).unwrap();
-    let denied = |path: &str, deed: &str| format!("{path}! cannot {deed} '{path}': ");
+    let denied = |path: &str, operation: &str| format!("{path}! cannot {operation} '{path}': ");
     let told = told(tree.walk(None));
     let failures: Vec<_> = told.iter().filter(|line| line.contains('!')).collect();
     let expected = [("a/one.txt", "read"), ("b", "read"), ("nosearch/x", "stat"), ("sub/deep", "read"), ("top.txt", "read")];
     assert_eq!(failures.len(), expected.len(), "{told:?}");
-    for (line, (path, deed)) in failures.iter().zip(expected) {
-        assert!(line.starts_with(&denied(path, deed)), "{line}");
+    for (line, (path, operation)) in failures.iter().zip(expected) {
+        assert!(line.starts_with(&denied(path, operation)), "{line}");
     }
     assert!(told.contains(&"nosearch".to_string()) && !told.contains(&"b".to_string()));
     let told = selected(root, vec![Rule::Exclude("**/x/".into()), Rule::FilterLiteral, Rule::Exclude(root.join("b").into())]);

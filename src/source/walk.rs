@@ -28,12 +28,12 @@ pub enum Step {
 
 /// What did not work at a path.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {deed} '{path}'")]
+#[error("cannot {operation} '{path}'")]
 pub struct Failure {
     /// The path.
     pub path: EntryPath,
     /// What was tried.
-    pub deed: Deed,
+    pub operation: Operation,
     /// What the operating system said.
     #[source]
     pub cause: io::Error,
@@ -41,7 +41,7 @@ pub struct Failure {
 
 /// What is done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
+pub enum Operation {
     /// Listing a directory, which has been told as found before.
     List,
     /// Asking for the metadata of an entry.
@@ -58,14 +58,14 @@ impl Failure {
 
     /// Returns duplicity's number for it, as a warning.
     pub fn code(&self) -> u8 {
-        match self.deed {
-            Deed::Stat => code::CANNOT_STAT,
-            Deed::List | Deed::Read => code::CANNOT_READ,
+        match self.operation {
+            Operation::Stat => code::CANNOT_STAT,
+            Operation::List | Operation::Read => code::CANNOT_READ,
         }
     }
 }
 
-impl std::fmt::Display for Deed {
+impl std::fmt::Display for Operation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::List => "list",
@@ -108,7 +108,7 @@ impl Walk {
         let root = match place.root() {
             _ if place.facts().file_type() == FileType::Socket => Step::Socket(EntryPath::root()),
             Ok(seen) => Step::Found(owners.found(seen, place.clone())),
-            Err(cause) => Step::Failed(Failure { path: EntryPath::root(), deed: Deed::Stat, cause }),
+            Err(cause) => Step::Failed(Failure { path: EntryPath::root(), operation: Operation::Stat, cause }),
         };
         let open = vec![Open { items: Vec::new().into_iter(), rest }];
         Self { place, ahead, owners, ready: VecDeque::from([root]), open, scanned: Vec::new() }

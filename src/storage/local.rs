@@ -63,8 +63,8 @@ fn listed(name: String, data: &Metadata) -> Listed {
     Listed { name, size: data.len(), stamp }
 }
 
-fn failed<'a>(deed: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
-    move |error| Error::io(deed, path.display().to_string(), &error)
+fn failed<'a>(operation: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
+    move |error| Error::io(operation, path.display().to_string(), &error)
 }
 
 impl Storage for LocalStorage {

@@ -27,7 +27,7 @@ impl Storage for MemoryStorage {
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let files = self.files();
-        let missing = || Error { deed: "read", place: name.into(), kind: ErrorKind::NotFound, cause: "no such file".into() };
+        let missing = || Error { operation: "read", place: name.into(), kind: ErrorKind::NotFound, cause: "no such file".into() };
         let bytes = files.get(name).ok_or_else(missing)?;
         let bytes = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
         let count = bytes.len().min(buffer.len());

@@ -80,12 +80,12 @@ pub trait Storage: Send + Sync {
     fn delete(&self, name: &str) -> Result<(), Error>;
 }
 
-/// What can go wrong with a storage: deed, place, cause.
+/// What can go wrong with a storage: operation, place, cause.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {deed} '{place}': {cause}")]
+#[error("cannot {operation} '{place}': {cause}")]
 pub struct Error {
     /// What was tried, as an infinitive: "read", "list".
-    pub deed: &'static str,
+    pub operation: &'static str,
     /// Stored file or URL.
     pub place: String,
     /// What kind of failure it is.
@@ -110,7 +110,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn io(deed: &'static str, place: impl Into<String>, error: &std::io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, place: impl Into<String>, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidFilename => {
                 ErrorKind::NotFound
@@ -121,7 +121,7 @@ impl Error {
             }
             _ => ErrorKind::Other,
         };
-        Self { deed, place: place.into(), kind, cause: error.to_string() }
+        Self { operation, place: place.into(), kind, cause: error.to_string() }
     }
 }
 

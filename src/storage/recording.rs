@@ -62,10 +62,10 @@ impl RecordingStorage {
         std::mem::take(&mut *self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    fn note(&self, call: Call, deed: &'static str) -> Result<(), Error> {
+    fn note(&self, call: Call, operation: &'static str) -> Result<(), Error> {
         let fault = (self.fault)(&call);
         self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(call);
-        let failed = |kind| Error { deed, place: self.inner.location(), kind, cause: "told to fail".into() };
+        let failed = |kind| Error { operation, place: self.inner.location(), kind, cause: "told to fail".into() };
         fault.map_or(Ok(()), |kind| Err(failed(kind)))
     }
 }

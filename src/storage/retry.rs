@@ -34,7 +34,7 @@ impl RetryingStorage {
         loop {
             match call() {
                 Err(error) if error.kind == ErrorKind::Other && attempt < self.tries => {
-                    let text = format!("Attempt of {} Nr. {attempt} failed. {error}", error.deed);
+                    let text = format!("Attempt of {} Nr. {attempt} failed. {error}", error.operation);
                     self.monitor.message(Level::Warning, &text);
                     attempt += 1;
                     std::thread::sleep(pauses.next().unwrap_or(self.delay).min(self.delay));

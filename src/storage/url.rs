@@ -40,7 +40,7 @@ impl Url {
     /// [`Error`] with [`ErrorKind::BadUrl`] where there is no path, or something makes no sense.
     pub fn parse(typed: impl AsRef<OsStr>) -> Result<Self, Error> {
         let typed = typed.as_ref().as_bytes();
-        let bad = |cause: &str| Error { deed: "use", place: mask(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
+        let bad = |cause: &str| Error { operation: "use", place: mask(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
         let mut url = Self {
             typed: typed.to_vec().into(),
             scheme: String::new(),
@@ -180,7 +180,7 @@ impl fmt::Debug for Url {
 pub fn open(url: &Url) -> Result<Arc<dyn Storage>, Error> {
     let Some(directory) = url.local_directory() else {
         let cause = "scheme not supported; dupfs serves file:// so far".into();
-        return Err(Error { deed: "use", place: url.to_string(), kind: ErrorKind::BadUrl, cause });
+        return Err(Error { operation: "use", place: url.to_string(), kind: ErrorKind::BadUrl, cause });
     };
     // Absolute from now on: a mount in the background leaves the current directory.
     Ok(Arc::new(LocalStorage::new(std::path::absolute(directory).unwrap_or_else(|_| directory.into()))))

@@ -3,7 +3,7 @@
 use super::VerifyOptions;
 use crate::accounts::Accounts;
 use crate::catalog::{Version, VersionId};
-use crate::contents::{Bits, Incoming, Place, Target};
+use crate::contents::{Incoming, Place, Target, VersionSet};
 use crate::model::{BackupTime, Entry, EntryKind, EntryPath};
 use crate::source::Found;
 use std::io;
@@ -13,13 +13,13 @@ use std::os::unix::fs::FileExt;
 pub struct Comparison<'a> {
     options: &'a VerifyOptions,
     /// Versions whose local files hold something else, or cannot be read.
-    different: Bits,
+    different: VersionSet,
 }
 
 impl<'a> Comparison<'a> {
     /// Compares versions with numbers below `limit`.
     pub fn new(options: &'a VerifyOptions, limit: u64) -> Self {
-        Self { options, different: Bits::new(limit) }
+        Self { options, different: VersionSet::new(limit) }
     }
 
     /// Says how a path differs, if it does. The content of a damaged file is not known, and so is not compared.

@@ -1,6 +1,6 @@
 //! Reads a snapshot as a restore would, and compares it with a directory instead of writing one.
 //!
-//! A [`Round`] decodes every volume of the sets that the time needs, once, and puts every file together; nothing is
+//! A [`BulkReader`] decodes every volume of the sets that the time needs, once, and puts every file together; nothing is
 //! written, and each piece is compared with the local file as it comes. Then snapshot and directory are walked side by side, and of
 //! each path the first difference is told. In this order (duplicity 0.8.22 and 3.2.1, tried):
 //!
@@ -27,7 +27,7 @@ mod signatures;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
-use crate::contents::{Bits, Contents, Failure, Order, Round, RoundError};
+use crate::contents::{BulkReadError, BulkReader, Contents, Failure, ReadRequest, VersionSet};
 use crate::model::EntryPath;
 use crate::monitor::{Event, Level, Monitor, quoted};
 use crate::source::{Found, Selection, SourceTree, Step};
@@ -83,13 +83,13 @@ pub enum Error {
     Catalog(#[from] catalog::Error),
     /// The volumes could not be gone through.
     #[error(transparent)]
-    Round(#[from] RoundError),
+    BulkReader(#[from] BulkReadError),
 }
 
 impl Error {
     /// Tells whether sound volumes contradict the rows that were verified.
     fn is_contradicted(&self) -> bool {
-        matches!(self, Self::Catalog(error) | Self::Round(RoundError::Catalog(error)) if error.is_contradicted())
+        matches!(self, Self::Catalog(error) | Self::BulkReader(BulkReadError::Catalog(error)) if error.is_contradicted())
     }
 }
 
@@ -130,7 +130,7 @@ fn try_verify(
     }
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
     let files = |is_meant: &dyn Fn(&Version) -> bool| {
-        let files = Bits::new(last);
+        let files = VersionSet::new(last);
         for item in snapshot.walk(catalog, &options.path)? {
             let (_, version) = item?;
             if version.is_file() && is_meant(&version) {
@@ -141,8 +141,8 @@ fn try_verify(
     };
     let comparison = Comparison::new(options, last);
     let likely = BTreeSet::from_iter(0..=snapshot.position);
-    let order = Order { snapshot, base: &options.path, expected: files(&|_| true)?, likely, reads_all: true };
-    let round = Round::new(catalog, order, &comparison, monitor);
+    let request = ReadRequest { snapshot, base: &options.path, expected: files(&|_| true)?, likely, reads_all: true };
+    let round = BulkReader::new(catalog, request, &comparison, monitor);
     round.run()?;
     let prove = |contents: &Arc<Contents>| {
         let good = files(&|version| round.failure(version).is_none())?;

@@ -5,7 +5,7 @@
 //! reads them, set by set, in the order of the set's signature file.
 
 use crate::catalog::{self, Cursor, Snapshot, Version, VersionId};
-use crate::contents::{self, Bits, Contents, Failure};
+use crate::contents::{self, Contents, Failure, VersionSet};
 use crate::format::{self, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::{CheckedSignature, SignatureWriter};
@@ -21,7 +21,7 @@ const HEAD: usize = 12;
 /// What comparing with signatures has shown.
 pub struct Proof {
     /// Numbers of the versions whose files match.
-    equal: Bits,
+    equal: VersionSet,
     /// Files that do not match, or that a mount could not read, and why.
     failures: HashMap<VersionId, Arc<Failure>>,
 }
@@ -44,8 +44,13 @@ impl Proof {
     ///
     /// # Errors
     /// [`catalog::Error`] when the catalog fails.
-    pub fn of(contents: &Contents, snapshot: &Snapshot, wanted: &Bits, monitor: &dyn Monitor) -> Result<Self, catalog::Error> {
-        let mut proof = Self { equal: Bits::new(wanted.limit()), failures: HashMap::new() };
+    pub fn of(
+        contents: &Contents,
+        snapshot: &Snapshot,
+        wanted: &VersionSet,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, catalog::Error> {
+        let mut proof = Self { equal: VersionSet::new(wanted.limit()), failures: HashMap::new() };
         for (position, set) in (0..=snapshot.position).zip(&snapshot.chain.sets) {
             let versions = contents.catalog().versions_of(&snapshot.chain, position)?;
             if !wanted.any(versions.clone()) {
@@ -84,7 +89,7 @@ impl Proof {
         contents: &Contents,
         snapshot: &Snapshot,
         position: u32,
-        wanted: &Bits,
+        wanted: &VersionSet,
     ) -> Result<HashMap<VersionId, Arc<Failure>>, Error> {
         let catalog = contents.catalog();
         let mut tar = TarReader::new(catalog.signatures(&snapshot.chain, position)?);

@@ -131,7 +131,7 @@ impl Checked {
             let chunk = bytes.get((at - start) as usize..((at - start) as usize + CHUNK).min((end - start) as usize));
             if chunk.is_none_or(|chunk| self.chunks.get(number) != Some(blake3::hash(chunk).as_bytes())) {
                 return Err(storage::Error {
-                    deed: "trust",
+                    operation: "trust",
                     place: self.file.name().to_string(),
                     kind: ErrorKind::Other,
                     cause: format!("the bytes from {at} on are not those whose hash was kept"),

@@ -1,7 +1,7 @@
 //! The first pass: a volume decoded once from its start, each member told with its place in the plain tar.
 
 use super::check::{Checked, Hashed, hash_stored};
-use super::{Error, FRAME, MAX_FRAME, Outline, VolumeSource};
+use super::{Error, FRAME, MAX_FRAME, SeekIndex, VolumeSource};
 use crate::codec::{self, Codec, Decoder, SeekPoint};
 use crate::format::{self, Member, TarReader};
 use crate::storage::ReadAt;
@@ -20,7 +20,7 @@ pub enum Event<'a> {
 }
 
 /// Checks a volume against its manifest, decodes it from its start, and tells its members to `listener`, which may stop it.
-/// Returns the outline and the seek point of each frame.
+/// Returns the seek index and the seek point of each frame.
 ///
 /// What the listener heard counts only once this has returned well: the end of the stream may yet show it to be forged.
 ///
@@ -30,7 +30,7 @@ pub fn first_pass(
     source: &VolumeSource,
     codec: &Codec,
     mut listener: impl FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<(Outline, Vec<SeekPoint>), Error> {
+) -> Result<(SeekIndex, Vec<SeekPoint>), Error> {
     let Hashed { length: stored_length, chunks, head } = hash_stored(source)?;
     let chunks = Arc::new(chunks);
     let file = Arc::new(Checked::new(source.file.clone(), stored_length, chunks.clone()));
@@ -43,11 +43,11 @@ pub fn first_pass(
     while stream.read(&mut rest).map_err(codec::Error::from)? > 0 {}
     let mut frames: Vec<u64> = stream.points.iter().map(|point| point.plain).collect();
     if frames.first() != Some(&0) || !frames.is_sorted_by(|a, b| a < b) {
-        return Err(Error::Outline { name: name.into(), cause: "the seek points are not in order".into() });
+        return Err(Error::SeekIndex { name: name.into(), cause: "the seek points are not in order".into() });
     }
     let ends = frames.iter().skip(1).chain([&stream.plain]);
     if frames.iter().zip(ends).any(|(start, end)| end - start > MAX_FRAME) {
-        return Err(Error::Outline { name: name.into(), cause: format!("no place to start within {MAX_FRAME} bytes") });
+        return Err(Error::SeekIndex { name: name.into(), cause: format!("no place to start within {MAX_FRAME} bytes") });
     }
     // A point at the very end starts a frame without bytes.
     while frames.len() > 1 && frames.last() == Some(&stream.plain) {
@@ -55,7 +55,7 @@ pub fn first_pass(
         stream.points.pop();
     }
     let chunks = Arc::try_unwrap(chunks).unwrap_or_else(|shared| (*shared).clone());
-    Ok((Outline { frames, plain_length: stream.plain, stored_length, chunks, head }, stream.points))
+    Ok((SeekIndex { frames, plain_length: stream.plain, stored_length, chunks, head }, stream.points))
 }
 
 fn tell_members(

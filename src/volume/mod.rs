@@ -1,14 +1,14 @@
 //! One volume, open: its members told in order, and any range of its plain tar.
 //!
 //! A volume is `encrypt(compress(tar))`, so as a stream it must be decoded from its start. The first pass over a volume
-//! ([`first_pass`]) does that once, for whatever reason it is needed, and leaves an [`Outline`] behind:
+//! ([`first_pass`]) does that once, for whatever reason it is needed, and leaves an [`SeekIndex`] behind:
 //!
 //! ```text
 //! stored   |-chunk-|-chunk-|-chunk-|-chunk-|-chunk-|      a BLAKE3 for each 64 KiB
 //! plain    |--- frame ---|-- frame --|---- frame ----|     a seek point at the start of each, about 1 MiB apart
 //! ```
 //!
-//! A volume of our own says the same in the table of contents behind its tar, so that its outline can be had without a pass.
+//! A volume of our own says the same in the table of contents behind its tar, so that its seek index can be had without a pass.
 //!
 //! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes whose chunk hashes match. Decoded
 //! frames are kept in a cache bounded in bytes.
@@ -18,8 +18,8 @@
 //!   decodes then; everything read later belongs to a chunk whose hash was taken in that very pass, or stands in the volume's table.
 //! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the stream proves the rest of it.
 //!
-//! Absent on purpose: any idea of what the members mean, and any place to keep outlines; whoever keeps them gives an
-//! [`OutlineStore`].
+//! Absent on purpose: any idea of what the members mean, and any place to keep seek indexes; whoever keeps them gives an
+//! [`SeekIndexStore`].
 
 mod cache;
 mod check;
@@ -33,7 +33,7 @@ pub use crate::format::CHUNK;
 pub use check::{Checked, has_hash};
 pub use members::{Event, first_pass};
 pub use parts::{PartBuilder, Stop, append_commands};
-pub use reader::{OutlineStore, VolumeReader};
+pub use reader::{SeekIndexStore, VolumeReader};
 pub use rewrite::{copy, rewrite};
 pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};
 
@@ -48,7 +48,7 @@ const FRAME: u64 = 1024 * 1024;
 /// longer ones wants to exhaust memory.
 const MAX_FRAME: u64 = 64 * 1024 * 1024;
 
-/// Names a volume for caches: unique for as long as the process runs, and for as long as its outline is kept.
+/// Names a volume for caches: unique for as long as the process runs, and for as long as its seek index is kept.
 pub type VolumeKey = u64;
 
 /// A stored volume and what its manifest says of it.
@@ -66,7 +66,7 @@ pub struct VolumeSource {
 
 /// What the first pass leaves of a volume, or its table tells: enough to check and to decode any part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outline {
+pub struct SeekIndex {
     /// Offset of the first plain byte of each frame, ascending from 0; at least one.
     pub frames: Vec<u64>,
     /// Length of the plain bytes: all of them, or those before the table.
@@ -82,7 +82,7 @@ pub struct Outline {
 /// Bytes of a volume's beginning that are kept, so that reading from its middle need not ask for them; enough for some recipients.
 pub const HEAD: usize = 2048;
 
-impl Outline {
+impl SeekIndex {
     /// Tells whether the frames follow each other from 0 on, none of them being longer than is ever decoded at once.
     pub fn is_sound(&self) -> bool {
         let ends = self.frames.iter().skip(1).chain([&self.plain_length]);
@@ -121,9 +121,9 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
-    /// The outline of the volume cannot be fetched, or does not fit the request.
+    /// The seek index of the volume cannot be fetched, or does not fit the request.
     #[error("cannot seek in volume '{name}': {cause}")]
-    Outline {
+    SeekIndex {
         /// Stored file.
         name: String,
         /// What is wrong.
@@ -140,7 +140,7 @@ impl Error {
         match self {
             Self::Storage(_) | Self::Stopped => true,
             Self::Decode(cause) => cause.is_passing(),
-            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::Outline { .. } => false,
+            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::SeekIndex { .. } => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cache::FrameCache;
 use super::check::Checked;
-use super::{Error, Outline, VolumeKey, VolumeSource};
+use super::{Error, SeekIndex, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
 use crate::storage::ReadAt;
 use lru::LruCache;
@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// Volumes that are kept ready for reading: session key, chunk hashes (2 KiB for each MiB of the stored file), frame offsets.
 const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
-/// Keeps outlines and seek points between runs.
-pub trait OutlineStore: Send + Sync {
-    /// Returns the outline of a volume that has had its first pass.
-    fn outline(&self, volume: VolumeKey) -> Result<Option<Outline>, String>;
+/// Keeps seek indexes and seek points between runs.
+pub trait SeekIndexStore: Send + Sync {
+    /// Returns the seek index of a volume that has had its first pass.
+    fn seek_index(&self, volume: VolumeKey) -> Result<Option<SeekIndex>, String>;
 
     /// Returns the seek point of one frame.
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String>;
@@ -25,14 +25,14 @@ pub trait OutlineStore: Send + Sync {
 /// Reads ranges of volumes that have had their first pass. All methods may be called from many threads at once.
 pub struct VolumeReader {
     codec: Arc<Codec>,
-    store: Arc<dyn OutlineStore>,
+    store: Arc<dyn SeekIndexStore>,
     frames: FrameCache,
     open: Mutex<LruCache<VolumeKey, Arc<OpenVolume>>>,
     decoded: AtomicU64,
 }
 
 struct OpenVolume {
-    outline: Outline,
+    seek_index: SeekIndex,
     file: Arc<Checked>,
     /// Opened by whoever first needs a frame; the session key may take a while.
     reopened: OnceLock<Reopened>,
@@ -42,7 +42,7 @@ struct OpenVolume {
 
 impl VolumeReader {
     /// Makes a reader that keeps at most `cache_bytes` of decoded frames.
-    pub fn new(codec: Arc<Codec>, store: Arc<dyn OutlineStore>, cache_bytes: usize) -> Self {
+    pub fn new(codec: Arc<Codec>, store: Arc<dyn SeekIndexStore>, cache_bytes: usize) -> Self {
         Self {
             codec,
             store,
@@ -86,20 +86,20 @@ impl VolumeReader {
     /// Returns the frame that holds the plain byte `at`, and the offset of its first byte; the byte is within it.
     fn frame_at(&self, source: &VolumeSource, at: u64) -> Result<(u64, Arc<Vec<u8>>), Error> {
         let volume = self.volume(source)?;
-        let outline = &volume.outline;
-        if at >= outline.plain_length {
-            return Err(self.seek_error(source, format!("byte {at} lies behind the end at {}", outline.plain_length)));
+        let seek_index = &volume.seek_index;
+        if at >= seek_index.plain_length {
+            return Err(self.seek_error(source, format!("byte {at} lies behind the end at {}", seek_index.plain_length)));
         }
-        let number = outline.frames.partition_point(|&start| start <= at) - 1;
-        let start = outline.frames[number];
+        let number = seek_index.frames.partition_point(|&start| start <= at) - 1;
+        let start = seek_index.frames[number];
         let frame = self.frames.get(source.key, number, || self.decode(source, &volume, number))?;
         Ok((start, frame))
     }
 
     /// Decodes one frame.
     fn decode(&self, source: &VolumeSource, volume: &OpenVolume, number: usize) -> Result<Arc<Vec<u8>>, Error> {
-        let (outline, start) = (&volume.outline, volume.outline.frames[number]);
-        let end = outline.frames.get(number + 1).copied().unwrap_or(outline.plain_length);
+        let (seek_index, start) = (&volume.seek_index, volume.seek_index.frames[number]);
+        let end = seek_index.frames.get(number + 1).copied().unwrap_or(seek_index.plain_length);
         let point = self.store.seek_point(source.key, number).map_err(|cause| self.seek_error(source, cause))?;
         let point = point.ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
         if point.plain != start {
@@ -107,11 +107,11 @@ impl VolumeReader {
         }
         let reopened = self.reopened(source, volume)?;
         // Where the next frame begins, this one has ended.
-        let next = match number + 1 < outline.frames.len() {
+        let next = match number + 1 < seek_index.frames.len() {
             true => self.store.seek_point(source.key, number + 1).map_err(|cause| self.seek_error(source, cause))?,
             false => None,
         };
-        let stored_end = next.map_or(Ok(outline.stored_length), |next| reopened.stored_start(&next))?;
+        let stored_end = next.map_or(Ok(seek_index.stored_length), |next| reopened.stored_start(&next))?;
         let mut bytes = vec![0; (end - start) as usize];
         reopened.read(&point, stored_end, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
@@ -123,16 +123,16 @@ impl VolumeReader {
         if let Some(volume) = lock().get(&source.key) {
             return Ok(volume.clone());
         }
-        let outline = self.store.outline(source.key).map_err(|cause| self.seek_error(source, cause))?;
-        let outline = outline.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
-        if !outline.is_sound() {
-            return Err(self.seek_error(source, "its outline is damaged".into()));
+        let seek_index = self.store.seek_index(source.key).map_err(|cause| self.seek_error(source, cause))?;
+        let seek_index = seek_index.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
+        if !seek_index.is_sound() {
+            return Err(self.seek_error(source, "its seek index is damaged".into()));
         }
-        let chunks = Arc::new(outline.chunks.clone());
-        let file = Checked::new(source.file.clone(), outline.stored_length, chunks);
-        let file = Arc::new(file.with_head(outline.head.clone()));
+        let chunks = Arc::new(seek_index.chunks.clone());
+        let file = Checked::new(source.file.clone(), seek_index.stored_length, chunks);
+        let file = Arc::new(file.with_head(seek_index.head.clone()));
         let volume = Arc::new(OpenVolume {
-            outline: Outline { chunks: Vec::new(), head: Vec::new(), ..outline },
+            seek_index: SeekIndex { chunks: Vec::new(), head: Vec::new(), ..seek_index },
             file,
             reopened: OnceLock::new(),
             opening: Mutex::default(),
@@ -154,6 +154,6 @@ impl VolumeReader {
     }
 
     fn seek_error(&self, source: &VolumeSource, cause: String) -> Error {
-        Error::Outline { name: source.file.name().into(), cause }
+        Error::SeekIndex { name: source.file.name().into(), cause }
     }
 }

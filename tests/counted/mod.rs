@@ -213,8 +213,8 @@ fn a_verification_reads_each_volume_exactly_once() {
         let env = Env::new();
         history(&env, writer, encoding, 12 << 20, 3);
         // A set of nothing but a folder, then one in which the large file is gone.
-        for (time, deed) in [(1_700_010_000, "mkdir empty"), (1_700_020_000, "rm big")] {
-            Outcome::of(env.command("sh").current_dir(env.source()).args(["-c", deed])).success();
+        for (time, operation) in [(1_700_010_000, "mkdir empty"), (1_700_020_000, "rm big")] {
+            Outcome::of(env.command("sh").current_dir(env.source()).args(["-c", operation])).success();
             writer.backup(&env, encoding, "incremental", time, &[]);
         }
         let (summary, volumes) = verified(&env, "catalog");

@@ -1,7 +1,7 @@
 //! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must still belong together. And a duplicity is
 //! killed as we are.
 
-use super::killer::{Call, Deed, Killer};
+use super::killer::{Call, Killer, Operation};
 use super::{AFTERWARDS, EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Encoding, Truth, Version};
 
@@ -15,7 +15,7 @@ fn play(action: &str, version: Version, volume: u32) {
     let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
     world.bring_back("before");
     let mut opens = calls.iter().filter(|call| call.name == "open" && call.path.to_string_lossy().contains(".vol"));
-    world.kill(action, opens.next_back().unwrap().number, Deed::Kill);
+    world.kill(action, opens.next_back().unwrap().number, Operation::Kill);
 
     let mut duplicity = world.env.command(version.checked());
     duplicity.args([action, "--volsize", "1", "--current-time", &NEXT.to_string(), "--fail-on-volume", &volume.to_string()]);
@@ -81,7 +81,7 @@ fn kill_theirs(action: &str, version: Version) {
     let step = if std::env::var_os("DUPFS_LONG").is_some() { 1 } else { named.len().div_ceil(7) };
     for call in named.iter().rev().step_by(step) {
         world.bring_back("before");
-        let killed = Outcome::of(Killer::of(&world.env).at(call.number, Deed::Kill, &mut duplicity()));
+        let killed = Outcome::of(Killer::of(&world.env).at(call.number, Operation::Kill, &mut duplicity()));
         assert_eq!(killed.code, 137, "{killed}");
         let what = format!("{action} by {version:?} killed at {} {:?}", call.name, call.path);
         world.check_all(&[Ours], &what);

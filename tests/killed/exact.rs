@@ -1,6 +1,6 @@
 //! What a session leaves that was killed and gone on with: byte by byte what an uninterrupted one packs, and nothing else.
 
-use super::killer::{Call, Deed, Killer};
+use super::killer::{Call, Killer, Operation};
 use super::{KILLED, NEXT, Outcome, World};
 use crate::support::{Encoding, Truth, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,19 +69,19 @@ impl World {
 
 /// Chooses calls to die at, and how: the first write into the signature file, and all of them, but of the writes into one volume only the
 /// first, one in the middle, and the last.
-fn deaths(calls: &[Call]) -> Vec<(u64, Deed<'static>)> {
+fn deaths(calls: &[Call]) -> Vec<(u64, Operation<'static>)> {
     let all = std::env::var_os("DUPFS_LONG").is_some();
-    let mut chosen = vec![(0, Deed::Kill), (0, Deed::Half)];
+    let mut chosen = vec![(0, Operation::Kill), (0, Operation::Half)];
     for (index, call) in calls.iter().enumerate() {
         let is_alike = |other: &&Call| other.is_bulk() && other.path == call.path;
         let position = calls[..index].iter().filter(is_alike).count();
         let is_chosen =
             all || !call.is_bulk() || [0, 6].contains(&position) || !calls.get(index + 1).is_some_and(|next| is_alike(&next));
         if is_chosen {
-            chosen.push((call.number, Deed::Kill));
+            chosen.push((call.number, Operation::Kill));
         }
         if is_chosen && call.name == "write" {
-            chosen.push((call.number, Deed::Half));
+            chosen.push((call.number, Operation::Half));
         }
     }
     chosen
@@ -99,11 +99,11 @@ fn play(action: &str) {
     world.keep("before");
     let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
     let whole = [files(&world.env.store()), files(&world.archive())];
-    for (at, deed) in deaths(&calls) {
+    for (at, operation) in deaths(&calls) {
         world.bring_back("before");
-        world.kill(action, at, deed);
+        world.kill(action, at, operation);
         let left = world.left();
-        let what = format!("{action}, {deed:?} at {at}, {}: {left:?}", name(&calls, at));
+        let what = format!("{action}, {operation:?} at {at}, {}: {left:?}", name(&calls, at));
         let outcome = Outcome::of(Killer::of(&world.env).watch(&mut world.backup(action, NEXT))).success();
         let time = match left {
             Left::Volumes(0) => NEXT,
@@ -165,7 +165,7 @@ fn what_cannot_be_completed_is_gone_on_with() {
         let whole = [files(&world.env.store()), files(&world.archive())];
         world.bring_back("before");
         let is_manifest = |call: &&Call| call.name == "open" && call.path.to_string_lossy().ends_with(".manifest.tmp");
-        world.kill(action, calls.iter().rfind(is_manifest).unwrap().number, Deed::Kill);
+        world.kill(action, calls.iter().rfind(is_manifest).unwrap().number, Operation::Kill);
         assert_eq!(world.left(), Left::AllButManifest);
         let second = whole[0].keys().find(|name| name.contains(&stamp(KILLED)) && name.contains(".vol2.")).unwrap();
         std::fs::remove_file(world.env.store().join(second)).unwrap();
@@ -192,16 +192,16 @@ fn who_goes_on_may_be_killed_as_well() {
         });
         world.bring_back("before");
         let is_third = |call: &&Call| call.name == "open" && call.path.to_string_lossy().contains(".vol3.");
-        world.kill(action, calls.iter().find(is_third).unwrap().number, Deed::Kill);
+        world.kill(action, calls.iter().find(is_third).unwrap().number, Operation::Kill);
         assert_eq!(world.left(), Left::Volumes(2));
         world.keep("killed");
         let calls = Killer::of(&world.env).calls(&log, &mut world.backup(action, NEXT));
-        for (at, deed) in deaths(&calls) {
+        for (at, operation) in deaths(&calls) {
             world.bring_back("killed");
-            let outcome = Outcome::of(Killer::of(&world.env).at(at, deed, &mut world.backup(action, NEXT)));
+            let outcome = Outcome::of(Killer::of(&world.env).at(at, operation, &mut world.backup(action, NEXT)));
             assert_eq!(outcome.code, 137, "{outcome}");
             let left = world.left();
-            let what = format!("{action}, {deed:?} at {at}, {}: {left:?}", name(&calls, at));
+            let what = format!("{action}, {operation:?} at {at}, {}: {left:?}", name(&calls, at));
             let outcome = Outcome::of(Killer::of(&world.env).watch(&mut world.backup(action, NEXT + 1))).success();
             let (time, said) = match left {
                 Left::Volumes(count) => (KILLED, format!("Restarting after volume {}, ", count.max(2))),

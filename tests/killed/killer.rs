@@ -1,4 +1,4 @@
-//! [`Killer`]: `killer.c`, built and put before a program: it counts the calls that change files, and at one of them does its deed.
+//! [`Killer`]: `killer.c`, built and put before a program: it counts the calls that change files, and at one of them does its operation.
 
 use crate::support::{Env, Outcome};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 /// What happens at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed<'a> {
+pub enum Operation<'a> {
     /// The program dies before the call.
     Kill,
     /// The program dies when half of the bytes are written.
@@ -65,15 +65,15 @@ impl Killer {
         command.env("LD_PRELOAD", library()).env("KILLER_UNDER", under.join(":"))
     }
 
-    /// Does a deed at the call of a number.
-    pub fn at<'a>(&self, number: u64, deed: Deed<'a>, command: &'a mut Command) -> &'a mut Command {
-        let deed = match deed {
-            Deed::Kill => "kill",
-            Deed::Half => "half",
-            Deed::Fail(errno) => errno,
-            Deed::Run(script) => script,
+    /// Does a operation at the call of a number.
+    pub fn at<'a>(&self, number: u64, operation: Operation<'a>, command: &'a mut Command) -> &'a mut Command {
+        let operation = match operation {
+            Operation::Kill => "kill",
+            Operation::Half => "half",
+            Operation::Fail(errno) => errno,
+            Operation::Run(script) => script,
         };
-        self.watch(command).env("KILLER_AT", number.to_string()).env("KILLER_DEED", deed)
+        self.watch(command).env("KILLER_AT", number.to_string()).env("KILLER_DEED", operation)
     }
 
     /// Runs a program to its end and returns the calls that it made.

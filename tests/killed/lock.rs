@@ -1,6 +1,6 @@
 //! Who comes while a session runs: the same archive directory is refused at once, another one saves to the same place beside it.
 
-use super::killer::{Deed, Killer};
+use super::killer::{Killer, Operation};
 use super::{KILLED, NEXT, Outcome, World};
 use crate::support::{Encoding, Truth, Version};
 use std::path::Path;
@@ -15,7 +15,7 @@ fn meanwhile(world: &World, script: &str) -> Outcome {
     world.bring_back("before");
     let is_place = |path: &Path| path.to_string_lossy().contains(".vol2.");
     let place = calls.iter().find(|call| call.name == "open" && is_place(&call.path)).unwrap();
-    Outcome::of(Killer::of_store(&world.env).at(place.number, Deed::Run(script), &mut world.backup("full", KILLED)))
+    Outcome::of(Killer::of_store(&world.env).at(place.number, Operation::Run(script), &mut world.backup("full", KILLED)))
 }
 
 /// Prints a command for the shell.

@@ -17,7 +17,7 @@ mod replication;
 mod trouble;
 mod turns;
 
-use self::killer::{Deed, Killer};
+use self::killer::{Killer, Operation};
 use crate::support::{Duplicity, Encoding, Env, Outcome, Random, Truth, Version, assert_same};
 use Version::{New, Old, Ours};
 use std::collections::{BTreeMap, HashSet};
@@ -99,8 +99,8 @@ impl World {
     }
 
     /// Kills a backup at call n.
-    fn kill(&self, action: &str, at: u64, deed: Deed) {
-        let outcome = Outcome::of(Killer::of(&self.env).at(at, deed, &mut self.backup(action, KILLED)));
+    fn kill(&self, action: &str, at: u64, operation: Operation) {
+        let outcome = Outcome::of(Killer::of(&self.env).at(at, operation, &mut self.backup(action, KILLED)));
         assert_eq!(outcome.code, 137, "killed at {at}: {outcome}");
     }
 
@@ -200,7 +200,7 @@ fn kill_everywhere(world: &World, action: &str, half: bool, mut afterwards: impl
     let mut seen = HashSet::new();
     for at in calls(count) {
         world.bring_back("before");
-        world.kill(action, at, if half { Deed::Half } else { Deed::Kill });
+        world.kill(action, at, if half { Operation::Half } else { Operation::Kill });
         let is_new = seen.insert(world.state());
         afterwards(world, at, is_new);
     }

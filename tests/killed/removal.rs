@@ -2,7 +2,7 @@
 //! and both originals'; and the same command again comes to the same end. And clean-up meets a session that lacks nothing but its manifest.
 
 use super::exact::{Left, stamp};
-use super::killer::{Call, Deed, Killer};
+use super::killer::{Call, Killer, Operation};
 use super::{EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Duplicity, Encoding, Truth, Version};
 use std::path::Path;
@@ -66,7 +66,7 @@ fn killed_while_removing(words: &[&str], readable: &[i64]) {
     for (position, &at) in calls.iter().enumerate() {
         let what = format!("{words:?} killed at {at}");
         world.bring_back("before");
-        let outcome = Outcome::of(Killer::of(&world.env).at(at, Deed::Kill, &mut world.command(words)));
+        let outcome = Outcome::of(Killer::of(&world.env).at(at, Operation::Kill, &mut world.command(words)));
         assert_eq!(outcome.code, 137, "{what}: {outcome}");
         world.keep("killed");
         // What is shown is whole, though its signatures may be gone; what is to stay is shown.
@@ -116,7 +116,7 @@ fn a_storage_that_refuses() {
     let calls = deletions(&calls);
     for at in calls {
         world.bring_back("before");
-        let outcome = Outcome::of(Killer::of(&world.env).at(at, Deed::Fail("EROFS"), &mut world.command(&words))).success();
+        let outcome = Outcome::of(Killer::of(&world.env).at(at, Operation::Fail("EROFS"), &mut world.command(&words))).success();
         let shown = world.shown();
         assert!(shown.contains(&NEXT), "refused from {at} on: {outcome}");
         shown.iter().for_each(|time| {
@@ -143,7 +143,7 @@ fn clean_up_and_a_session_that_lacks_only_its_manifest() {
             call.name == "open" && call.path.starts_with(&store) && call.path.to_string_lossy().contains(".manifest")
         };
         world.bring_back("before");
-        world.kill(action, calls.iter().find(is_manifest).unwrap().number, Deed::Kill);
+        world.kill(action, calls.iter().find(is_manifest).unwrap().number, Operation::Kill);
         assert_eq!(world.left(), Left::AllButManifest);
         world.keep("killed");
         let listed = Outcome::of(&mut world.command(&["cleanup"])).success();
@@ -180,7 +180,7 @@ fn clean_up_and_a_killed_duplicity() {
         let is_third = |call: &&Call| call.name == "open" && call.path.to_string_lossy().contains(".vol3.");
         let at = calls.iter().find(is_third).unwrap().number;
         world.bring_back("before");
-        let killed = Outcome::of(Killer::of_store(&world.env).at(at, Deed::Kill, &mut duplicity(KILLED)));
+        let killed = Outcome::of(Killer::of_store(&world.env).at(at, Operation::Kill, &mut duplicity(KILLED)));
         assert_eq!(killed.code, 137, "{what}: {killed}");
         let left = || [names(&world.env.store()), names(&world.archive())];
         let interrupted = left();

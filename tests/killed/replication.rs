@@ -1,7 +1,7 @@
 //! A replication killed at every call that changes a file of the target: what the target shows is whole, and the same command again makes of it
 //! what nobody has disturbed.
 
-use super::killer::{Deed, Killer};
+use super::killer::{Killer, Operation};
 use super::{EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Encoding, Truth, Version, assert_same};
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ fn killed_while_replicating(from: Encoding, to: Encoding) {
     for (position, call) in calls.iter().enumerate().filter(|(position, _)| all || position % 4 == 0) {
         let what = format!("{from:?} to {to:?}, killed at {call:?}");
         std::fs::remove_dir_all(&replication.target).unwrap();
-        let killed = Outcome::of(replication.killer().at(call.number, Deed::Kill, &mut replication.command()));
+        let killed = Outcome::of(replication.killer().at(call.number, Operation::Kill, &mut replication.command()));
         assert_eq!(killed.code, 137, "{what}: {killed}");
         if replication.target.exists() {
             let shown = replication.check(Ours, &what);
@@ -120,7 +120,7 @@ fn a_target_without_room() {
     let calls: Vec<_> = calls.iter().filter(|call| call.name == "write").collect();
     for call in calls.iter().step_by(calls.len() / 6) {
         std::fs::remove_dir_all(&replication.target).unwrap();
-        let outcome = Outcome::of(replication.killer().at(call.number, Deed::Fail("ENOSPC"), &mut replication.command()));
+        let outcome = Outcome::of(replication.killer().at(call.number, Operation::Fail("ENOSPC"), &mut replication.command()));
         outcome.failure(53, &["No space left on device"]);
         replication.check(Ours, &format!("full at {call:?}"));
         Outcome::of(&mut replication.command()).success();
@@ -137,7 +137,7 @@ fn going_on_with_other_keys() {
     let is_third = |call: &&super::killer::Call| call.path.to_string_lossy().contains("vol3.");
     let at = calls.iter().rfind(is_third).unwrap().number;
     std::fs::remove_dir_all(&replication.target).unwrap();
-    Outcome::of(replication.killer().at(at, Deed::Kill, &mut replication.command()));
+    Outcome::of(replication.killer().at(at, Operation::Kill, &mut replication.command()));
     let left = sizes(&replication.target).into_keys().filter(|name| name.contains(".vol")).count();
     assert!(left > 2, "{left}");
     replication.to = Encoding::Symmetric;

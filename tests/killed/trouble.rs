@@ -1,7 +1,7 @@
 //! A storage or a source that fails in the middle of a backup: what is said, and that the next run goes on.
 
 use super::exact::Left;
-use super::killer::{Deed, Killer};
+use super::killer::{Killer, Operation};
 use super::{EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Duplicity, Encoding, Truth, Version};
 use std::path::Path;
@@ -38,7 +38,7 @@ fn a_storage_that_fails() {
         let mut command = world.backup("incremental", KILLED);
         let log = world.env.root().join("machine-log");
         command.arg("--num-retries=1").arg("--log-file").arg(&log);
-        let outcome = Outcome::of(killer.at(call.number, Deed::Fail(errno), &mut command));
+        let outcome = Outcome::of(killer.at(call.number, Operation::Fail(errno), &mut command));
         let what = format!("{errno} at {} {:?}", call.name, call.path.file_name().unwrap());
         let outcome = outcome.failure(code, &["cannot write '", words, &world.env.store().display().to_string()]);
         assert_eq!(outcome.stderr.matches(words).count(), 1, "{what}: {outcome}");
@@ -103,7 +103,7 @@ fn a_storage_that_is_exchanged() {
     for call in places {
         for script in [&removed, &replaced] {
             world.bring_back("before");
-            let outcome = Outcome::of(killer.at(call.number, Deed::Run(script), &mut world.backup("full", KILLED)));
+            let outcome = Outcome::of(killer.at(call.number, Operation::Run(script), &mut world.backup("full", KILLED)));
             let what = format!("{} {:?}: {script}", call.name, call.path.file_name().unwrap());
             // Where another storage has taken its place, nothing may fail before the look for what was stored.
             let is_missed =
@@ -135,7 +135,7 @@ fn a_volume_that_shrinks() {
     let log = world.env.root().join("before/machine");
     let mut command = world.backup("full", KILLED);
     command.arg("--log-file").arg(&log);
-    let outcome = Outcome::of(killer.at(signatures.number, Deed::Run(&script), &mut command));
+    let outcome = Outcome::of(killer.at(signatures.number, Operation::Run(&script), &mut command));
     let outcome = outcome.failure(44, &[&format!("File {volume} was corrupted during upload"), "run this again"]);
     let log = std::fs::read_to_string(log).unwrap();
     let error = log.lines().find(|line| line.starts_with("ERROR")).unwrap();

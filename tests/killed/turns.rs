@@ -1,7 +1,7 @@
 //! Between a death and the next run the source turns into something else: files into folders and back, and the file that is stored in part
 //! is left out.
 
-use super::killer::{Deed, Killer};
+use super::killer::{Killer, Operation};
 use super::{AFTERWARDS, EARLIER, KILLED, NEXT, Outcome, World};
 use crate::support::{Duplicity, Encoding, Random, Truth, Version};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ fn between_volumes(world: &World, action: &str, mut then: impl FnMut(&str, bool)
     let places = calls.iter().filter(|call| call.name == "open" && is_place(&call.path.to_string_lossy()));
     for at in places.map(|call| call.number) {
         world.bring_back("before");
-        world.kill(action, at, Deed::Kill);
+        world.kill(action, at, Operation::Kill);
         world.keep("killed");
         let said = Outcome::of(&mut world.backup(action, NEXT)).success().stdout;
         let line = said.lines().find(|line| line.starts_with("Restarting after")).unwrap_or_else(|| panic!("at {at}: {said}"));

@@ -39,14 +39,14 @@ fn ours(source: &Path, rules: Vec<Rule>, copy_links: bool) -> Result<Vec<String>
 }
 
 /// Does something for each index, on as many threads as there are processors.
-fn for_each(count: usize, deed: impl Fn(usize) + Sync) {
+fn for_each(count: usize, operation: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count) {
-                    deed(index);
+                    operation(index);
                 }
             });
         }

@@ -35,8 +35,8 @@ fn every_write_is_refused() {
         ("utimens", rustix::fs::utimensat(CWD, &file, &times, AtFlags::empty())),
         ("setxattr", rustix::fs::setxattr(&file, "user.x", b"1", XattrFlags::empty())),
     ];
-    for (deed, result) in attempts {
-        assert_eq!(result, Err(rustix::io::Errno::ROFS), "{deed}");
+    for (operation, result) in attempts {
+        assert_eq!(result, Err(rustix::io::Errno::ROFS), "{operation}");
     }
 }
 

@@ -76,7 +76,7 @@ impl GpgOptions {
 
 /// What to do with an option.
 #[derive(Clone, Copy, PartialEq)]
-enum Deed {
+enum Operation {
     /// It changes nothing of what is written here.
     Ignore,
     /// The gpg program gets it.
@@ -107,9 +107,9 @@ enum Deed {
     /// It would change who can read, in a way that is not served.
     Refuse,
 }
-use Deed::*;
+use Operation::*;
 
-impl Deed {
+impl Operation {
     /// Whether one of these replaces the one before.
     fn replaces(self) -> bool {
         let settings = [Cipher, Digest, Compression, Level, S2kCipher, S2kDigest, S2kMode, S2kCount];
@@ -118,7 +118,7 @@ impl Deed {
 }
 
 /// Options without an argument.
-const FLAGS: &[(&str, Deed)] = &[
+const FLAGS: &[(&str, Operation)] = &[
     ("always-trust", Ignore), // no trust is asked for, as by duplicity 3
     ("auto-key-retrieve", Program),
     ("batch", Ignore),
@@ -184,7 +184,7 @@ const FLAGS: &[(&str, Deed)] = &[
 ];
 
 /// Options with an argument.
-const ARGUMENTS: &[(&str, Deed)] = &[
+const ARGUMENTS: &[(&str, Operation)] = &[
     ("agent-program", Program),
     ("auto-key-locate", Ignore),
     ("bzip2-compress-level", Ignore),
@@ -273,7 +273,7 @@ fn refuse(what: impl Into<String>) -> Cause {
 struct Given<'a> {
     name: &'a str,
     value: Option<&'a str>,
-    deed: Deed,
+    operation: Operation,
     /// Where in a file; `None` for a word of `--gpg-options`.
     place: Option<String>,
 }
@@ -369,15 +369,15 @@ fn lines<'a>(text: &'a str, path: &Path) -> Result<Vec<Given<'a>>, Cause> {
         let (name, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let value = value.trim_start();
         let value = value.strip_prefix('"').map_or(value, |quoted| quoted.strip_suffix('"').unwrap_or(quoted));
-        let takes = |table: &[(&str, Deed)]| table.iter().find(|(known, _)| *known == name).map(|(_, deed)| *deed);
-        let (deed, fits) = match (takes(FLAGS), takes(ARGUMENTS)) {
-            (Some(deed), _) => (deed, value.is_empty()),
-            (_, Some(deed)) => (deed, !value.is_empty()),
+        let takes = |table: &[(&str, Operation)]| table.iter().find(|(known, _)| *known == name).map(|(_, operation)| *operation);
+        let (operation, fits) = match (takes(FLAGS), takes(ARGUMENTS)) {
+            (Some(operation), _) => (operation, value.is_empty()),
+            (_, Some(operation)) => (operation, !value.is_empty()),
             _ => continue,
         };
         if fits {
-            found.push(Given { name, value: Some(value).filter(|value| !value.is_empty()), deed, place: Some(place) });
-        } else if deed != Ignore && deed != Program {
+            found.push(Given { name, value: Some(value).filter(|value| !value.is_empty()), operation, place: Some(place) });
+        } else if operation != Ignore && operation != Program {
             let what = if value.is_empty() { "needs a value" } else { "takes no value" };
             return Err(Cause::GpgFile(format!("{place}: '{name}' {what}")));
         }
@@ -391,19 +391,19 @@ fn given(words: &[String]) -> Result<Vec<Given<'_>>, Cause> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let (name, value) = split(word)?;
-        if let Some((_, deed)) = FLAGS.iter().find(|(flag, _)| *flag == name) {
+        if let Some((_, operation)) = FLAGS.iter().find(|(flag, _)| *flag == name) {
             if value.is_some() {
                 return Err(refuse(format!("'--{name}' takes no value")));
             }
-            found.push(Given { name, value: None, deed: *deed, place: None });
+            found.push(Given { name, value: None, operation: *operation, place: None });
             continue;
         }
-        let Some((_, deed)) = ARGUMENTS.iter().find(|(option, _)| *option == name) else {
+        let Some((_, operation)) = ARGUMENTS.iter().find(|(option, _)| *option == name) else {
             return Err(refuse(format!("'{word}' is not known")));
         };
         let value = value.or_else(|| words.next().map(String::as_str));
         let value = value.ok_or_else(|| refuse(format!("'{word}' needs a value")))?;
-        found.push(Given { name, value: Some(value), deed: *deed, place: None });
+        found.push(Given { name, value: Some(value), operation: *operation, place: None });
     }
     Ok(found)
 }
@@ -411,22 +411,23 @@ fn given(words: &[String]) -> Result<Vec<Given<'_>>, Cause> {
 /// Does what all options say, in their order.
 fn obey(all: Vec<Given>) -> Result<GpgOptions, Cause> {
     let mut options = GpgOptions::default();
-    let is_replaced =
-        |place: usize| all[place].deed.replaces() && all[place + 1..].iter().any(|later| later.deed == all[place].deed);
+    let is_replaced = |place: usize| {
+        all[place].operation.replaces() && all[place + 1..].iter().any(|later| later.operation == all[place].operation)
+    };
     for given in all.iter().enumerate().filter(|(place, _)| !is_replaced(*place)).map(|(_, given)| given) {
         options.take(given).map_err(|cause| match (cause, &given.place) {
             (Cause::GpgOption(why), Some(place)) => Cause::GpgFile(format!("{place}: {why}")),
             (cause, _) => cause,
         })?;
     }
-    if all.iter().any(|given| given.deed == EncryptToDefaultKey) {
+    if all.iter().any(|given| given.operation == EncryptToDefaultKey) {
         match &options.default_keys[..] {
             [] => {} // as gpg does
             [key] => options.encrypt_to.push((key.clone(), false)),
             _ => return Err(refuse("encrypt-to-default-key beside several default-key: name it by encrypt-to")),
         }
     }
-    if all.iter().any(|given| given.deed == NoEncryptTo) {
+    if all.iter().any(|given| given.operation == NoEncryptTo) {
         options.encrypt_to.clear();
     }
     Ok(options)
@@ -447,10 +448,10 @@ fn split(word: &str) -> Result<(&str, Option<&str>), Cause> {
 
 impl GpgOptions {
     fn take(&mut self, given: &Given) -> Result<(), Cause> {
-        let Given { name, deed, .. } = *given;
+        let Given { name, operation, .. } = *given;
         let value = given.value.unwrap_or_default();
         let preferences = || value.split([' ', ',']).filter(|word| !word.is_empty());
-        match deed {
+        match operation {
             Ignore | NoEncryptTo | EncryptToDefaultKey => {}
             // What stands in its own file, gpg finds there.
             Program if given.place.is_some() => {}

@@ -12,14 +12,14 @@ mod aes;
 mod cfb;
 mod encrypt;
 mod head;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
 mod message;
 mod packets;
 mod recipients;
 pub(super) mod s2k;
 mod seal;
 mod sequoia;
+#[cfg(target_arch = "x86_64")]
+mod sha1_simd;
 mod signature;
 #[cfg(target_arch = "x86_64")]
 mod unlock;

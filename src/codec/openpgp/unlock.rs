@@ -1,13 +1,13 @@
 //! Session keys of many messages ahead of their use.
 //!
-//! Messages for a passphrase have salts of their own, so each costs as much as the first; but [`lanes`] makes many keys in the time
+//! Messages for a passphrase have salts of their own, so each costs as much as the first; but [`sha1_simd`] makes many keys in the time
 //! of some three. Batches are as full as can be, for one takes as long when it is full; where that leaves cores idle, more
 //! batches would end no sooner. Each core takes the next batch, those first that the caller names first.
 //!
 //! The cells of all messages are claimed before the first hash, so whoever decodes one of them meanwhile waits for its batch.
 //! Nobody waits for a cell here, which others may hold: those are left to them.
 
-use super::{Aes, Head, lanes, opens, packet_list};
+use super::{Aes, Head, opens, packet_list, sha1_simd};
 use crate::codec::keys::{Cell, Keys, Session, session_in};
 use crate::storage::ReadAt;
 use crossbeam_channel::Sender;
@@ -63,7 +63,7 @@ impl Locked {
 
 /// Derives the keys that are missing; see [`crate::codec::Codec::unlock`].
 pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
-    let width = lanes::width();
+    let width = sha1_simd::width();
     if width == 1 {
         return;
     }
@@ -82,7 +82,7 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             let salts: Vec<_> = batch.iter().map(|i| messages[*i].salt).collect();
             let (count, size) = messages[batch[0]].cost;
-            let keys = lanes::derive_all(&salts, &passphrase, count, size);
+            let keys = sha1_simd::derive_all(&salts, &passphrase, count, size);
             batch.iter().zip(keys).for_each(|(i, key)| done.send((*i, messages[*i].open(key))).unwrap_or_default());
         }
     };
@@ -158,7 +158,7 @@ mod tests {
         let (asked, codec) = asking(|| Some("geheim"));
         for _ in 0..2 {
             codec.unlock(&files(&messages));
-            assert!(super::super::lanes::width() == 1 || messages.iter().all(|message| derivations(message) == 1));
+            assert!(super::super::sha1_simd::width() == 1 || messages.iter().all(|message| derivations(message) == 1));
         }
         assert!(messages.iter().all(|message| decode(&codec, message, Encoding::OpenPgp).unwrap() == plain));
         assert!(messages.iter().all(|message| derivations(message) == 1));
@@ -216,7 +216,7 @@ mod tests {
         codec.unlock(&[vec![Arc::new(gone) as Arc<dyn ReadAt>], files(&messages)].concat());
         let counts: Vec<_> = messages.iter().map(|message| derivations(message)).collect();
         assert!(messages.iter().all(|message| decode(&codec, message, Encoding::OpenPgp).is_ok()));
-        let unlocked = usize::from(super::super::lanes::width() == 1);
+        let unlocked = usize::from(super::super::sha1_simd::width() == 1);
         assert!(messages.iter().zip(counts).all(|(message, count)| derivations(message) == count + unlocked));
     }
 

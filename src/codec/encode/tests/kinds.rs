@@ -312,7 +312,7 @@ struct Full(usize);
 
 impl ByteSink for Full {
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), storage::Error> {
-        let full = || storage::Error { deed: "write", place: "x".into(), kind: ErrorKind::NoSpace, cause: "full".into() };
+        let full = || storage::Error { operation: "write", place: "x".into(), kind: ErrorKind::NoSpace, cause: "full".into() };
         self.0 = self.0.checked_sub(bytes.len()).ok_or_else(full)?;
         Ok(())
     }

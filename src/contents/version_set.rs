@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A set of version numbers from 0 to a limit. Bits may be set and cleared from many threads at once.
-pub struct Bits(Vec<AtomicU64>);
+/// A set of version numbers from 0 to a limit. VersionSet may be set and cleared from many threads at once.
+pub struct VersionSet(Vec<AtomicU64>);
 
-impl Bits {
+impl VersionSet {
     /// Makes an empty set of numbers below `limit`.
     pub fn new(limit: u64) -> Self {
         Self((0..limit.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
@@ -61,7 +61,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_a_plain_set(numbers in prop::collection::btree_set(0u64..300, 0..6), start in 0u64..300, length in 0u64..300) {
-            let bits = Bits::new(300);
+            let bits = VersionSet::new(300);
             numbers.iter().for_each(|&number| bits.set(number));
             prop_assert_eq!(bits.any(start..start + length), numbers.range(start..start + length).next().is_some());
             for number in 0..300 {

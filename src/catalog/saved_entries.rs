@@ -1,4 +1,4 @@
-//! [`Basis`]: in path order, what is saved already of each path: what a new session compares the source with.
+//! [`SavedEntries`]: in path order, what is saved already of each path: what a new session compares the source with.
 //!
 //! The rows of a set lie in the database in path order, and so the basis is the sets merged:
 //!
@@ -43,7 +43,7 @@ pub struct Saved {
 }
 
 /// What the sets of a chain up to one position have saved, in path order; ends with the first error.
-pub struct Basis<'c> {
+pub struct SavedEntries<'c> {
     catalog: &'c Catalog,
     chain: Arc<Chain>,
     runs: Vec<Run>,
@@ -84,11 +84,11 @@ impl Catalog {
     /// # Errors
     /// [`Error::Set`] when a set cannot be read. The iterator fails with it when the signature file of a set is not in path order:
     /// nothing can be built on that set.
-    pub fn basis(&self, chain: &Arc<Chain>, position: u32) -> Result<Basis<'_>, Error> {
-        self.basis_by(chain, position, (ROWS / (position as usize + 1)).max(LEAST))
+    pub fn saved_entries(&self, chain: &Arc<Chain>, position: u32) -> Result<SavedEntries<'_>, Error> {
+        self.saved_entries_by(chain, position, (ROWS / (position as usize + 1)).max(LEAST))
     }
 
-    fn basis_by(&self, chain: &Arc<Chain>, position: u32, window: usize) -> Result<Basis<'_>, Error> {
+    fn saved_entries_by(&self, chain: &Arc<Chain>, position: u32, window: usize) -> Result<SavedEntries<'_>, Error> {
         self.snapshot(chain, position)?;
         let runs = self.ask(chain, position, |connection, _| {
             let mut statement = connection.prepare(
@@ -105,7 +105,7 @@ impl Catalog {
             if runs.iter().map(|run| run.position).eq(0..=position) { Ok(runs) } else { Err(Error::Lost) }
         })?;
         let directories = Directories { known: lru::LruCache::new(DIRECTORIES), last: None };
-        let mut basis = Basis {
+        let mut basis = SavedEntries {
             catalog: self,
             chain: chain.clone(),
             heads: BinaryHeap::with_capacity(runs.len()),
@@ -121,7 +121,7 @@ impl Catalog {
     }
 }
 
-impl Basis<'_> {
+impl SavedEntries<'_> {
     fn step(&mut self) -> Result<Option<Saved>, Error> {
         while let Some((newest, position)) = self.pop()? {
             while self.heads.peek().is_some_and(|head| head.found.path == newest.path) {
@@ -168,7 +168,7 @@ impl Basis<'_> {
     }
 }
 
-impl Iterator for Basis<'_> {
+impl Iterator for SavedEntries<'_> {
     type Item = Result<Saved, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn saved(world: &World, chain: &Arc<Chain>, position: u32) -> Vec<(String, u32)> {
-        let basis = world.catalog.basis(chain, position).unwrap();
+        let basis = world.catalog.saved_entries(chain, position).unwrap();
         basis.map(|saved| saved.map(|saved| (saved.path.to_string(), saved.position)).unwrap()).collect()
     }
 
@@ -325,8 +325,8 @@ mod tests {
         expect(0, &[(".", 0), ("a", 0), ("d", 0), ("d/x", 0), ("d-y", 0)]);
         expect(1, &[(".", 1), ("d", 1), ("d/b", 1), ("d/x", 1), ("d-y", 0)]);
         expect(2, &[(".", 1), ("a", 2), ("d", 1), ("d/x", 1), ("d-y", 0)]);
-        assert!(world.catalog.basis(&chain, 3).is_err());
-        let first = world.catalog.basis(&chain, 2).unwrap().nth(1).unwrap().unwrap();
+        assert!(world.catalog.saved_entries(&chain, 3).is_err());
+        let first = world.catalog.saved_entries(&chain, 2).unwrap().nth(1).unwrap().unwrap();
         let entry = world.catalog.version(first.version).unwrap().entry().cloned();
         assert_eq!(Some(first.entry), entry);
     }
@@ -348,7 +348,7 @@ mod tests {
         files.write(0, &[&[(".", Directory), ("b", file()), ("a", file()), ("c", file())]], false);
         let world = World::plain(&files);
         let chain = world.chain();
-        let mut basis = world.catalog.basis(&chain, 0).unwrap();
+        let mut basis = world.catalog.saved_entries(&chain, 0).unwrap();
         let error = basis.find_map(Result::err).unwrap().to_string();
         assert_eq!(error, "cannot read the signature file of set 20231114T221320Z in path order: 'a' comes behind 'b'");
         assert!(basis.next().is_none());
@@ -360,8 +360,8 @@ mod tests {
         files.write(0, &[&[(".", Directory), ("a", file()), ("b", file()), ("c", file())]], false);
         let world = World::plain(&files);
         let chain = world.chain();
-        assert_eq!(world.catalog.basis(&chain, 0).unwrap().count(), 4);
-        let mut basis = world.catalog.basis_by(&chain, 0, 2).unwrap();
+        assert_eq!(world.catalog.saved_entries(&chain, 0).unwrap().count(), 4);
+        let mut basis = world.catalog.saved_entries_by(&chain, 0, 2).unwrap();
         basis.next().unwrap().unwrap();
         files.0.lock().unwrap().clear();
         let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
@@ -396,7 +396,7 @@ mod tests {
             }
             let world = World::plain(&files);
             let chain = world.chain();
-            let basis = world.catalog.basis_by(&chain, sets.len() as u32 - 1, window).unwrap();
+            let basis = world.catalog.saved_entries_by(&chain, sets.len() as u32 - 1, window).unwrap();
             let found: Vec<_> = basis.map(|saved| saved.map(|saved| (saved.path, saved.position)).unwrap()).collect();
             prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
         }

@@ -1,7 +1,7 @@
-//! [`Task`]: one file on its way through the sets, newest first.
+//! [`FileAssembly`]: one file on its way through the sets, newest first.
 
+use super::pending_ranges::{Full, PendingRanges, Range, Ranges};
 use super::target::Incoming;
-use super::wanted::{Full, Range, Ranges, Wanted};
 use crate::catalog::{self, VersionId};
 use crate::format::{Member, MemberKind};
 use crate::model::Entry;
@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 /// A file that is being put together.
-pub struct Task<F> {
+pub struct FileAssembly<F> {
     /// The version that was asked for.
     pub goal: VersionId,
     /// The version whose members come in: the goal, or one below it.
@@ -23,7 +23,7 @@ pub struct Task<F> {
     pub size: u64,
     /// Why it cannot be completed.
     pub failure: Option<Failure>,
-    wanted: Wanted,
+    wanted: PendingRanges,
     delta: Option<Delta>,
     /// The number of the piece that must come next; 0 if the member is not split.
     next_piece: u64,
@@ -53,17 +53,17 @@ struct Delta {
 /// What remains to be done for a file when a version has come in.
 pub enum Outcome<F> {
     /// It is complete.
-    Complete(Task<F>),
+    Complete(FileAssembly<F>),
     /// The version below has the rest.
-    Waiting(Task<F>),
+    Waiting(FileAssembly<F>),
     /// It cannot be completed.
-    Failed(Task<F>),
+    Failed(FileAssembly<F>),
 }
 
-impl<F: Incoming> Task<F> {
+impl<F: Incoming> FileAssembly<F> {
     /// Begins with the first member of the goal.
     pub fn new(goal: VersionId, entry: Entry, file: F) -> Self {
-        let wanted = Wanted::everything();
+        let wanted = PendingRanges::everything();
         Self { goal, version: goal, entry, file, size: 0, failure: None, wanted, delta: None, next_piece: 0 }
     }
 
@@ -127,7 +127,7 @@ impl<F: Incoming> Task<F> {
         if self.version == self.goal {
             self.size = self.wanted.position();
         }
-        match Wanted::ranges(below) {
+        match PendingRanges::ranges(below) {
             Ok(wanted) => self.wanted = wanted,
             Err(cause) => {
                 self.fail(cause.to_string());
@@ -155,7 +155,7 @@ impl From<Full> for Failure {
     }
 }
 
-fn write(wanted: &mut Wanted, file: &mut impl Incoming, bytes: &[u8]) -> Result<(), Failure> {
+fn write(wanted: &mut PendingRanges, file: &mut impl Incoming, bytes: &[u8]) -> Result<(), Failure> {
     wanted.advance(bytes.len() as u64, |at, length, target| {
         file.write_at(&bytes[at as usize..(at + length) as usize], target).map_err(Failure::Target)
     })

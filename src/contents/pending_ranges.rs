@@ -1,4 +1,4 @@
-//! [`Wanted`]: the way down a delta chain, by which a restore meets each volume once.
+//! [`PendingRanges`]: the way down a delta chain, by which a restore meets each volume once.
 //!
 //! A small delta can copy the same bytes millions of times, and many files may wait for older sets at once. So ranges are held in [`Ranges`]: the
 //! last some thousands as they are, the others in sorted runs of some 6 bytes a range. Runs are in memory while all files together have few,
@@ -258,9 +258,9 @@ impl Sorted {
 }
 
 /// Which ranges of a version's content go where in the target file. The content itself comes along once, in order, by
-/// [`Wanted::advance`]. Of the version asked for all is wanted; of each one below, what the deltas above have copied.
+/// [`PendingRanges::advance`]. Of the version asked for all is wanted; of each one below, what the deltas above have copied.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct PendingRanges {
     /// Those not yet reached.
     ahead: Sorted,
     /// Those that the content has reached, and not yet passed.
@@ -270,7 +270,7 @@ pub struct Wanted {
     is_everything: bool,
 }
 
-impl Wanted {
+impl PendingRanges {
     /// Wants everything, each byte at its own place.
     pub fn everything() -> Self {
         let ahead = Sorted { fresh: Vec::new().into_iter().peekable(), runs: Vec::new(), heads: BinaryHeap::new() };
@@ -342,14 +342,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wanted(ranges: impl IntoIterator<Item = (u64, u64, u64)>) -> Wanted {
+    fn wanted(ranges: impl IntoIterator<Item = (u64, u64, u64)>) -> PendingRanges {
         let mut list = Ranges::default();
         ranges.into_iter().for_each(|(start, length, target)| list.push(Range { start, length, target }).unwrap());
-        Wanted::ranges(list).unwrap()
+        PendingRanges::ranges(list).unwrap()
     }
 
     proptest! {
-        /// Bytes copied through `Wanted` equal bytes copied plainly, in whatever steps the content comes.
+        /// Bytes copied through `PendingRanges` equal bytes copied plainly, in whatever steps the content comes.
         #[test]
         fn equals_plain_copying(
             content in prop::collection::vec(any::<u8>(), 1..80),
@@ -417,7 +417,7 @@ mod tests {
         let mut wanted = wanted([(5, 10, 0)]);
         wanted.advance(14, |_, _, _| Ok::<(), Full>(())).unwrap();
         assert!(!wanted.is_satisfied());
-        let mut all = Wanted::everything();
+        let mut all = PendingRanges::everything();
         all.advance(14, |_, _, _| Ok::<(), Full>(())).unwrap();
         assert!(all.is_satisfied() && !all.is_empty());
         assert_eq!(all.position(), 14);

@@ -1,8 +1,8 @@
-//! [`Round`]: the contents of many files, by decoding every volume once, newest set first, several volumes of a set at a time.
+//! [`BulkReader`]: the contents of many files, by decoding every volume once, newest set first, several volumes of a set at a time.
 
-use super::bits::Bits;
+use super::file_assembly::{Failure, FileAssembly, Outcome};
 use super::target::{Incoming, Place, Target};
-use super::task::{Failure, Outcome, Task};
+use super::version_set::VersionSet;
 use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
@@ -34,25 +34,25 @@ const HELD_PIECE: usize = 512;
 const LINKED: usize = 256;
 
 /// The way from a volume to the next for a file that continues there.
-type Link<F> = (Sender<Option<Task<F>>>, Receiver<Option<Task<F>>>);
+type Link<F> = (Sender<Option<FileAssembly<F>>>, Receiver<Option<FileAssembly<F>>>);
 
-/// Which files a [`Round`] brings.
-pub struct Order<'a> {
+/// Which files a [`BulkReader`] brings.
+pub struct ReadRequest<'a> {
     /// The snapshot that has them.
     pub snapshot: &'a Snapshot,
     /// Volumes without anything at this path or below it are not read.
     pub base: &'a EntryPath,
     /// Numbers of the versions whose files are wanted.
-    pub expected: Bits,
+    pub expected: VersionSet,
     /// Positions of the sets that likely hold a part of them: their keys are derived beforehand.
     pub likely: BTreeSet<u32>,
     /// Read the volumes of all sets up to the snapshot's, also those in which nothing is wanted.
     pub reads_all: bool,
 }
 
-/// Why a round ended early.
+/// Why a reader ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum RoundError {
+pub enum BulkReadError {
     /// The target has no room left.
     #[error("the target is full: {0}")]
     Full(std::io::Error),
@@ -84,15 +84,15 @@ pub fn required_volumes(catalog: &Catalog, snapshot: &Snapshot, base: &EntryPath
 }
 
 /// Brings the content of all expected files to a target.
-pub struct Round<'a, T: Target> {
+pub struct BulkReader<'a, T: Target> {
     catalog: &'a Catalog,
-    order: Order<'a>,
+    request: ReadRequest<'a>,
     target: &'a T,
     monitor: &'a dyn Monitor,
     /// Versions whose files the target has taken.
-    delivered: Bits,
+    delivered: VersionSet,
     /// Files that wait for a version in an older set.
-    waiting: Mutex<HashMap<VersionId, Task<T::File>>>,
+    waiting: Mutex<HashMap<VersionId, FileAssembly<T::File>>>,
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
     /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
     bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
@@ -111,13 +111,13 @@ pub struct Round<'a, T: Target> {
     all_volumes: AtomicUsize,
 }
 
-impl<'a, T: Target> Round<'a, T> {
-    /// Prepares the round.
-    pub fn new(catalog: &'a Catalog, order: Order<'a>, target: &'a T, monitor: &'a dyn Monitor) -> Self {
-        let delivered = Bits::new(order.expected.limit());
+impl<'a, T: Target> BulkReader<'a, T> {
+    /// Prepares the reader.
+    pub fn new(catalog: &'a Catalog, request: ReadRequest<'a>, target: &'a T, monitor: &'a dyn Monitor) -> Self {
+        let delivered = VersionSet::new(request.expected.limit());
         Self {
             catalog,
-            order,
+            request,
             target,
             monitor,
             delivered,
@@ -139,15 +139,15 @@ impl<'a, T: Target> Round<'a, T> {
     /// Goes through the sets. Those in which nothing is wanted are looked at, too, unless their volumes have proved that already.
     ///
     /// # Errors
-    /// [`RoundError`] when the target is full, or the catalog fails; at the end also when sound volumes contradict what was wanted:
+    /// [`BulkReadError`] when the target is full, or the catalog fails; at the end also when sound volumes contradict what was wanted:
     /// [`catalog::Error::is_contradicted`].
-    pub fn run(&self) -> Result<(), RoundError> {
-        let sets = self.order.snapshot.position + 1;
+    pub fn run(&self) -> Result<(), BulkReadError> {
+        let sets = self.request.snapshot.position + 1;
         let stored = |position: u32| -> u64 {
-            let set = self.order.snapshot.chain.sets.get(position as usize);
+            let set = self.request.snapshot.chain.sets.get(position as usize);
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
-        let volumes = |position: u32| self.order.snapshot.chain.sets.get(position as usize).map_or(0, |set| set.volumes.len());
+        let volumes = |position: u32| self.request.snapshot.chain.sets.get(position as usize).map_or(0, |set| set.volumes.len());
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
         self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
@@ -160,10 +160,10 @@ impl<'a, T: Target> Round<'a, T> {
                 let before = self.done.load(Ordering::Relaxed);
                 self.set(position)?;
                 if let Some(cause) = lock(&self.full).take() {
-                    return Err(RoundError::Full(cause));
+                    return Err(BulkReadError::Full(cause));
                 }
                 if self.monitor.is_interrupted() {
-                    return Err(RoundError::Interrupted);
+                    return Err(BulkReadError::Interrupted);
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
                 self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
@@ -189,10 +189,10 @@ impl<'a, T: Target> Round<'a, T> {
 
     /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
     fn open_ahead(&self, asked: &Receiver<()>) {
-        let chain = &self.order.snapshot.chain;
-        let coming: Vec<u32> = self.order.likely.iter().rev().copied().collect();
-        for (round, positions) in coming.chunks(SETS_AHEAD).enumerate() {
-            if round > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
+        let chain = &self.request.snapshot.chain;
+        let coming: Vec<u32> = self.request.likely.iter().rev().copied().collect();
+        for (batch, positions) in coming.chunks(SETS_AHEAD).enumerate() {
+            if batch > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
                 return;
             }
             let sets = || positions.iter().filter_map(|position| chain.sets.get(*position as usize));
@@ -201,7 +201,8 @@ impl<'a, T: Target> Round<'a, T> {
             for (position, set) in positions.iter().zip(sets()) {
                 // What cannot be read is told when it is needed.
                 if let Ok(manifest) = self.catalog.manifest(chain, *position) {
-                    volumes.extend(manifest.volumes_below(self.order.base).filter_map(|volume| set.volumes.get(&volume.number)));
+                    volumes
+                        .extend(manifest.volumes_below(self.request.base).filter_map(|volume| set.volumes.get(&volume.number)));
                 }
             }
             for together in volumes.chunks(VOLUMES_AHEAD) {
@@ -212,9 +213,9 @@ impl<'a, T: Target> Round<'a, T> {
 
     /// Tells whether a set has a version that is still wanted, or is read in any case.
     fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
-        let versions = self.catalog.versions_of(&self.order.snapshot.chain, position)?;
+        let versions = self.catalog.versions_of(&self.request.snapshot.chain, position)?;
         let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
-        Ok(self.order.reads_all || waits || self.order.expected.any(versions))
+        Ok(self.request.reads_all || waits || self.request.expected.any(versions))
     }
 
     /// Returns how many volumes were read to their end and found good.
@@ -247,7 +248,7 @@ impl<'a, T: Target> Round<'a, T> {
             if *number == 0 {
                 return true;
             }
-            let manifest = self.catalog.manifest(&self.order.snapshot.chain, *position).ok();
+            let manifest = self.catalog.manifest(&self.request.snapshot.chain, *position).ok();
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
             volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
@@ -255,33 +256,33 @@ impl<'a, T: Target> Round<'a, T> {
         Some(Arc::new(concerned.map_or_else(nowhere, |(_, _, cause)| Failure::Stored(cause.clone()))))
     }
 
-    fn set(&self, position: u32) -> Result<(), RoundError> {
-        if let Some(error) = self.catalog.left_out(&self.order.snapshot.chain, position)? {
+    fn set(&self, position: u32) -> Result<(), BulkReadError> {
+        if let Some(error) = self.catalog.left_out(&self.request.snapshot.chain, position)? {
             lock(&self.unproved).get_or_insert(Arc::new(error));
         }
         if !self.is_needed(position)? {
-            if let Err(error) = self.catalog.prove(&self.order.snapshot.chain, position, self.order.base) {
+            if let Err(error) = self.catalog.prove(&self.request.snapshot.chain, position, self.request.base) {
                 let place = if error.is_contradicted() { &self.contradicted } else { &self.unproved };
                 lock(place).get_or_insert(Arc::new(error));
             }
             return Ok(());
         }
-        let manifest = match self.catalog.manifest(&self.order.snapshot.chain, position) {
+        let manifest = match self.catalog.manifest(&self.request.snapshot.chain, position) {
             Ok(manifest) => manifest,
             Err(error) => {
                 lock(&self.bad_volumes).push((position, 0, Arc::new(error)));
                 return Ok(());
             }
         };
-        let volumes: Vec<u32> = manifest.volumes_below(self.order.base).map(|volume| volume.number).collect();
+        let volumes: Vec<u32> = manifest.volumes_below(self.request.base).map(|volume| volume.number).collect();
         let (mut carried, mut before) = (None, None);
         for together in volumes.chunks(LINKED) {
             carried = self.volumes(position, &manifest, together, before, carried);
             before = together.last().copied();
         }
-        if let Some(mut task) = carried {
-            task.failure.get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
-            self.give_up(task, &mut self.target.place());
+        if let Some(mut assembly) = carried {
+            assembly.failure.get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
+            self.give_up(assembly, &mut self.target.place());
         }
         Ok(())
     }
@@ -294,8 +295,8 @@ impl<'a, T: Target> Round<'a, T> {
         manifest: &Manifest,
         volumes: &[u32],
         before: Option<u32>,
-        carried: Option<Task<T::File>>,
-    ) -> Option<Task<T::File>> {
+        carried: Option<FileAssembly<T::File>>,
+    ) -> Option<FileAssembly<T::File>> {
         // From each volume to the next goes the file that continues there, if any.
         let links: Vec<Link<T::File>> = (0..=volumes.len()).map(|_| bounded(1)).collect();
         let _ = links[0].0.send(carried);
@@ -333,10 +334,10 @@ impl<'a, T: Target> Round<'a, T> {
         });
         // What was to continue in a volume that was not read.
         for ((_, receiver), &number) in links.iter().zip(volumes) {
-            if let Ok(Some(mut task)) = receiver.try_recv() {
+            if let Ok(Some(mut assembly)) = receiver.try_recv() {
                 let bad = self.bad_volume(position, number);
-                task.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
-                self.give_up(task, &mut self.target.place());
+                assembly.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
+                self.give_up(assembly, &mut self.target.place());
             }
         }
         links.last().and_then(|(_, receiver)| receiver.try_recv().ok().flatten())
@@ -349,10 +350,10 @@ impl<'a, T: Target> Round<'a, T> {
         Some(Failure::Stored(cause.clone()))
     }
 
-    fn give_up(&self, task: Task<T::File>, place: &mut T::Place<'_>) {
+    fn give_up(&self, assembly: FileAssembly<T::File>, place: &mut T::Place<'_>) {
         let unread = || Failure::Content("a volume that holds a part of it cannot be read".into());
-        self.fail(task.goal, task.failure.unwrap_or_else(unread));
-        place.discard(task.file);
+        self.fail(assembly.goal, assembly.failure.unwrap_or_else(unread));
+        place.discard(assembly.file);
     }
 
     /// Notes why a version failed, if nothing is known yet, and stops at a full target.
@@ -375,25 +376,25 @@ impl<'a, T: Target> Round<'a, T> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Ends the round for files whose older versions never came.
+    /// Ends the reader for files whose older versions never came.
     fn drop_waiting(&self) {
         let mut place = self.target.place();
-        for (_, task) in lock(&self.waiting).drain() {
-            // The volumes that failed tell more than this task knows, so no cause is noted.
-            place.discard(task.file);
+        for (_, assembly) in lock(&self.waiting).drain() {
+            // The volumes that failed tell more than this assembly knows, so no cause is noted.
+            place.discard(assembly.file);
         }
     }
 }
 
 /// One volume on its way to the target.
 struct VolumeRun<'r, 'a, T: Target> {
-    round: &'r Round<'a, T>,
+    reader: &'r BulkReader<'a, T>,
     place: &'r mut T::Place<'a>,
     position: u32,
     /// Gives the file that the volume before has not ended.
-    from: Option<&'r Receiver<Option<Task<T::File>>>>,
+    from: Option<&'r Receiver<Option<FileAssembly<T::File>>>>,
     /// The last member's path, and its file if it is wanted.
-    current: Option<(EntryPath, Option<Task<T::File>>)>,
+    current: Option<(EntryPath, Option<FileAssembly<T::File>>)>,
     /// Files of this volume that got their names, or wait; void if the volume turns out to be bad.
     completed: Vec<(VersionId, EntryPath)>,
     put_off: Vec<VersionId>,
@@ -405,7 +406,7 @@ struct VolumeRun<'r, 'a, T: Target> {
 
 /// The beginning of a volume, decoded while the volume before is still at work on the same file.
 struct Held<'r, F> {
-    from: &'r Receiver<Option<Task<F>>>,
+    from: &'r Receiver<Option<FileAssembly<F>>>,
     version: VersionId,
     events: Vec<HeldEvent>,
     bytes: usize,
@@ -425,32 +426,32 @@ enum HeldEvent {
 
 impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     fn new(
-        round: &'r Round<'a, T>,
+        reader: &'r BulkReader<'a, T>,
         place: &'r mut T::Place<'a>,
         position: u32,
-        from: Option<&'r Receiver<Option<Task<T::File>>>>,
+        from: Option<&'r Receiver<Option<FileAssembly<T::File>>>>,
     ) -> Self {
-        Self { round, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false, held: None }
+        Self { reader, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false, held: None }
     }
 
     /// Decodes the volume and returns the file that continues in the next.
-    fn run(mut self, number: u32, manifest: &Manifest) -> Option<Task<T::File>> {
-        let (catalog, chain) = (self.round.catalog, &self.round.order.snapshot.chain);
+    fn run(mut self, number: u32, manifest: &Manifest) -> Option<FileAssembly<T::File>> {
+        let (catalog, chain) = (self.reader.catalog, &self.reader.request.snapshot.chain);
         let result = catalog.pass(chain, self.position, number, &mut self);
         if let Ok(source) = catalog.volume(chain, self.position, number) {
-            let done = self.round.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
-            self.round.monitor.progress(done, self.round.total.load(Ordering::Relaxed));
+            let done = self.reader.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
+            self.reader.monitor.progress(done, self.reader.total.load(Ordering::Relaxed));
         }
-        self.round.volumes_done(self.round.volumes.load(Ordering::Relaxed) + 1);
+        self.reader.volumes_done(self.reader.volumes.load(Ordering::Relaxed) + 1);
         self.settle(true);
-        let current = self.current.take().and_then(|(_, task)| task);
+        let current = self.current.take().and_then(|(_, assembly)| assembly);
         match result {
             Ok(()) => {
-                self.round.good_volumes.fetch_add(1, Ordering::Relaxed);
+                self.reader.good_volumes.fetch_add(1, Ordering::Relaxed);
                 let continues = manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
                 match current {
-                    Some(task) if continues => return Some(task),
-                    Some(task) => self.end(task),
+                    Some(assembly) if continues => return Some(assembly),
+                    Some(assembly) => self.end(assembly),
                     None => {}
                 }
             }
@@ -460,15 +461,15 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     }
 
     /// Takes back what came from a volume that turned out to be bad.
-    fn void(&mut self, number: u32, current: Option<Task<T::File>>, cause: Arc<catalog::Error>) {
+    fn void(&mut self, number: u32, current: Option<FileAssembly<T::File>>, cause: Arc<catalog::Error>) {
         if cause.is_contradicted() {
-            lock(&self.round.contradicted).get_or_insert(cause.clone());
+            lock(&self.reader.contradicted).get_or_insert(cause.clone());
         }
-        lock(&self.round.bad_volumes).push((self.position, number, cause.clone()));
-        let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.round.waiting).remove(&version));
-        for mut task in current.into_iter().chain(waiting).collect::<Vec<_>>() {
-            task.failure.get_or_insert(Failure::Stored(cause.clone()));
-            self.round.give_up(task, self.place);
+        lock(&self.reader.bad_volumes).push((self.position, number, cause.clone()));
+        let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.reader.waiting).remove(&version));
+        for mut assembly in current.into_iter().chain(waiting).collect::<Vec<_>>() {
+            assembly.failure.get_or_insert(Failure::Stored(cause.clone()));
+            self.reader.give_up(assembly, self.place);
         }
         for (goal, path) in std::mem::take(&mut self.completed) {
             self.take_back(goal, &path, Failure::Stored(cause.clone()));
@@ -477,37 +478,37 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
     /// Removes a file that is complete already.
     fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: Failure) {
-        self.round.delivered.clear(goal.number());
-        lock(&self.round.failures).insert(goal, Arc::new(cause));
+        self.reader.delivered.clear(goal.number());
+        lock(&self.reader.failures).insert(goal, Arc::new(cause));
         // Reported as not delivered in any case.
         let _ = self.place.remove(path);
     }
 
-    /// Returns the task for the first member of a version here, if its file is wanted.
-    fn start(&mut self, member: &Member, version: VersionId) -> Option<Task<T::File>> {
+    /// Returns the assembly for the first member of a version here, if its file is wanted.
+    fn start(&mut self, member: &Member, version: VersionId) -> Option<FileAssembly<T::File>> {
         if member.piece.is_some_and(|piece| piece > 1) {
             let from = self.from.take()?;
             self.held = Some(Held { from, version, events: vec![HeldEvent::Piece(member.clone())], bytes: 0 });
             return None;
         }
-        let mut task = if self.round.order.expected.contains(version.number()) {
+        let mut assembly = if self.reader.request.expected.contains(version.number()) {
             let entry = member.entry.clone()?;
             match self.place.begin(&member.path, version) {
-                Ok(file) => Task::new(version, entry, file),
+                Ok(file) => FileAssembly::new(version, entry, file),
                 Err(cause) => {
-                    self.round.fail(version, Failure::Target(cause));
+                    self.reader.fail(version, Failure::Target(cause));
                     return None;
                 }
             }
         } else {
-            let mut task = lock(&self.round.waiting).remove(&version)?;
-            if let Err(cause) = self.place.resume(&mut task.file) {
-                task.failure = Some(Failure::Target(cause));
+            let mut assembly = lock(&self.reader.waiting).remove(&version)?;
+            if let Err(cause) = self.place.resume(&mut assembly.file) {
+                assembly.failure = Some(Failure::Target(cause));
             }
-            task
+            assembly
         };
-        task.begin(version, member);
-        Some(task)
+        assembly.begin(version, member);
+        Some(assembly)
     }
 
     /// Gives what was held back to its file, once the volume before has ended; waits for that, or looks only whether it has.
@@ -521,69 +522,69 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
             },
         };
         let (Some(held), path) = (self.held.take(), self.current.as_ref().map(|(path, _)| path.clone())) else { return };
-        let Some(mut task) = carried else {
+        let Some(mut assembly) = carried else {
             // The manifest said that it ended there, and it was believed.
-            if let Some(path) = path.filter(|_| self.round.delivered.contains(held.version.number())) {
+            if let Some(path) = path.filter(|_| self.reader.delivered.contains(held.version.number())) {
                 let cause = Failure::Content("it goes on in a volume that the manifest does not tell of".into());
                 self.take_back(held.version, &path, cause);
             }
             return;
         };
-        if task.version != held.version {
-            task.fail("its last pieces are missing".into());
-            return self.round.give_up(task, self.place);
+        if assembly.version != held.version {
+            assembly.fail("its last pieces are missing".into());
+            return self.reader.give_up(assembly, self.place);
         }
         for event in held.events {
             match event {
-                HeldEvent::Piece(member) => task.go_on(&member),
-                HeldEvent::Data(bytes) => task.data(&bytes),
+                HeldEvent::Piece(member) => assembly.go_on(&member),
+                HeldEvent::Data(bytes) => assembly.data(&bytes),
             }
         }
         if let Some((_, current)) = &mut self.current {
-            *current = Some(task);
+            *current = Some(assembly);
         }
     }
 
     /// A version has come in whole.
-    fn end(&mut self, task: Task<T::File>) {
-        match task.end() {
-            Outcome::Failed(task) => self.round.give_up(task, self.place),
-            Outcome::Complete(task) => {
-                let path = task.file.path().clone();
-                match self.place.complete(task.file, &task.entry, task.size) {
+    fn end(&mut self, assembly: FileAssembly<T::File>) {
+        match assembly.end() {
+            Outcome::Failed(assembly) => self.reader.give_up(assembly, self.place),
+            Outcome::Complete(assembly) => {
+                let path = assembly.file.path().clone();
+                match self.place.complete(assembly.file, &assembly.entry, assembly.size) {
                     Ok(()) => {
-                        self.round.delivered.set(task.goal.number());
-                        self.completed.push((task.goal, path));
+                        self.reader.delivered.set(assembly.goal.number());
+                        self.completed.push((assembly.goal, path));
                     }
-                    Err(cause) => self.round.fail(task.goal, Failure::Target(cause)),
+                    Err(cause) => self.reader.fail(assembly.goal, Failure::Target(cause)),
                 }
             }
-            Outcome::Waiting(mut task) => match self.version_below(task.version) {
+            Outcome::Waiting(mut assembly) => match self.version_below(assembly.version) {
                 Some(below) => {
-                    task.file.close();
+                    assembly.file.close();
                     self.put_off.push(below);
-                    lock(&self.round.waiting).insert(below, task);
+                    lock(&self.reader.waiting).insert(below, assembly);
                 }
                 None => {
-                    task.fail("there is no file that its delta applies to".into());
-                    self.round.give_up(task, self.place);
+                    assembly.fail("there is no file that its delta applies to".into());
+                    self.reader.give_up(assembly, self.place);
                 }
             },
         }
     }
 
     fn version_below(&self, version: VersionId) -> Option<VersionId> {
-        let version = self.round.catalog.version(version).ok()?;
-        self.round.catalog.version_before(&version).ok()?.filter(Version::is_file).map(|below| below.id)
+        let version = self.reader.catalog.version(version).ok()?;
+        self.reader.catalog.version_before(&version).ok()?.filter(Version::is_file).map(|below| below.id)
     }
 }
 
 impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()> {
-        if self.round.is_stopped() {
+        if self.reader.is_stopped() {
             return ControlFlow::Break(());
         }
-        if let Some((path, task)) = &mut self.current
+        if let Some((path, assembly)) = &mut self.current
             && *path == member.path
         {
             if let Some(held) = &mut self.held {
@@ -596,10 +597,10 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
                 return ControlFlow::Continue(());
             }
             // Of several members for one path the first counts, with all its pieces.
-            match task {
-                Some(task) if task.is_continued_by(member) => {
+            match assembly {
+                Some(assembly) if assembly.is_continued_by(member) => {
                     self.skip = false;
-                    task.go_on(member);
+                    assembly.go_on(member);
                 }
                 _ => self.skip = true,
             }
@@ -607,17 +608,17 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
         }
         self.skip = false;
         self.settle(true);
-        if let Some((_, Some(task))) = self.current.take() {
-            self.end(task);
+        if let Some((_, Some(assembly))) = self.current.take() {
+            self.end(assembly);
         }
         let wanted = version.filter(|_| member.kind != MemberKind::Deleted);
-        let task = wanted.and_then(|version| self.start(member, version));
-        self.current = Some((member.path.clone(), task));
+        let assembly = wanted.and_then(|version| self.start(member, version));
+        self.current = Some((member.path.clone(), assembly));
         ControlFlow::Continue(())
     }
 
     fn data(&mut self, bytes: &[u8]) -> ControlFlow<()> {
-        if self.round.is_stopped() {
+        if self.reader.is_stopped() {
             return ControlFlow::Break(());
         }
         if self.skip {
@@ -629,14 +630,14 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
             self.settle(waits);
             return ControlFlow::Continue(());
         }
-        if let Some((_, Some(task))) = &mut self.current {
-            task.data(bytes);
+        if let Some((_, Some(assembly))) = &mut self.current {
+            assembly.data(bytes);
         }
         ControlFlow::Continue(())
     }
 
     fn left_out(&mut self, error: catalog::Error) {
-        lock(&self.round.unproved).get_or_insert(Arc::new(error));
+        lock(&self.reader.unproved).get_or_insert(Arc::new(error));
     }
 }
 
