@@ -1,7 +1,7 @@
 //! dupfs, the library: reads the backups that duplicity has made, and makes backups that duplicity reads.
 //!
 //! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a file is an extent map
-//! ([`contents`]); a volume is a random-access device ([`volume`]). Each is told on its room's page.
+//! ([`contents`]); a volume is a random-access device ([`volume`]). Each is told on its module's page.
 //!
 //! # The way of the data
 //!
@@ -18,12 +18,12 @@
 //! Three packages' worth of code: this library (duplicity; no FUSE, no terminal), the crate `dupfs-mount` (FUSE; no duplicity), and the
 //! program (`src/main.rs`, `src/cli/`), where they meet.
 //!
-//! # Floors
+//! # Layers
 //!
-//! A room imports rooms of lower floors only, through their doors (`mod.rs`); `tests/layers.rs` holds the imports against this
-//! table. Each room has its own `Error`.
+//! A module imports modules of lower layers only, through their doors (`mod.rs`); `tests/layers.rs` holds the imports against this
+//! table. Each module has its own `Error`.
 //!
-//! | floor | rooms | what they do |
+//! | layer | modules | what they do |
 //! |---|---|---|
 //! | 9 | `cli` | the program: commands, options, words, exit codes |
 //! | 8 | `history` `restore` `verify` `backup` `retention` `replicate` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go; sets copied to another storage |

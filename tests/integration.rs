@@ -1,6 +1,6 @@
-//! The one test binary of the program: a line on each of its rooms. Unit tests stand below the code they test.
+//! The one test binary of the program: a line on each of its modules. Unit tests stand below the code they test.
 
-/// The floors of the house, held against the imports in `src/`.
+/// The layers, held against the imports in `src/`.
 mod layers;
 
 /// Test environment, the original duplicity, trees, histories, the truth recorder, mounts.

@@ -1,11 +1,11 @@
-//! Holds the imports in `src/` against the floors of the house: a room imports rooms of lower floors only, and through their
+//! Holds the imports in `src/` against the layers: a module imports modules of lower layers only, and through their
 //! doors; the library knows neither the program nor FUSE; the mount crate does not know the library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The floors from the bottom, and the rooms on each. The page of `src/lib.rs` states the same table.
-const FLOORS: &[&[&str]] = &[
+/// The layers from the bottom, and the modules on each. The page of `src/lib.rs` states the same table.
+const LAYERS: &[&[&str]] = &[
     &["model"],
     &["monitor"],
     &["accounts", "storage", "format", "rsync", "source"],
@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// The room that belongs to the program, not to the library.
+/// The module that belongs to the program, not to the library.
 const PROGRAM: &str = "cli";
 
 /// Source files by their path below the repository.
@@ -34,9 +34,12 @@ fn arrows_point_down() {
 fn the_architecture_page_states_the_same_floors() {
     let page = std::fs::read_to_string(repository().join("src/lib.rs")).unwrap();
     let stated = table(&page);
-    let expected: BTreeMap<usize, BTreeSet<String>> =
-        FLOORS.iter().enumerate().map(|(floor, rooms)| (floor, rooms.iter().map(|room| room.to_string()).collect())).collect();
-    assert_eq!(stated, expected, "the table in src/lib.rs has a row '| floor | `room` `room` | … |' for each floor");
+    let expected: BTreeMap<usize, BTreeSet<String>> = LAYERS
+        .iter()
+        .enumerate()
+        .map(|(layer, modules)| (layer, modules.iter().map(|module| module.to_string()).collect()))
+        .collect();
+    assert_eq!(stated, expected, "the table in src/lib.rs has a row '| layer | `module` `module` | … |' for each layer");
 }
 
 #[test]
@@ -51,18 +54,18 @@ fn the_mount_crate_does_not_depend_on_the_library() {
 fn bad_examples_are_found() {
     let door = ("src/collection/mod.rs", "mod set;");
     let cases: &[(&str, &str, &str)] = &[
-        ("src/storage/mod.rs", "use crate::codec::open;", "floor"),
-        ("src/storage/mod.rs", "use crate::format::FileName;", "floor"),
-        ("src/storage/local.rs", "fn f() { crate::catalog::open() }", "floor"),
+        ("src/storage/mod.rs", "use crate::codec::open;", "layer"),
+        ("src/storage/mod.rs", "use crate::format::FileName;", "layer"),
+        ("src/storage/local.rs", "fn f() { crate::catalog::open() }", "layer"),
         ("src/storage/local.rs", "use crate::{model::Entry, volume::{Reader, Cache}};", "volume"),
-        ("src/storage/local.rs", "use super::super::codec;", "floor"),
+        ("src/storage/local.rs", "use super::super::codec;", "layer"),
         ("src/restore.rs", "use crate::collection::set::BackupSet;", "door"),
         ("src/restore.rs", "use crate::collection::{BackupChain, set::BackupSet};", "door"),
-        ("src/restore.rs", "use crate::cli::Args;", "floor"),
+        ("src/restore.rs", "use crate::cli::Args;", "layer"),
         ("src/restore.rs", "use dupfs_mount::Tree;", "FUSE"),
         ("src/lib.rs", "mod cli;", "program"),
         ("src/cli/list.rs", "use dupfs::collection::set::BackupSet;", "door"),
-        ("src/attic/mod.rs", "", "no floor"),
+        ("src/attic/mod.rs", "", "no layer"),
         ("mount/src/lib.rs", "use dupfs::model::Entry;", "library"),
     ];
     for (path, code, word) in cases {
@@ -120,7 +123,7 @@ fn complaints(sources: &Sources) -> Vec<String> {
             }
             None => {}
             Some("lib.rs") if code.contains(&format!("mod {PROGRAM};")) => {
-                complaints.push(format!("{path}: the library holds the program's room {PROGRAM}"));
+                complaints.push(format!("{path}: the library holds the program's module {PROGRAM}"));
             }
             Some("lib.rs") => {}
             Some(inside) => complaints.extend(arrows(sources, path, inside, &code)),
@@ -131,10 +134,10 @@ fn complaints(sources: &Sources) -> Vec<String> {
 
 /// Returns the wrong arrows of one file in `src/`.
 fn arrows(sources: &Sources, path: &str, inside: &str, code: &str) -> Vec<String> {
-    let room = inside.split('/').next().unwrap().trim_end_matches(".rs");
-    let is_program = room == PROGRAM || room == "main";
-    let Some(floor) = floor_of(room).or(is_program.then_some(FLOORS.len())) else {
-        return vec![format!("{path}: the room '{room}' has no floor")];
+    let module = inside.split('/').next().unwrap().trim_end_matches(".rs");
+    let is_program = module == PROGRAM || module == "main";
+    let Some(layer) = layer_of(module).or(is_program.then_some(LAYERS.len())) else {
+        return vec![format!("{path}: the module '{module}' has no layer")];
     };
     let mut complaints = Vec::new();
     if !is_program && !paths_after(code, "dupfs_mount").is_empty() {
@@ -142,10 +145,10 @@ fn arrows(sources: &Sources, path: &str, inside: &str, code: &str) -> Vec<String
     }
     for arrow in ["crate", "dupfs", "super"].iter().flat_map(|start| paths_after(code, start)) {
         let target = arrow.iter().position(|name| name != "super").unwrap_or(0);
-        let Some(name) = arrow.get(target).filter(|name| *name != room) else { continue };
-        let Some(other) = floor_of(name) else { continue };
-        if other >= floor {
-            complaints.push(format!("{path}: {} is no lower floor than {room}", arrow.join("::")));
+        let Some(name) = arrow.get(target).filter(|name| *name != module) else { continue };
+        let Some(other) = layer_of(name) else { continue };
+        if other >= layer {
+            complaints.push(format!("{path}: {} is no lower layer than {module}", arrow.join("::")));
         }
         // A path that ends there names an item of the door, which may be called as its file is; files themselves are private.
         let goes_on = arrow.len() > target + 2;
@@ -157,17 +160,17 @@ fn arrows(sources: &Sources, path: &str, inside: &str, code: &str) -> Vec<String
     complaints
 }
 
-fn floor_of(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-/// Tells whether a room keeps a file of this name behind its door.
-fn is_file_of(sources: &Sources, room: &str, file: &str) -> bool {
+/// Tells whether a module keeps a file of this name behind its door.
+fn is_file_of(sources: &Sources, module: &str, file: &str) -> bool {
     let declared = |door: &String| without_comments(door).lines().any(|line| line.trim_end() == format!("mod {file};"));
     let exists = |path: String| sources.contains_key(&path);
-    sources.get(&format!("src/{room}/mod.rs")).is_some_and(declared)
-        || exists(format!("src/{room}/{file}.rs"))
-        || exists(format!("src/{room}/{file}/mod.rs"))
+    sources.get(&format!("src/{module}/mod.rs")).is_some_and(declared)
+        || exists(format!("src/{module}/{file}.rs"))
+        || exists(format!("src/{module}/{file}/mod.rs"))
 }
 
 fn without_comments(text: &str) -> String {
@@ -217,10 +220,10 @@ fn branches(text: &str) -> (Vec<Vec<String>>, &str) {
     }
 }
 
-/// Reads the rows `| floor | rooms |` of a page, rooms in backticks.
+/// Reads the rows `| layer | modules |` of a page, modules in backticks.
 fn table(page: &str) -> BTreeMap<usize, BTreeSet<String>> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("//! |"));
     let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
-    let rooms = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect();
-    cells.filter_map(|cells| Some((cells.first()?.parse().ok()?, rooms(cells.get(1)?)))).collect()
+    let modules = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect();
+    cells.filter_map(|cells| Some((cells.first()?.parse().ok()?, modules(cells.get(1)?)))).collect()
 }

@@ -59,7 +59,7 @@
 //! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
 //! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
 
-#[expect(clippy::module_inception, reason = "the noun of the room")]
+#[expect(clippy::module_inception, reason = "the noun of the module")]
 mod catalog;
 mod chains;
 mod cursor;

@@ -1,4 +1,4 @@
-//! An error and its causes. A room's error often stands in the place of another room's, says what that says, and hides it: here each shows.
+//! An error and its causes. A module's error often stands in the place of another's, says what that says, and hides it: here each shows.
 
 use dupfs::codec::{self, Cause};
 use dupfs::storage::NotStored;
@@ -15,7 +15,7 @@ pub fn below<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (
     std::iter::successors(Some(error), |&error| stands_for(error).or_else(|| error.source()))
 }
 
-/// Returns the other room's error that an error stands for.
+/// Returns the other module's error that an error stands for.
 fn stands_for<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref() {
         return match error {

@@ -78,7 +78,7 @@ pub enum Cause {
          files out"
     )]
     GpgFile(String),
-    /// Any other failure of a reader between this room and its caller.
+    /// Any other failure of a reader between this module and its caller.
     #[error("{0}")]
     Other(String),
 }

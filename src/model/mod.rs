@@ -1,4 +1,4 @@
-//! Nouns without input or output: what every room talks about.
+//! Nouns without input or output: what every module talks about.
 
 mod entry;
 mod nested;

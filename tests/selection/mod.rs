@@ -54,7 +54,7 @@ fn for_each(count: usize, operation: impl Fn(usize) + Sync) {
 }
 
 /// Holds rows of the table against the original, and those with a whole path as source against ours too: the working directory
-/// belongs to the process, so the others are left to the room's own test.
+/// belongs to the process, so the others are left to the module's own test.
 fn check_rows(version: Version, rows: &[&Row]) {
     let directory = rows::lower_case_directory();
     let root = make_tree(directory.path());

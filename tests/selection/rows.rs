@@ -1,4 +1,4 @@
-//! The tricky cases of selection, numbered as in CLI.md 5.8. Two tests include this file: the room's own, and the one that asks duplicity.
+//! The tricky cases of selection, numbered as in CLI.md 5.8. Two tests include this file: the module's own, and the one that asks duplicity.
 
 use super::Rule;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 //! member of its own, or ends as after a full flush inside of OpenPGP's one deflate stream. An [`EncodedFile`] is serial: it only
 //! joins and encrypts, at 400 MB/s and more, which is several times what a core deflates. Only signed files are deflated there too.
 //!
-//! What may stand behind the frames is a *table*, of which this room knows nothing but how to find it from the file's end.
+//! What may stand behind the frames is a *table*, of which this module knows nothing but how to find it from the file's end.
 //!
 //! What gpg would have done is done here in its stead, for it can do none of the above; gpg signs, since it has the secret keys.
 //! Unlike gpg: recipients are taken whatever trust is put in them, as by duplicity 3; their preferences count for the choice among

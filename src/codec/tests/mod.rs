@@ -1,4 +1,4 @@
-//! Tests of the whole room, against what gzip and gpg write.
+//! Tests of the whole module, against what gzip and gpg write.
 
 mod damage;
 mod gpg;
