@@ -88,7 +88,7 @@ pub trait Monitor: Send + Sync {
     /// Takes one message: lower case, without full stop, perhaps of several lines.
     fn message(&self, level: Level, text: &str);
 
-    /// Tells whether the work is to end as soon as it can be left in order.
+    /// Returns whether the work is to end as soon as it can be left in order.
     fn is_interrupted(&self) -> bool {
         false
     }
@@ -100,7 +100,7 @@ pub trait Monitor: Send + Sync {
         }
     }
 
-    /// Tells that a long task has got to `done` of `total`, both in bytes.
+    /// Reports that a long task has got to `done` of `total`, both in bytes.
     fn progress(&self, _done: u64, _total: u64) {}
 }
 

@@ -39,7 +39,7 @@ impl<T> Handles<T> {
         drop(removed);
     }
 
-    /// Tells whether nothing is open.
+    /// Returns whether nothing is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -132,7 +132,7 @@ impl Listing {
     }
 }
 
-/// Tells whether the kernel takes this name; one that it does not would make the whole listing fail.
+/// Returns whether the kernel takes this name; one that it does not would make the whole listing fail.
 pub(crate) fn is_valid_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
 }

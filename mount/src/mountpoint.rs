@@ -152,12 +152,12 @@ impl Place {
         Ok(Place { mountpoint: mountpoint.into(), listed, device })
     }
 
-    /// Tells whether the topmost mount here still is this one.
+    /// Returns whether the topmost mount here still is this one.
     pub(crate) fn is_mounted(&self) -> bool {
         fs::read("/proc/self/mountinfo").is_ok_and(|table| device_at(&table, &self.listed).is_some_and(|top| top == self.device))
     }
 
-    /// Tells whether nobody answers for what is mounted here. To be asked when our connection is gone only: the server must never ask
+    /// Returns whether nobody answers for what is mounted here. To be asked when our connection is gone only: the server must never ask
     /// itself.
     fn is_dead(&self) -> bool {
         rustix::fs::statfs(&self.mountpoint).is_err_and(|error| error == Errno::NOTCONN)

@@ -39,7 +39,7 @@ impl<R: Refuse> Slot<R> {
         lock(&self.0).take()
     }
 
-    /// Tells whether an answer is still wanted.
+    /// Returns whether an answer is still wanted.
     pub(crate) fn is_open(&self) -> bool {
         lock(&self.0).is_some()
     }
@@ -123,7 +123,7 @@ impl Requests {
         lock(&self.state).requests.remove(&unique);
     }
 
-    /// Tells whether nothing is in flight.
+    /// Returns whether nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
         lock(&self.state).requests.is_empty()
     }
@@ -176,7 +176,7 @@ fn watch(requests: &Weak<Requests>) {
     }
 }
 
-/// Tells whether a thread is gone or has a fatal signal pending. The kernel turns each signal that ends a process, such as
+/// Returns whether a thread is gone or has a fatal signal pending. The kernel turns each signal that ends a process, such as
 /// SIGINT without a handler, into a pending SIGKILL of all its threads (signals that dump core excepted).
 /// Source: Linux kernel/signal.c, complete_signal; proc_pid_status(5).
 fn is_dying(thread: u32) -> bool {

@@ -188,7 +188,7 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    /// Tells whether the kernel has closed the connection, so that nobody's question can come to this process any more.
+    /// Returns whether the kernel has closed the connection, so that nobody's question can come to this process any more.
     fn is_gone(&self) -> bool {
         lock(&self.state).usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
     }

@@ -53,7 +53,7 @@ impl<T: Tree> Shared<T> {
         Shared { tree, files: Handles::new(), directories: Handles::new(), requests, device, log }
     }
 
-    /// Tells whether somebody still needs us.
+    /// Returns whether somebody still needs us.
     pub(crate) fn usage(&self) -> Usage {
         // A session that has ended has closed it.
         if self.device.upgrade().is_none_or(|device| is_disconnected(device.as_fd())) {

@@ -68,7 +68,7 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
         Self { walk, saved, next_step, next_saved, accounts, has_begun: false, keeps_unreadable, unreadable }
     }
 
-    /// Tells whether a saved path that was not found is gone: not the root, and not what could not be read. To be asked in path order.
+    /// Returns whether a saved path that was not found is gone: not the root, and not what could not be read. To be asked in path order.
     fn is_gone(&mut self, saved: &EntryPath) -> bool {
         while let Some(unreadable) = self.unreadable.front() {
             if saved.starts_with(unreadable) {
@@ -163,7 +163,7 @@ impl SourceStat {
     }
 }
 
-/// Tells whether duplicity would take `found` for what is saved.
+/// Returns whether duplicity would take `found` for what is saved.
 fn is_same(found: &Entry, saved: &Entry, accounts: &Accounts) -> bool {
     let rights = || found.mode == saved.mode && (found.owner.uid, found.owner.gid) == accounts.numbers(&saved.owner);
     // Times before 1970 are saved as 1970.

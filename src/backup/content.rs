@@ -126,7 +126,7 @@ impl SourceReader {
         Ok(())
     }
 
-    /// Tells what has become of the file while it was read.
+    /// Reports what has become of the file while it was read.
     pub fn ending(&self) -> Ending {
         match identity(&self.file) {
             Ok(now) if now != self.opened => Ending::Changed,
@@ -336,12 +336,12 @@ pub fn changes<E: From<io::Error>>(
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Tells whether a signature can be used.
+/// Returns whether a signature can be used.
 pub fn is_usable(length: u64) -> bool {
     length <= LARGEST_SIGNATURE
 }
 
-/// Tells whether a file's content still has a signature.
+/// Returns whether a file's content still has a signature.
 ///
 /// # Errors
 /// Those of the file and of the signature.

@@ -7,7 +7,7 @@ use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
-use super::{BackupOptions, Error, pipeline::Feed, tell_found, tell_path};
+use super::{BackupOptions, Error, pipeline::Feed, report_found, report_path};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
@@ -153,7 +153,7 @@ impl Unreadable {
         self.told.as_ref().is_some_and(|told| path < told)
     }
 
-    /// Tells whether a file has failed when a part of it was stored. Whatever made that one fail may befall others.
+    /// Returns whether a file has failed when a part of it was stored. Whatever made that one fail may befall others.
     fn is_wary(&self) -> bool {
         self.told.is_some()
     }
@@ -235,7 +235,7 @@ impl<'a> MemberWriter<'a> {
                 Ok(())
             }
             Change::Socket(path) => {
-                self.options.tell_socket(&path, self.monitor);
+                self.options.report_socket(&path, self.monitor);
                 Ok(())
             }
             Change::Failed(failure) => {
@@ -274,7 +274,7 @@ impl<'a> MemberWriter<'a> {
         if !frame.is_empty() {
             self.send(frame, None)?;
         }
-        self.tell_touched();
+        self.report_touched();
         Ok((self.written, self.sigtar))
     }
 
@@ -282,11 +282,11 @@ impl<'a> MemberWriter<'a> {
     fn touch(&mut self, version: VersionId, found: &Found) {
         self.touched.push((version, SourceStat::of(found)));
         if self.touched.len() >= TOUCHED {
-            self.tell_touched();
+            self.report_touched();
         }
     }
 
-    fn tell_touched(&mut self) {
+    fn report_touched(&mut self) {
         self.catalog.update_stats(self.touched.drain(..));
     }
 
@@ -296,13 +296,13 @@ impl<'a> MemberWriter<'a> {
         }
         self.written.statistics.errors += 1;
         if !self.unreadable.is_told(&failure.path) {
-            self.options.tell_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
+            self.options.report_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
         }
     }
 
-    fn tell(&self, code: u8, found: &Found) {
+    fn report_found(&self, code: u8, found: &Found) {
         if !self.unreadable.is_told(&found.path) {
-            tell_found(code, found, self.monitor);
+            report_found(code, found, self.monitor);
         }
     }
 
@@ -313,11 +313,11 @@ impl<'a> MemberWriter<'a> {
             self.written.statistics.errors += 1;
         }
         if !self.unreadable.is_told(path) {
-            self.options.tell_unreadable(code::CANNOT_READ, path, cause, self.monitor);
+            self.options.report_unreadable(code::CANNOT_READ, path, cause, self.monitor);
         }
     }
 
-    /// Tells whether an interrupted session has stored all of a path already.
+    /// Returns whether an interrupted session has stored all of a path already.
     fn is_stored(&self, path: &EntryPath) -> bool {
         self.stored.as_ref().is_some_and(|stored| path < &stored.last || path == &stored.last && stored.pieces.is_none())
     }
@@ -346,7 +346,7 @@ impl<'a> MemberWriter<'a> {
             return Ok(());
         }
         if !self.unreadable.is_told(&saved.path) {
-            tell_path(code::DELETED, &saved.path, self.monitor);
+            report_path(code::DELETED, &saved.path, self.monitor);
         }
         self.member(&saved.path, MemberKind::Deleted, None, None, &[], true, None)?;
         self.sign(&saved.path, SignatureKind::Deleted, None, None)
@@ -358,7 +358,7 @@ impl<'a> MemberWriter<'a> {
             if self.is_stored(&found.path) {
                 return Ok(());
             }
-            self.tell(code::ADDED, found);
+            self.report_found(code::ADDED, found);
             self.member(&found.path, MemberKind::Whole, None, Some(&found.entry), &[], true, None)?;
             return self.sign(&found.path, SignatureKind::Present(found.entry.clone()), None, None);
         }
@@ -368,7 +368,7 @@ impl<'a> MemberWriter<'a> {
         }
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_new(found);
-        self.tell(code::ADDED, found);
+        self.report_found(code::ADDED, found);
         self.list(FileChange::New, &found.path)?;
         let mut signature = self.begin_signature(&reader)?;
         let result = content::whole(&mut reader, &mut signature, &mut |piece, bytes, is_last| {
@@ -397,7 +397,7 @@ impl<'a> MemberWriter<'a> {
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
-        self.tell(code::CHANGED, found);
+        self.report_found(code::CHANGED, found);
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;
@@ -407,7 +407,7 @@ impl<'a> MemberWriter<'a> {
         self.end(found, reader, signature, result)
     }
 
-    /// Tells whether a file's content still has the signature.
+    /// Returns whether a file's content still has the signature.
     fn is_touched_only(&mut self, found: &Found, (basis, length): &mut (Spool, u64)) -> Result<bool, Error> {
         if self.pieces_stored(&found.path) > 0 {
             return Ok(false);

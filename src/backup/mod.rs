@@ -125,8 +125,8 @@ impl BackupOptions {
         full
     }
 
-    /// Tells that something cannot be read, in duplicity's words.
-    fn tell_unreadable(&self, code: u8, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
+    /// Reports that something cannot be read, in duplicity's words.
+    fn report_unreadable(&self, code: u8, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
         let path = self.full_path(path);
         let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
         let words = quoted(path.as_os_str().as_bytes());
@@ -144,8 +144,8 @@ impl BackupOptions {
         format!("{} changed while it was read; what was read is stored", self.full_path(path).display())
     }
 
-    /// Tells that a socket cannot be stored, in duplicity's words.
-    fn tell_socket(&self, path: &EntryPath, monitor: &dyn Monitor) {
+    /// Reports that a socket cannot be stored, in duplicity's words.
+    fn report_socket(&self, path: &EntryPath, monitor: &dyn Monitor) {
         let path = self.full_path(path);
         let text = format!("Skipping socket {}", path.display());
         let words = quoted(path.as_os_str().as_bytes());
@@ -380,34 +380,34 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
         statistics.meet(&change);
         match &change {
             Change::Same(..) | Change::Suspect(..) => {}
-            Change::Socket(path) => options.tell_socket(path, monitor),
+            Change::Socket(path) => options.report_socket(path, monitor),
             Change::Failed(failure) => {
                 statistics.errors += u64::from(!failure.is_gone());
-                options.tell_unreadable(failure.code(), &failure.path, &failure.cause, monitor);
+                options.report_unreadable(failure.code(), &failure.path, &failure.cause, monitor);
             }
             Change::New(found) => {
                 statistics.add_new(found);
-                tell_found(code::ADDED, found, monitor);
+                report_found(code::ADDED, found, monitor);
             }
             Change::Changed(found, _) => {
                 statistics.add_changed(found);
-                tell_found(code::CHANGED, found, monitor);
+                report_found(code::CHANGED, found, monitor);
             }
             Change::Gone(saved) => {
                 statistics.add_deleted();
-                tell_path(code::DELETED, &saved.path, monitor);
+                report_path(code::DELETED, &saved.path, monitor);
             }
         }
         if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File) {
-            tell_progress(statistics.source_file_size, "", monitor);
+            report_progress(statistics.source_file_size, "", monitor);
         }
     }
-    tell_progress(statistics.source_file_size, "", monitor);
+    report_progress(statistics.source_file_size, "", monitor);
     Ok(statistics)
 }
 
-/// Tells what a session does with a path, in duplicity's words.
-fn tell_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
+/// Reports what a session does with a path, in duplicity's words.
+fn report_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
     let letter = match code {
         code::ADDED => 'A',
         code::CHANGED => 'M',
@@ -417,9 +417,9 @@ fn tell_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
     monitor.event(&Event { level: Level::Info, code, words: &quoted(path.shown()), text: &text });
 }
 
-/// Tells that a path is new or has changed, and warns of a time that the format does not keep, in duplicity's words.
-fn tell_found(code: u8, found: &Found, monitor: &dyn Monitor) {
-    tell_path(code, &found.path, monitor);
+/// Reports that a path is new or has changed, and warns of a time that the format does not keep, in duplicity's words.
+fn report_found(code: u8, found: &Found, monitor: &dyn Monitor) {
+    report_path(code, &found.path, monitor);
     if found.entry.mtime < 0 {
         let text = format!("Warning: {} has negative mtime, treating as 0.", found.path);
         monitor.message(Level::Warning, &text);
@@ -427,7 +427,7 @@ fn tell_found(code: u8, found: &Found, monitor: &dyn Monitor) {
 }
 
 /// Tells how many bytes of the source have been met.
-fn tell_progress(met: u64, text: &str, monitor: &dyn Monitor) {
+fn report_progress(met: u64, text: &str, monitor: &dyn Monitor) {
     monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &met.to_string(), text });
 }
 

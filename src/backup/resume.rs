@@ -97,7 +97,7 @@ fn go_on(
         return Ok(None);
     };
     check_passphrase(target, &Names::new(session, options), listing)?;
-    say(&kept, monitor);
+    report_restart(&kept, monitor);
     trim(target, session, &kept, listing, options)?;
     Ok(Some(kept))
 }
@@ -127,7 +127,7 @@ pub fn go_back(
 }
 
 /// Tells where it goes on.
-fn say(kept: &Journaled, monitor: &dyn Monitor) {
+fn report_restart(kept: &Journaled, monitor: &dyn Monitor) {
     let Some(last) = kept.volumes.last().map(|volume| &volume.described) else { return };
     let next = last.number + 1;
     let text = format!(
@@ -166,7 +166,7 @@ fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> 
     Ok(interrupted)
 }
 
-/// Tells whether the manifest of a session is stored.
+/// Returns whether the manifest of a session is stored.
 fn is_complete(listing: &[Listed], session: Session, options: &BackupOptions) -> bool {
     let names = listing.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
     names.filter(|name| name.session == session).any(|name| name.content == Content::Manifest)
@@ -191,7 +191,7 @@ pub fn forget(journal: &Path, archive: &ArchiveDirectory) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells whether a session of ours has stored all but its manifest, so that [`complete`] has something to do.
+/// Returns whether a session of ours has stored all but its manifest, so that [`complete`] has something to do.
 ///
 /// # Errors
 /// [`Error`] when the archive directory cannot be listed.

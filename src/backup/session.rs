@@ -29,7 +29,7 @@ use super::pipeline::{Feed, pipeline};
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
 use super::uploads::Uploads;
-use super::{BackupOptions, Error, Target, tell_progress};
+use super::{BackupOptions, Error, Target, report_progress};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
@@ -213,8 +213,8 @@ impl<'a> SetWriter<'a> {
     fn end_volume(&mut self) -> Result<(), Error> {
         let Some(volume) = self.volume.take() else { return Ok(()) };
         let name = self.names.stored(Content::Volume(self.number));
-        let tell = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
-        tell(code::STORING, &format!("Writing {name}"));
+        let report = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
+        report(code::STORING, &format!("Writing {name}"));
         let WrittenVolume { described, staged, in_delta } = volume.finish()?;
         let size = staged.size();
         self.stored_size += size;
@@ -232,7 +232,7 @@ impl<'a> SetWriter<'a> {
             self.volumes.push(listed.unwrap_or_else(seems));
             self.monitor.event(&Event { level: Level::Info, code: code::STORED, words: "", text: "" });
             self.note(volume)?;
-            tell_progress(met, &format!("Processed volume {number}"), self.monitor);
+            report_progress(met, &format!("Processed volume {number}"), self.monitor);
             if self.options.fail_on_volume == Some(number) {
                 return Err(Error::ToldToFail(number));
             }

@@ -244,7 +244,7 @@ impl Catalog {
                 // Without the key nothing can be read at all: whoever asked gets the error, and that is enough.
                 if !is_locked(&error) {
                     let verb = if is_passing { "read" } else { "show" };
-                    self.say_once(Level::Error, format!("cannot {verb} the backups of {}: {error}", times.join(", ")));
+                    self.log_once(Level::Error, format!("cannot {verb} the backups of {}: {error}", times.join(", ")));
                 }
                 let error = Arc::new(error);
                 filled.trouble = (!is_passing).then(|| error.clone());
@@ -496,7 +496,7 @@ impl Catalog {
     }
 
     /// Says something, but only once in the life of this catalog.
-    pub fn say_once(&self, level: Level, text: String) {
+    pub fn log_once(&self, level: Level, text: String) {
         let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !said.contains(&text) {
             self.monitor.message(level, &text);
@@ -525,7 +525,7 @@ impl Catalog {
     }
 
     /// Keeps something that belongs to rows of a chain, as [`Catalog::ask`] asks.
-    pub(super) fn tell(
+    pub(super) fn record(
         &self,
         chain: &Chain,
         position: u32,
@@ -584,7 +584,7 @@ impl Catalog {
         {
             // Whoever waits for a lock should not do so for every volume.
             self.keeps_nothing.store(true, Ordering::Relaxed);
-            self.say_once(Level::Warning, format!("{}; what is learnt of the backups is not kept", reason(&error)));
+            self.log_once(Level::Warning, format!("{}; what is learnt of the backups is not kept", reason(&error)));
         }
     }
 

@@ -129,7 +129,7 @@ struct KnownSet {
 }
 
 impl KnownSet {
-    /// Tells whether what its rows come from still counts.
+    /// Returns whether what its rows come from still counts.
     fn counts(&self, set: &BackupSet, copy: Option<&LocalCopy>) -> bool {
         let copied = || copy.and_then(|copy| copy.signatures(set.session)).map(copy_identity);
         match self.source {

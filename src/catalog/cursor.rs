@@ -25,7 +25,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Tells whether it says this of a path, apart from the owner; `None` means that the path is gone.
+    /// Returns whether it says this of a path, apart from the owner; `None` means that the path is gone.
     pub fn is_of(&self, entry: Option<&Entry>) -> bool {
         let (kind, extra) = query::kind_columns(entry, None);
         let Some(entry) = entry else { return self.kind == kind };

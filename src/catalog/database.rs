@@ -232,7 +232,7 @@ impl Database {
         self.uses.load(Ordering::Relaxed)
     }
 
-    /// Tells whether the catalog lives in memory only.
+    /// Returns whether the catalog lives in memory only.
     pub fn is_in_memory(&self) -> bool {
         matches!(*self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner()), Place::Memory)
     }
@@ -333,7 +333,7 @@ fn identities(path: &Path) -> Option<[(u64, u64); SUFFIXES.len()]> {
     Some([database?, log?, index?])
 }
 
-/// Tells whether a database that is open still lies in these files.
+/// Returns whether a database that is open still lies in these files.
 fn is_same(path: &Path, files: &[(u64, u64); SUFFIXES.len()]) -> bool {
     SUFFIXES.iter().zip(files).all(|(suffix, expected)| {
         let least = if *suffix == SUFFIXES[2] { LEAST_INDEX } else { 0 };
@@ -365,7 +365,7 @@ impl Error {
         matches!(failure.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
     }
 
-    /// Tells whether the database file is not, or holds not, what was written: a value of another type, a missing row or table, a
+    /// Returns whether the database file is not, or holds not, what was written: a value of another type, a missing row or table, a
     /// damaged page, another file.
     pub(super) fn is_broken_file(&self) -> bool {
         match self {
@@ -375,12 +375,12 @@ impl Error {
         }
     }
 
-    /// Tells whether the database can be used no longer as it is.
+    /// Returns whether the database can be used no longer as it is.
     pub(super) fn is_trouble(&self) -> bool {
         matches!(self, Self::Database(_) | Self::Broken | Self::Schema | Self::Replaced)
     }
 
-    /// Tells whether the place of the file is the trouble: full disk, no rights.
+    /// Returns whether the place of the file is the trouble: full disk, no rights.
     pub(super) fn is_trouble_with_disk(&self) -> bool {
         let Self::Database(rusqlite::Error::SqliteFailure(failure, _)) = self else { return false };
         matches!(

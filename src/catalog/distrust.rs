@@ -57,7 +57,7 @@ impl Catalog {
         })
     }
 
-    /// Tells whether the signature file of a set has been contradicted by its volumes.
+    /// Returns whether the signature file of a set has been contradicted by its volumes.
     ///
     /// # Errors
     /// [`Error`] when the database fails even in memory.
@@ -94,7 +94,7 @@ impl Catalog {
             })
         });
         let error = Error::Contradicted { file: "signature file", set: set.end(), what };
-        self.say_once(Level::Warning, format!("{error}; its volumes are sound, and count"));
+        self.log_once(Level::Warning, format!("{error}; its volumes are sound, and count"));
         // Kept in memory, it holds for this process at least.
         kept.err().unwrap_or(error)
     }
@@ -110,7 +110,7 @@ impl Catalog {
         self.keep_manifest(chain, position, stored);
         let what = "it is not of the volumes that are stored".into();
         let error = Error::Contradicted { file: "copy of the manifest in the archive directory", set: set.end(), what };
-        self.say_once(Level::Warning, format!("{error}; the stored manifest counts"));
+        self.log_once(Level::Warning, format!("{error}; the stored manifest counts"));
         Some(error)
     }
 
@@ -143,7 +143,7 @@ impl Catalog {
         manifest.volumes_below(path).try_for_each(|volume| self.fill_volume(chain, position, volume.number))
     }
 
-    /// Tells whether all rows of a set have been proved.
+    /// Returns whether all rows of a set have been proved.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
@@ -169,7 +169,7 @@ impl Catalog {
     }
 }
 
-/// Tells whether this set's signature file has been contradicted.
+/// Returns whether this set's signature file has been contradicted.
 pub fn is_distrusted(connection: &Connection, identity: &[u8]) -> Result<bool, Error> {
     Ok(connection.prepare_cached("SELECT 1 FROM distrusted WHERE identity = ?1")?.exists([identity])?)
 }

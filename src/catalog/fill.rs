@@ -130,7 +130,7 @@ impl<'c> SetWriter<'c> {
         (self.first..self.next_version, self.left_out)
     }
 
-    /// Tells whether the directories above a path are there, or may still be implied; counts them then.
+    /// Returns whether the directories above a path are there, or may still be implied; counts them then.
     fn has_room(&mut self, path: &EntryPath) -> Result<bool, Error> {
         let parent = path.split_last().map_or(&[][..], |(parent, _)| parent);
         let names = || parent.split(|&b| b == b'/').filter(|name| !name.is_empty());

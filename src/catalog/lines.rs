@@ -45,8 +45,8 @@ impl Catalog {
                     let number = started as u32;
                     let is_distrusted = self.distrusts(set_at(chain, number)?)?;
                     let thread = std::thread::Builder::new().name("signatures".into());
-                    let tell = move || self.tell_lines(chain, number, is_distrusted, &sender);
-                    thread.spawn_scoped(scope, tell).map_err(Error::Thread)?;
+                    let send = move || self.send_lines(chain, number, is_distrusted, &sender);
+                    thread.spawn_scoped(scope, send).map_err(Error::Thread)?;
                     receivers.push_back(receiver);
                     started += 1;
                 }
@@ -59,7 +59,7 @@ impl Catalog {
                     let text = format!(
                         "set {set}: {count} paths are not shown, since folders above them are not in it, among them '{first}'"
                     );
-                    self.say_once(Level::Error, text);
+                    self.log_once(Level::Error, text);
                 }
                 *filled = position as u32 + 1;
             }
@@ -78,7 +78,7 @@ impl Catalog {
 
     /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong. Nothing here asks the
     /// database, which is being written meanwhile.
-    fn tell_lines(&self, chain: &Chain, position: u32, is_distrusted: bool, sender: &Sender<Message>) {
+    fn send_lines(&self, chain: &Chain, position: u32, is_distrusted: bool, sender: &Sender<Message>) {
         let volumes = || {
             // What came so far is void.
             let _ = sender.send(Message::Again);
@@ -88,7 +88,7 @@ impl Catalog {
         let result = match result {
             Err(error @ Error::Set { .. }) if !is_distrusted && !is_locked(&error) => {
                 let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
-                self.say_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
+                self.log_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
                 // If these cannot be read either, it may be the manifest that is wrong. Names are better than nothing then: whoever restores
                 // them needs the volumes, and fails.
                 volumes().or_else(|error| self.signature_lines(chain, position, false, sender).map_err(|_| error))
@@ -170,7 +170,7 @@ impl Catalog {
         }
         let mut batch = Batch::new(sender);
         let mut last: Option<EntryPath> = None;
-        let mut tell = |path: &EntryPath, entry: &Option<Entry>| {
+        let mut emit = |path: &EntryPath, entry: &Option<Entry>| {
             if last.as_ref() != Some(path) {
                 last = Some(path.clone());
                 batch.push(Line { path: path.clone(), entry: entry.clone() });
@@ -178,16 +178,16 @@ impl Catalog {
         };
         for volume in manifest.volumes() {
             if let Some((toc, _)) = self.table(chain, position, &volume) {
-                toc.rows().for_each(|row| tell(&row.path, &row.entry));
+                toc.rows().for_each(|row| emit(&row.path, &row.entry));
                 continue;
             }
             let mut source = self.volume(chain, position, volume.number)?;
             source.hash = volume.hash;
             let listener = |event: Event<'_>| {
                 match event {
-                    Event::Member(member) => tell(&member.path, &member.entry),
+                    Event::Member(member) => emit(&member.path, &member.entry),
                     Event::TooLong(cause) => {
-                        self.say_once(Level::Error, format!("set {}: {cause}", set.end()));
+                        self.log_once(Level::Error, format!("set {}: {cause}", set.end()));
                         let _ = sender.send(Message::LeftOut(cause));
                     }
                     Event::Data(_) => {}
@@ -253,7 +253,7 @@ pub(super) fn typed(error: format::Error) -> Cause {
     }
 }
 
-/// Tells whether a set could be read if only there were the right key, so that nothing else of it can be read either.
+/// Returns whether a set could be read if only there were the right key, so that nothing else of it can be read either.
 pub(super) fn is_locked(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
     cause.is_some_and(|error| {

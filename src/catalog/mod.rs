@@ -54,7 +54,7 @@
 //! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
 //! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well, or that its table was
 //!   taken; a table is taken only if it names this volume and fits the rows of its set.
-//! - Every question is asked through `ask`, and every answer that counts is written through `tell`: the rows of the set that it rests on
+//! - Every question is asked through `ask`, and every answer that counts is written through `record`: the rows of the set that it rests on
 //!   were there. Nobody asks while filling a chain, which would wait for itself.
 //! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
 //! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
@@ -189,7 +189,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether the rows that were asked for have turned out to be wrong, so that [`Catalog::renew`] leads on.
+    /// Returns whether the rows that were asked for have turned out to be wrong, so that [`Catalog::renew`] leads on.
     pub fn is_contradicted(&self) -> bool {
         match self {
             Self::Again(cause) => cause.is_contradicted(),
@@ -198,7 +198,7 @@ impl Error {
         }
     }
 
-    /// Tells whether nothing stored has proved to be damaged or missing: the storage, this machine or the catalog has failed, and may not
+    /// Returns whether nothing stored has proved to be damaged or missing: the storage, this machine or the catalog has failed, and may not
     /// the next time.
     pub fn is_passing(&self) -> bool {
         match self {

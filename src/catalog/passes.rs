@@ -107,7 +107,7 @@ impl Catalog {
                     return Err(error);
                 }
                 let error = Arc::new(error);
-                self.say_once(Level::Error, error.to_string());
+                self.log_once(Level::Error, error.to_string());
                 if !error.is_passing() {
                     self.lock_bad().insert(key, error.clone());
                 }
@@ -163,11 +163,11 @@ impl Catalog {
                 .left_out(self.leave_out(set, format!("'{first}' is left out, since folders above it are not in the backup")));
         }
         for complaint in complaints {
-            self.say_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
+            self.log_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
         let save = |connection: &Connection| seeks::save(connection, key, (&seek_index, &points), &parts);
         match keep {
-            Keep::Surely => self.tell(chain, position, save),
+            Keep::Surely => self.record(chain, position, save),
             Keep::IfPossible => {
                 let set = chain.set_id(position);
                 self.keep_if_possible(|connection| query::set_is_there(connection, set).and_then(|()| save(connection)));
@@ -178,7 +178,7 @@ impl Catalog {
 
     /// Reports what a set holds and the catalog does not, whatever has filled it, as an error.
     fn leave_out(&self, set: BackupTime, cause: String) -> Error {
-        self.say_once(Level::Error, format!("set {set}: {cause}"));
+        self.log_once(Level::Error, format!("set {set}: {cause}"));
         Error::Set { what: format!("all of set {set}"), cause: cause.into() }
     }
 
@@ -217,7 +217,7 @@ impl Catalog {
     /// [`Error`] when the database fails.
     pub fn save_joined(&self, version: VersionId, part: &Part) -> Result<(), Error> {
         let save = |connection: &Connection| seeks::save_part(connection, version, 0, part);
-        self.tell(&*self.chain_of(version.chain())?, 0, save)
+        self.record(&*self.chain_of(version.chain())?, 0, save)
     }
 
     fn lock_busy(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>> {

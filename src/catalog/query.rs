@@ -87,7 +87,7 @@ impl DirectoryId {
         Self(-chain)
     }
 
-    /// Tells whether this is the source directory itself.
+    /// Returns whether this is the source directory itself.
     pub fn is_root(self) -> bool {
         self.number() == 1
     }
@@ -135,7 +135,7 @@ impl Version {
         }
     }
 
-    /// Tells whether this is a regular file.
+    /// Returns whether this is a regular file.
     pub fn is_file(&self) -> bool {
         self.entry().is_some_and(|entry| entry.kind == EntryKind::File)
     }

@@ -97,7 +97,7 @@ fn broken() -> Error {
     Error::Broken
 }
 
-/// Tells whether a volume has had its first pass.
+/// Returns whether a volume has had its first pass.
 pub fn is_passed(connection: &Connection, volume: VolumeKey) -> Result<bool, Error> {
     Ok(connection
         .prepare_cached("SELECT 1 FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?

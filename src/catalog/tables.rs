@@ -75,7 +75,7 @@ impl Catalog {
         let seek_index = seek_index(&toc, head);
         let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.tell(chain, position, |connection| seeks::save(connection, key, (&seek_index, &points), &parts))?;
+        self.record(chain, position, |connection| seeks::save(connection, key, (&seek_index, &points), &parts))?;
         Ok(true)
     }
 }

@@ -321,7 +321,7 @@ impl Session<'_> {
         let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
         let Some(plan) = (if needs_metadata { Some(plan) } else { without_copies(plan) }) else { return Ok(()) };
         match self.writing.dry_run {
-            true => tell(&plan, &self.report),
+            true => report_plan(&plan, &self.report),
             false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
         }
         Ok(())
@@ -445,8 +445,8 @@ pub fn synchronize(
     archive.synchronize(plan, storage, codec, report)
 }
 
-/// Tells what would have to be done.
-pub fn tell(plan: &SyncPlan, report: &Report) {
+/// Reports what would have to be done.
+pub fn report_plan(plan: &SyncPlan, report: &Report) {
     if *plan == SyncPlan::default() {
         report.notice("Local and Remote metadata are synchronized, no sync needed.");
     }
@@ -480,7 +480,7 @@ fn stored_statistics(chain: &Chain, target: &Target, options: &BackupOptions) ->
     Ok(chain.sets.iter().map(|set| find(set.session)).collect())
 }
 
-/// Tells whether two manifests are of the same set, as duplicity compares them.
+/// Returns whether two manifests are of the same set, as duplicity compares them.
 fn is_equal(one: &Manifest, other: &Manifest) -> bool {
     let numbers = |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
     numbers(one) == numbers(other) && one.hostname == other.hostname && one.local_directory == other.local_directory
@@ -500,7 +500,7 @@ fn is_same_source(known: &[u8], typed: &Path) -> bool {
     plain(known) == plain(typed) || real(known).is_some_and(|known| real(typed) == Some(known))
 }
 
-/// Tells whether a selection takes a folder inside the root, and each on the way to it.
+/// Returns whether a selection takes a folder inside the root, and each on the way to it.
 ///
 /// A mount is not asked for its device: it may never answer.
 pub fn is_selected(selection: &Selection, root: &Path, inside: &Path, is_mount: bool) -> bool {

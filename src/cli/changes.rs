@@ -34,7 +34,7 @@ const MOST_STATISTICS: u64 = 16 << 20;
 /// What is kept in memory of a message, in bytes.
 const MOST_KEPT: usize = 1 << 20;
 
-/// Tells whether changes are asked for.
+/// Returns whether changes are asked for.
 pub fn is_asked(common: &Common) -> bool {
     common.reading.file_changed.is_some() || common.reading.show_changes_in_set.is_some()
 }

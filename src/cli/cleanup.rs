@@ -40,7 +40,7 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     // Only names count here: the next increment fetches what it needs.
     match (backup::without_copies(plan), common.writing.dry_run) {
         (None, _) => {}
-        (Some(plan), true) => backup::tell(&plan, &report),
+        (Some(plan), true) => backup::report_plan(&plan, &report),
         (Some(plan), false) => {
             backup::synchronize(&plan, &archive, &storage, &Codec::new(open::codec_options(common)?), &report)?
         }
@@ -49,7 +49,7 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     warn(&inventory, &said, &report);
     Status::for_reading(&inventory.collection, inventory.archived.clone()).print_head(Some(archive.path()), &report);
     let steps = inventory.extraneous();
-    tell(&steps, common.force, &report);
+    report_steps(&steps, common.force, &report);
     if common.force {
         if let Some(left) = left.filter(|left| is_incomplete(&inventory, left.session) && !common.writing.dry_run) {
             forget(&left.journal, &archive)?;
@@ -90,7 +90,7 @@ fn is_incomplete(inventory: &Inventory, session: Session) -> bool {
 }
 
 /// Says what is of no use, and what will become of it: of each set volumes first, as duplicity does.
-fn tell(steps: &[Step], is_forced: bool, report: &Report) {
+fn report_steps(steps: &[Step], is_forced: bool, report: &Report) {
     if steps.is_empty() {
         return report.message(Level::Warning, "No extraneous files found, nothing deleted in cleanup.");
     }

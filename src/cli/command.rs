@@ -59,7 +59,7 @@ const NO_URL: &str = "One of the arguments must be an URL.  Examples of URL stri
 /// The answer to `--help-urls`.
 const URLS: &str = "Backends and their URL formats:\n  file:///some_dir\n  file://dir_below_this_one";
 
-/// Tells whether we were called as `duplicity`.
+/// Returns whether we were called as `duplicity`.
 pub fn is_duplicity() -> bool {
     std::env::args_os().next().is_some_and(|name| is_called_duplicity(&name))
 }

@@ -203,7 +203,7 @@ pub fn keep_interrupts() {
     ON_INTERRUPT.store(KEEP, Ordering::Relaxed);
 }
 
-/// Tells whether a kept signal has come.
+/// Returns whether a kept signal has come.
 pub fn is_interrupted() -> bool {
     ON_INTERRUPT.load(Ordering::Relaxed) == KEPT
 }
@@ -213,7 +213,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
     causes::of(error).find_map(known).unwrap_or(EXCEPTION)
 }
 
-/// Tells whether an error only sums up what has been told already.
+/// Returns whether an error only sums up what has been told already.
 pub fn is_told(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Failure::Differences))
 }

@@ -33,7 +33,7 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
                 out.write_all(stamp(Level::Info).as_bytes())?;
                 out.write_all(&line)?;
                 if is_followed {
-                    tell(&path, entry, &line);
+                    log_entry(&path, entry, &line);
                 }
             }
         }
@@ -42,7 +42,7 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 /// Tells programs of a path, whatever the verbosity.
-fn tell(path: &EntryPath, entry: &Entry, line: &[u8]) {
+fn log_entry(path: &EntryPath, entry: &Entry, line: &[u8]) {
     let words = format!("{} {} {}", BackupTime::from_seconds(entry.mtime), quoted(path.shown()), entry.kind.word());
     let text = String::from_utf8_lossy(line);
     log::write(&Event { level: Level::Info, code: log::code::LISTED, words: &words, text: text.trim_end_matches('\n') }, "");

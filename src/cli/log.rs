@@ -66,7 +66,7 @@ pub fn path() -> Option<&'static Path> {
     PATH.get().map(PathBuf::as_path)
 }
 
-/// Tells whether anybody follows.
+/// Returns whether anybody follows.
 pub fn is_open() -> bool {
     LOG.get().is_some_and(|files| !files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty())
 }
@@ -88,14 +88,14 @@ pub fn write_long(level: Level, code: u8, mut text: impl BufRead) -> std::io::Re
     let Some(files) = LOG.get() else { return Ok(()) };
     let mut files = files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut outs: Vec<_> = files.iter_mut().map(BufWriter::new).collect();
-    let mut tell = |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));
-    tell(&format!("{} {code}\n", name(level)));
+    let mut write = |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));
+    write(&format!("{} {code}\n", name(level)));
     let mut line = Vec::new();
     while text.read_until(b'\n', &mut line)? > 0 {
-        tell(&format!(". {}\n", String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line))));
+        write(&format!(". {}\n", String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line))));
         line.clear();
     }
-    tell("\n");
+    write("\n");
     Ok(())
 }
 

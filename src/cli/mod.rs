@@ -89,7 +89,7 @@ fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Tells whether the command catches signals itself.
+/// Returns whether the command catches signals itself.
 fn is_mount(command: &args::Command) -> bool {
     #[cfg(feature = "mount")]
     return matches!(command, args::Command::Mount(_));

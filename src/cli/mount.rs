@@ -106,7 +106,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     caught.unmount(&mount)?;
     if let Some(ready) = ready {
         report.go_to_background();
-        ready.tell(touched.need_current_directory())?;
+        ready.announce(touched.need_current_directory())?;
     }
     let refresh = arguments.refresh;
     std::thread::Builder::new().name("refresh".into()).spawn(move || {
@@ -174,7 +174,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
             "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
             times.join(", ")
         );
-        opened.catalog.say_once(Level::Error, text);
+        opened.catalog.log_once(Level::Error, text);
         tree.close(chain);
     }
 }
@@ -182,7 +182,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
 /// Fills the catalog, as far as backups can be read.
 fn fill(opened: &Opened, tree: &HistoryTree) {
     if let Err(error) = tree.fill() {
-        opened.catalog.say_once(Level::Error, format!("cannot fill the catalog: {error}"));
+        opened.catalog.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
     }
 }
 
@@ -232,7 +232,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
                 }
             }
             Ok(_) => {}
-            Err(error) => opened.catalog.say_once(Level::Warning, format!("cannot look for new backups: {error}")),
+            Err(error) => opened.catalog.log_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }
         fill(opened, tree);
         is_first = false;
@@ -392,7 +392,7 @@ impl Ready {
     }
 
     /// Leaves the terminal, and the current directory unless the server `stays`, and lets the parent end.
-    fn tell(self, stays: bool) -> anyhow::Result<()> {
+    fn announce(self, stays: bool) -> anyhow::Result<()> {
         process::setsid().context("cannot leave the terminal")?;
         if !stays {
             process::chdir("/").context("cannot change to '/'")?;

@@ -169,18 +169,18 @@ impl Opened {
     pub fn report_unusable_in(&self, collection: &Collection, is_left_over: impl Fn(&BackupSet) -> bool) {
         for set in collection.incomplete.iter().filter(|set| is_left_over(set)) {
             let text = format!("cannot use the backup of {}: it has no manifest, so it was not completed", set.end());
-            self.catalog.say_once(Level::Warning, text);
+            self.catalog.log_once(Level::Warning, text);
         }
         for set in &collection.orphaned {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
-            self.catalog.say_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
+            self.catalog.log_once(Level::Warning, format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")));
         }
-        oddities(collection).for_each(|(level, text)| self.catalog.say_once(level, text));
+        oddities(collection).for_each(|(level, text)| self.catalog.log_once(level, text));
     }
 
-    /// Tells what duplicity does not tell: files that are in the way of others, and, at level info, files that belong nowhere.
+    /// Reports what duplicity does not tell: files that are in the way of others, and, at level info, files that belong nowhere.
     pub fn report_oddities(&self) {
-        oddities(&self.collection).for_each(|(level, text)| self.catalog.say_once(level, text));
+        oddities(&self.collection).for_each(|(level, text)| self.catalog.log_once(level, text));
     }
 
     /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers, then the two lines.
@@ -251,7 +251,7 @@ impl Opened {
     }
 }
 
-/// Tells whether all that lacks is a passphrase or a secret key.
+/// Returns whether all that lacks is a passphrase or a secret key.
 pub fn is_for_want_of_key(cause: &Cause) -> bool {
     matches!(cause, Cause::NoPassphrase | Cause::EmptyPassphrase | Cause::WrongPassphrase | Cause::NoSecretKey(_))
 }

@@ -229,7 +229,7 @@ fn variable(kept: &OnceLock<Zeroizing<String>>) -> Option<Zeroizing<String>> {
     kept.get().cloned()
 }
 
-/// Tells whether the key that signs is one of those that decrypt.
+/// Returns whether the key that signs is one of those that decrypt.
 fn signer_decrypts(common: &Common) -> bool {
     let recipients = || common.encrypt_key.iter().chain(&common.hidden_encrypt_key);
     common.encrypt_sign_key.is_some() || sign_key(common).is_some_and(|key| recipients().any(|recipient| recipient == key))

@@ -72,7 +72,7 @@ fn run(
     status.warn(report.as_ref());
     status.print_head(Some(archive.path()), &report);
     let outdated = before(&inventory).map(|before| inventory.outdated(before, part)).unwrap_or_default();
-    tell(&outdated, common.force, &report);
+    report_steps(&outdated, common.force, &report);
     if common.force {
         delete(&outdated.steps, &storage, &archive, common, &report);
     }
@@ -94,7 +94,7 @@ pub fn delete(steps: &[Step], storage: &Arc<dyn Storage>, archive: &ArchiveDirec
 }
 
 /// Says what is old, and what will become of it.
-fn tell(outdated: &Outdated, is_forced: bool, report: &Report) {
+fn report_steps(outdated: &Outdated, is_forced: bool, report: &Report) {
     if outdated.is_newest_old {
         let text = "Current active backup chain is older than specified time.  However, it will not be deleted.  \
                     To remove all your backups, manually purge the repository.";

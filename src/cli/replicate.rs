@@ -70,7 +70,7 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
         &ReplicateOptions { before, names: encoding::names(&common.writing), prefixes, dry_run },
         report.as_ref(),
     )?;
-    tell(&outcome, source.collection.orphaned.len() + source.collection.incomplete.len(), &report);
+    report_outcome(&outcome, source.collection.orphaned.len() + source.collection.incomplete.len(), &report);
     match outcome.cause {
         None => Ok(()),
         Some(cause) => Err(Failure::NotReplicated { sets: outcome.failed, cause: Arc::new(cause) }.into()),
@@ -78,7 +78,7 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 /// Says what was left out on purpose, and at verbosity info what was there.
-fn tell(outcome: &Outcome, loose: usize, report: &Report) {
+fn report_outcome(outcome: &Outcome, loose: usize, report: &Report) {
     let Outcome { replicated, there, .. } = outcome;
     report.message(Level::Info, &format!("{replicated} sets replicated, {there} were there before"));
     if loose > 0 {

@@ -83,8 +83,8 @@ impl Report {
         self.print(&format!("{}{text}", stamp(Level::Notice)));
     }
 
-    /// Tells whether what is said from a verbosity on is said.
-    pub fn tells(&self, verbosity: u8) -> bool {
+    /// Returns whether what is said from a verbosity on is said.
+    pub fn shows(&self, verbosity: u8) -> bool {
         self.verbosity >= verbosity
     }
 
@@ -254,7 +254,7 @@ pub fn words(error: &anyhow::Error) -> String {
     words
 }
 
-/// Tells whether an error only says that nobody reads our output any more.
+/// Returns whether an error only says that nobody reads our output any more.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

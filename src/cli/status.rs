@@ -37,7 +37,7 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
         status.warn(report.as_ref());
         open::oddities(&collection).for_each(|(level, text)| report.message(level, &text));
         status.print_head(archive.as_deref(), &report);
-        status.tell(archive.as_deref())
+        status.describe(archive.as_deref())
     };
     let mut out = Output::new();
     out.write_all(text.as_bytes())?;
@@ -105,13 +105,13 @@ impl<'c> Status<'c> {
     /// Prints when the newest full backup was made; from verbosity 8 on all that is known, too, as duplicity does before every action.
     pub fn print_head(&self, archive: Option<&Path>, report: &Report) {
         report.notice(&open::last_full(self.collection));
-        if report.tells(8) {
-            report.print(&self.tell(archive));
+        if report.shows(8) {
+            report.print(&self.describe(archive));
         }
     }
 
     /// Tells programs everything, and returns it as it is printed.
-    fn tell(&self, archive: Option<&Path>) -> String {
+    fn describe(&self, archive: Option<&Path>) -> String {
         let text = self.text(archive);
         let event = Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: text.trim_end() };
         log::write(&event, &self.data());

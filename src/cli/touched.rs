@@ -63,7 +63,7 @@ impl TouchedPaths {
         Self { all, stays }
     }
 
-    /// Tells whether the server must not leave the current directory.
+    /// Returns whether the server must not leave the current directory.
     pub fn need_current_directory(&self) -> bool {
         self.stays
     }

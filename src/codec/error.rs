@@ -84,7 +84,7 @@ pub enum Cause {
 }
 
 impl Error {
-    /// Tells whether no stored byte has proved to be wrong: trying again may help.
+    /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
         matches!(self.cause, Cause::Storage(_) | Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_))
     }
@@ -103,7 +103,7 @@ impl Cause {
         Error { file: file.to_owned(), cause: self }
     }
 
-    /// Tells whether the cause lies in the stored bytes, as far as one can see with the key at hand: another key may show something else.
+    /// Returns whether the cause lies in the stored bytes, as far as one can see with the key at hand: another key may show something else.
     pub(super) fn is_of_content(&self) -> bool {
         matches!(self, Self::WrongPassphrase | Self::Damaged(_) | Self::Truncated | Self::NotAuthentic(_) | Self::Unsupported(_))
     }

@@ -74,7 +74,7 @@ impl Said {
         if self.words.is_empty() { "it said nothing".to_owned() } else { self.words[last..].join("; ") }
     }
 
-    /// Tells whether gpg-agent could not be reached: gpg then finds no secret key, whether there is one or not.
+    /// Returns whether gpg-agent could not be reached: gpg then finds no secret key, whether there is one or not.
     fn lacks_agent(&self) -> bool {
         let lacks = |words: &String| words.contains("connect to the agent") || words.contains("no gpg-agent running");
         self.words.iter().any(lacks)

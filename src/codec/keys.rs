@@ -162,7 +162,7 @@ impl Keys {
         self.try_each(|passphrase| Ok(Password::from(first_line(passphrase))))
     }
 
-    /// Tells whether files have to be signed.
+    /// Returns whether files have to be signed.
     pub fn demands_signature(&self) -> bool {
         self.sign_key.is_some()
     }
@@ -178,7 +178,7 @@ impl Keys {
         once(&self.cell(packets), || self.find(packets, opens).map(Arc::new))
     }
 
-    /// Tells whether what a session key opens has to make sense before it is believed: there may be a better one.
+    /// Returns whether what a session key opens has to make sense before it is believed: there may be a better one.
     pub fn has_several(&self) -> bool {
         matches!(&self.source, PassphraseSource::Several(passphrases) if passphrases.len() > 1)
     }

@@ -190,7 +190,7 @@ impl Codec {
         Ok(Decoder::new(&name, stage))
     }
 
-    /// Tells whether each file has to be signed by a certain key, which only decoding it from start to end can prove.
+    /// Returns whether each file has to be signed by a certain key, which only decoding it from start to end can prove.
     pub fn demands_signature(&self) -> bool {
         self.keys.demands_signature()
     }

@@ -66,7 +66,7 @@ impl BackupChain {
         (chains, orphaned)
     }
 
-    /// Tells whether an increment belongs behind the last set or in its place.
+    /// Returns whether an increment belongs behind the last set or in its place.
     fn takes(&self, session: Session) -> bool {
         let last = self.last().session;
         let follows = session.start() == self.end() && session.end() > session.start();

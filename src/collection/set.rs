@@ -86,17 +86,17 @@ impl BackupSet {
         self.session.end()
     }
 
-    /// Tells whether the session came to its end: the manifest is there.
+    /// Returns whether the session came to its end: the manifest is there.
     pub fn is_complete(&self) -> bool {
         self.manifest.is_some()
     }
 
-    /// Tells whether it is an increment without a single volume: even one that changes nothing has one, so they are gone.
+    /// Returns whether it is an increment without a single volume: even one that changes nothing has one, so they are gone.
     pub fn is_hollow(&self) -> bool {
         !self.session.is_full() && self.volumes.is_empty()
     }
 
-    /// Tells whether any file of the set is encrypted.
+    /// Returns whether any file of the set is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.files().any(|file| file.encoding == Encoding::OpenPgp)
     }

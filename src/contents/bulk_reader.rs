@@ -64,7 +64,7 @@ pub enum BulkReadError {
     Catalog(#[from] catalog::Error),
 }
 
-/// Tells whether an error means that a target has no room left.
+/// Returns whether an error means that a target has no room left.
 pub fn is_full(cause: &std::io::Error) -> bool {
     matches!(cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
@@ -177,7 +177,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         })
     }
 
-    /// Tells, in duplicity's words, how many volumes are done with, if they are more than before.
+    /// Reports, in duplicity's words, how many volumes are done with, if they are more than before.
     fn volumes_done(&self, count: usize) {
         if self.volumes.fetch_max(count, Ordering::Relaxed) >= count {
             return;
@@ -211,7 +211,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         }
     }
 
-    /// Tells whether a set has a version that is still wanted, or is read in any case.
+    /// Returns whether a set has a version that is still wanted, or is read in any case.
     fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
         let versions = self.catalog.versions_of(&self.request.snapshot.chain, position)?;
         let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
@@ -229,7 +229,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         bad.or_else(|| lock(&self.unproved).clone()).map(|cause| Arc::new(Failure::Stored(cause)))
     }
 
-    /// Tells whether the target has taken the file of a version.
+    /// Returns whether the target has taken the file of a version.
     pub fn is_delivered(&self, version: &Version) -> bool {
         self.delivered.contains(version.id.number())
     }
@@ -368,7 +368,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         lock(&self.failures).entry(goal).or_insert_with(|| Arc::new(failure));
     }
 
-    /// Tells whether no more is to be done: the target is full, or the monitor wants the end.
+    /// Returns whether no more is to be done: the target is full, or the monitor wants the end.
     fn is_stopped(&self) -> bool {
         if self.monitor.is_interrupted() {
             self.stop.store(true, Ordering::Relaxed);

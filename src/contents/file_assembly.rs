@@ -82,7 +82,7 @@ impl<F: Incoming> FileAssembly<F> {
         }
     }
 
-    /// Tells whether a member is the next piece of the version that comes in.
+    /// Returns whether a member is the next piece of the version that comes in.
     pub fn is_continued_by(&self, member: &Member) -> bool {
         self.next_piece > 0 && member.piece.is_some()
     }

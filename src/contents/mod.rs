@@ -69,7 +69,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether the version that was asked for has turned out to be wrong: [`crate::catalog::Error::is_contradicted`].
+    /// Returns whether the version that was asked for has turned out to be wrong: [`crate::catalog::Error::is_contradicted`].
     pub fn is_contradicted(&self) -> bool {
         matches!(self, Self::Catalog(cause) if cause.is_contradicted())
     }

@@ -288,7 +288,7 @@ impl PendingRanges {
         Ok(Self { ahead: ranges.sorted()?, active: Ranges::default(), position: 0, is_everything: false })
     }
 
-    /// Tells whether nothing is wanted any more.
+    /// Returns whether nothing is wanted any more.
     pub fn is_empty(&self) -> bool {
         !self.is_everything && self.ahead.is_empty() && self.active.is_empty()
     }

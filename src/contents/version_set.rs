@@ -31,12 +31,12 @@ impl VersionSet {
         }
     }
 
-    /// Tells whether a number is in.
+    /// Returns whether a number is in.
     pub fn contains(&self, number: u64) -> bool {
         self.0.get((number / 64) as usize).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
     }
 
-    /// Tells whether any number of a range is in.
+    /// Returns whether any number of a range is in.
     pub fn any(&self, range: Range<u64>) -> bool {
         let word = |at: u64| self.0.get(at as usize).map_or(0, |word| word.load(Ordering::Relaxed));
         let (first, last) = (range.start / 64, range.end.div_ceil(64).min(self.0.len() as u64));

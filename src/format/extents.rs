@@ -120,7 +120,7 @@ impl Extents {
         self.count
     }
 
-    /// Tells whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -71,7 +71,7 @@ impl Session {
         }
     }
 
-    /// Tells whether the session saved everything.
+    /// Returns whether the session saved everything.
     pub fn is_full(self) -> bool {
         matches!(self, Self::Full { .. })
     }

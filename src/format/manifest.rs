@@ -320,7 +320,7 @@ impl Manifest {
         self.volumes.iter().map(|row| self.described(row))
     }
 
-    /// Tells whether each volume starts where the one before ends, or after it.
+    /// Returns whether each volume starts where the one before ends, or after it.
     pub fn is_ordered(&self) -> bool {
         self.ordered
     }
@@ -515,7 +515,7 @@ fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
     Some((EntryPath::parse(&path).ok().filter(|_| !path.is_empty())?, piece))
 }
 
-/// Tells whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
+/// Returns whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
 fn needs_quoting(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'\\' | b'"' | b'\'')
 }

@@ -46,7 +46,7 @@ const CONTENT: u8 = 2;
 const LAST: u8 = 4;
 
 impl Part {
-    /// Tells whether this is all of the version, so that its extents are its whole content.
+    /// Returns whether this is all of the version, so that its extents are its whole content.
     pub fn is_whole_version(&self) -> bool {
         self.is_content && self.is_last && self.pieces.start <= 1
     }

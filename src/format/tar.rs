@@ -53,7 +53,7 @@ pub struct TarHeader {
 }
 
 impl TarHeader {
-    /// Tells whether the type is regular: the old NUL and the "contiguous" `7` count too.
+    /// Returns whether the type is regular: the old NUL and the "contiguous" `7` count too.
     pub fn is_regular(&self) -> bool {
         matches!(self.typeflag, 0 | b'0' | b'7')
     }

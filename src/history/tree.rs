@@ -121,7 +121,7 @@ impl HistoryTree {
             return Ok(());
         }
         self.catalog().fill(chain)?;
-        self.catalog().locked(chain).into_iter().for_each(|text| self.catalog().say_once(Level::Error, text));
+        self.catalog().locked(chain).into_iter().for_each(|text| self.catalog().log_once(Level::Error, text));
         Ok(())
     }
 
@@ -349,7 +349,7 @@ impl HistoryTree {
             let passes = error.is_passing();
             let error = Error::Unreadable { what: what(), cause: error.to_string() };
             if passes {
-                self.catalog().say_once(Level::Warning, format!("{error}; it is tried again whenever it is asked for"));
+                self.catalog().log_once(Level::Warning, format!("{error}; it is tried again whenever it is asked for"));
             }
             error
         };
@@ -435,7 +435,7 @@ impl HistoryTree {
         let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end().to_string());
         let path = self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
         let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
-        self.catalog().say_once(Level::Error, error.to_string());
+        self.catalog().log_once(Level::Error, error.to_string());
         error
     }
 }

@@ -81,7 +81,7 @@ impl EntryPath {
         Err(InvalidPath::TooLong { start: bytes[..bytes.len().min(60)].to_vec(), length: bytes.len(), depth })
     }
 
-    /// Tells whether `name` can be one component: not empty, not `.` or `..`, without `/` and NUL.
+    /// Returns whether `name` can be one component: not empty, not `.` or `..`, without `/` and NUL.
     pub fn is_name(name: &[u8]) -> bool {
         !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
     }
@@ -114,7 +114,7 @@ impl EntryPath {
         if self.is_root() { b"." } else { self.as_bytes() }
     }
 
-    /// Tells whether this is the source directory itself.
+    /// Returns whether this is the source directory itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
@@ -151,7 +151,7 @@ impl EntryPath {
         length == 0 || length == self.0.len() || self.0.get(length) == Some(&b'/')
     }
 
-    /// Tells whether this path is `ancestor` itself or lies below it.
+    /// Returns whether this path is `ancestor` itself or lies below it.
     pub fn starts_with(&self, ancestor: &Self) -> bool {
         ancestor.is_root() || self.0.strip_prefix(&ancestor.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }

@@ -123,7 +123,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether only this set is to blame, so that other chains can be replicated all the same.
+    /// Returns whether only this set is to blame, so that other chains can be replicated all the same.
     fn is_of_set(&self) -> bool {
         let is_read = |error: &storage::Error| error.operation == "read";
         let is_damaged = |error: &codec::Error| match &error.cause {

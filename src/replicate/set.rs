@@ -54,7 +54,7 @@ impl<'a> SetReplicator<'a> {
         };
         let files = self.files(manifest.as_ref().ok())?;
         if self.options.dry_run {
-            files.iter().for_each(|(_, file)| self.tell(file));
+            files.iter().for_each(|(_, file)| self.report(file));
             return Ok(());
         }
         self.clear(&files)?;
@@ -150,11 +150,11 @@ impl<'a> SetReplicator<'a> {
             if let Some(there) = self.is_there(content, file) {
                 return Ok(Replica { content, listed: there.clone(), hash: None });
             }
-            self.tell(file);
+            self.report(file);
             let staged = volume::copy(&source, self.stage(content, file.encoding)?)?;
             return Ok(Replica { content, listed: self.target.storage.put(&staged)?, hash: None });
         }
-        self.tell(file);
+        self.report(file);
         let Some(described) = described else {
             // The reason why there is no manifest is why this cannot be decoded either.
             self.source.codec.decode(self.stored(file), file.encoding)?;
@@ -167,7 +167,7 @@ impl<'a> SetReplicator<'a> {
 
     /// Stores a file that is no volume and no manifest.
     fn stream(&self, content: Content, file: &SetFile) -> Result<Replica, Error> {
-        self.tell(file);
+        self.report(file);
         let encoder = &self.target.encoder;
         let listed = match self.may_stay(encoder, file)? {
             true => {
@@ -192,7 +192,7 @@ impl<'a> SetReplicator<'a> {
         }
     }
 
-    /// Tells whether the bytes of a file are as good as any that the target's encoder would make.
+    /// Returns whether the bytes of a file are as good as any that the target's encoder would make.
     fn may_stay(&self, encoder: &Encoder, file: &SetFile) -> Result<bool, Error> {
         if !encoder.could_have_made(&self.stored(file), file.encoding)? {
             return Ok(false);
@@ -241,7 +241,7 @@ impl<'a> SetReplicator<'a> {
         name.print_as(self.options.names, &self.options.prefixes)
     }
 
-    fn tell(&self, file: &SetFile) {
+    fn report(&self, file: &SetFile) {
         self.monitor.message(Level::Notice, &format!("Replicating {}.", file.listed.name));
     }
 
@@ -268,7 +268,7 @@ fn decode_all(codec: &Codec, file: Arc<dyn ReadAt>, encoding: Encoding) -> Resul
     Ok(())
 }
 
-/// Tells whether all that lacks is a key.
+/// Returns whether all that lacks is a key.
 fn is_locked(error: &Error) -> bool {
     matches!(error, Error::Codec(error) if is_without_key(&error.cause))
 }

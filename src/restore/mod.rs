@@ -165,7 +165,7 @@ fn try_restore(
     target.release();
     tree.finish(&round, unmade, &mut summary)?;
     tree.admit(&round, &mut summary);
-    target.tell_unowned();
+    target.report_unowned();
     target.report_unset();
     Ok(summary)
 }
@@ -254,7 +254,7 @@ impl Tree<'_> {
                 Ok(()) => {
                     made.set(version.id.number());
                     summary.delivered += 1;
-                    self.tell_restored(&path, entry);
+                    self.report_restored(&path, entry);
                 }
                 Err(cause) if contents::is_full(&cause) => return Err(self.target.full(cause)),
                 Err(cause) => {
@@ -341,7 +341,7 @@ impl Tree<'_> {
                 match round.failure(&version) {
                     None => {
                         summary.delivered += 1;
-                        version.entry().iter().for_each(|entry| self.tell_restored(&path, entry));
+                        version.entry().iter().for_each(|entry| self.report_restored(&path, entry));
                     }
                     Some(cause) if self.options.ignore_errors && is_wrong_hash(&cause) => {
                         summary.ignored += 1;
@@ -367,15 +367,15 @@ impl Tree<'_> {
         self.monitor.event(&Event { level: Level::Warning, code: code::CANNOT_RESTORE, words: &quoted(path.shown()), text });
     }
 
-    /// Tells, in duplicity's words, that a path is not tried.
+    /// Reports, in duplicity's words, that a path is not tried.
     fn skip(&self, summary: &mut Summary, path: &EntryPath) {
         summary.failed += 1;
         let text = format!("Skipping {path} because of previous error");
         self.monitor.event(&Event { level: Level::Warning, code: code::SKIPPED, words: &quoted(path.shown()), text: &text });
     }
 
-    /// Tells, in duplicity's words, that a path below what is restored is there.
-    fn tell_restored(&self, path: &EntryPath, entry: &Entry) {
+    /// Reports, in duplicity's words, that a path below what is restored is there.
+    fn report_restored(&self, path: &EntryPath, entry: &Entry) {
         let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root()) else { return };
         let kind = entry.kind.word();
         let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
@@ -405,7 +405,7 @@ struct Unmade {
 }
 
 impl Unmade {
-    /// Tells whether a path is below one of them; to be asked for all paths in their order.
+    /// Returns whether a path is below one of them; to be asked for all paths in their order.
     fn holds(&mut self, path: &EntryPath) -> bool {
         if !self.current.as_ref().is_some_and(|directory| path.starts_with(directory)) {
             self.current = path.parent().filter(|parent| self.directories.contains(parent));
@@ -414,7 +414,7 @@ impl Unmade {
     }
 }
 
-/// Tells whether a file lacks since a volume is not what its manifest says.
+/// Returns whether a file lacks since a volume is not what its manifest says.
 fn is_wrong_hash(failure: &Failure) -> bool {
     let Failure::Stored(error) = failure else { return false };
     let mut error = &**error;

@@ -264,7 +264,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Tells whether directories may be there already: because they were before, or since renames put two into one.
+    /// Returns whether directories may be there already: because they were before, or since renames put two into one.
     fn merges(&self) -> bool {
         self.force || !self.renames.is_empty()
     }
@@ -306,7 +306,7 @@ impl<'a> Target<'a> {
     }
 
     /// Warns root of owners that could not be set; everybody else expects that.
-    pub fn tell_unowned(&self) {
+    pub fn report_unowned(&self) {
         let unowned = self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some((path, errno)) = unowned.example.as_ref().filter(|_| self.is_root) {
             let text = format!(
@@ -527,7 +527,7 @@ fn is_zero(block: &[u8]) -> bool {
     *block == ZEROS[..block.len()]
 }
 
-/// Tells whether an error of setting metadata means that the target has no such thing, or none for this user.
+/// Returns whether an error of setting metadata means that the target has no such thing, or none for this user.
 fn is_beyond(errno: Errno) -> bool {
     matches!(errno, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::RANGE | Errno::OVERFLOW)
 }

@@ -68,7 +68,7 @@ impl Inventory {
     }
 }
 
-/// Tells whether a file is one of its session's: checkpoints belong in the archive directory, volumes in the storage.
+/// Returns whether a file is one of its session's: checkpoints belong in the archive directory, volumes in the storage.
 fn is_of_set(place: Place, name: &StoredName) -> bool {
     match place {
         Place::Storage => !name.partial,

@@ -225,7 +225,7 @@ fn clean_up_takes_what_is_in_no_chain_and_nothing_else() {
     assert_eq!(cleaned(all, &lonely), (none, lonely.to_vec()));
 }
 
-/// Tells whether each set that has its manifest has its two volumes, too, and lies in a chain.
+/// Returns whether each set that has its manifest has its two volumes, too, and lies in a chain.
 fn is_sound(collection: &Collection) -> bool {
     let chained = collection.chains.iter().flat_map(|chain| chain.sets());
     collection.orphaned.is_empty() && chained.into_iter().all(|set| set.volumes.len() == 2)

@@ -258,12 +258,12 @@ pub struct Form {
 }
 
 impl Form {
-    /// Tells whether the sums are those of [`SignatureWriter`], perhaps with another length of strong sums.
+    /// Returns whether the sums are those of [`SignatureWriter`], perhaps with another length of strong sums.
     pub fn is_ours(&self) -> bool {
         self.magic == MAGIC && self.strong <= MD4
     }
 
-    /// Tells whether [`SignatureWriter`] makes the same signature of the same content and block length.
+    /// Returns whether [`SignatureWriter`] makes the same signature of the same content and block length.
     pub fn is_just_ours(&self) -> bool {
         self.magic == MAGIC && self.strong == STRONG
     }

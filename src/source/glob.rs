@@ -83,7 +83,7 @@ impl Pattern {
         Ok(Self { form, only_directories: false })
     }
 
-    /// Tells what this pattern has to do with a path, which never ends in `/` except as `/` alone.
+    /// Reports what this pattern has to do with a path, which never ends in `/` except as `/` alone.
     pub fn hit(&self, path: &str, is_directory: bool) -> Option<Hit> {
         match self.form.lies(path) {
             Some(Lies::At) if self.only_directories && !is_directory => None,
@@ -92,7 +92,7 @@ impl Pattern {
         }
     }
 
-    /// Tells whether this pattern matches a path; quicker than asking whether the path leads to a match as well.
+    /// Returns whether this pattern matches a path; quicker than asking whether the path leads to a match as well.
     pub fn matches(&self, path: &str, is_directory: bool) -> bool {
         match self.form.lies(path) {
             Some(Lies::At) => is_directory || !self.only_directories,
@@ -119,7 +119,7 @@ impl Form {
         Ok(Self::Special { within: compile(&within)?, exact, leads: compile(&format!("\\A(?:{})\\z", leads.join("|")))? })
     }
 
-    /// Tells whether a path is a match or below one; of a special pattern that need not be a directory, all count as below.
+    /// Returns whether a path is a match or below one; of a special pattern that need not be a directory, all count as below.
     fn lies(&self, path: &str) -> Option<Lies> {
         match self {
             Self::Everything => Some(Lies::Below),
@@ -135,7 +135,7 @@ impl Form {
         }
     }
 
-    /// Tells whether a path that is no match may be on the way to one.
+    /// Returns whether a path that is no match may be on the way to one.
     fn leads_from(&self, path: &str) -> bool {
         match self {
             Self::Everything => true,

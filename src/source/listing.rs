@@ -190,7 +190,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Tells what becomes of an entry; `None` if nothing.
+    /// Reports what becomes of an entry; `None` if nothing.
     fn at(&self, name: &CStr, stat: rustix::io::Result<Stat>) -> Option<Item> {
         let path = match self.task.directory.join(name.to_bytes()) {
             Ok(path) => path,
@@ -241,7 +241,7 @@ impl Look<'_> {
         selection.decide(&Candidate { path, kind, mtime: facts.mtime, is_foreign, holds: &holds })
     }
 
-    /// Tells whether an entry that cannot be asked for would be left out by its name, even if it is a directory.
+    /// Returns whether an entry that cannot be asked for would be left out by its name, even if it is a directory.
     fn is_left_out(&self, path: &EntryPath) -> bool {
         self.verdict_by_name(path, CandidateKind::Directory) == Verdict::Exclude
     }
@@ -251,7 +251,7 @@ impl Look<'_> {
         self.surveyor.selection.as_ref().map_or(Verdict::Include, |selection| selection.decide(&candidate))
     }
 
-    /// Tells whether a directory in this one has an entry of that name.
+    /// Returns whether a directory in this one has an entry of that name.
     fn holds(&self, name: &[u8], mark: &[u8]) -> bool {
         let path = [name, b"/", mark].concat();
         match fs::statat(self.directory, path, AtFlags::SYMLINK_NOFOLLOW) {
@@ -266,13 +266,13 @@ impl Look<'_> {
         }
     }
 
-    /// Tells whether an entry that cannot be asked for is passed over in silence.
+    /// Returns whether an entry that cannot be asked for is passed over in silence.
     fn is_silent(&self, cause: Errno) -> bool {
         let is_listed = self.surveyor.selection.as_ref().is_some_and(|selection| selection.has_list());
         is_listed && (cause == Errno::NOENT || self.leads_nowhere(cause))
     }
 
-    /// Tells whether an entry that cannot be asked for is a link without anything at its end.
+    /// Returns whether an entry that cannot be asked for is a link without anything at its end.
     fn leads_nowhere(&self, cause: Errno) -> bool {
         self.surveyor.place.copy_links && matches!(cause, Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
     }

@@ -101,12 +101,12 @@ impl Reader {
         Self { uid: process::geteuid().as_raw(), gids }
     }
 
-    /// Tells whether a file or directory may be read; asks the kernel only when the permission bits say no.
+    /// Returns whether a file or directory may be read; asks the kernel only when the permission bits say no.
     pub fn may_read(&self, directory: BorrowedFd, name: &[u8], facts: &Facts) -> bool {
         self.may_read_by_bits(facts) || fs::accessat(directory, name, Access::READ_OK, AtFlags::empty()).is_ok()
     }
 
-    /// Tells whether the permission bits grant it, which may be more than access lists do: opening the file will show.
+    /// Returns whether the permission bits grant it, which may be more than access lists do: opening the file will show.
     fn may_read_by_bits(&self, facts: &Facts) -> bool {
         let bit = match self.uid {
             0 => return true,

@@ -55,7 +55,7 @@ impl SourceTree {
         Self { left_out: entries.into(), ..self }
     }
 
-    /// Tells whether the source itself is a symbolic link, which is all there is to be saved then.
+    /// Returns whether the source itself is a symbolic link, which is all there is to be saved then.
     pub fn is_link(&self) -> bool {
         self.place.facts.file_type() == FileType::Symlink
     }

@@ -23,7 +23,7 @@ impl Regexp {
         built.map(Self).map_err(|cause| Error::Regexp { pattern: pattern.to_string(), cause: Box::new(cause) })
     }
 
-    /// Tells whether the expression matches somewhere; `None` if that would take too long to find out.
+    /// Returns whether the expression matches somewhere; `None` if that would take too long to find out.
     pub fn is_match(&self, path: &str) -> Option<bool> {
         self.0.is_match(path).ok()
     }

@@ -115,7 +115,7 @@ pub struct Candidate<'a> {
     pub mtime: i64,
     /// It lies on another device than the root.
     pub is_foreign: bool,
-    /// Tells whether it is a directory that holds an entry of this name; asked only if it would be stored otherwise.
+    /// Returns whether it is a directory that holds an entry of this name; asked only if it would be stored otherwise.
     pub holds: &'a dyn Fn(&[u8]) -> bool,
 }
 
@@ -181,7 +181,7 @@ impl Selection {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Tells whether there is a list of files to save.
+    /// Returns whether there is a list of files to save.
     pub(super) fn has_list(&self) -> bool {
         self.listed.is_some()
     }

@@ -51,7 +51,7 @@ pub enum Operation {
 }
 
 impl Failure {
-    /// Tells whether the path has vanished while the walk came to it, which duplicity passes over in silence.
+    /// Returns whether the path has vanished while the walk came to it, which duplicity passes over in silence.
     pub fn is_gone(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
     }
@@ -75,7 +75,7 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// Tells what is in a source: the root first, each directory before what is in it, siblings by the bytes of their names.
+/// Reports what is in a source: the root first, each directory before what is in it, siblings by the bytes of their names.
 pub struct Walk {
     place: Arc<Place>,
     ahead: Ahead,
@@ -115,12 +115,12 @@ impl Walk {
     }
 
     /// Tells something that is stored, after the scanned directories that it lies in.
-    fn tell(&mut self, seen: Seen) -> Option<Step> {
+    fn emit(&mut self, seen: Seen) -> Option<Step> {
         let step = Step::Found(self.owners.found(seen, self.place.clone()));
-        self.tell_behind_scanned(step)
+        self.emit_behind_scanned(step)
     }
 
-    fn tell_behind_scanned(&mut self, step: Step) -> Option<Step> {
+    fn emit_behind_scanned(&mut self, step: Step) -> Option<Step> {
         if self.scanned.is_empty() {
             return Some(step);
         }
@@ -146,9 +146,9 @@ impl Iterator for Walk {
         loop {
             let open = self.open.last_mut()?;
             match open.items.next() {
-                Some(Item::Leaf(seen)) => return self.tell(seen),
+                Some(Item::Leaf(seen)) => return self.emit(seen),
                 Some(Item::Socket(path)) => return Some(Step::Socket(path)),
-                Some(Item::Dangling(path)) => return self.tell_behind_scanned(Step::Dangling(path)),
+                Some(Item::Dangling(path)) => return self.emit_behind_scanned(Step::Dangling(path)),
                 Some(Item::Failed(failure)) => return Some(Step::Failed(failure)),
                 Some(Item::Directory { seen, is_scanned: true }) => {
                     self.enter(&seen);
@@ -156,7 +156,7 @@ impl Iterator for Walk {
                 }
                 Some(Item::Directory { seen, is_scanned: false }) => {
                     self.enter(&seen);
-                    return self.tell(seen);
+                    return self.emit(seen);
                 }
                 None => match open.rest.take() {
                     Some(position) => {

@@ -87,7 +87,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether sound volumes contradict the rows that were verified.
+    /// Returns whether sound volumes contradict the rows that were verified.
     fn is_contradicted(&self) -> bool {
         matches!(self, Self::Catalog(error) | Self::BulkReader(BulkReadError::Catalog(error)) if error.is_contradicted())
     }

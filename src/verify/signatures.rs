@@ -72,7 +72,7 @@ impl Proof {
         Ok(proof)
     }
 
-    /// Tells whether a file is what it was when it was saved.
+    /// Returns whether a file is what it was when it was saved.
     pub fn is_equal(&self, version: &Version) -> bool {
         self.equal.contains(version.id.number())
     }

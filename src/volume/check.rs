@@ -76,7 +76,7 @@ impl Hasher {
     }
 }
 
-/// Tells whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames, and the bytes `behind` them up to the end of
+/// Returns whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames, and the bytes `behind` them up to the end of
 /// the file.
 pub fn has_hash(source: &VolumeSource, frames: &StoredFrames, behind: &[u8]) -> bool {
     let Some(VolumeHash::Sha1(expected)) = &source.hash else { return false };

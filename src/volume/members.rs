@@ -38,7 +38,7 @@ pub fn first_pass(
     let mut decoder = codec.decode(file, source.encoding)?;
     decoder.collect_seek_points(FRAME);
     let mut stream = Collecting { decoder, points: Vec::new(), plain: 0 };
-    tell_members(name, &mut stream, &mut listener)?;
+    emit_members(name, &mut stream, &mut listener)?;
     let mut rest = vec![0; 64 * 1024];
     while stream.read(&mut rest).map_err(codec::Error::from)? > 0 {}
     let mut frames: Vec<u64> = stream.points.iter().map(|point| point.plain).collect();
@@ -58,7 +58,7 @@ pub fn first_pass(
     Ok((SeekIndex { frames, plain_length: stream.plain, stored_length, chunks, head }, stream.points))
 }
 
-fn tell_members(
+fn emit_members(
     name: &str,
     stream: &mut Collecting,
     listener: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,

@@ -83,7 +83,7 @@ pub struct SeekIndex {
 pub const HEAD: usize = 2048;
 
 impl SeekIndex {
-    /// Tells whether the frames follow each other from 0 on, none of them being longer than is ever decoded at once.
+    /// Returns whether the frames follow each other from 0 on, none of them being longer than is ever decoded at once.
     pub fn is_sound(&self) -> bool {
         let ends = self.frames.iter().skip(1).chain([&self.plain_length]);
         let mut frames = self.frames.iter().zip(ends);
@@ -135,7 +135,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Tells whether no stored byte has proved to be wrong: trying again may help.
+    /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Storage(_) | Self::Stopped => true,

@@ -80,7 +80,7 @@ impl FrameBuilder {
 }
 
 impl PlainFrame {
-    /// Tells whether there is no member in it.
+    /// Returns whether there is no member in it.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -160,7 +160,7 @@ impl VolumeWriter {
         Ok(Self { number, session, encoder, file, plain: 0, toc: Some(TocWriter::new()), current: None, first: None, last: None })
     }
 
-    /// Tells whether the volume would get larger than `limit` bytes by one more frame.
+    /// Returns whether the volume would get larger than `limit` bytes by one more frame.
     pub fn is_full(&self, next: &EncodedFrame, limit: u64) -> bool {
         let rows = self.toc.as_ref().map_or(0, TocWriter::encoded_length);
         let table = rows as u64 + 2 * RECORD;
@@ -173,7 +173,7 @@ impl VolumeWriter {
     /// [`Error`] when it cannot be written.
     pub fn push(&mut self, frame: EncodedFrame) -> Result<(), Error> {
         for part in frame.members {
-            self.tell(part, frame.deltas.as_deref())?;
+            self.note(part, frame.deltas.as_deref())?;
         }
         self.plain += frame.length;
         Ok(self.file.push(frame.frame)?)
@@ -212,7 +212,7 @@ impl VolumeWriter {
     }
 
     /// Takes note of a member for table and manifest.
-    fn tell(&mut self, FrameMember { member, is_last }: FrameMember, deltas: Option<&[u8]>) -> Result<(), Error> {
+    fn note(&mut self, FrameMember { member, is_last }: FrameMember, deltas: Option<&[u8]>) -> Result<(), Error> {
         let bound = (member.path.clone(), member.piece.filter(|_| !is_last));
         self.first.get_or_insert_with(|| bound.clone());
         self.last = Some(bound);

@@ -203,7 +203,7 @@ impl Encoder {
         self.encoding
     }
 
-    /// Tells whether a stored file is one that this could have made, as far as its encoding and its keys show: encrypted by the same
+    /// Returns whether a stored file is one that this could have made, as far as its encoding and its keys show: encrypted by the same
     /// passphrase, which is tried, or for the same recipients, of whom none is hidden. Whether it is signed does not show.
     ///
     /// # Errors
@@ -306,7 +306,7 @@ impl Lock {
         Ok(Self::Passphrase { session: Arc::new(Session { algorithm: cipher, key }), packet })
     }
 
-    /// Tells whether a stored message was made for the same keys.
+    /// Returns whether a stored message was made for the same keys.
     fn has_locked(&self, keys: &Keys, file: &Arc<dyn ReadAt>) -> Result<bool, Cause> {
         let head = match Head::read(file) {
             Err(Cause::Unsupported(_)) => return Ok(false),

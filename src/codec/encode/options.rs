@@ -54,12 +54,12 @@ impl GpgOptions {
         &self.notes
     }
 
-    /// Tells whether recipients are named, who count only beside those of `--encrypt-key`, as with duplicity.
+    /// Returns whether recipients are named, who count only beside those of `--encrypt-key`, as with duplicity.
     pub fn names_recipients(&self) -> bool {
         !self.recipients.is_empty()
     }
 
-    /// Tells whether to compress.
+    /// Returns whether to compress.
     pub(super) fn compresses(&self) -> bool {
         self.compress.or(self.compress_preference) != Some(false) && self.level != Some(0)
     }
@@ -506,7 +506,7 @@ impl GpgOptions {
     }
 }
 
-/// Tells whether an algorithm compresses; zip, zlib and bzip2 are all zip here.
+/// Returns whether an algorithm compresses; zip, zlib and bzip2 are all zip here.
 fn compression(value: &str) -> Result<bool, Cause> {
     let number = value.strip_prefix(['z', 'Z']).filter(|n| n.parse::<u8>().is_ok()).unwrap_or(value);
     match &number.to_ascii_lowercase()[..] {

@@ -30,7 +30,7 @@ impl Recipient {
     /// `name` is anything that gpg takes; with `!` behind a key ID it is that very key.
     pub fn find(gpg: &Gpg, name: &str, hidden: bool) -> Result<Self, Cause> {
         let fail = |why: String| Cause::Recipient { key: name.to_owned(), why };
-        let (cert, key) = find(gpg, name, Purpose::Encryption).map_err(|problem| problem.told(fail))?;
+        let (cert, key) = find(gpg, name, Purpose::Encryption).map_err(|problem| problem.cause(fail))?;
         let preferred =
             cert.with_policy(&*POLICY, None).ok().and_then(|cert| Some(cert.preferred_symmetric_algorithms()?.to_vec()));
         let ciphers = preferred.unwrap_or_default().into_iter().map(u8::from).filter(|c| (7..=9).contains(c)).collect();
@@ -43,7 +43,7 @@ impl Recipient {
         preferred.iter().copied().chain([9, 8, 7]).find(known).unwrap_or(9)
     }
 
-    /// Tells whether this is the same key.
+    /// Returns whether this is the same key.
     pub fn is_same(&self, other: &Self) -> bool {
         self.key.fingerprint() == other.key.fingerprint()
     }
@@ -79,7 +79,7 @@ impl SigningKey {
     /// Finds it in gpg's keyring: the very subkey that `name` is the ID of, or else the newest that may sign.
     pub fn find(gpg: &Gpg, name: &str) -> Result<Self, Cause> {
         let fail = |why: String| Cause::Signing(format!("with '{name}': {why}"));
-        let (_, key) = find(gpg, name, Purpose::Signing).map_err(|problem| problem.told(fail))?;
+        let (_, key) = find(gpg, name, Purpose::Signing).map_err(|problem| problem.cause(fail))?;
         Ok(Self { fingerprint: key.fingerprint().to_hex(), id: key.keyid(), algorithm: key.pk_algo() })
     }
 
@@ -125,10 +125,10 @@ enum Problem {
 }
 
 impl Problem {
-    fn told(self, tell: impl FnOnce(String) -> Cause) -> Cause {
+    fn cause(self, make: impl FnOnce(String) -> Cause) -> Cause {
         match self {
             Self::Known(cause) => cause,
-            Self::Key(why) => tell(why),
+            Self::Key(why) => make(why),
         }
     }
 }
