@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 
-/// Turns owners into numbers: by name where this machine knows the name, else by number, as duplicity does.
+/// Turns owners into numbers: by name where this machine knows the name, else by number, as
+/// duplicity does.
 ///
 /// Source: seen with 0.8.22 and 3.2.1; `--numeric-owner` takes the numbers always.
 #[derive(Default)]
@@ -34,7 +35,11 @@ impl Accounts {
     }
 }
 
-fn known(cache: &Mutex<HashMap<Vec<u8>, Option<u32>>>, name: &[u8], ask: impl Fn(&OsStr) -> Option<u32>) -> Option<u32> {
+fn known(
+    cache: &Mutex<HashMap<Vec<u8>, Option<u32>>>,
+    name: &[u8],
+    ask: impl Fn(&OsStr) -> Option<u32>,
+) -> Option<u32> {
     if name.is_empty() || name.contains(&0) {
         return None;
     }
@@ -53,7 +58,12 @@ mod tests {
 
     #[test]
     fn names_win_over_numbers_unless_told_otherwise() {
-        let owner = |user: &str, group: &str| Owner { uid: 4711, gid: 4712, user: user.into(), group: group.into() };
+        let owner = |user: &str, group: &str| Owner {
+            uid: 4711,
+            gid: 4712,
+            user: user.into(),
+            group: group.into(),
+        };
         let accounts = Accounts::new(false);
         assert_eq!(accounts.numbers(&owner("root", "root")), (0, 0));
         assert_eq!(accounts.numbers(&owner("", "no such group, surely")), (4711, 4712));

@@ -1,7 +1,9 @@
-//! dupfs, the library: reads the backups that duplicity has made, and makes backups that duplicity reads.
+//! dupfs, the library: reads the backups that duplicity has made, and makes backups that duplicity
+//! reads.
 //!
-//! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a file is an extent map
-//! ([`contents`]); a volume is a random-access device ([`volume`]). Each is told on its module's page.
+//! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a
+//! file is an extent map ([`contents`]); a volume is a random-access device ([`volume`]). Each is
+//! told on its module's page.
 //!
 //! # The way of the data
 //!
@@ -15,13 +17,14 @@
 //!                                          └── catalog: what is saved already; rsync: signatures and deltas
 //! ```
 //!
-//! Three packages' worth of code: this library (duplicity; no FUSE, no terminal), the crate `dupfs-mount` (FUSE; no duplicity), and the
-//! program (`src/main.rs`, `src/cli/`), where they meet.
+//! Three packages' worth of code: this library (duplicity; no FUSE, no terminal), the crate
+//! `dupfs-mount` (FUSE; no duplicity), and the program (`src/main.rs`, `src/cli/`), where they
+//! meet.
 //!
 //! # Layers
 //!
-//! A module imports modules of lower layers only, through their doors (`mod.rs`); `tests/layers.rs` holds the imports against this
-//! table. Each module has its own `Error`.
+//! A module imports modules of lower layers only, through their doors (`mod.rs`); `tests/layers.rs`
+//! holds the imports against this table. Each module has its own `Error`.
 //!
 //! | layer | modules | what they do |
 //! |---|---|---|
@@ -37,13 +40,17 @@
 //! | 0 | `model` | nouns without input or output |
 //!
 //! # Invariants
-//! - Wrong, short or missing data is never passed off as good: no byte of a volume counts before the volume's hash has matched its
-//!   manifest, or the hash of its chunk the one that was kept then or that stands in the volume's own table of contents.
-//! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are checked, memory is bounded.
-//! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the user should know.
-//! - Only [`backup`] and [`replicate`] write to a collection, and only [`backup`] to duplicity's archive directory: a set counts when its manifest
-//!   is stored, which is last.
-//! - Only [`retention`] deletes what is complete, and never the newest chain: a set's manifest goes before its volumes, a base after what builds on it.
+//! - Wrong, short or missing data is never passed off as good: no byte of a volume counts before
+//!   the volume's hash has matched its manifest, or the hash of its chunk the one that was kept
+//!   then or that stands in the volume's own table of contents.
+//! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are
+//!   checked, memory is bounded.
+//! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the
+//!   user should know.
+//! - Only [`backup`] and [`replicate`] write to a collection, and only [`backup`] to duplicity's
+//!   archive directory: a set counts when its manifest is stored, which is last.
+//! - Only [`retention`] deletes what is complete, and never the newest chain: a set's manifest goes
+//!   before its volumes, a base after what builds on it.
 
 #![warn(missing_docs)]
 

@@ -58,8 +58,9 @@ pub mod code {
     pub const SKIPPED: u8 = 13;
 }
 
-/// Returns a path or a name between single quotes, with what is not plain ASCII escaped as duplicity does: code points as `\xe9`,
-/// `\u2026` or `\U0001f600`, bytes that are no UTF-8 as the lone surrogates `\udc80` to `\udcff`.
+/// Returns a path or a name between single quotes, with what is not plain ASCII escaped as
+/// duplicity does: code points as `\xe9`, `\u2026` or `\U0001f600`, bytes that are no UTF-8 as the
+/// lone surrogates `\udc80` to `\udcff`.
 ///
 /// Source: duplicity 0.8.22 and 3.2.1, tried.
 pub fn quoted(name: &[u8]) -> String {
@@ -83,7 +84,8 @@ pub fn quoted(name: &[u8]) -> String {
     quoted + "'"
 }
 
-/// Receives messages and counts from any thread. The library never prints: the program does, behind this trait.
+/// Receives messages and counts from any thread. The library never prints: the program does, behind
+/// this trait.
 pub trait Monitor: Send + Sync {
     /// Takes one message: lower case, without full stop, perhaps of several lines.
     fn message(&self, level: Level, text: &str);
@@ -116,7 +118,8 @@ impl Monitor for Silent {
 mod tests {
     use super::*;
 
-    /// The first two are lines of both versions of duplicity; the others are what Python's `unicode_escape` makes of such names.
+    /// The first two are lines of both versions of duplicity; the others are what Python's
+    /// `unicode_escape` makes of such names.
     #[test]
     fn names_are_quoted_as_duplicity_does() {
         for (name, expected) in [

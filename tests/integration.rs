@@ -1,4 +1,5 @@
-//! The one test binary of the program: a line on each of its modules. Unit tests stand below the code they test.
+//! The one test binary of the program: a line on each of its modules. Unit tests stand below the
+//! code they test.
 
 /// The layers, held against the imports in `src/`.
 mod layers;
@@ -6,7 +7,8 @@ mod layers;
 /// Test environment, the original duplicity, trees, histories, the truth recorder, mounts.
 mod support;
 
-/// What the user types and sees: listings and states equal duplicity's own, errors say what is wrong.
+/// What the user types and sees: listings and states equal duplicity's own, errors say what is
+/// wrong.
 mod cli;
 
 /// What the README promises of the mount, sentence by sentence.
@@ -36,7 +38,8 @@ mod cache;
 /// Selection rules asked of the original and of ours.
 mod selection;
 
-/// A backup killed at every call that changes a file: what was there stays readable, and the next run goes on.
+/// A backup killed at every call that changes a file: what was there stays readable, and the next
+/// run goes on.
 mod killed;
 
 /// Collections stored once more elsewhere, with the same keys and with others.

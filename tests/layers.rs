@@ -1,10 +1,12 @@
-//! Holds the imports in `src/` against the layers: a module imports modules of lower layers only, and through their
-//! doors; the library knows neither the program nor FUSE; the mount crate does not know the library.
+//! Holds the imports in `src/` against the layers: a module imports modules of lower layers only,
+//! and through their doors; the library knows neither the program nor FUSE; the mount crate does
+//! not know the library.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The layers from the bottom, and the modules on each. The page of `src/lib.rs` states the same table.
+/// The layers from the bottom, and the modules on each. The page of `src/lib.rs` states the same
+/// table.
 const LAYERS: &[&[&str]] = &[
     &["model"],
     &["monitor"],
@@ -39,14 +41,20 @@ fn the_architecture_page_states_the_same_floors() {
         .enumerate()
         .map(|(layer, modules)| (layer, modules.iter().map(|module| module.to_string()).collect()))
         .collect();
-    assert_eq!(stated, expected, "the table in src/lib.rs has a row '| layer | `module` `module` | … |' for each layer");
+    assert_eq!(
+        stated, expected,
+        "the table in src/lib.rs has a row '| layer | `module` `module` | … |' for each layer"
+    );
 }
 
 #[test]
 fn the_mount_crate_does_not_depend_on_the_library() {
     let manifest = std::fs::read_to_string(repository().join("mount/Cargo.toml")).unwrap();
     let names = manifest.lines().filter_map(|line| line.split(['=', '.', ' ']).next());
-    assert!(!names.into_iter().any(|name| name.trim() == "dupfs"), "mount/Cargo.toml names the library");
+    assert!(
+        !names.into_iter().any(|name| name.trim() == "dupfs"),
+        "mount/Cargo.toml names the library"
+    );
 }
 
 /// Each line of this table is code that must be complained about, and a word of the complaint.
@@ -69,9 +77,13 @@ fn bad_examples_are_found() {
         ("mount/src/lib.rs", "use dupfs::model::Entry;", "library"),
     ];
     for (path, code, word) in cases {
-        let sources = Sources::from([door, (*path, *code)].map(|(path, code)| (path.into(), code.into())));
+        let sources =
+            Sources::from([door, (*path, *code)].map(|(path, code)| (path.into(), code.into())));
         let complaints = complaints(&sources);
-        assert!(complaints.iter().any(|line| line.contains(word)), "'{code}' in {path}: {complaints:?}");
+        assert!(
+            complaints.iter().any(|line| line.contains(word)),
+            "'{code}' in {path}: {complaints:?}"
+        );
     }
 }
 
@@ -87,10 +99,17 @@ fn good_examples_are_not() {
             "use super::chain::Chain; use crate::collection::chain::Link; mod tests { use super::super::Chain; }",
         ),
         ("src/lib.rs", "pub mod collection;"),
-        ("src/main.rs", "mod cli; fn main() { cli::run(dupfs::model::BackupTime::from_seconds(0)) }"),
-        ("src/cli/mount.rs", "use dupfs::history::HistoryTree; use dupfs_mount::Tree; use crate::cli::exit::Exit;"),
+        (
+            "src/main.rs",
+            "mod cli; fn main() { cli::run(dupfs::model::BackupTime::from_seconds(0)) }",
+        ),
+        (
+            "src/cli/mount.rs",
+            "use dupfs::history::HistoryTree; use dupfs_mount::Tree; use crate::cli::exit::Exit;",
+        ),
     ];
-    let sources: Sources = cases.iter().map(|(path, code)| (path.to_string(), code.to_string())).collect();
+    let sources: Sources =
+        cases.iter().map(|(path, code)| (path.to_string(), code.to_string())).collect();
     assert_eq!(complaints(&sources), Vec::<String>::new());
 }
 
@@ -123,7 +142,8 @@ fn complaints(sources: &Sources) -> Vec<String> {
             }
             None => {}
             Some("lib.rs") if code.contains(&format!("mod {PROGRAM};")) => {
-                complaints.push(format!("{path}: the library holds the program's module {PROGRAM}"));
+                complaints
+                    .push(format!("{path}: the library holds the program's module {PROGRAM}"));
             }
             Some("lib.rs") => {}
             Some(inside) => complaints.extend(arrows(sources, path, inside, &code)),
@@ -148,13 +168,19 @@ fn arrows(sources: &Sources, path: &str, inside: &str, code: &str) -> Vec<String
         let Some(name) = arrow.get(target).filter(|name| *name != module) else { continue };
         let Some(other) = layer_of(name) else { continue };
         if other >= layer {
-            complaints.push(format!("{path}: {} is no lower layer than {module}", arrow.join("::")));
+            complaints
+                .push(format!("{path}: {} is no lower layer than {module}", arrow.join("::")));
         }
-        // A path that ends there names an item of the door, which may be called as its file is; files themselves are private.
+        // A path that ends there names an item of the door, which may be called as its file is;
+        // files themselves are private.
         let goes_on = arrow.len() > target + 2;
-        let behind = arrow.get(target + 1).filter(|file| goes_on && is_file_of(sources, name, file));
+        let behind =
+            arrow.get(target + 1).filter(|file| goes_on && is_file_of(sources, name, file));
         if let Some(file) = behind {
-            complaints.push(format!("{path}: {} goes past the door of {name} into {file}", arrow.join("::")));
+            complaints.push(format!(
+                "{path}: {} goes past the door of {name} into {file}",
+                arrow.join("::")
+            ));
         }
     }
     complaints
@@ -166,7 +192,9 @@ fn layer_of(module: &str) -> Option<usize> {
 
 /// Tells whether a module keeps a file of this name behind its door.
 fn is_file_of(sources: &Sources, module: &str, file: &str) -> bool {
-    let declared = |door: &String| without_comments(door).lines().any(|line| line.trim_end() == format!("mod {file};"));
+    let declared = |door: &String| {
+        without_comments(door).lines().any(|line| line.trim_end() == format!("mod {file};"))
+    };
     let exists = |path: String| sources.contains_key(&path);
     sources.get(&format!("src/{module}/mod.rs")).is_some_and(declared)
         || exists(format!("src/{module}/{file}.rs"))
@@ -185,7 +213,8 @@ fn paths_after(code: &str, start: &str) -> Vec<Vec<String>> {
     starts.flat_map(|(at, found)| branches(&code[at + found.len()..]).0).collect()
 }
 
-/// Reads one branch of a `use` tree: names joined by `::`, at its end perhaps a group; returns its paths and the rest.
+/// Reads one branch of a `use` tree: names joined by `::`, at its end perhaps a group; returns its
+/// paths and the rest.
 fn branches(text: &str) -> (Vec<Vec<String>>, &str) {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {

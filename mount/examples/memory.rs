@@ -1,5 +1,5 @@
-//! Mounts a small tree that lies in memory: `memory DIRECTORY [--allow-other]`. Says `mounted` when it is, and serves until it is
-//! unmounted or gets a signal.
+//! Mounts a small tree that lies in memory: `memory DIRECTORY [--allow-other]`. Says `mounted` when
+//! it is, and serves until it is unmounted or gets a signal.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +12,8 @@ use dupfs_mount::{Caught, Error, Options, mount};
 mod memory;
 
 fn serve(mountpoint: &str, allow_other: bool) -> Result<(), Error> {
-    let options = Options { allow_other, log: Arc::new(|line| eprintln!("{line}")), ..Options::default() };
+    let options =
+        Options { allow_other, log: Arc::new(|line| eprintln!("{line}")), ..Options::default() };
     let caught = Caught::new()?;
     let mount = mount(memory::Memory::sample(), Path::new(mountpoint), &options)?;
     caught.unmount(&mount)?;

@@ -2,7 +2,7 @@
 
 /// An error that knows its errno.
 pub trait Errno {
-    /// Returns the number, such as `libc::EIO`. What cannot be read now is `EIO`, never `ENOENT`: programs take that for
-    /// "was never there".
+    /// Returns the number, such as `libc::EIO`. What cannot be read now is `EIO`, never `ENOENT`:
+    /// programs take that for "was never there".
     fn errno(&self) -> i32;
 }

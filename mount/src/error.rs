@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a mount did not come about or did not end well. Each text says what to do where the user can do something.
+/// Why a mount did not come about or did not end well. Each text says what to do where the user can
+/// do something.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory to mount on is not there.
@@ -27,16 +28,22 @@ pub enum Error {
     )]
     NoDevice,
     /// The device is there, but not for this user.
-    #[error("cannot mount: no permission to open /dev/fuse; the administrator must allow it (chmod 666 /dev/fuse)")]
+    #[error(
+        "cannot mount: no permission to open /dev/fuse; the administrator must allow it (chmod 666 /dev/fuse)"
+    )]
     DeviceDenied,
     /// The device cannot be opened for another reason.
     #[error("cannot open /dev/fuse")]
     Device(#[source] io::Error),
     /// Only root may mount without the helper.
-    #[error("cannot mount as an ordinary user: the program fusermount3 is missing; install the package fuse3")]
+    #[error(
+        "cannot mount as an ordinary user: the program fusermount3 is missing; install the package fuse3"
+    )]
     NoHelper,
     /// The administrator has not allowed users to let others in.
-    #[error("cannot let other users in: the administrator must first put the line user_allow_other into /etc/fuse.conf")]
+    #[error(
+        "cannot let other users in: the administrator must first put the line user_allow_other into /etc/fuse.conf"
+    )]
     OthersDenied,
     /// The kernel or fusermount3 refused; the text is theirs.
     #[error("cannot mount on \"{}\": {message}", .mountpoint.display())]
@@ -50,7 +57,9 @@ pub enum Error {
     #[error("cannot read the top directory: {0}")]
     Root(String),
     /// There are not enough threads, processes, files or memory to serve a mount.
-    #[error("cannot mount: too few threads or too little memory to serve it; raise the limits (ulimit -u, -v, -n)")]
+    #[error(
+        "cannot mount: too few threads or too little memory to serve it; raise the limits (ulimit -u, -v, -n)"
+    )]
     Scarce(#[source] io::Error),
     /// Talking with the kernel failed.
     #[error("cannot go on serving the mount")]

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
 use crate::Errno;
@@ -30,8 +31,8 @@ use crate::wire::{bare_attr, file_attr};
 /// Threads that read requests from the kernel.
 pub(crate) const LOOPS: usize = 8;
 
-/// How many of them may work on a request themselves, which saves waking a thread of a pool: half the time of a quick answer.
-/// The others hand everything over, and so are never stuck.
+/// How many of them may work on a request themselves, which saves waking a thread of a pool: half
+/// the time of a quick answer. The others hand everything over, and so are never stuck.
 const AT_HAND: usize = 4;
 
 /// Threads for questions about names.
@@ -43,11 +44,12 @@ const DATA_THREADS: usize = 64;
 /// The longest read the kernel asks for, and how far it reads ahead where it may.
 pub(crate) const LARGEST_READ: u32 = 1 << 20;
 
-/// Reads that may be under way for readers who do not wait, such as read-ahead; far above the kernel's 12, because slow ones
-/// hold up all the others once it is reached.
+/// Reads that may be under way for readers who do not wait, such as read-ahead; far above the
+/// kernel's 12, because slow ones hold up all the others once it is reached.
 const BACKGROUND: u16 = 256;
 
-/// The longest name, in bytes, as on any file system of Linux; the kernel itself would ask for longer ones.
+/// The longest name, in bytes, as on any file system of Linux; the kernel itself would ask for
+/// longer ones.
 const LONGEST_NAME: u32 = 255;
 
 /// The longest link target the kernel takes, in bytes.
@@ -66,11 +68,13 @@ pub(crate) struct Adapter<T: Tree> {
 
 impl<T: Tree> Adapter<T> {
     pub(crate) fn new(shared: Arc<Shared<T>>, device: Arc<OwnedFd>) -> Adapter<T> {
-        let (metadata, data) = (Pool::new("fuse-names", METADATA_THREADS), Pool::new("fuse-data", DATA_THREADS));
+        let (metadata, data) =
+            (Pool::new("fuse-names", METADATA_THREADS), Pool::new("fuse-data", DATA_THREADS));
         Adapter { shared, metadata, data, at_hand: AtomicUsize::new(0), _device: device }
     }
 
-    /// Works on a request, here or in a pool, and answers, unless the watchdog was faster. `answer` must not block.
+    /// Works on a request, here or in a pool, and answers, unless the watchdog was faster. `answer`
+    /// must not block.
     fn ask<R: Refuse, A>(
         &self,
         pool: &Pool,
@@ -79,7 +83,8 @@ impl<T: Tree> Adapter<T> {
         work: impl FnOnce(&Shared<T>) -> Result<A, i32> + Send + 'static,
         answer: impl FnOnce(&Shared<T>, R, A) + Send + 'static,
     ) {
-        let origin = Origin { unique: request.unique().0, thread: request.pid(), inode: inode.0, what };
+        let origin =
+            Origin { unique: request.unique().0, thread: request.pid(), inode: inode.0, what };
         let slot = self.shared.requests.enter(origin, reply);
         let shared = Arc::clone(&self.shared);
         let job = move || {
@@ -89,7 +94,10 @@ impl<T: Tree> Adapter<T> {
                 (Some(Ok(Ok(result))), Some(reply)) => answer(&shared, reply, result),
                 (Some(Ok(Err(errno))), Some(reply)) => reply.refuse(errno),
                 (Some(Err(_)), reply) => {
-                    (shared.log)(&format!("{what} of inode {} broke off: a defect of this program", inode.0));
+                    (shared.log)(&format!(
+                        "{what} of inode {} broke off: a defect of this program",
+                        inode.0
+                    ));
                     if let Some(reply) = reply {
                         reply.refuse(libc::EIO);
                     }
@@ -127,8 +135,14 @@ impl<T: Tree> Filesystem for Adapter<T> {
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
         let offered = wanted & config.capabilities();
         // Where a number is too large, the library says which it takes.
-        config.add_capabilities(offered).or_else(|unknown| config.add_capabilities(offered & !unknown)).ok();
-        config.set_max_readahead(LARGEST_READ).or_else(|largest| config.set_max_readahead(largest)).ok();
+        config
+            .add_capabilities(offered)
+            .or_else(|unknown| config.add_capabilities(offered & !unknown))
+            .ok();
+        config
+            .set_max_readahead(LARGEST_READ)
+            .or_else(|largest| config.set_max_readahead(largest))
+            .ok();
         config.set_max_write(LARGEST_READ).ok();
         config.set_max_background(BACKGROUND).ok();
         config.set_congestion_threshold(BACKGROUND).ok();
@@ -146,10 +160,14 @@ impl<T: Tree> Filesystem for Adapter<T> {
             reply,
             move |shared| shared.tree.lookup(parent.0, &name).map_err(|error| error.errno()),
             |_, reply, found| match found {
-                Lookup::Found(node) => reply.entry(&node.ttl, &file_attr(&node.attributes), Generation(0)),
+                Lookup::Found(node) => {
+                    reply.entry(&node.ttl, &file_attr(&node.attributes), Generation(0))
+                }
                 Lookup::Missing { ttl } if ttl.is_zero() => reply.error(fuser::Errno::ENOENT),
                 // Number 0 means "nothing there", and may be kept.
-                Lookup::Missing { ttl } => reply.entry(&ttl, &bare_attr(0, Kind::File), Generation(0)),
+                Lookup::Missing { ttl } => {
+                    reply.entry(&ttl, &bare_attr(0, Kind::File), Generation(0))
+                }
             },
         );
     }
@@ -240,7 +258,14 @@ impl<T: Tree> Filesystem for Adapter<T> {
         );
     }
 
-    fn readdir(&self, request: &Request, inode: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
         self.ask(
             &self.metadata,
             (request, inode, "readdir"),
@@ -250,7 +275,14 @@ impl<T: Tree> Filesystem for Adapter<T> {
         );
     }
 
-    fn readdirplus(&self, request: &Request, inode: INodeNo, handle: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
         let unique = request.unique().0;
         self.ask(
             &self.metadata,
@@ -261,7 +293,14 @@ impl<T: Tree> Filesystem for Adapter<T> {
         );
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         self.shared.directories.remove(handle.0);
         reply.ok();
     }
@@ -269,10 +308,20 @@ impl<T: Tree> Filesystem for Adapter<T> {
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let totals = self.shared.tree.totals();
         let block = 4096;
-        reply.statfs(totals.bytes.div_ceil(block.into()), 0, 0, totals.files, 0, block, LONGEST_NAME, block);
+        reply.statfs(
+            totals.bytes.div_ceil(block.into()),
+            0,
+            0,
+            totals.files,
+            0,
+            block,
+            LONGEST_NAME,
+            block,
+        );
     }
 
-    // After ENOSYS the kernel does not ask again: it answers EOPNOTSUPP to the first two, and success to the others.
+    // After ENOSYS the kernel does not ask again: it answers EOPNOTSUPP to the first two, and
+    // success to the others.
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
         reply.error(fuser::Errno::ENOSYS);
@@ -317,11 +366,22 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply.error(fuser::Errno::ENOSYS);
     }
 
-    fn ioctl(&self, _: &Request, _: INodeNo, _: FileHandle, _: IoctlFlags, _: u32, _: &[u8], _: u32, reply: ReplyIoctl) {
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
         reply.error(fuser::Errno::ENOTTY);
     }
 
-    // What would change something. On a mount that is `ro` the kernel refuses most of it without asking.
+    // What would change something. On a mount that is `ro` the kernel refuses most of it without
+    // asking.
 
     fn setattr(
         &self,
@@ -364,7 +424,16 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply.error(fuser::Errno::EROFS);
     }
 
-    fn rename(&self, _: &Request, _: INodeNo, _: &OsStr, _: INodeNo, _: &OsStr, _: RenameFlags, reply: ReplyEmpty) {
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
         reply.error(fuser::Errno::EROFS);
     }
 
@@ -372,7 +441,16 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply.error(fuser::Errno::EROFS);
     }
 
-    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
         reply.error(fuser::Errno::EROFS);
     }
 
@@ -391,7 +469,16 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply.error(fuser::Errno::EROFS);
     }
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+    fn setxattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: &[u8],
+        _: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
         reply.error(fuser::Errno::EROFS);
     }
 
@@ -399,7 +486,16 @@ impl<T: Tree> Filesystem for Adapter<T> {
         reply.error(fuser::Errno::EROFS);
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: i32,
+        reply: ReplyEmpty,
+    ) {
         reply.error(fuser::Errno::EROFS);
     }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::tree::{Item, Tree};
 
-/// Items asked for at once: enough that the cost of a question does not count, some hundred KiB at most.
+/// Items asked for at once: enough that the cost of a question does not count, some hundred KiB at
+/// most.
 const WINDOW: usize = 1024;
 
 /// What is open. Numbers are never used twice.
@@ -45,10 +46,12 @@ impl<T> Handles<T> {
     }
 }
 
-/// One open directory: a window of its items, and the last name of each earlier window, so that seeking back costs one question.
+/// One open directory: a window of its items, and the last name of each earlier window, so that
+/// seeking back costs one question.
 ///
-/// A position counts items from 0. The kernel may ask again for positions of its last answer, so an answer never reaches over
-/// the end of a window: until the kernel asks behind it, the window stays.
+/// A position counts items from 0. The kernel may ask again for positions of its last answer, so an
+/// answer never reaches over the end of a window: until the kernel asks behind it, the window
+/// stays.
 pub(crate) struct Listing {
     directory: u64,
     /// `last_names[n]` is the last name of window n.
@@ -89,11 +92,16 @@ impl Listing {
         *self = Listing::new(self.directory);
     }
 
-    /// Returns some items from a position on, or from a later one where no name before that can be shown.
+    /// Returns some items from a position on, or from a later one where no name before that can be
+    /// shown.
     ///
     /// # Errors
     /// The tree's, if the items are not in hand.
-    pub(crate) fn from<T: Tree>(&mut self, tree: &T, mut position: u64) -> Result<Stretch, T::Error> {
+    pub(crate) fn from<T: Tree>(
+        &mut self,
+        tree: &T,
+        mut position: u64,
+    ) -> Result<Stretch, T::Error> {
         loop {
             let index = usize::try_from(position).unwrap_or(usize::MAX);
             let (window, start) = (index / WINDOW, index % WINDOW);
@@ -101,14 +109,17 @@ impl Listing {
                 self.load(tree, window)?;
             }
             let stretch = Stretch { position, window: Arc::clone(&self.items), start };
-            if stretch.items().is_empty() || stretch.items().iter().any(|item| is_valid_name(&item.name)) {
+            if stretch.items().is_empty()
+                || stretch.items().iter().any(|item| is_valid_name(&item.name))
+            {
                 return Ok(stretch);
             }
             position += stretch.items().len() as u64;
         }
     }
 
-    /// Brings a window into hand. One that was never reached (a position kept from another handle) is sought from the last known.
+    /// Brings a window into hand. One that was never reached (a position kept from another handle)
+    /// is sought from the last known.
     fn load<T: Tree>(&mut self, tree: &T, window: usize) -> Result<(), T::Error> {
         self.window = None;
         self.items = Arc::default();
@@ -132,9 +143,12 @@ impl Listing {
     }
 }
 
-/// Returns whether the kernel takes this name; one that it does not would make the whole listing fail.
+/// Returns whether the kernel takes this name; one that it does not would make the whole listing
+/// fail.
 pub(crate) fn is_valid_name(name: &[u8]) -> bool {
-    !matches!(name, b"" | b"." | b"..") && name.len() <= 255 && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
+    !matches!(name, b"" | b"." | b"..")
+        && name.len() <= 255
+        && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
 }
 
 #[cfg(test)]
@@ -168,7 +182,9 @@ mod tests {
 
         fn list(&self, _: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Cannot> {
             lock(&self.1).push(after.map(<[u8]>::to_vec));
-            let start = after.map_or(0, |after| std::str::from_utf8(after).unwrap().parse::<usize>().unwrap() + 1);
+            let start = after.map_or(0, |after| {
+                std::str::from_utf8(after).unwrap().parse::<usize>().unwrap() + 1
+            });
             let item = |number| Item { name: name(number), inode: 2, kind: Kind::File, node: None };
             Ok((start..self.0).take(limit).map(item).collect())
         }

@@ -1,7 +1,8 @@
 //! Mounts a read-only tree through FUSE.
 //!
-//! [`mount()`] takes a [`Tree`] and a directory; from then on the kernel's requests become calls of the tree's few methods. This
-//! crate knows nothing of backups, and nothing of the FUSE library shows in its doors.
+//! [`mount()`] takes a [`Tree`] and a directory; from then on the kernel's requests become calls of
+//! the tree's few methods. This crate knows nothing of backups, and nothing of the FUSE library
+//! shows in its doors.
 //!
 //! ```text
 //! kernel ─► fuser's loops ─► fuse (one method a request) ─► pool (threads) ─► Tree
@@ -13,18 +14,22 @@
 //! ```
 //!
 //! # What holds
-//! - Nothing can be changed: the mount is `ro,nosuid,nodev`, and where somebody remounts it writable, each modifying request
-//!   still ends in `EROFS`.
-//! - There is always a loop that does not wait for the tree. Questions about names and reads of data have separate pools of
-//!   threads, so that stuck reads leave `ls` alone.
-//! - Each request ends: with the tree's answer, with `EIO` after [`Options::timeout`], or with `EINTR` soon after its process
-//!   was killed. fuser 0.18 refuses FUSE_INTERRUPT, and the kernel waits uninterruptibly for a request that a server has read
-//!   already, so the watchdog looks itself which processes have a fatal signal pending.
-//! - What never changes ([`FOREVER`]) is asked once: entries, attributes, listings, link targets and pages stay in the kernel.
-//! - The server never waits for itself: it touches no path at or below its mountpoint, neither to see whether the mount answers nor to
-//!   unmount it, as a process that dies while it waits for its own answer holds its device open for ever. It mounts nothing before the
-//!   threads and the memory for it have been had once (`rehearsal`).
-//! - When this process dies, by `kill -9` too, a waiting shell unmounts: no dead directory stays behind.
+//! - Nothing can be changed: the mount is `ro,nosuid,nodev`, and where somebody remounts it
+//!   writable, each modifying request still ends in `EROFS`.
+//! - There is always a loop that does not wait for the tree. Questions about names and reads of
+//!   data have separate pools of threads, so that stuck reads leave `ls` alone.
+//! - Each request ends: with the tree's answer, with `EIO` after [`Options::timeout`], or with
+//!   `EINTR` soon after its process was killed. fuser 0.18 refuses FUSE_INTERRUPT, and the kernel
+//!   waits uninterruptibly for a request that a server has read already, so the watchdog looks
+//!   itself which processes have a fatal signal pending.
+//! - What never changes ([`FOREVER`]) is asked once: entries, attributes, listings, link targets
+//!   and pages stay in the kernel.
+//! - The server never waits for itself: it touches no path at or below its mountpoint, neither to
+//!   see whether the mount answers nor to unmount it, as a process that dies while it waits for its
+//!   own answer holds its device open for ever. It mounts nothing before the threads and the memory
+//!   for it have been had once (`rehearsal`).
+//! - When this process dies, by `kill -9` too, a waiting shell unmounts: no dead directory stays
+//!   behind.
 //!
 //! # Example
 //! `examples/memory.rs` mounts a small tree that lies in memory.

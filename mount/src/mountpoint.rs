@@ -1,4 +1,5 @@
-//! Making and removing the mount itself: by mount(2) where that is allowed, else through fusermount3, as any ordinary user must.
+//! Making and removing the mount itself: by mount(2) where that is allowed, else through
+//! fusermount3, as any ordinary user must.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -40,13 +41,15 @@ pub(crate) fn check(mountpoint: &Path) -> Result<(), Error> {
     }
 }
 
-/// Mounts on an absolute path without symbolic links, and returns where, and the device on which the kernel asks.
+/// Mounts on an absolute path without symbolic links, and returns where, and the device on which
+/// the kernel asks.
 pub(crate) fn attach(mountpoint: &Path, options: &Options) -> Result<(Place, OwnedFd), Error> {
     let device = attach_device(mountpoint, options)?;
     match Place::find(mountpoint) {
         Ok(place) => Ok((place, device)),
         Err(error) => {
-            // Without its number the mount cannot be told from another's later, so it must not stand.
+            // Without its number the mount cannot be told from another's later, so it must not
+            // stand.
             detach_now(mountpoint).map_err(|error| Error::Unmount(mountpoint.into(), error))?;
             Err(Error::Unreadable("/proc/self/mountinfo".into(), error))
         }
@@ -54,11 +57,14 @@ pub(crate) fn attach(mountpoint: &Path, options: &Options) -> Result<(Place, Own
 }
 
 fn attach_device(mountpoint: &Path, options: &Options) -> Result<OwnedFd, Error> {
-    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::NoDevice,
-        ErrorKind::PermissionDenied => Error::DeviceDenied,
-        _ => Error::Device(error),
-    })?;
+    let device =
+        OpenOptions::new().read(true).write(true).open("/dev/fuse").map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::NotFound => Error::NoDevice,
+            ErrorKind::PermissionDenied => Error::DeviceDenied,
+            _ => Error::Device(error),
+        })?;
     match attach_directly(mountpoint, options, &device) {
         Ok(()) => Ok(device.into()),
         Err(Errno::PERM) => attach_by_helper(mountpoint, options),
@@ -73,14 +79,22 @@ fn refused(mountpoint: &Path, message: String) -> Error {
 fn attach_directly(mountpoint: &Path, options: &Options, device: &File) -> Result<(), Errno> {
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let access = if options.allow_other { ",allow_other,default_permissions" } else { "" };
-    let data = format!("fd={},rootmode=40000,user_id={user},group_id={group}{access}", device.as_raw_fd());
+    let data =
+        format!("fd={},rootmode=40000,user_id={user},group_id={group}{access}", device.as_raw_fd());
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     let mut flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::NOEXEC, options.no_exec);
-    rustix::mount::mount(options.name.as_str(), mountpoint, format!("fuse.{SUBTYPE}"), flags, data.as_c_str())
+    rustix::mount::mount(
+        options.name.as_str(),
+        mountpoint,
+        format!("fuse.{SUBTYPE}"),
+        flags,
+        data.as_c_str(),
+    )
 }
 
-/// Lets the helper mount. It sends the device through a socket whose number it finds in its environment: its standard input.
+/// Lets the helper mount. It sends the device through a socket whose number it finds in its
+/// environment: its standard input.
 fn attach_by_helper(mountpoint: &Path, options: &Options) -> Result<OwnedFd, Error> {
     let name = options.name.replace('\\', "\\\\").replace(',', "\\,");
     let mut list = format!("ro,nosuid,nodev,fsname={name},subtype={SUBTYPE}");
@@ -99,9 +113,14 @@ fn attach_by_helper(mountpoint: &Path, options: &Options) -> Result<OwnedFd, Err
     })?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(if message.contains("user_allow_other") { Error::OthersDenied } else { refused(mountpoint, message) });
+        return Err(if message.contains("user_allow_other") {
+            Error::OthersDenied
+        } else {
+            refused(mountpoint, message)
+        });
     }
-    receive_device(&ours).map_err(|error| refused(mountpoint, format!("fusermount3 sent no device: {error}")))
+    receive_device(&ours)
+        .map_err(|error| refused(mountpoint, format!("fusermount3 sent no device: {error}")))
 }
 
 fn run_helper(prepare: impl Fn(&mut Command) -> io::Result<()>) -> io::Result<Output> {
@@ -122,7 +141,12 @@ fn receive_device(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     control
         .drain()
         .find_map(|message| match message {
@@ -139,8 +163,8 @@ pub(crate) struct Place {
     pub(crate) mountpoint: PathBuf,
     /// The same as mountinfo writes it.
     listed: Vec<u8>,
-    /// Number of the mounted device, as mountinfo writes it. The kernel gives it to nobody else while the mount lives, but to
-    /// the next one soon after.
+    /// Number of the mounted device, as mountinfo writes it. The kernel gives it to nobody else
+    /// while the mount lives, but to the next one soon after.
     pub(crate) device: String,
 }
 
@@ -148,23 +172,27 @@ impl Place {
     /// Finds the topmost mount here.
     fn find(mountpoint: &Path) -> io::Result<Place> {
         let listed = escape(mountpoint);
-        let device = device_at(&fs::read("/proc/self/mountinfo")?, &listed).ok_or(ErrorKind::NotFound)?;
+        let device =
+            device_at(&fs::read("/proc/self/mountinfo")?, &listed).ok_or(ErrorKind::NotFound)?;
         Ok(Place { mountpoint: mountpoint.into(), listed, device })
     }
 
     /// Returns whether the topmost mount here still is this one.
     pub(crate) fn is_mounted(&self) -> bool {
-        fs::read("/proc/self/mountinfo").is_ok_and(|table| device_at(&table, &self.listed).is_some_and(|top| top == self.device))
+        fs::read("/proc/self/mountinfo").is_ok_and(|table| {
+            device_at(&table, &self.listed).is_some_and(|top| top == self.device)
+        })
     }
 
-    /// Returns whether nobody answers for what is mounted here. To be asked when our connection is gone only: the server must never ask
-    /// itself.
+    /// Returns whether nobody answers for what is mounted here. To be asked when our connection is
+    /// gone only: the server must never ask itself.
     fn is_dead(&self) -> bool {
         rustix::fs::statfs(&self.mountpoint).is_err_and(|error| error == Errno::NOTCONN)
     }
 
-    /// Removes the mount, unless that has been done, and returns whether it was in use and so was only detached. While our connection
-    /// lives, nobody else has its device number; once it is `gone`, only a dead mount can be ours: a living one has come after it.
+    /// Removes the mount, unless that has been done, and returns whether it was in use and so was
+    /// only detached. While our connection lives, nobody else has its device number; once it is
+    /// `gone`, only a dead mount can be ours: a living one has come after it.
     ///
     /// # Errors
     /// Where it cannot be detached either.
@@ -175,9 +203,13 @@ impl Place {
         detach_now(&self.mountpoint)
     }
 
-    /// Lets the kernel read ahead as far as the longest request goes. Only root may; others stay with 128 KiB.
+    /// Lets the kernel read ahead as far as the longest request goes. Only root may; others stay
+    /// with 128 KiB.
     pub(crate) fn widen_read_ahead(&self, bytes: u32) {
-        let _ = fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", self.device), (bytes / 1024).to_string());
+        let _ = fs::write(
+            format!("/sys/class/bdi/{}/read_ahead_kb", self.device),
+            (bytes / 1024).to_string(),
+        );
     }
 }
 

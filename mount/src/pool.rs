@@ -12,7 +12,8 @@ const IDLE: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A queue of jobs and the threads that take from it. Dropping it lets the queue run empty; nobody waits for that.
+/// A queue of jobs and the threads that take from it. Dropping it lets the queue run empty; nobody
+/// waits for that.
 pub(crate) struct Pool {
     name: &'static str,
     limit: usize,
@@ -35,15 +36,20 @@ struct State {
 impl Pool {
     /// Creates a pool of at most `limit` threads, and none yet.
     pub(crate) fn new(name: &'static str, limit: usize) -> Pool {
-        Pool { name, limit, shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }) }
+        Pool {
+            name,
+            limit,
+            shared: Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }),
+        }
     }
 
-    /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under way. Where no
-    /// thread can be had at all, the caller works itself.
+    /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under
+    /// way. Where no thread can be had at all, the caller works itself.
     pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = lock(&self.shared.state);
         state.queue.push_back(Box::new(job));
-        // An idle thread that was notified still counts as idle until it wakes, and its job as queued: the two balance.
+        // An idle thread that was notified still counts as idle until it wakes, and its job as
+        // queued: the two balance.
         if state.queue.len() > state.idle && state.threads < self.limit {
             let shared = Arc::clone(&self.shared);
             match thread::Builder::new().name(self.name.into()).spawn(move || shared.work()) {
@@ -84,7 +90,10 @@ impl Shared {
                 break;
             }
             state.idle += 1;
-            let (woken, timeout) = self.changed.wait_timeout(state, IDLE).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (woken, timeout) = self
+                .changed
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
             state = woken;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {

@@ -1,7 +1,7 @@
 //! [`rehearse`]: what serving a mount takes of threads and memory, had once and given back.
 //!
-//! A loop that cannot be started, or finds no memory for its buffer, when the mount stands already, leaves nothing but the end of the
-//! process. Before, it is an error like any other.
+//! A loop that cannot be started, or finds no memory for its buffer, when the mount stands already,
+//! leaves nothing but the end of the process. Before, it is an error like any other.
 
 use std::io;
 use std::sync::mpsc;
@@ -14,10 +14,12 @@ use crate::fuse::LOOPS;
 /// What a loop of fuser 0.18 reads requests into: 16 MiB and a page, with its own bookkeeping.
 const LOOP_BUFFER: usize = (16 << 20) + (64 << 10);
 
-/// Threads beside the loops: session, watchdog, signals, the first of each pool, and one of whoever mounts.
+/// Threads beside the loops: session, watchdog, signals, the first of each pool, and one of whoever
+/// mounts.
 const OTHERS: usize = 6;
 
-/// Starts all threads of a fresh mount at once, with the memory of the loops and what the tree needs, and lets them end.
+/// Starts all threads of a fresh mount at once, with the memory of the loops and what the tree
+/// needs, and lets them end.
 ///
 /// # Errors
 /// What the system gives as the reason when one of them cannot be had.
@@ -33,7 +35,8 @@ pub(crate) fn rehearse(memory: usize) -> io::Result<()> {
             let size = if number < LOOPS { LOOP_BUFFER } else { 4096 };
             Builder::new().name("fuse-rehearsal".into()).spawn_scoped(scope, move || {
                 let memory = borrow(size);
-                had.send(memory.as_ref().map(drop).map_err(|error| io::Error::from(*error))).unwrap_or_default();
+                had.send(memory.as_ref().map(drop).map_err(|error| io::Error::from(*error)))
+                    .unwrap_or_default();
                 // Never anything but the end.
                 let _ = ended.recv();
             })?;

@@ -1,7 +1,7 @@
 //! [`Requests`]: what is in flight, and the watchdog that sees to it that each request ends.
 //!
-//! A request's reply lies in a [`Slot`] that the working thread and the watchdog share: who takes it out answers, and the other's
-//! answer is dropped.
+//! A request's reply lies in a [`Slot`] that the working thread and the watchdog share: who takes
+//! it out answers, and the other's answer is dropped.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks without a new request after which the watchdog sleeps until the next one.
 const DROWSY: u32 = 20;
 
-/// Locks, whether or not a thread has panicked meanwhile: no lock here is held over a call that may leave things half done.
+/// Locks, whether or not a thread has panicked meanwhile: no lock here is held over a call that may
+/// leave things half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -97,8 +98,13 @@ impl Requests {
     /// # Errors
     /// Where no thread can be started.
     pub(crate) fn start(timeout: Duration, log: Log) -> io::Result<Arc<Requests>> {
-        let requests =
-            Arc::new(Requests { state: Mutex::default(), wake: Condvar::new(), seen: AtomicU64::new(0), timeout, log });
+        let requests = Arc::new(Requests {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            seen: AtomicU64::new(0),
+            timeout,
+            log,
+        });
         let weak = Arc::downgrade(&requests);
         thread::Builder::new().name("fuse-watchdog".into()).spawn(move || watch(&weak))?;
         Ok(requests)
@@ -108,7 +114,11 @@ impl Requests {
     pub(crate) fn enter<R: Refuse>(&self, origin: Origin, reply: R) -> Arc<Slot<R>> {
         let slot = Arc::new(Slot(Mutex::new(Some(reply))));
         self.seen.fetch_add(1, Ordering::Relaxed);
-        let request = Request { origin, since: Instant::now(), slot: Arc::clone(&slot) as Arc<dyn Refusable> };
+        let request = Request {
+            origin,
+            since: Instant::now(),
+            slot: Arc::clone(&slot) as Arc<dyn Refusable>,
+        };
         let mut state = lock(&self.state);
         state.requests.insert(origin.unique, request);
         if state.asleep {
@@ -134,7 +144,8 @@ impl Requests {
         if quiet >= DROWSY && state.requests.is_empty() {
             state.asleep = true;
             // The bound lets the watchdog notice that the list was dropped.
-            let (mut state, _) = self.wake.wait_timeout(state, 10 * TICK).unwrap_or_else(PoisonError::into_inner);
+            let (mut state, _) =
+                self.wake.wait_timeout(state, 10 * TICK).unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
         } else {
             drop(state);
@@ -154,7 +165,10 @@ impl Requests {
             if age >= self.timeout {
                 if slot.refuse(libc::EIO) {
                     let Origin { what, inode, .. } = origin;
-                    (self.log)(&format!("no answer within {:?} to {what} of inode {inode}: input/output error", self.timeout));
+                    (self.log)(&format!(
+                        "no answer within {:?} to {what} of inode {inode}: input/output error",
+                        self.timeout
+                    ));
                 }
                 self.leave(origin.unique);
             } else if is_dying(origin.thread) {
@@ -176,8 +190,9 @@ fn watch(requests: &Weak<Requests>) {
     }
 }
 
-/// Returns whether a thread is gone or has a fatal signal pending. The kernel turns each signal that ends a process, such as
-/// SIGINT without a handler, into a pending SIGKILL of all its threads (signals that dump core excepted).
+/// Returns whether a thread is gone or has a fatal signal pending. The kernel turns each signal
+/// that ends a process, such as SIGINT without a handler, into a pending SIGKILL of all its threads
+/// (signals that dump core excepted).
 /// Source: Linux kernel/signal.c, complete_signal; proc_pid_status(5).
 fn is_dying(thread: u32) -> bool {
     let Some(pid) = i32::try_from(thread).ok().and_then(rustix::process::Pid::from_raw) else {
@@ -193,9 +208,8 @@ fn is_dying(thread: u32) -> bool {
 fn tells_death(status: &str) -> bool {
     status.lines().filter_map(|line| line.split_once(':')).any(|(field, value)| match field {
         "State" => value.trim_start().starts_with(['Z', 'X']),
-        "SigPnd" | "ShdPnd" => {
-            u64::from_str_radix(value.trim(), 16).is_ok_and(|pending| pending & (1 << (libc::SIGKILL - 1)) != 0)
-        }
+        "SigPnd" | "ShdPnd" => u64::from_str_radix(value.trim(), 16)
+            .is_ok_and(|pending| pending & (1 << (libc::SIGKILL - 1)) != 0),
         _ => false,
     })
 }
@@ -231,7 +245,10 @@ mod tests {
         while !requests.is_empty() {
             thread::sleep(TICK);
         }
-        assert_eq!(*lock(&lines), ["no answer within 300ms to read of inode 7: input/output error"]);
+        assert_eq!(
+            *lock(&lines),
+            ["no answer within 300ms to read of inode 7: input/output error"]
+        );
     }
 
     #[test]
@@ -247,7 +264,9 @@ mod tests {
 
     #[test]
     fn death_is_read_from_a_status() {
-        let status = |state, own, shared| format!("Name:\tcat: SigPnd\nState:\t{state}\nSigPnd:\t{own}\nShdPnd:\t{shared}\n");
+        let status = |state, own, shared| {
+            format!("Name:\tcat: SigPnd\nState:\t{state}\nSigPnd:\t{own}\nShdPnd:\t{shared}\n")
+        };
         let none = "0000000000000000";
         let kill = "0000000000000100";
         assert!(!tells_death(&status("D (disk sleep)", none, none)));

@@ -23,7 +23,8 @@ use crate::tree::{ROOT, Tree};
 /// How often a detached mount is asked whether it is still used.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// How often any other is asked whether it still is one. The session tells so itself, unless a loop is stuck in the tree.
+/// How often any other is asked whether it still is one. The session tells so itself, unless a loop
+/// is stuck in the tree.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Takes what this crate has to say: one line, lower case, without full stop.
@@ -34,13 +35,15 @@ pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Options {
     /// Shown as the device in `df` and /proc/mounts.
     pub name: String,
-    /// Lets all users in; the modes in the tree are then enforced. Otherwise only the mounting user gets in, and may read all.
+    /// Lets all users in; the modes in the tree are then enforced. Otherwise only the mounting user
+    /// gets in, and may read all.
     pub allow_other: bool,
     /// Forbids to run programs from the mount.
     pub no_exec: bool,
     /// Longest time from reading a request to its answer; then it ends in an input/output error.
     pub timeout: Duration,
-    /// Bytes of address space that the tree needs for its work: where they cannot be had, nothing is mounted.
+    /// Bytes of address space that the tree needs for its work: where they cannot be had, nothing
+    /// is mounted.
     pub memory: usize,
     /// Where to tell about answers that did not come and the like.
     pub log: Log,
@@ -50,7 +53,14 @@ impl Default for Options {
     /// For the mounting user only, with a timeout of five minutes and without log.
     fn default() -> Options {
         let timeout = Duration::from_secs(300);
-        Options { name: "dupfs".into(), allow_other: false, no_exec: false, timeout, memory: 0, log: Arc::new(|_| ()) }
+        Options {
+            name: "dupfs".into(),
+            allow_other: false,
+            no_exec: false,
+            timeout,
+            memory: 0,
+            log: Arc::new(|_| ()),
+        }
     }
 }
 
@@ -77,19 +87,25 @@ struct State {
     hurried: bool,
 }
 
-/// Mounts a tree on an empty directory, and returns once the kernel has greeted the server (FUSE_INIT): what anybody asks from then on
-/// is answered.
+/// Mounts a tree on an empty directory, and returns once the kernel has greeted the server
+/// (FUSE_INIT): what anybody asks from then on is answered.
 ///
 /// # Errors
-/// Each variant of [`Error`] but the last two: the directory or FUSE does not allow it, the tree cannot show its top, or there are too
-/// few threads or too little memory.
+/// Each variant of [`Error`] but the last two: the directory or FUSE does not allow it, the tree
+/// cannot show its top, or there are too few threads or too little memory.
 pub fn mount<T: Tree>(tree: T, mountpoint: &Path, options: &Options) -> Result<Mount, Error> {
     tree.attributes(ROOT).map_err(|error| Error::Root(error.to_string()))?;
     mountpoint::check(mountpoint)?;
     rehearse(options.memory).map_err(Error::Scarce)?;
-    let mountpoint = mountpoint.canonicalize().map_err(|error| Error::Unreadable(mountpoint.into(), error))?;
+    let mountpoint =
+        mountpoint.canonicalize().map_err(|error| Error::Unreadable(mountpoint.into(), error))?;
     let mut guard = match Guard::post(&mountpoint) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) =>
+        {
             return Err(Error::Scarce(error));
         }
         guard => guard,
@@ -104,11 +120,19 @@ pub fn mount<T: Tree>(tree: T, mountpoint: &Path, options: &Options) -> Result<M
     match &mut guard {
         Ok(guard) => guard.watch(&place),
         Err(error) => {
-            (options.log)(&format!("cannot start sh: after a crash this mount would have to be removed by hand: {error}"));
+            (options.log)(&format!(
+                "cannot start sh: after a crash this mount would have to be removed by hand: {error}"
+            ));
         }
     }
     let (log, guard) = (Arc::clone(&options.log), Mutex::new(guard.ok()));
-    let mount = Mount(Arc::new(Inner { place, log, guard, state: Mutex::default(), changed: Condvar::new() }));
+    let mount = Mount(Arc::new(Inner {
+        place,
+        log,
+        guard,
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    }));
     // Where this fails, the mount is dropped, and so unmounted.
     mount.serve(tree, device, options)?;
     mount.0.place.widen_read_ahead(LARGEST_READ);
@@ -119,19 +143,22 @@ impl Mount {
     /// Waits for the kernel's greeting and starts to answer.
     fn serve<T: Tree>(&self, tree: T, device: OwnedFd, options: &Options) -> Result<(), Error> {
         let own_device = Arc::new(device.try_clone().map_err(Error::Session)?);
-        let requests = Requests::start(options.timeout, Arc::clone(&options.log)).map_err(Error::Session)?;
+        let requests =
+            Requests::start(options.timeout, Arc::clone(&options.log)).map_err(Error::Session)?;
         let shared = Arc::new(Shared::new(tree, requests, &own_device, Arc::clone(&options.log)));
         let adapter = Adapter::new(Arc::clone(&shared), own_device);
         let mut config = Config::default();
-        // They share one device: with a clone for each, an answer would have to go to the clone its request came from, which is
-        // not to be learnt (see `wire`).
+        // They share one device: with a clone for each, an answer would have to go to the clone its
+        // request came from, which is not to be learnt (see `wire`).
         config.n_threads = Some(LOOPS);
         // The kernel lets nobody else in; fuser's own check would trip over setfsuid(2).
-        let session = Session::from_fd(adapter, device, SessionACL::All, config).map_err(Error::Session)?;
+        let session =
+            Session::from_fd(adapter, device, SessionACL::All, config).map_err(Error::Session)?;
         self.0.change(|state| state.usage = Some(Box::new(move || shared.usage())));
         let inner = Arc::clone(&self.0);
         let serve = move || {
-            // A request that the kernel was handing out while the mount ended is answered so, in place of "no such device".
+            // A request that the kernel was handing out while the mount ended is answered so, in
+            // place of "no such device".
             let ended = session.run().or_else(|error| match error.raw_os_error() {
                 Some(libc::ECONNABORTED) => Ok(()),
                 _ => Err(error),
@@ -144,9 +171,9 @@ impl Mount {
         Ok(())
     }
 
-    /// Blocks until the mount is gone: unmounted by anybody and closed by its last user; or, after our own [`Mount::unmount`],
-    /// until no file is open and nothing is asked any more (a working directory inside does not count); or until a second
-    /// [`Mount::unmount`].
+    /// Blocks until the mount is gone: unmounted by anybody and closed by its last user; or, after
+    /// our own [`Mount::unmount`], until no file is open and nothing is asked any more (a working
+    /// directory inside does not count); or until a second [`Mount::unmount`].
     ///
     /// # Errors
     /// [`Error::Session`] where the mount ended otherwise.
@@ -162,12 +189,14 @@ impl Mount {
                 return Ok(());
             }
             let pause = if state.detached { GLANCE } else { LOOK };
-            state = self.0.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.0.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Unmounts. A mount that is in use is detached: no path leads there any more, open files can be read on as long as this
-    /// process lives, see [`Mount::wait`]. Calling it again ends that waiting.
+    /// Unmounts. A mount that is in use is detached: no path leads there any more, open files can
+    /// be read on as long as this process lives, see [`Mount::wait`]. Calling it again ends that
+    /// waiting.
     ///
     /// # Errors
     /// [`Error::Unmount`].
@@ -188,7 +217,8 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    /// Returns whether the kernel has closed the connection, so that nobody's question can come to this process any more.
+    /// Returns whether the kernel has closed the connection, so that nobody's question can come to
+    /// this process any more.
     fn is_gone(&self) -> bool {
         lock(&self.state).usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
     }
@@ -200,8 +230,15 @@ impl Inner {
             return Ok(());
         }
         let mountpoint = &self.place.mountpoint;
-        if self.place.detach(self.is_gone()).map_err(|error| Error::Unmount(mountpoint.clone(), error))? {
-            (self.log)(&format!("\"{}\" is in use: detached, serving what is open", mountpoint.display()));
+        if self
+            .place
+            .detach(self.is_gone())
+            .map_err(|error| Error::Unmount(mountpoint.clone(), error))?
+        {
+            (self.log)(&format!(
+                "\"{}\" is in use: detached, serving what is open",
+                mountpoint.display()
+            ));
         }
         if let Some(guard) = guard.take() {
             guard.dismiss();
@@ -222,12 +259,13 @@ fn describe(error: &dyn std::error::Error) -> String {
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// SIGINT, SIGTERM and SIGHUP, caught: they no longer end the process, but wait for [`Caught::unmount`].
+/// SIGINT, SIGTERM and SIGHUP, caught: they no longer end the process, but wait for
+/// [`Caught::unmount`].
 pub struct Caught(Signals);
 
 impl Caught {
-    /// Catches the signals from now on. To be called just before [`mount()`], so that none can end the process with the mount
-    /// standing and nobody to serve it.
+    /// Catches the signals from now on. To be called just before [`mount()`], so that none can end
+    /// the process with the mount standing and nobody to serve it.
     ///
     /// # Errors
     /// [`Error::Signals`].
@@ -235,8 +273,8 @@ impl Caught {
         Signals::new([SIGINT, SIGTERM, SIGHUP]).map(Self).map_err(Error::Signals)
     }
 
-    /// Unmounts on each of these signals, those that came already too, until the mount is gone; the second one no longer waits
-    /// for open files. Afterwards they end the process again.
+    /// Unmounts on each of these signals, those that came already too, until the mount is gone; the
+    /// second one no longer waits for open files. Afterwards they end the process again.
     ///
     /// # Errors
     /// [`Error::Signals`].

@@ -8,7 +8,8 @@ use crate::Errno;
 /// The inode number of the top directory.
 pub const ROOT: u64 = 1;
 
-/// How long the kernel may keep what never changes: 136 years. Directories with this time also keep their listing.
+/// How long the kernel may keep what never changes: 136 years. Directories with this time also keep
+/// their listing.
 pub const FOREVER: Duration = Duration::from_secs(1 << 32);
 
 /// What the kernel's seven kinds of file come down to in a backup; sockets are not saved.
@@ -77,13 +78,15 @@ pub enum Lookup {
 /// One name of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// 1 to 255 bytes without `/` and NUL, neither `.` nor `..`; an item with any other name is not shown.
+    /// 1 to 255 bytes without `/` and NUL, neither `.` nor `..`; an item with any other name is not
+    /// shown.
     pub name: Vec<u8>,
     /// Number of the inode.
     pub inode: u64,
     /// What it is.
     pub kind: Kind,
-    /// The attributes, or none where they are not known cheaply: the kernel then looks the name up when somebody asks for them.
+    /// The attributes, or none where they are not known cheaply: the kernel then looks the name up
+    /// when somebody asks for them.
     pub node: Option<Node>,
 }
 
@@ -96,10 +99,11 @@ pub struct Totals {
     pub files: u64,
 }
 
-/// A read-only file system. Each method is called from several threads at once, and may block: others go on meanwhile.
+/// A read-only file system. Each method is called from several threads at once, and may block:
+/// others go on meanwhile.
 ///
-/// The tree gets a call for what the kernel does not hold in its caches only. Inode numbers stay valid as long as the mount;
-/// the tree is not told when the kernel forgets one.
+/// The tree gets a call for what the kernel does not hold in its caches only. Inode numbers stay
+/// valid as long as the mount; the tree is not told when the kernel forgets one.
 pub trait Tree: Send + Sync + 'static {
     /// What a question may end in.
     type Error: Errno + Display + Send;
@@ -118,12 +122,18 @@ pub trait Tree: Send + Sync + 'static {
     /// Where they cannot be told.
     fn attributes(&self, inode: u64) -> Result<Node, Self::Error>;
 
-    /// Returns the items of a directory with names greater than `after` (all, if none), sorted by the bytes of their names, at
-    /// most `limit` of them. Fewer than `limit` means that these are the last.
+    /// Returns the items of a directory with names greater than `after` (all, if none), sorted by
+    /// the bytes of their names, at most `limit` of them. Fewer than `limit` means that these are
+    /// the last.
     ///
     /// # Errors
     /// Where they cannot be told.
-    fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Self::Error>;
+    fn list(
+        &self,
+        directory: u64,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Self::Error>;
 
     /// Returns the target of a symbolic link, at most 4095 bytes.
     ///
@@ -137,12 +147,14 @@ pub trait Tree: Send + Sync + 'static {
     /// Where it cannot be read.
     fn open(&self, inode: u64) -> Result<Self::File, Self::Error>;
 
-    /// Reads from `offset`, in bytes, into the start of `buffer` and returns how many bytes it got; 0 means end of file. Fewer
-    /// than the buffer holds is not the end: the call is repeated for the rest.
+    /// Reads from `offset`, in bytes, into the start of `buffer` and returns how many bytes it got;
+    /// 0 means end of file. Fewer than the buffer holds is not the end: the call is repeated for
+    /// the rest.
     ///
     /// # Errors
     /// Where not a single byte of this range can be had.
-    fn read(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> Result<usize, Self::Error>;
+    fn read(&self, file: &Self::File, offset: u64, buffer: &mut [u8])
+    -> Result<usize, Self::Error>;
 
     /// Returns the sums that `df` shows. Must not block.
     fn totals(&self) -> Totals;

@@ -1,8 +1,9 @@
 //! Our plain types in the kernel's words, and the one answer that the FUSE library cannot give.
 //!
-//! In an answer to READDIRPLUS an entry without attributes has node number 0 in its first part but its true inode number in the
-//! directory entry behind it. fuser 0.18 writes the same number to both places (and a directory entry with number 0 is skipped by
-//! the C library), so [`encode_row`] and [`send_directory_plus`] build such answers.
+//! In an answer to READDIRPLUS an entry without attributes has node number 0 in its first part but
+//! its true inode number in the directory entry behind it. fuser 0.18 writes the same number to
+//! both places (and a directory entry with number 0 is skipped by the C library), so [`encode_row`]
+//! and [`send_directory_plus`] build such answers.
 //! Source: Linux include/uapi/linux/fuse.h, fs/fuse/readdir.c (fuse_direntplus_link).
 
 use std::io::{self, IoSlice};
@@ -53,14 +54,19 @@ fn type_bits(kind: Kind) -> u32 {
     }
 }
 
-/// Packs a device number: twelve bits of major, twenty of minor. Source: Linux include/linux/kdev_t.h, new_encode_dev.
+/// Packs a device number: twelve bits of major, twenty of minor. Source: Linux
+/// include/linux/kdev_t.h, new_encode_dev.
 fn device_number((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
 fn time(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
+    let time = if seconds < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    };
     time.unwrap_or(UNIX_EPOCH)
 }
 
@@ -95,7 +101,11 @@ pub(crate) fn bare_attr(inode: u64, kind: Kind) -> FileAttr {
 ///
 /// # Errors
 /// Where the kernel does not take the answer.
-pub(crate) fn send_directory_plus(device: BorrowedFd<'_>, unique: u64, rows: &[u8]) -> io::Result<()> {
+pub(crate) fn send_directory_plus(
+    device: BorrowedFd<'_>,
+    unique: u64,
+    rows: &[u8],
+) -> io::Result<()> {
     let length = u32::try_from(16 + rows.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut header = Vec::with_capacity(16);
     header.extend(length.to_ne_bytes());
@@ -106,7 +116,8 @@ pub(crate) fn send_directory_plus(device: BorrowedFd<'_>, unique: u64, rows: &[u
     Ok(())
 }
 
-/// Appends a struct fuse_direntplus: fuse_entry_out (128 bytes), fuse_dirent (24), name, padding to 8.
+/// Appends a struct fuse_direntplus: fuse_entry_out (128 bytes), fuse_dirent (24), name, padding to
+/// 8.
 pub(crate) fn encode_row(body: &mut Vec<u8>, row: &Row<'_>) {
     match row.node {
         Some(node) => encode_node(body, node),
@@ -132,7 +143,15 @@ fn encode_node(body: &mut Vec<u8>, Node { attributes, ttl }: &Node) {
     let mode = type_bits(attributes.kind) | u32::from(attributes.mode & 0o7777);
     let rdev = device_number(attributes.rdev);
     let nanoseconds = 0;
-    let words = [nanoseconds, nanoseconds, nanoseconds, mode, attributes.nlink, attributes.uid, attributes.gid];
+    let words = [
+        nanoseconds,
+        nanoseconds,
+        nanoseconds,
+        mode,
+        attributes.nlink,
+        attributes.uid,
+        attributes.gid,
+    ];
     body.extend(words.iter().chain(&[rdev, BLOCK_SIZE, 0]).flat_map(|word| word.to_ne_bytes()));
 }
 
@@ -142,7 +161,8 @@ mod tests {
 
     #[test]
     fn device_numbers_as_the_c_library_packs_them() {
-        for (major, minor) in [(0, 0), (8, 1), (1, 255), (1, 256), (259, 65_536), (4095, 0xf_ffff)] {
+        for (major, minor) in [(0, 0), (8, 1), (1, 255), (1, 256), (259, 65_536), (4095, 0xf_ffff)]
+        {
             let packed = device_number((major, minor));
             // makedev's low 32 bits agree with the kernel's packing for these ranges.
             assert_eq!(u64::from(packed), libc::makedev(major, minor) & 0xffff_ffff);

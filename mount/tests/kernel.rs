@@ -1,7 +1,7 @@
 //! A small tree in memory under real mount points, asked through the kernel.
 //!
-//! These tests need FUSE (/dev/fuse), fusermount3, and root, because they mount for several users. Where something is missing
-//! they fail and say so.
+//! These tests need FUSE (/dev/fuse), fusermount3, and root, because they mount for several users.
+//! Where something is missing they fail and say so.
 
 #[path = "kernel/caching.rs"]
 mod caching; // what the kernel does not ask twice

@@ -1,11 +1,13 @@
 //! The source and what is saved of it, side by side: new, changed, gone, same.
 //!
-//! duplicity compares type, rights, owner and whole seconds, so it misses an edit within the second in which a file was saved. The
-//! catalog knows more of files that this program has saved: size, time of the last change of any kind, inode. What these tell apart is
-//! *suspect*: only its content can say whether it has changed.
+//! duplicity compares type, rights, owner and whole seconds, so it misses an edit within the second
+//! in which a file was saved. The catalog knows more of files that this program has saved: size,
+//! time of the last change of any kind, inode. What these tell apart is *suspect*: only its content
+//! can say whether it has changed.
 //!
-//! What cannot be read looks absent, and so counts as deleted, with all that is saved below it: so duplicity has it. If it is to be kept, nothing
-//! at or below such a path is told as gone, and the set before goes on to answer for it.
+//! What cannot be read looks absent, and so counts as deleted, with all that is saved below it: so
+//! duplicity has it. If it is to be kept, nothing at or below such a path is told as gone, and the
+//! set before goes on to answer for it.
 //!
 //! Source: FORMAT, "When is a path changed": tried with duplicity 0.8.22 and 3.2.1.
 
@@ -18,8 +20,8 @@ use std::collections::VecDeque;
 /// What is to be done about a path.
 #[derive(Debug)]
 pub enum Change {
-    /// Nothing: it is saved as it is. A file of which nothing more is known (another program saved it) comes with its version, to be
-    /// known better next time.
+    /// Nothing: it is saved as it is. A file of which nothing more is known (another program saved
+    /// it) comes with its version, to be known better next time.
     Same(Found, Option<VersionId>),
     /// Its metadata is saved as it is; whether its content is, only reading tells.
     Suspect(Found, Box<Saved>),
@@ -39,7 +41,10 @@ impl Change {
     /// Returns the path that it is about.
     pub fn path(&self) -> &EntryPath {
         match self {
-            Self::Same(found, _) | Self::Suspect(found, _) | Self::Changed(found, _) | Self::New(found) => &found.path,
+            Self::Same(found, _)
+            | Self::Suspect(found, _)
+            | Self::Changed(found, _)
+            | Self::New(found) => &found.path,
             Self::Gone(saved) => &saved.path,
             Self::Socket(path) => path,
             Self::Failed(failure) => &failure.path,
@@ -56,19 +61,30 @@ pub struct Comparison<'a, W, B> {
     accounts: &'a Accounts,
     has_begun: bool,
     keeps_unreadable: bool,
-    /// What could not be read, in path order, as far as something saved may still be at or below it.
+    /// What could not be read, in path order, as far as something saved may still be at or below
+    /// it.
     unreadable: VecDeque<EntryPath>,
 }
 
 impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comparison<'a, W, B> {
-    /// Compares a walk with what is saved; `accounts` turn saved owners into numbers of this machine. What cannot be read is told as gone, unless
-    /// it is to be kept.
+    /// Compares a walk with what is saved; `accounts` turn saved owners into numbers of this
+    /// machine. What cannot be read is told as gone, unless it is to be kept.
     pub fn new(walk: W, saved: B, accounts: &'a Accounts, keeps_unreadable: bool) -> Self {
         let (next_step, next_saved, unreadable) = (None, None, VecDeque::new());
-        Self { walk, saved, next_step, next_saved, accounts, has_begun: false, keeps_unreadable, unreadable }
+        Self {
+            walk,
+            saved,
+            next_step,
+            next_saved,
+            accounts,
+            has_begun: false,
+            keeps_unreadable,
+            unreadable,
+        }
     }
 
-    /// Returns whether a saved path that was not found is gone: not the root, and not what could not be read. To be asked in path order.
+    /// Returns whether a saved path that was not found is gone: not the root, and not what could
+    /// not be read. To be asked in path order.
     fn is_gone(&mut self, saved: &EntryPath) -> bool {
         while let Some(unreadable) = self.unreadable.front() {
             if saved.starts_with(unreadable) {
@@ -117,7 +133,9 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
                     return Ok(Some(Change::Failed(failure)));
                 }
                 None => match self.take_saved()? {
-                    Some(saved) if self.is_gone(&saved.path) => return Ok(Some(Change::Gone(Box::new(saved)))),
+                    Some(saved) if self.is_gone(&saved.path) => {
+                        return Ok(Some(Change::Gone(Box::new(saved))));
+                    }
                     Some(_) => continue,
                     None => return Ok(None),
                 },
@@ -125,13 +143,18 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
             if self.next_saved.as_ref().is_some_and(|saved| saved.path < found.path) {
                 self.next_step = Some(Step::Found(found));
                 match self.take_saved()? {
-                    Some(saved) if self.is_gone(&saved.path) => return Ok(Some(Change::Gone(Box::new(saved)))),
+                    Some(saved) if self.is_gone(&saved.path) => {
+                        return Ok(Some(Change::Gone(Box::new(saved))));
+                    }
                     _ => continue,
                 }
             }
             self.next_step = self.walk.next();
-            let saved =
-                if self.next_saved.as_ref().is_some_and(|saved| saved.path == found.path) { self.take_saved()? } else { None };
+            let saved = if self.next_saved.as_ref().is_some_and(|saved| saved.path == found.path) {
+                self.take_saved()?
+            } else {
+                None
+            };
             return Ok(Some(self.judge(found, saved)));
         }
     }
@@ -140,15 +163,22 @@ impl<'a, E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Comp
         let Some(saved) = saved.map(Box::new) else { return Change::New(found) };
         let both_files = found.entry.kind == EntryKind::File && saved.entry.kind == EntryKind::File;
         match is_same(&found.entry, &saved.entry, self.accounts) {
-            true if both_files && saved.stat.is_some_and(|stat| stat != SourceStat::of(&found)) => Change::Suspect(found, saved),
-            true => Change::Same(found, Some(saved.version).filter(|_| both_files && saved.stat.is_none())),
+            true if both_files && saved.stat.is_some_and(|stat| stat != SourceStat::of(&found)) => {
+                Change::Suspect(found, saved)
+            }
+            true => Change::Same(
+                found,
+                Some(saved.version).filter(|_| both_files && saved.stat.is_none()),
+            ),
             false if both_files => Change::Changed(found, saved),
             false => Change::New(found),
         }
     }
 }
 
-impl<E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Iterator for Comparison<'_, W, B> {
+impl<E, W: Iterator<Item = Step>, B: Iterator<Item = Result<Saved, E>>> Iterator
+    for Comparison<'_, W, B>
+{
     type Item = Result<Change, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -165,13 +195,18 @@ impl SourceStat {
 
 /// Returns whether duplicity would take `found` for what is saved.
 fn is_same(found: &Entry, saved: &Entry, accounts: &Accounts) -> bool {
-    let rights = || found.mode == saved.mode && (found.owner.uid, found.owner.gid) == accounts.numbers(&saved.owner);
+    let rights = || {
+        found.mode == saved.mode
+            && (found.owner.uid, found.owner.gid) == accounts.numbers(&saved.owner)
+    };
     // Times before 1970 are saved as 1970.
     let time = || found.mtime.max(0) == saved.mtime.max(0);
     match (&found.kind, &saved.kind) {
         (EntryKind::Symlink { target }, EntryKind::Symlink { target: saved }) => target == saved,
         (EntryKind::CharDevice { .. }, EntryKind::CharDevice { .. })
-        | (EntryKind::BlockDevice { .. }, EntryKind::BlockDevice { .. }) => found.kind == saved.kind && rights(),
+        | (EntryKind::BlockDevice { .. }, EntryKind::BlockDevice { .. }) => {
+            found.kind == saved.kind && rights()
+        }
         (found, saved) => found == saved && rights() && time(),
     }
 }

@@ -11,32 +11,36 @@ use std::io::{self, BufRead, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// Bytes that are read at once, a multiple of [`PIECE`]. A file that cannot be read so far is left out at once; of one that cannot be read
-/// further, a part is on its way to the storage.
+/// Bytes that are read at once, a multiple of [`PIECE`]. A file that cannot be read so far is left
+/// out at once; of one that cannot be read further, a part is on its way to the storage.
 pub const AHEAD: usize = 16 * PIECE;
 
 /// What sysfs says is the size of each file.
 const PAGE: u64 = 4096;
 
-/// Bytes that are asked for behind the end that the size of a file tells, to see whether the size is right.
+/// Bytes that are asked for behind the end that the size of a file tells, to see whether the size
+/// is right.
 const BEYOND: u64 = 4096;
 
-/// A signature that takes more bytes than this is not used: it is held in memory, with an index at about three times the size.
+/// A signature that takes more bytes than this is not used: it is held in memory, with an index at
+/// about three times the size.
 const LARGEST_SIGNATURE: u64 = 48 << 20;
 
 /// Returns the length of the blocks that a file of so many bytes is summed up in.
 ///
-/// Source: duplicity 3.2.1: the square root of the size, in steps of 512, without a limit unless the user sets one.
+/// Source: duplicity 3.2.1: the square root of the size, in steps of 512, without a limit unless
+/// the user sets one.
 pub fn block_length(size: u64, most: Option<u64>) -> u32 {
     let length = size.isqrt().max(1).next_multiple_of(512);
     length.min(most.filter(|&most| most > 0).unwrap_or(u64::MAX)).clamp(16, 1 << 30) as u32
 }
 
-/// A file of the source, being read to its end. Its size is only what the system says: files of procfs have none, those of sysfs too much. But a
-/// file that grows while it is read ends where it ended when it was opened, so that one that grows without end has one.
+/// A file of the source, being read to its end. Its size is only what the system says: files of
+/// procfs have none, those of sysfs too much. But a file that grows while it is read ends where it
+/// ended when it was opened, so that one that grows without end has one.
 ///
-/// Holes are not read but taken for the zeros that they are, where the system knows them: whether a file may have any, the blocks that it takes
-/// show, and where they are, SEEK_DATA and SEEK_HOLE.
+/// Holes are not read but taken for the zeros that they are, where the system knows them: whether a
+/// file may have any, the blocks that it takes show, and where they are, SEEK_DATA and SEEK_HOLE.
 pub struct SourceReader {
     file: File,
     buffer: Vec<u8>,
@@ -44,7 +48,8 @@ pub struct SourceReader {
     /// Bytes read so far.
     length: u64,
     is_at_end: bool,
-    /// The stretch that was asked for last; none if there are no holes, or the system does not know them.
+    /// The stretch that was asked for last; none if there are no holes, or the system does not know
+    /// them.
     stretch: Option<Stretch>,
     /// Size and time of change when it was opened.
     opened: Identity,
@@ -59,7 +64,8 @@ pub enum Ending {
     Same,
     /// Changed meanwhile.
     Changed,
-    /// Unchanged, as far as the system tells, but shorter than its size, which is more than the page that sysfs says of each file.
+    /// Unchanged, as far as the system tells, but shorter than its size, which is more than the
+    /// page that sysfs says of each file.
     Short,
 }
 
@@ -85,9 +91,18 @@ impl SourceReader {
     fn of(file: File) -> io::Result<Self> {
         let data = file.metadata()?;
         let opened = identity_of(&data);
-        let stretch = (data.blocks() < data.len() / 512).then_some(Stretch { end: 0, is_hole: false });
-        let mut reader =
-            Self { file, buffer: Vec::new(), position: 0, length: 0, is_at_end: false, stretch, opened, failure: None };
+        let stretch =
+            (data.blocks() < data.len() / 512).then_some(Stretch { end: 0, is_hole: false });
+        let mut reader = Self {
+            file,
+            buffer: Vec::new(),
+            position: 0,
+            length: 0,
+            is_at_end: false,
+            stretch,
+            opened,
+            failure: None,
+        };
         reader.refill()?;
         Ok(reader)
     }
@@ -178,7 +193,8 @@ impl SourceReader {
         Ok(())
     }
 
-    /// Takes what is left of a hole, as many whole pieces as are read at once, for read; returns whether there were any.
+    /// Takes what is left of a hole, as many whole pieces as are read at once, for read; returns
+    /// whether there were any.
     fn pass_hole(&mut self) -> io::Result<bool> {
         if self.stretch.is_some_and(|stretch| stretch.end <= self.length) {
             self.stretch = self.next_stretch()?;
@@ -195,7 +211,8 @@ impl SourceReader {
         Ok(true)
     }
 
-    /// Asks the system for the stretch that begins here. A hole ends with the file at the latest: what is behind its size is to be read.
+    /// Asks the system for the stretch that begins here. A hole ends with the file at the latest:
+    /// what is behind its size is to be read.
     fn next_stretch(&self) -> io::Result<Option<Stretch>> {
         let at = self.length;
         let (end, is_hole) = match seek(&self.file, SeekFrom::Data(at)) {
@@ -214,19 +231,23 @@ impl SourceReader {
         Ok((at < end && self.has_zeros(at, end)).then_some(Stretch { end, is_hole }))
     }
 
-    /// Reads both ends of a hole, as there have been file systems that took data not yet written for one.
+    /// Reads both ends of a hole, as there have been file systems that took data not yet written
+    /// for one.
     fn has_zeros(&self, start: u64, end: u64) -> bool {
         let mut bytes = [0; PAGE as usize];
         let bytes = &mut bytes[..(end - start).min(PAGE) as usize];
-        [start, end - bytes.len() as u64]
-            .into_iter()
-            .all(|at| self.file.read_exact_at(bytes, at).is_ok() && bytes.iter().all(|&byte| byte == 0))
+        [start, end - bytes.len() as u64].into_iter().all(|at| {
+            self.file.read_exact_at(bytes, at).is_ok() && bytes.iter().all(|&byte| byte == 0)
+        })
     }
 }
 
 /// Returns an error that says the same.
 fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+    error.raw_os_error().map_or_else(
+        || io::Error::new(error.kind(), error.to_string()),
+        io::Error::from_raw_os_error,
+    )
 }
 
 fn identity(file: &File) -> io::Result<Identity> {
@@ -297,7 +318,11 @@ pub type PieceSink<'s, E> = dyn FnMut(Option<u64>, &[u8], bool) -> Result<(), E>
 ///
 /// # Errors
 /// Those of the file, and of `sink`.
-pub fn whole<E: From<io::Error>>(reader: &mut SourceReader, signature: &mut Signing, sink: &mut PieceSink<E>) -> Result<(), E> {
+pub fn whole<E: From<io::Error>>(
+    reader: &mut SourceReader,
+    signature: &mut Signing,
+    sink: &mut PieceSink<E>,
+) -> Result<(), E> {
     for number in 1.. {
         let piece = reader.piece()?;
         signature.update(piece)?;
@@ -345,7 +370,12 @@ pub fn is_usable(length: u64) -> bool {
 ///
 /// # Errors
 /// Those of the file and of the signature.
-pub fn has_signature(reader: &mut SourceReader, basis: &mut Spool, length: u64, tempdir: &Path) -> io::Result<bool> {
+pub fn has_signature(
+    reader: &mut SourceReader,
+    basis: &mut Spool,
+    length: u64,
+    tempdir: &Path,
+) -> io::Result<bool> {
     let mut head = [0; 12];
     basis.read_exact(&mut head)?;
     let block = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
@@ -398,7 +428,8 @@ mod tests {
     /// Makes a file of data at some places, with holes between them, of so many bytes.
     fn sparse(data: &[(u64, u64)], size: u64) -> File {
         let file = tempfile::tempfile().unwrap();
-        data.iter().for_each(|&(at, length)| file.write_all_at(&vec![b'x'; length as usize], at).unwrap());
+        data.iter()
+            .for_each(|&(at, length)| file.write_all_at(&vec![b'x'; length as usize], at).unwrap());
         file.set_len(size).unwrap();
         file
     }
@@ -407,7 +438,9 @@ mod tests {
     fn read(mut reader: SourceReader) -> (Vec<u8>, usize) {
         let (mut content, mut passed) = (Vec::new(), 0);
         loop {
-            let is_hole = reader.stretch.is_some_and(|stretch| stretch.is_hole && stretch.end >= reader.length);
+            let is_hole = reader
+                .stretch
+                .is_some_and(|stretch| stretch.is_hole && stretch.end >= reader.length);
             let piece = reader.piece().unwrap();
             content.extend_from_slice(piece);
             passed += if is_hole { piece.len() } else { 0 };
@@ -482,13 +515,23 @@ mod tests {
         assert!((length..=5 << 20).contains(&end) && ending == Ending::Changed, "{length} {end}");
     }
 
-    /// Such files take no blocks, and their size is nothing, a page, or more than there is; most do not know holes.
+    /// Such files take no blocks, and their size is nothing, a page, or more than there is; most do
+    /// not know holes.
     #[test]
     fn files_whose_size_is_wrong_have_no_holes() {
-        for path in ["/proc/self/maps", "/proc/cpuinfo", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/notes"] {
+        for path in [
+            "/proc/self/maps",
+            "/proc/cpuinfo",
+            "/sys/kernel/mm/transparent_hugepage/enabled",
+            "/sys/kernel/notes",
+        ] {
             let Ok(file) = File::open(path) else { continue };
             let (content, passed) = read(SourceReader::of(file).unwrap());
-            assert!(content.iter().any(|&byte| byte != 0) && passed == 0, "{path}: {}", content.len());
+            assert!(
+                content.iter().any(|&byte| byte != 0) && passed == 0,
+                "{path}: {}",
+                content.len()
+            );
         }
     }
 
@@ -500,7 +543,11 @@ mod tests {
         reader.opened.0 = 3 << 20;
         let end = reader.next_stretch().unwrap().unwrap().end;
         assert!(end <= 3 << 20, "{end}");
-        assert!(reader.has_zeros(0, 2 << 20) && !reader.has_zeros(0, (2 << 20) + 1) && !reader.has_zeros(8 << 20, 9 << 20));
+        assert!(
+            reader.has_zeros(0, 2 << 20)
+                && !reader.has_zeros(0, (2 << 20) + 1)
+                && !reader.has_zeros(8 << 20, 9 << 20)
+        );
     }
 
     proptest! {

@@ -1,11 +1,14 @@
 //! [`Journal`]: what a session of ours has stored so far, so that the next run can go on from its last volume.
 //!
-//! Manifest and signature file of an unfinished session lie in duplicity's archive directory as `.part` files, which either program can go
-//! on with. But duplicity makes the signatures of what is stored anew, from files that may have changed meanwhile, and then stores
-//! deltas against what was never stored. So this program keeps the signatures that it wrote, and the journal says up to where they
-//! belong to which volume. It lies in our own cache directory; without it a session is not continued, but started over.
+//! Manifest and signature file of an unfinished session lie in duplicity's archive directory as
+//! `.part` files, which either program can go on with. But duplicity makes the signatures of what
+//! is stored anew, from files that may have changed meanwhile, and then stores deltas against what
+//! was never stored. So this program keeps the signatures that it wrote, and the journal says up to
+//! where they belong to which volume. It lies in our own cache directory; without it a session is
+//! not continued, but started over.
 //!
-//! One line for the session, one for each volume, each with a check at its end: a torn line ends the journal.
+//! One line for the session, one for each volume, each with a check at its end: a torn line ends
+//! the journal.
 
 use super::members::Mark;
 use crate::catalog::SourceStat;
@@ -44,7 +47,8 @@ pub struct JournaledVolume {
 }
 
 impl Journal {
-    /// Begins a journal; with what is known of volumes that are kept. It takes the place of another in one step.
+    /// Begins a journal; with what is known of volumes that are kept. It takes the place of another
+    /// in one step.
     ///
     /// # Errors
     /// Those of the system.
@@ -53,7 +57,9 @@ impl Journal {
         let mut file = File::create(&unfinished)?;
         let mut text = print(&match known.session {
             Session::Full { time } => format!("full {}", time.seconds()),
-            Session::Incremental { start, end } => format!("incremental {} {}", start.seconds(), end.seconds()),
+            Session::Incremental { start, end } => {
+                format!("incremental {} {}", start.seconds(), end.seconds())
+            }
         });
         known.volumes.iter().for_each(|volume| text.push_str(&print_volume(volume)));
         file.write_all(text.as_bytes())?;
@@ -83,7 +89,9 @@ impl Journal {
         let time = |word: &str| word.parse().ok().map(BackupTime::from_seconds);
         let session = match words[..] {
             ["full", at] => Session::Full { time: time(at)? },
-            ["incremental", start, end] => Session::Incremental { start: time(start)?, end: time(end)? },
+            ["incremental", start, end] => {
+                Session::Incremental { start: time(start)?, end: time(end)? }
+            }
             _ => return None,
         };
         let volumes = lines.map_while(|line| parse_volume(&line)).collect();
@@ -92,10 +100,20 @@ impl Journal {
 }
 
 fn print_volume(volume: &JournaledVolume) -> String {
-    let JournaledVolume { size, mark: Mark { signatures, check, entries, inside }, in_delta, described } = volume;
-    let inside = inside.map_or_else(String::new, |SourceStat { size, ctime, inode }| format!(" {size} {ctime} {inode}"));
+    let JournaledVolume {
+        size,
+        mark: Mark { signatures, check, entries, inside },
+        in_delta,
+        described,
+    } = volume;
+    let inside = inside.map_or_else(String::new, |SourceStat { size, ctime, inode }| {
+        format!(" {size} {ctime} {inode}")
+    });
     let block: String = described.print().iter().map(|byte| format!("{byte:02x}")).collect();
-    print(&format!("volume {size} {signatures} {check} {entries} {} {block}{inside}", u8::from(*in_delta)))
+    print(&format!(
+        "volume {size} {signatures} {check} {entries} {} {block}{inside}",
+        u8::from(*in_delta)
+    ))
 }
 
 fn parse_volume(line: &str) -> Option<JournaledVolume> {
@@ -105,13 +123,24 @@ fn parse_volume(line: &str) -> Option<JournaledVolume> {
     let ["volume", size, signatures, check, entries, in_delta, block] = *fixed else { return None };
     let inside = match rest {
         [] => None,
-        [size, ctime, inode] => Some(SourceStat { size: number(size)?, ctime: ctime.parse().ok()?, inode: number(inode)? }),
+        [size, ctime, inode] => Some(SourceStat {
+            size: number(size)?,
+            ctime: ctime.parse().ok()?,
+            inode: number(inode)?,
+        }),
         _ => return None,
     };
     let pairs = block.as_bytes().chunks(2);
-    let block = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<Vec<u8>>>()?;
+    let block = pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect::<Option<Vec<u8>>>()?;
     let described = Manifest::parse(&block).ok()?.volumes().next()?;
-    let mark = Mark { signatures: number(signatures)?, check: number(check)?, entries: number(entries)?, inside };
+    let mark = Mark {
+        signatures: number(signatures)?,
+        check: number(check)?,
+        entries: number(entries)?,
+        inside,
+    };
     Some(JournaledVolume { size: number(size)?, mark, in_delta: in_delta == "1", described })
 }
 
@@ -142,18 +171,39 @@ mod tests {
         let volume = |number: u32, inside: Option<SourceStat>| {
             let path = EntryPath::parse(b"a b\xff").unwrap();
             let (first_piece, last_piece, hash) = (None, Some(3), Some(VolumeHash::Sha1([7; 20])));
-            let described = ManifestVolume { number, first: path.clone(), first_piece, last: path, last_piece, hash };
-            let mark = Mark { signatures: u64::from(number) * 512, check: u64::MAX, entries: number.into(), inside };
+            let described = ManifestVolume {
+                number,
+                first: path.clone(),
+                first_piece,
+                last: path,
+                last_piece,
+                hash,
+            };
+            let mark = Mark {
+                signatures: u64::from(number) * 512,
+                check: u64::MAX,
+                entries: number.into(),
+                inside,
+            };
             JournaledVolume { size: 100, mark, in_delta: inside.is_some(), described }
         };
         let volumes = vec![volume(1, Some(stat)), volume(2, None), volume(3, None)];
-        let known = Journaled { session: Session::Incremental { start, end }, volumes: volumes[..1].to_vec() };
+        let known = Journaled {
+            session: Session::Incremental { start, end },
+            volumes: volumes[..1].to_vec(),
+        };
         let mut journal = Journal::begin(&path, &known).unwrap();
         volumes[1..].iter().for_each(|volume| journal.add(volume).unwrap());
-        assert_eq!(Journal::read(&path), Some(Journaled { volumes: volumes.clone(), ..known.clone() }));
+        assert_eq!(
+            Journal::read(&path),
+            Some(Journaled { volumes: volumes.clone(), ..known.clone() })
+        );
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        assert_eq!(Journal::read(&path), Some(Journaled { volumes: volumes[..2].to_vec(), ..known }));
+        assert_eq!(
+            Journal::read(&path),
+            Some(Journaled { volumes: volumes[..2].to_vec(), ..known })
+        );
         journal.end();
         assert!(!path.exists());
     }

@@ -93,7 +93,8 @@ impl Written {
 pub struct Written {
     /// The manifest's list.
     pub files: FileList,
-    /// For each member of the signature file what was found of the file: 24 bytes, all zero for what is none.
+    /// For each member of the signature file what was found of the file: 24 bytes, all zero for
+    /// what is none.
     pub stats: Spool,
     /// What was counted.
     pub statistics: Statistics,
@@ -110,7 +111,8 @@ pub struct MemberWriter<'a> {
     frames: FrameBuilder,
     sigtar: SigtarWriter,
     bases: Option<Signatures<'a>>,
-    /// Files whose content is as saved, though they look touched: the catalog has not been told yet.
+    /// Files whose content is as saved, though they look touched: the catalog has not been told
+    /// yet.
     touched: Vec<(VersionId, SourceStat)>,
     written: Written,
     /// Bytes of the files that are stored.
@@ -133,8 +135,8 @@ pub struct Stored {
     pub entries: u64,
 }
 
-/// Files that cannot be read, as far as is known. Nothing of them is stored, so that a set has them as the set before has them: not at all,
-/// or as they were.
+/// Files that cannot be read, as far as is known. Nothing of them is stored, so that a set has them
+/// as the set before has them: not at all, or as they were.
 #[derive(Default)]
 pub struct Unreadable {
     causes: BTreeMap<EntryPath, io::Error>,
@@ -143,7 +145,8 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    /// Adds a file that cannot be read to its end, and may have been stored in part; nothing before it is told of again.
+    /// Adds a file that cannot be read to its end, and may have been stored in part; nothing before
+    /// it is told of again.
     pub fn insert(&mut self, path: EntryPath, cause: io::Error) {
         self.told = Some(path.clone());
         self.causes.insert(path, cause);
@@ -153,7 +156,8 @@ impl Unreadable {
         self.told.as_ref().is_some_and(|told| path < told)
     }
 
-    /// Returns whether a file has failed when a part of it was stored. Whatever made that one fail may befall others.
+    /// Returns whether a file has failed when a part of it was stored. Whatever made that one fail
+    /// may befall others.
     fn is_wary(&self) -> bool {
         self.told.is_some()
     }
@@ -178,11 +182,15 @@ impl From<Error> for Trouble {
 }
 
 impl<'a> MemberWriter<'a> {
-    /// Begins a set, or goes on with one. `bases` are the signatures of the sets before, if there are any.
+    /// Begins a set, or goes on with one. `bases` are the signatures of the sets before, if there
+    /// are any.
     ///
     /// # Errors
     /// [`Error`] when a temporary file cannot be written.
-    #[expect(clippy::too_many_arguments, reason = "what a session consists of, put together in one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a session consists of, put together in one place"
+    )]
     pub fn new(
         options: &'a BackupOptions,
         monitor: &'a dyn Monitor,
@@ -220,7 +228,8 @@ impl<'a> MemberWriter<'a> {
     /// Does what a change asks for.
     ///
     /// # Errors
-    /// [`Error`] when the session cannot go on. A file that cannot be read is reported, counted and left out.
+    /// [`Error`] when the session cannot go on. A file that cannot be read is reported, counted and
+    /// left out.
     pub fn write(&mut self, change: Change) -> Result<(), Error> {
         self.written.statistics.meet(&change);
         self.check_continued(Some(change.path()))?;
@@ -266,8 +275,8 @@ impl<'a> MemberWriter<'a> {
     /// Hands over the last frame and returns what is left.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the rest of a file has not come whose first pieces are stored; others when the temporary files cannot be written,
-    /// or nobody takes frames any more.
+    /// [`Error::Lost`] when the rest of a file has not come whose first pieces are stored; others
+    /// when the temporary files cannot be written, or nobody takes frames any more.
     pub fn finish(mut self) -> Result<(Written, SigtarWriter), Error> {
         self.check_continued(None)?;
         let frame = self.frames.take();
@@ -296,7 +305,12 @@ impl<'a> MemberWriter<'a> {
         }
         self.written.statistics.errors += 1;
         if !self.unreadable.is_told(&failure.path) {
-            self.options.report_unreadable(failure.code(), &failure.path, &failure.cause, self.monitor);
+            self.options.report_unreadable(
+                failure.code(),
+                &failure.path,
+                &failure.cause,
+                self.monitor,
+            );
         }
     }
 
@@ -319,18 +333,27 @@ impl<'a> MemberWriter<'a> {
 
     /// Returns whether an interrupted session has stored all of a path already.
     fn is_stored(&self, path: &EntryPath) -> bool {
-        self.stored.as_ref().is_some_and(|stored| path < &stored.last || path == &stored.last && stored.pieces.is_none())
+        self.stored.as_ref().is_some_and(|stored| {
+            path < &stored.last || path == &stored.last && stored.pieces.is_none()
+        })
     }
 
     /// Returns how many pieces of a path an interrupted session has stored.
     fn pieces_stored(&self, path: &EntryPath) -> u64 {
-        self.stored.as_ref().filter(|stored| stored.last == *path).and_then(|stored| stored.pieces).unwrap_or(0)
+        self.stored
+            .as_ref()
+            .filter(|stored| stored.last == *path)
+            .and_then(|stored| stored.pieces)
+            .unwrap_or(0)
     }
 
-    /// Fails when a path, or the end, comes before the rest of a file whose first pieces are stored.
+    /// Fails when a path, or the end, comes before the rest of a file whose first pieces are
+    /// stored.
     fn check_continued(&self, path: Option<&EntryPath>) -> Result<(), Error> {
         match &self.stored {
-            Some(Stored { last, pieces: Some(_), .. }) if path.is_none_or(|path| path > last) && !self.has_continued => {
+            Some(Stored { last, pieces: Some(_), .. })
+                if path.is_none_or(|path| path > last) && !self.has_continued =>
+            {
                 Err(Error::Lost(last.clone()))
             }
             _ => Ok(()),
@@ -377,13 +400,16 @@ impl<'a> MemberWriter<'a> {
         self.end(found, reader, signature, result)
     }
 
-    /// Returns the signature that a delta of a file is made against; none where there is no usable one, or no need.
+    /// Returns the signature that a delta of a file is made against; none where there is no usable
+    /// one, or no need.
     fn basis(&mut self, found: &Found, saved: &Saved) -> Result<Option<(Spool, u64)>, Error> {
         if self.is_stored(&found.path) {
             return Ok(None);
         }
         match &mut self.bases {
-            Some(bases) => Ok(bases.find(saved.position, &found.path)?.filter(|(_, length)| content::is_usable(*length))),
+            Some(bases) => Ok(bases
+                .find(saved.position, &found.path)?
+                .filter(|(_, length)| content::is_usable(*length))),
             None => Ok(None),
         }
     }
@@ -393,7 +419,8 @@ impl<'a> MemberWriter<'a> {
             self.written.statistics.add_changed(found);
             return self.list(FileChange::Changed, &found.path);
         }
-        // Without a signature, or with one that is too large to be held in memory, it is stored whole.
+        // Without a signature, or with one that is too large to be held in memory, it is stored
+        // whole.
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
@@ -401,19 +428,30 @@ impl<'a> MemberWriter<'a> {
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;
-        let result = content::changes(&mut reader, (&mut basis, length), &mut signature, &mut |piece, bytes, is_last| {
-            self.piece(found, MemberKind::Delta, piece, bytes, is_last)
-        });
+        let result = content::changes(
+            &mut reader,
+            (&mut basis, length),
+            &mut signature,
+            &mut |piece, bytes, is_last| {
+                self.piece(found, MemberKind::Delta, piece, bytes, is_last)
+            },
+        );
         self.end(found, reader, signature, result)
     }
 
     /// Returns whether a file's content still has the signature.
-    fn is_touched_only(&mut self, found: &Found, (basis, length): &mut (Spool, u64)) -> Result<bool, Error> {
+    fn is_touched_only(
+        &mut self,
+        found: &Found,
+        (basis, length): &mut (Spool, u64),
+    ) -> Result<bool, Error> {
         if self.pieces_stored(&found.path) > 0 {
             return Ok(false);
         }
         basis.rewind().map_err(Error::temporary)?;
-        let mut same = |mut reader: SourceReader| content::has_signature(&mut reader, basis, *length, &self.options.tempdir);
+        let mut same = |mut reader: SourceReader| {
+            content::has_signature(&mut reader, basis, *length, &self.options.tempdir)
+        };
         // What cannot be read is told by whoever tries to store it.
         Ok(SourceReader::open(found).and_then(&mut same).unwrap_or(false))
     }
@@ -421,13 +459,17 @@ impl<'a> MemberWriter<'a> {
     /// Opens a file; one that cannot be read is reported, and absent.
     fn open(&mut self, found: &Found) -> Result<Option<SourceReader>, Error> {
         self.has_continued |= self.pieces_stored(&found.path) > 0;
-        let skim = |reader: &SourceReader| match self.unreadable.is_wary() && reader.size() > AHEAD as u64 {
+        let skim = |reader: &SourceReader| match self.unreadable.is_wary()
+            && reader.size() > AHEAD as u64
+        {
             true => SourceReader::open(found)?.skim(),
             false => Ok(()),
         };
         match SourceReader::open(found).and_then(|reader| skim(&reader).map(|()| reader)) {
             Ok(reader) => Ok(Some(reader)),
-            Err(cause) if self.pieces_stored(&found.path) > 0 => Err(Error::source(&found.path, cause)),
+            Err(cause) if self.pieces_stored(&found.path) > 0 => {
+                Err(Error::source(&found.path, cause))
+            }
             Err(cause) => {
                 self.unreadable.causes.insert(found.path.clone(), cause);
                 self.report_unreadable(&found.path);
@@ -438,10 +480,12 @@ impl<'a> MemberWriter<'a> {
 
     fn begin_signature(&self, reader: &SourceReader) -> Result<Signing, Error> {
         let block = block_length(reader.size(), self.options.max_block_size);
-        Signing::new(Spool::new(&self.options.tempdir), block, reader.size()).map_err(Error::temporary)
+        Signing::new(Spool::new(&self.options.tempdir), block, reader.size())
+            .map_err(Error::temporary)
     }
 
-    /// Ends a file: its signature is kept, whatever it says of content that changed meanwhile is what was stored.
+    /// Ends a file: its signature is kept, whatever it says of content that changed meanwhile is
+    /// what was stored.
     fn end(
         &mut self,
         found: &Found,
@@ -456,30 +500,58 @@ impl<'a> MemberWriter<'a> {
         })?;
         match reader.ending() {
             Ending::Same => {}
-            Ending::Changed => self.monitor.message(Level::Warning, &self.options.changed(&found.path)),
-            Ending::Short => {
-                self.monitor.message(Level::Warning, &self.options.short(&found.path, reader.length(), reader.size()))
+            Ending::Changed => {
+                self.monitor.message(Level::Warning, &self.options.changed(&found.path))
             }
+            Ending::Short => self.monitor.message(
+                Level::Warning,
+                &self.options.short(&found.path, reader.length(), reader.size()),
+            ),
         }
         let (signature, length) = signature.finish().map_err(Error::temporary)?;
         self.read += found.size;
         self.monitor.progress(self.read, 0);
         let stat = SourceStat::of(found);
-        self.sign(&found.path, SignatureKind::Present(found.entry.clone()), Some((signature, length)), Some(stat))
+        self.sign(
+            &found.path,
+            SignatureKind::Present(found.entry.clone()),
+            Some((signature, length)),
+            Some(stat),
+        )
     }
 
     /// Adds a piece of a file, or all of it.
-    fn piece(&mut self, found: &Found, kind: MemberKind, piece: Option<u64>, bytes: &[u8], is_last: bool) -> Result<(), Trouble> {
+    fn piece(
+        &mut self,
+        found: &Found,
+        kind: MemberKind,
+        piece: Option<u64>,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Result<(), Trouble> {
         self.written.statistics.raw_delta_size += bytes.len() as u64;
-        let ahead = piece.filter(|_| kind == MemberKind::Whole).map_or(0, |piece| piece * bytes.len() as u64);
+        let ahead = piece
+            .filter(|_| kind == MemberKind::Whole)
+            .map_or(0, |piece| piece * bytes.len() as u64);
         self.monitor.progress(self.read + ahead, 0);
         if piece.is_some_and(|piece| piece <= self.pieces_stored(&found.path)) {
             return Ok(());
         }
-        Ok(self.member(&found.path, kind, piece, Some(&found.entry), bytes, is_last, Some(SourceStat::of(found)))?)
+        Ok(self.member(
+            &found.path,
+            kind,
+            piece,
+            Some(&found.entry),
+            bytes,
+            is_last,
+            Some(SourceStat::of(found)),
+        )?)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of a member, most of them constants at each call")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a member, most of them constants at each call"
+    )]
     fn member(
         &mut self,
         path: &EntryPath,
@@ -490,7 +562,8 @@ impl<'a> MemberWriter<'a> {
         is_last: bool,
         stat: Option<SourceStat>,
     ) -> Result<(), Error> {
-        let member = Member { path: path.clone(), kind, piece, entry: entry.cloned(), length: 0, offset: 0 };
+        let member =
+            Member { path: path.clone(), kind, piece, entry: entry.cloned(), length: 0, offset: 0 };
         // The frame that is full ends before this member: inside its file, if it is a later piece.
         let inside = stat.filter(|_| piece.is_some_and(|piece| piece > 1));
         match self.frames.push(member, is_last, data) {
@@ -500,7 +573,12 @@ impl<'a> MemberWriter<'a> {
     }
 
     fn send(&mut self, frame: PlainFrame, inside: Option<SourceStat>) -> Result<(), Error> {
-        let mark = Mark { signatures: self.sigtar.length(), check: self.sigtar.check(), entries: self.written.entries, inside };
+        let mark = Mark {
+            signatures: self.sigtar.length(),
+            check: self.sigtar.check(),
+            entries: self.written.entries,
+            inside,
+        };
         Ok(self.feed.push(Load { frame, mark, met: self.written.statistics.source_file_size })?)
     }
 
@@ -512,7 +590,8 @@ impl<'a> MemberWriter<'a> {
         signature: Option<(Spool, u64)>,
         stat: Option<SourceStat>,
     ) -> Result<(), Error> {
-        let (mut spool, length) = signature.map_or((None, 0), |(spool, length)| (Some(spool), length));
+        let (mut spool, length) =
+            signature.map_or((None, 0), |(spool, length)| (Some(spool), length));
         let member = SignatureMember { path: path.clone(), kind, length };
         if let Some(spool) = &mut spool {
             spool.rewind().map_err(Error::temporary)?;

@@ -7,22 +7,29 @@
 //! catalog ─► basis
 //! what is saved already
 //! ```
-//! [`backup`] is that way from top to bottom. One thread walks, compares, reads and makes signatures; all cores deflate and encrypt; one thread
-//! puts the frames into volumes and stores them. What is under way is bounded, so memory is, whatever the size of the source.
+//! [`backup`] is that way from top to bottom. One thread walks, compares, reads and makes
+//! signatures; all cores deflate and encrypt; one thread puts the frames into volumes and stores
+//! them. What is under way is bounded, so memory is, whatever the size of the source.
 //!
 //! # Awkward cases
-//! - A file is read to its end, whatever its size is said to be: those of procfs say 0. Sizes in headers are those of what follows.
-//! - A file changes, shrinks or grows while it is read: the signature is that of what was stored, a file that grows ends where it ended when
-//!   it was opened. A warning tells. duplicity would go on as long as it grows.
-//! - A file cannot be read: nothing of it is stored, with a warning, and it is counted. So an increment has it as it was before, and a full set
-//!   has it not. duplicity stores what it could read of it as if that were all.
-//! - A file fails behind its first MiB: part of it may be stored already. The session goes back to the end of the last volume before the
-//!   file, as one does that goes on after a crash, and passes the file over. From then on each file is read to its end once before anything
-//!   of it is stored, so that many bad files cost no more than reading all twice.
-//! - The session is killed: `resume` goes on from the last volume, with the signatures of what was stored then, not of what is there now.
+//! - A file is read to its end, whatever its size is said to be: those of procfs say 0. Sizes in
+//!   headers are those of what follows.
+//! - A file changes, shrinks or grows while it is read: the signature is that of what was stored, a
+//!   file that grows ends where it ended when it was opened. A warning tells. duplicity would go on
+//!   as long as it grows.
+//! - A file cannot be read: nothing of it is stored, with a warning, and it is counted. So an
+//!   increment has it as it was before, and a full set has it not. duplicity stores what it could
+//!   read of it as if that were all.
+//! - A file fails behind its first MiB: part of it may be stored already. The session goes back to
+//!   the end of the last volume before the file, as one does that goes on after a crash, and passes
+//!   the file over. From then on each file is read to its end once before anything of it is stored,
+//!   so that many bad files cost no more than reading all twice.
+//! - The session is killed: `resume` goes on from the last volume, with the signatures of what was
+//!   stored then, not of what is there now.
 //!
 //! # Invariants
-//! - A name that duplicity would take for a file of a set appears in storage only with all its bytes.
+//! - A name that duplicity would take for a file of a set appears in storage only with all its
+//!   bytes.
 //! - The manifest of a set is stored last, when all else is there.
 //! - A signature is made of the very bytes that are stored.
 //!
@@ -94,7 +101,8 @@ pub struct BackupOptions {
     pub list_files: bool,
     /// Takes owners by number when comparing (`--numeric-owner`).
     pub numeric_owner: bool,
-    /// Keeps what is saved of paths that cannot be read, where duplicity takes them for deleted (`--keep-unreadable`).
+    /// Keeps what is saved of paths that cannot be read, where duplicity takes them for deleted
+    /// (`--keep-unreadable`).
     pub keep_unreadable: bool,
     /// Stores nothing when nothing has changed (`--skip-if-no-change`).
     pub skip_if_no_change: bool,
@@ -106,7 +114,8 @@ pub struct BackupOptions {
     pub concurrency: usize,
     /// For tests: stores this volume, and fails then (`--fail-on-volume`).
     pub fail_on_volume: Option<u32>,
-    /// For tests: only seems to store this volume (`--skip-volume`), which the check before the manifest is to find.
+    /// For tests: only seems to store this volume (`--skip-volume`), which the check before the
+    /// manifest is to find.
     pub skip_volume: Option<u32>,
 }
 
@@ -126,7 +135,13 @@ impl BackupOptions {
     }
 
     /// Reports that something cannot be read, in duplicity's words.
-    fn report_unreadable(&self, code: u8, path: &EntryPath, cause: &io::Error, monitor: &dyn Monitor) {
+    fn report_unreadable(
+        &self,
+        code: u8,
+        path: &EntryPath,
+        cause: &io::Error,
+        monitor: &dyn Monitor,
+    ) {
         let path = self.full_path(path);
         let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
         let words = quoted(path.as_os_str().as_bytes());
@@ -136,12 +151,18 @@ impl BackupOptions {
     /// Says that a file ended before its size was reached.
     fn short(&self, path: &EntryPath, length: u64, size: u64) -> String {
         let path = self.full_path(path);
-        format!("{} ends after {length} bytes, though its size is {size}; what was read is stored", path.display())
+        format!(
+            "{} ends after {length} bytes, though its size is {size}; what was read is stored",
+            path.display()
+        )
     }
 
     /// Says that a file has changed under the reader.
     fn changed(&self, path: &EntryPath) -> String {
-        format!("{} changed while it was read; what was read is stored", self.full_path(path).display())
+        format!(
+            "{} changed while it was read; what was read is stored",
+            self.full_path(path).display()
+        )
     }
 
     /// Reports that a socket cannot be stored, in duplicity's words.
@@ -149,7 +170,12 @@ impl BackupOptions {
         let path = self.full_path(path);
         let text = format!("Skipping socket {}", path.display());
         let words = quoted(path.as_os_str().as_bytes());
-        monitor.event(&Event { level: Level::Info, code: code::SOCKET, words: &words, text: &text });
+        monitor.event(&Event {
+            level: Level::Info,
+            code: code::SOCKET,
+            words: &words,
+            text: &text,
+        });
     }
 }
 
@@ -199,7 +225,8 @@ pub struct Outcome {
 /// Why a session cannot be made, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the source cannot be read to its end, and part of it may be stored: [`backup`] goes on without it.
+    /// A file of the source cannot be read to its end, and part of it may be stored: [`backup`]
+    /// goes on without it.
     #[error("cannot read '{path}' to its end: {cause}")]
     Source {
         /// The file.
@@ -247,7 +274,9 @@ pub enum Error {
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     /// Something would remove a complete set.
-    #[error("the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong")]
+    #[error(
+        "the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong"
+    )]
     Complete(BackupTime),
     /// `--fail-on-volume`.
     #[error("told to fail on volume {0}")]
@@ -268,8 +297,12 @@ impl From<ArchiveError> for Error {
         match error {
             ArchiveError::Storage(error) => error.into(),
             ArchiveError::Decode(error) => error.into(),
-            ArchiveError::Local { operation, path, cause } => Self::Archive { operation, path, cause },
-            ArchiveError::Locked(path) => Self::Archive { operation: "lock", path, cause: io::ErrorKind::WouldBlock.into() },
+            ArchiveError::Local { operation, path, cause } => {
+                Self::Archive { operation, path, cause }
+            }
+            ArchiveError::Locked(path) => {
+                Self::Archive { operation: "lock", path, cause: io::ErrorKind::WouldBlock.into() }
+            }
         }
     }
 }
@@ -300,8 +333,8 @@ impl From<pipeline::Stopped> for Error {
 /// Saves a source as a new set.
 ///
 /// # Errors
-/// [`Error`] when nothing is saved; what is stored of the set then is gone on with by the next call. Paths that cannot be read are no error:
-/// the monitor hears of them, and they are counted.
+/// [`Error`] when nothing is saved; what is stored of the set then is gone on with by the next
+/// call. Paths that cannot be read are no error: the monitor hears of them, and they are counted.
 pub fn backup(job: &Job, monitor: &dyn Monitor) -> Result<Outcome, Error> {
     let &Job { target, source, base, options, .. } = job;
     let (session, kept) = resume::find(target, source, base, options, monitor)?;
@@ -315,7 +348,10 @@ pub fn backup(job: &Job, monitor: &dyn Monitor) -> Result<Outcome, Error> {
                 path
             }
             Err(Error::Lost(path)) => {
-                monitor.message(Level::Warning, &format!("{}; storing that part anew", Error::Lost(path.clone())));
+                monitor.message(
+                    Level::Warning,
+                    &format!("{}; storing that part anew", Error::Lost(path.clone())),
+                );
                 path
             }
             result => return result,
@@ -344,14 +380,25 @@ fn store(
     let mut made = None;
     pipeline::pipeline(
         |feed| {
-            let mut members = MemberWriter::new(options, monitor, target.catalog, feed, sigtar, bases, stored, unreadable)?;
+            let mut members = MemberWriter::new(
+                options,
+                monitor,
+                target.catalog,
+                feed,
+                sigtar,
+                bases,
+                stored,
+                unreadable,
+            )?;
             for change in changes {
                 members.write(change?)?;
             }
             made = Some(members.finish()?);
             Ok(())
         },
-        |members::Load { frame, mark, met }| frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met }),
+        |members::Load { frame, mark, met }| {
+            frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met })
+        },
         |load| set.take(load?),
     )?;
     let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
@@ -398,7 +445,8 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
                 report_path(code::DELETED, &saved.path, monitor);
             }
         }
-        if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File) {
+        if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File)
+        {
             report_progress(statistics.source_file_size, "", monitor);
         }
     }
@@ -417,7 +465,8 @@ fn report_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
     monitor.event(&Event { level: Level::Info, code, words: &quoted(path.shown()), text: &text });
 }
 
-/// Reports that a path is new or has changed, and warns of a time that the format does not keep, in duplicity's words.
+/// Reports that a path is new or has changed, and warns of a time that the format does not keep, in
+/// duplicity's words.
 fn report_found(code: u8, found: &Found, monitor: &dyn Monitor) {
     report_path(code, &found.path, monitor);
     if found.entry.mtime < 0 {
@@ -428,7 +477,12 @@ fn report_found(code: u8, found: &Found, monitor: &dyn Monitor) {
 
 /// Tells how many bytes of the source have been met.
 fn report_progress(met: u64, text: &str, monitor: &dyn Monitor) {
-    monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &met.to_string(), text });
+    monitor.event(&Event {
+        level: Level::Info,
+        code: code::PROGRESS,
+        words: &met.to_string(),
+        text,
+    });
 }
 
 /// Walks the source beside what is saved.
@@ -436,14 +490,21 @@ fn compare<'a>(
     &Job { target, source, ref selection, options, .. }: &Job<'a>,
     base: Option<&Arc<Chain>>,
     accounts: &'a Accounts,
-) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<SavedEntries<'a>>>>, Error> {
-    let saved = base.map(|chain| target.catalog.saved_entries(chain, chain.sets.len() as u32 - 1)).transpose()?;
+) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<SavedEntries<'a>>>>, Error>
+{
+    let saved = base
+        .map(|chain| target.catalog.saved_entries(chain, chain.sets.len() as u32 - 1))
+        .transpose()?;
     let walk = source.walk(selection.clone());
     Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts, options.keep_unreadable))
 }
 
 /// Returns the signatures of what is saved.
-fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Result<Signatures<'a>, Error> {
+fn bases<'a>(
+    target: &Target,
+    chain: &'a Chain,
+    options: &BackupOptions,
+) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
     let mut distrusted = HashSet::new();
     for position in 0..chain.sets.len() as u32 {
@@ -451,12 +512,14 @@ fn bases<'a>(target: &Target, chain: &'a Chain, options: &BackupOptions) -> Resu
             distrusted.insert(position);
         }
     }
-    let (storage, codec, tempdir) = (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
+    let (storage, codec, tempdir) =
+        (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
     Ok(Signatures::new(&chain.sets, local_copy, storage, codec, distrusted, tempdir))
 }
 
-/// Lets the catalog know the new set, so that a mount need not read it, and what was found of its files, so that the next session knows
-/// them again. What goes wrong here is no harm: the catalog fills in what it lacks.
+/// Lets the catalog know the new set, so that a mount need not read it, and what was found of its
+/// files, so that the next session knows them again. What goes wrong here is no harm: the catalog
+/// fills in what it lacks.
 fn remember(
     target: &Target,
     session: Session,
@@ -470,16 +533,27 @@ fn remember(
         let chains = target.catalog.set_collection(&collection)?;
         let copies = LocalCopy::open(target.archive.path(), &options.prefixes)?;
         let mut newest = chains.iter().filter_map(|chain| Some((chain, chain.sets.last()?)));
-        let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else { return Ok(()) };
+        let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else {
+            return Ok(());
+        };
         let place = SeenPlace::new(set, copies.signatures(session));
         target.catalog.set_local_copy(copies);
         target.catalog.trust_copies(set);
         target.catalog.fill(chain)?;
-        target.catalog.keep_seen_signatures(set, &SeenSignatures { hash: stored.signatures, place });
+        target
+            .catalog
+            .keep_seen_signatures(set, &SeenSignatures { hash: stored.signatures, place });
         let position = chain.sets.len() as u32 - 1;
-        Ok(target.catalog.save_stats(chain, position, written.stats().map_err(Error::temporary)?)?)
+        Ok(target.catalog.save_stats(
+            chain,
+            position,
+            written.stats().map_err(Error::temporary)?,
+        )?)
     };
     if let Err(error) = remember() {
-        monitor.message(Level::Warning, &format!("the backup is complete, but the catalog does not know it yet: {error}"));
+        monitor.message(
+            Level::Warning,
+            &format!("the backup is complete, but the catalog does not know it yet: {error}"),
+        );
     }
 }

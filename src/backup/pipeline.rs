@@ -1,4 +1,5 @@
-//! One thread makes things, many work on them, one takes the results in order: with bounded queues in between.
+//! One thread makes things, many work on them, one takes the results in order: with bounded queues
+//! in between.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::thread::Builder;
@@ -30,8 +31,9 @@ impl<T, R> Feed<T, R> {
     }
 }
 
-/// Lets `make` push things, `work` turn each into a result, on all cores, and `take` have the results in the order of the things. Ends when
-/// all are taken, or at the first error; of two errors that of `take` is returned. Three things for each core are under way at most.
+/// Lets `make` push things, `work` turn each into a result, on all cores, and `take` have the
+/// results in the order of the things. Ends when all are taken, or at the first error; of two
+/// errors that of `take` is returned. Three things for each core are under way at most.
 ///
 /// # Errors
 /// Those of `make` and `take`.
@@ -63,7 +65,10 @@ pub fn pipeline<T: Send, R: Send, E: From<Stopped> + Send>(
         let taker = Builder::new().spawn_scoped(scope, move || {
             let mut take = take;
             // A result that never comes is one whose worker has panicked, which the scope tells.
-            ordered.iter().filter_map(|result: Receiver<R>| result.recv().ok()).try_for_each(&mut take)
+            ordered
+                .iter()
+                .filter_map(|result: Receiver<R>| result.recv().ok())
+                .try_for_each(&mut take)
         });
         let taker = taker.map_err(Stopped::Thread)?;
         let feed = Feed { work: sender, order };
@@ -93,7 +98,9 @@ mod tests {
     fn run(fail_making: Option<u32>, fail_taking: Option<u32>) -> (Result<(), Trouble>, Vec<u32>) {
         let mut taken = Vec::new();
         let make = |feed: &Feed<u32, u32>| {
-            (0..500).try_for_each(|n| if Some(n) == fail_making { Err(Trouble::At(n)) } else { Ok(feed.push(n)?) })
+            (0..500).try_for_each(|n| {
+                if Some(n) == fail_making { Err(Trouble::At(n)) } else { Ok(feed.push(n)?) }
+            })
         };
         let work = |n: u32| {
             std::thread::sleep(std::time::Duration::from_micros(u64::from(n % 7) * 20));

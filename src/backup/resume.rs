@@ -1,11 +1,13 @@
 //! Going on from the last volume of an interrupted session.
 //!
-//! What a session of ours has left is told by its [journal](super::journal): of each volume, where the signature file stood behind it. Volumes
-//! are kept as far as they are stored whole; the signature file is cut to where it belongs to the last one kept. If that volume ends
-//! inside a file, the file must still be the one that was found then, else the volume before is the last.
+//! What a session of ours has left is told by its [journal](super::journal): of each volume, where
+//! the signature file stood behind it. Volumes are kept as far as they are stored whole; the
+//! signature file is cut to where it belongs to the last one kept. If that volume ends inside a
+//! file, the file must still be the one that was found then, else the volume before is the last.
 //!
-//! A duplicity leaves no journal, and its signature file is torn. A full session of it is gone on with, too: the signatures are made
-//! anew, from the volumes themselves. Of an increment this would take the sets before, so it is started over.
+//! A duplicity leaves no journal, and its signature file is torn. A full session of it is gone on
+//! with, too: the signatures are made anew, from the volumes themselves. Of an increment this would
+//! take the sets before, so it is started over.
 //!
 //! Source: what duplicity 0.8.22 and 3.2.1 leave when they are killed, and do next.
 
@@ -19,7 +21,9 @@ use super::{BackupOptions, Error, Target};
 use crate::catalog::{Chain, SourceStat};
 use crate::codec::{self, Encoder};
 use crate::collection::ArchiveDirectory;
-use crate::format::{Content, Encoding, Manifest, MemberKind, Session, SignatureKind, SignatureMember, StoredName};
+use crate::format::{
+    Content, Encoding, Manifest, MemberKind, Session, SignatureKind, SignatureMember, StoredName,
+};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
@@ -42,14 +46,20 @@ pub fn new_session(base: Option<&Arc<Chain>>, options: &BackupOptions) -> Sessio
 /// Returns what is stored already, as whoever writes members needs it.
 pub fn stored(kept: &Journaled) -> Option<Stored> {
     let JournaledVolume { described, mark, .. } = kept.volumes.last()?;
-    Some(Stored { last: described.last.clone(), pieces: described.last_piece, entries: mark.entries })
+    Some(Stored {
+        last: described.last.clone(),
+        pieces: described.last_piece,
+        entries: mark.entries,
+    })
 }
 
-/// Returns the session to be made: the one that was interrupted, with what is kept of it, or a new one. A full session is gone on with whatever
-/// was asked for; an increment only where it would be made anyway. What cannot be gone on with is removed.
+/// Returns the session to be made: the one that was interrupted, with what is kept of it, or a new
+/// one. A full session is gone on with whatever was asked for; an increment only where it would be
+/// made anyway. What cannot be gone on with is removed.
 ///
 /// # Errors
-/// [`Error`] when storage or archive directory fail, or the passphrase is not that of what is stored.
+/// [`Error`] when storage or archive directory fail, or the passphrase is not that of what is
+/// stored.
 pub fn find(
     target: &Target,
     source: &SourceTree,
@@ -62,7 +72,8 @@ pub fn find(
     let mut found = None;
     for session in interrupted(target, listing, options)? {
         if found.is_none() {
-            found = go_on(target, source, session, new, listing, options, monitor)?.map(|kept| (session, Some(kept)));
+            found = go_on(target, source, session, new, listing, options, monitor)?
+                .map(|kept| (session, Some(kept)));
         }
         // To a duplicity each of them is a set, though none is whole.
         if found.as_ref().is_none_or(|(found, _)| *found != session) {
@@ -72,7 +83,8 @@ pub fn find(
     Ok(found.unwrap_or((new, None)))
 }
 
-/// Returns what can be kept of an interrupted session, if it is to be gone on with instead of a new one. Nothing else of it is left then.
+/// Returns what can be kept of an interrupted session, if it is to be gone on with instead of a new
+/// one. Nothing else of it is left then.
 fn go_on(
     target: &Target,
     source: &SourceTree,
@@ -87,7 +99,10 @@ fn go_on(
     let fits = newest.is_none_or(|newest| newest < session.end())
         && (session.is_full() || session.start() == new.start() && !new.is_full());
     if !fits {
-        monitor.message(Level::Notice, &format!("Last {word} backup left a partial set of another kind, removing it."));
+        monitor.message(
+            Level::Notice,
+            &format!("Last {word} backup left a partial set of another kind, removing it."),
+        );
         return Ok(None);
     }
     monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
@@ -102,7 +117,8 @@ fn go_on(
     Ok(Some(kept))
 }
 
-/// Goes back to the end of the last volume before a path, of which a part is stored. Returns what is kept; of none nothing is left.
+/// Goes back to the end of the last volume before a path, of which a part is stored. Returns what
+/// is kept; of none nothing is left.
 ///
 /// # Errors
 /// [`Error`] when storage or archive directory fail.
@@ -135,14 +151,23 @@ fn report_restart(kept: &Journaled, monitor: &dyn Monitor) {
     );
     monitor.message(Level::Notice, &text);
     let block = last.last_piece.map_or_else(|| "None".to_string(), |piece| piece.to_string());
-    monitor.message(Level::Notice, &format!("Restarting after volume {}, file {}, block {block}", last.number, last.last));
+    monitor.message(
+        Level::Notice,
+        &format!("Restarting after volume {}, file {}, block {block}", last.number, last.last),
+    );
 }
 
-/// Returns the sessions that were interrupted, newest first: that of the journal, and those that the archive directory has checkpoints of.
-/// Removes one of ours that has not got as far as a volume, and checkpoints of sets that are complete.
-fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> Result<Vec<Session>, Error> {
+/// Returns the sessions that were interrupted, newest first: that of the journal, and those that
+/// the archive directory has checkpoints of. Removes one of ours that has not got as far as a
+/// volume, and checkpoints of sets that are complete.
+fn interrupted(
+    target: &Target,
+    listing: &[Listed],
+    options: &BackupOptions,
+) -> Result<Vec<Session>, Error> {
     let local = target.archive.list()?;
-    let names = local.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
+    let names =
+        local.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
     let checkpoints = names.filter(|name| name.partial && name.content == Content::Manifest);
     let mut sessions: Vec<Session> = checkpoints.map(|name| name.session).collect();
     if let Some(Journaled { session, volumes }) = options.journal.as_deref().and_then(Journal::read)
@@ -168,7 +193,8 @@ fn interrupted(target: &Target, listing: &[Listed], options: &BackupOptions) -> 
 
 /// Returns whether the manifest of a session is stored.
 fn is_complete(listing: &[Listed], session: Session, options: &BackupOptions) -> bool {
-    let names = listing.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
+    let names =
+        listing.iter().filter_map(|listed| StoredName::parse(&listed.name, &options.prefixes));
     names.filter(|name| name.session == session).any(|name| name.content == Content::Manifest)
 }
 
@@ -184,27 +210,32 @@ pub fn unfinished(journal: &Path) -> Option<Session> {
 pub fn forget(journal: &Path, archive: &ArchiveDirectory) -> Result<(), Error> {
     for path in [journal, growing(archive).as_path()] {
         match std::fs::remove_file(path) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Error::archive("delete", path, cause)),
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::archive("delete", path, cause));
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Returns whether a session of ours has stored all but its manifest, so that [`complete`] has something to do.
+/// Returns whether a session of ours has stored all but its manifest, so that [`complete`] has
+/// something to do.
 ///
 /// # Errors
 /// [`Error`] when the archive directory cannot be listed.
 pub fn is_unfinished(archive: &ArchiveDirectory, options: &BackupOptions) -> Result<bool, Error> {
-    let Some(journaled) = options.journal.as_deref().and_then(Journal::read) else { return Ok(false) };
+    let Some(journaled) = options.journal.as_deref().and_then(Journal::read) else {
+        return Ok(false);
+    };
     let names = Names::new(journaled.session, options);
     let local = archive.list()?;
     let is_here = |name: String| local.iter().any(|listed| listed.name == name);
     Ok(is_here(names.local(Content::Manifest)) && !is_here(names.part(Content::Signatures)))
 }
 
-/// Stores the manifest of a session that was interrupted just before that: to be called before synchronisation, which would take the
-/// manifest for one of a set that is gone.
+/// Stores the manifest of a session that was interrupted just before that: to be called before
+/// synchronisation, which would take the manifest for one of a set that is gone.
 ///
 /// # Errors
 /// [`Error`] when it cannot be stored.
@@ -221,11 +252,16 @@ pub fn complete(
     let bytes = read_file(&path).map_err(|cause| Error::archive("read", &path, cause))?;
     let listing = storage.list()?;
     let is_there = |name: String, size: Option<u64>| {
-        listing.iter().any(|listed| listed.name == name && size.is_none_or(|size| size == listed.size))
+        listing
+            .iter()
+            .any(|listed| listed.name == name && size.is_none_or(|size| size == listed.size))
     };
-    let volume = |(number, volume): (u32, &JournaledVolume)| is_there(names.stored(Content::Volume(number)), Some(volume.size));
+    let volume = |(number, volume): (u32, &JournaledVolume)| {
+        is_there(names.stored(Content::Volume(number)), Some(volume.size))
+    };
     let described = Manifest::parse(&bytes).map_or(0, |manifest| manifest.volumes().len());
-    let is_whole = described == journaled.volumes.len() && (1..).zip(&journaled.volumes).all(volume);
+    let is_whole =
+        described == journaled.volumes.len() && (1..).zip(&journaled.volumes).all(volume);
     let manifest = names.stored(Content::Manifest);
     if !is_there(manifest.clone(), None) {
         if !is_whole || !is_there(names.stored(Content::Signatures), None) {
@@ -238,7 +274,10 @@ pub fn complete(
         storage.put(&writer.finish()?.seal())?;
         monitor.message(
             Level::Notice,
-            &format!("Completed the backup of {}, of which only the manifest was missing.", journaled.session.end()),
+            &format!(
+                "Completed the backup of {}, of which only the manifest was missing.",
+                journaled.session.end()
+            ),
         );
     }
     if let Some(path) = &options.journal {
@@ -257,15 +296,29 @@ fn keep(
     options: &BackupOptions,
 ) -> Result<Option<Journaled>, Error> {
     let names = Names::new(session, options);
-    let size =
-        |number| listing.iter().find(|listed| listed.name == names.stored(Content::Volume(number))).map(|listed| listed.size);
-    let journaled = options.journal.as_deref().and_then(Journal::read).filter(|journaled| journaled.session == session);
+    let size = |number| {
+        listing
+            .iter()
+            .find(|listed| listed.name == names.stored(Content::Volume(number)))
+            .map(|listed| listed.size)
+    };
+    let journaled = options
+        .journal
+        .as_deref()
+        .and_then(Journal::read)
+        .filter(|journaled| journaled.session == session);
     let mut volumes = journaled.map_or(Vec::new(), |journaled| journaled.volumes);
     let checks = signature_checks(target, &names, &volumes).unwrap_or_default();
     let is_there = |(number, (volume, check)): &(u32, (JournaledVolume, u64))| {
-        volume.described.number == *number && size(*number) == Some(volume.size) && volume.mark.check == *check
+        volume.described.number == *number
+            && size(*number) == Some(volume.size)
+            && volume.mark.check == *check
     };
-    volumes = (1..).zip(volumes.into_iter().zip(checks)).take_while(is_there).map(|(_, (volume, _))| volume).collect();
+    volumes = (1..)
+        .zip(volumes.into_iter().zip(checks))
+        .take_while(is_there)
+        .map(|(_, (volume, _))| volume)
+        .collect();
     if volumes.is_empty() && session.is_full() {
         volumes = rebuild(target, source, &names, listing, options)?;
     }
@@ -274,15 +327,23 @@ fn keep(
         (Some(_), Some(stat)) => stat_of(source, &volume.described.last) == Some(stat),
         _ => false,
     };
-    let is_before = |volume: &JournaledVolume| before.is_none_or(|path| volume.described.last < *path);
-    let count = volumes.iter().rposition(|volume| is_before(volume) && fits(volume)).map_or(0, |last| last + 1);
+    let is_before =
+        |volume: &JournaledVolume| before.is_none_or(|path| volume.described.last < *path);
+    let count = volumes
+        .iter()
+        .rposition(|volume| is_before(volume) && fits(volume))
+        .map_or(0, |last| last + 1);
     volumes.truncate(count);
     Ok((count > 0).then_some(Journaled { session, volumes }))
 }
 
-/// Returns checks of the signature file of a session of ours, wherever it lies, for where each volume ends. A duplicity that has gone on with
-/// the session meanwhile has written another one.
-fn signature_checks(target: &Target, names: &Names, volumes: &[JournaledVolume]) -> std::io::Result<Vec<u64>> {
+/// Returns checks of the signature file of a session of ours, wherever it lies, for where each
+/// volume ends. A duplicity that has gone on with the session meanwhile has written another one.
+fn signature_checks(
+    target: &Target,
+    names: &Names,
+    volumes: &[JournaledVolume],
+) -> std::io::Result<Vec<u64>> {
     let part = target.archive.path().join(names.part(Content::Signatures));
     let file = open_file(&part).or_else(|_| open_file(&growing(target.archive)))?;
     checks(file, volumes.iter().map(|volume| volume.mark.signatures))
@@ -297,11 +358,18 @@ fn stat_of(source: &SourceTree, path: &EntryPath) -> Option<SourceStat> {
 }
 
 /// Removes what is not kept: the end of the manifest first, then the volumes behind.
-fn trim(target: &Target, session: Session, kept: &Journaled, listing: &[Listed], options: &BackupOptions) -> Result<(), Error> {
+fn trim(
+    target: &Target,
+    session: Session,
+    kept: &Journaled,
+    listing: &[Listed],
+    options: &BackupOptions,
+) -> Result<(), Error> {
     let names = Names::new(session, options);
     let (manifest, told) = manifest_of(kept, options);
     let part = target.archive.path().join(names.part(Content::Signatures));
-    let (from, to) = if told > 0 { (growing(target.archive), part) } else { (part, growing(target.archive)) };
+    let (from, to) =
+        if told > 0 { (growing(target.archive), part) } else { (part, growing(target.archive)) };
     if told > 0 {
         target.archive.write(&names.part(Content::Manifest), &manifest[..told])?;
     } else {
@@ -312,7 +380,8 @@ fn trim(target: &Target, session: Session, kept: &Journaled, listing: &[Listed],
     }
     let count = kept.volumes.len() as u32;
     for listed in listing {
-        let name = StoredName::parse(&listed.name, &options.prefixes).filter(|name| name.session == session);
+        let name = StoredName::parse(&listed.name, &options.prefixes)
+            .filter(|name| name.session == session);
         match name.map(|name| name.content) {
             Some(Content::Volume(number)) if number <= count => {}
             Some(_) => target.storage.delete(&listed.name)?,
@@ -327,15 +396,19 @@ fn trim(target: &Target, session: Session, kept: &Journaled, listing: &[Listed],
 /// # Errors
 /// [`Error`] when a file is still there.
 pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Result<(), Error> {
-    let is_ours =
-        |listed: &&Listed| StoredName::parse(&listed.name, &options.prefixes).is_some_and(|name| name.session == session);
+    let is_ours = |listed: &&Listed| {
+        StoredName::parse(&listed.name, &options.prefixes)
+            .is_some_and(|name| name.session == session)
+    };
     let mut listing = target.storage.list()?;
     if is_complete(&listing, session, options) {
         return Err(Error::Complete(session.end()));
     }
     listing.retain(|listed| is_ours(&listed));
-    listing
-        .sort_by_key(|listed| StoredName::parse(&listed.name, &options.prefixes).map(|name| name.content != Content::Signatures));
+    listing.sort_by_key(|listed| {
+        StoredName::parse(&listed.name, &options.prefixes)
+            .map(|name| name.content != Content::Signatures)
+    });
     listing.iter().try_for_each(|listed| target.storage.delete(&listed.name))?;
     // What was being written has another name so far.
     let names = Names::new(session, options);
@@ -350,10 +423,20 @@ pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Re
 /// Makes sure that a set does not get two passphrases.
 fn check_passphrase(target: &Target, names: &Names, listing: &[Listed]) -> Result<(), Error> {
     let name = names.stored(Content::Volume(1));
-    let Some(listed) = listing.iter().find(|listed| listed.name == name && name.ends_with('g')) else { return Ok(()) };
+    let Some(listed) = listing.iter().find(|listed| listed.name == name && name.ends_with('g'))
+    else {
+        return Ok(());
+    };
     let file = Arc::new(StoredFile::new(target.storage.clone(), listed.clone()));
     match target.codec.decode(file, Encoding::OpenPgp) {
-        Err(error) if matches!(error.cause, codec::Cause::WrongPassphrase | codec::Cause::NoPassphrase) => Err(error.into()),
+        Err(error)
+            if matches!(
+                error.cause,
+                codec::Cause::WrongPassphrase | codec::Cause::NoPassphrase
+            ) =>
+        {
+            Err(error.into())
+        }
         // Whoever encrypts for others need not be able to read it.
         _ => Ok(()),
     }
@@ -368,17 +451,25 @@ fn rebuild(
     options: &BackupOptions,
 ) -> Result<Vec<JournaledVolume>, Error> {
     let manifest = target.archive.path().join(names.part(Content::Manifest));
-    let parsed = read_file(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
+    let parsed =
+        read_file(&manifest).map_err(drop).and_then(|bytes| Manifest::parse(&bytes).map_err(drop));
     let Ok(manifest) = parsed else { return Ok(Vec::new()) };
     let path = target.archive.path().join(names.part(Content::Signatures));
-    let mut rebuilt = Rebuilt { sigtar: SigtarWriter::open(&path, 0)?, options, current: None, entries: 0, trouble: None };
+    let mut rebuilt = Rebuilt {
+        sigtar: SigtarWriter::open(&path, 0)?,
+        options,
+        current: None,
+        entries: 0,
+        trouble: None,
+    };
     let mut volumes = Vec::new();
     for number in 1.. {
         let name = names.stored(Content::Volume(number));
         let Some(described) = manifest.volume(number) else { break };
         let Some(listed) = listing.iter().find(|listed| listed.name == name) else { break };
         let file = StoredFile::new(target.storage.clone(), listed.clone());
-        let volume = VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
+        let volume =
+            VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
         let pass = first_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -389,7 +480,8 @@ fn rebuild(
         if let Some(error) = rebuilt.trouble.take() {
             return Err(error);
         }
-        // A volume that cannot be read, for want of a key perhaps, and all behind it are stored anew.
+        // A volume that cannot be read, for want of a key perhaps, and all behind it are stored
+        // anew.
         if pass.is_err() {
             break;
         }
@@ -399,7 +491,12 @@ fn rebuild(
         let inside = described.last_piece.and_then(|_| rebuilt.same_so_far(source));
         let (signatures, check) = (rebuilt.sigtar.length(), rebuilt.sigtar.check());
         let mark = Mark { signatures, check, entries: rebuilt.entries, inside };
-        volumes.push(JournaledVolume { size: listed.size, mark, in_delta: false, described: described.clone() });
+        volumes.push(JournaledVolume {
+            size: listed.size,
+            mark,
+            in_delta: false,
+            described: described.clone(),
+        });
     }
     rebuilt.sigtar.shared().sync().map_err(|cause| Error::archive("write", &path, cause))?;
     Ok(volumes)
@@ -426,14 +523,24 @@ struct Current {
 impl Rebuilt<'_> {
     fn take(&mut self, event: Event<'_>) -> Result<(), Error> {
         match event {
-            Event::Member(member) if self.current.as_ref().is_some_and(|current| current.path == member.path) => Ok(()),
+            Event::Member(member)
+                if self.current.as_ref().is_some_and(|current| current.path == member.path) =>
+            {
+                Ok(())
+            }
             Event::Member(member) => {
                 self.flush()?;
                 let entry = member.entry.clone().filter(|_| member.kind == MemberKind::Whole);
                 // Nobody knows the size beforehand: any block length will do.
                 let block = block_length(member.length, self.options.max_block_size);
-                let signature = SignatureWriter::new(Spool::new(&self.options.tempdir), block).map_err(Error::temporary)?;
-                self.current = Some(Current { path: member.path.clone(), entry, signature, content: blake3::Hasher::new() });
+                let signature = SignatureWriter::new(Spool::new(&self.options.tempdir), block)
+                    .map_err(Error::temporary)?;
+                self.current = Some(Current {
+                    path: member.path.clone(),
+                    entry,
+                    signature,
+                    content: blake3::Hasher::new(),
+                });
                 Ok(())
             }
             Event::Data(bytes) => match &mut self.current {
@@ -448,7 +555,8 @@ impl Rebuilt<'_> {
         }
     }
 
-    /// Returns what is to be remembered of the current file, if the source begins with what is stored of it.
+    /// Returns what is to be remembered of the current file, if the source begins with what is
+    /// stored of it.
     fn same_so_far(&self, source: &SourceTree) -> Option<SourceStat> {
         let current = self.current.as_ref()?;
         let stat = stat_of(source, &current.path)?;
@@ -459,7 +567,9 @@ impl Rebuilt<'_> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let Some(Current { path, entry, signature, .. }) = self.current.take() else { return Ok(()) };
+        let Some(Current { path, entry, signature, .. }) = self.current.take() else {
+            return Ok(());
+        };
         let (mut signature, length) = signature.finish().map_err(Error::temporary)?;
         signature.rewind().map_err(Error::temporary)?;
         let is_file = entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::File);

@@ -1,8 +1,9 @@
 //! [`SetWriter`]: the stored files of one set, in the order that keeps a collection readable at any moment.
 //!
-//! Volumes, then the signature file, then the manifest: a set counts as complete when its manifest is stored. Meanwhile the archive
-//! directory holds what duplicity expects of an unfinished session, and each step leaves a state that both versions of duplicity
-//! can read, go on with, or clean up:
+//! Volumes, then the signature file, then the manifest: a set counts as complete when its manifest
+//! is stored. Meanwhile the archive directory holds what duplicity expects of an unfinished
+//! session, and each step leaves a state that both versions of duplicity can read, go on with, or
+//! clean up:
 //!
 //! | step | storage | archive directory |
 //! |---|---|---|
@@ -14,14 +15,17 @@
 //! | | | `manifest` |
 //! | the set is complete | `manifest` | |
 //!
-//! No other librsync ends a delta as the one that began it would have. A duplicity throws the last volume away and goes on behind the one
-//! before it, if the archive directory knows it; if that one ended inside a delta of ours, it would ruin the file. So volumes are told to
-//! the archive directory only when neither the last one nor the one before it ends so; a duplicity that finds less there than in storage
-//! starts over.
+//! No other librsync ends a delta as the one that began it would have. A duplicity throws the last
+//! volume away and goes on behind the one before it, if the archive directory knows it; if that one
+//! ended inside a delta of ours, it would ruin the file. So volumes are told to the archive
+//! directory only when neither the last one nor the one before it ends so; a duplicity that finds
+//! less there than in storage starts over.
 //!
-//! When all volumes are stored, duplicity keeps its checkpoints longer than this. But 0.8.22 that goes on when the signature file is stored takes it
-//! for what it has to compare with, and stores nothing; and it refuses to run when a set is complete and still has its `manifest.part`.
-//! Without checkpoints both versions take the set for left over, and our own next run goes on by the journal.
+//! When all volumes are stored, duplicity keeps its checkpoints longer than this. But 0.8.22 that
+//! goes on when the signature file is stored takes it for what it has to compare with, and stores
+//! nothing; and it refuses to run when a set is complete and still has its `manifest.part`. Without
+//! checkpoints both versions take the set for left over, and our own next run goes on by the
+//! journal.
 
 use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{FileList, Load, Mark};
@@ -41,8 +45,8 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A checkpoint of the manifest is written anew for each volume, until it has so many bytes; then it is appended to, which a power cut can
-/// tear.
+/// A checkpoint of the manifest is written anew for each volume, until it has so many bytes; then
+/// it is appended to, which a power cut can tear.
 const REWRITTEN: usize = 1 << 20;
 /// Signature files are encoded in frames of so many bytes.
 const FRAME: usize = 1 << 20;
@@ -71,7 +75,11 @@ impl<'a> Names<'a> {
 
     /// Returns a name in the archive directory.
     pub fn local(&self, content: Content) -> String {
-        self.print(content, if content == Content::Signatures { Encoding::Gzip } else { Encoding::Plain }, false)
+        self.print(
+            content,
+            if content == Content::Signatures { Encoding::Gzip } else { Encoding::Plain },
+            false,
+        )
     }
 
     /// Returns the name of a checkpoint in the archive directory.
@@ -80,11 +88,13 @@ impl<'a> Names<'a> {
     }
 
     fn print(&self, content: Content, encoding: Encoding, partial: bool) -> String {
-        StoredName { session: self.session, content, partial, encoding }.print_as(self.options.names, &self.options.prefixes)
+        StoredName { session: self.session, content, partial, encoding }
+            .print_as(self.options.names, &self.options.prefixes)
     }
 }
 
-/// Returns where a signature file grows before there is a checkpoint: no duplicity takes this for one of its files.
+/// Returns where a signature file grows before there is a checkpoint: no duplicity takes this for
+/// one of its files.
 pub fn growing(archive: &ArchiveDirectory) -> PathBuf {
     archive.path().join(".dupfs-session.tmp")
 }
@@ -128,7 +138,8 @@ pub struct SetWriter<'a> {
     told: usize,
     /// The last volume ended inside a delta.
     was_in_delta: bool,
-    /// All volumes so far as they would be listed, from 1; those of an interrupted session without a time stamp.
+    /// All volumes so far as they would be listed, from 1; those of an interrupted session without
+    /// a time stamp.
     volumes: Vec<Listed>,
     uploads: Uploads<Finished>,
     stored_size: u64,
@@ -159,10 +170,9 @@ impl<'a> SetWriter<'a> {
         let mark = known.volumes.last().map(|volume| volume.mark.clone()).unwrap_or_default();
         let length = mark.signatures;
         let sigtar = SigtarWriter::open(&path, length)?;
-        let journal = options
-            .journal
-            .as_deref()
-            .map(|path| Journal::begin(path, &known).map_err(|cause| Error::archive("write", path, cause)));
+        let journal = options.journal.as_deref().map(|path| {
+            Journal::begin(path, &known).map_err(|cause| Error::archive("write", path, cause))
+        });
         let (manifest, told) = manifest_of(&known, options);
         let writer = Self {
             target,
@@ -192,7 +202,11 @@ impl<'a> SetWriter<'a> {
     /// # Errors
     /// [`Error`] when nothing more can be stored.
     pub fn take(&mut self, load: Load<EncodedFrame>) -> Result<(), Error> {
-        if self.volume.as_ref().is_some_and(|volume| volume.is_full(&load.frame, self.options.volume_size)) {
+        if self
+            .volume
+            .as_ref()
+            .is_some_and(|volume| volume.is_full(&load.frame, self.options.volume_size))
+        {
             self.end_volume()?;
         }
         self.open_volume()?.push(load.frame)?;
@@ -204,8 +218,14 @@ impl<'a> SetWriter<'a> {
     fn open_volume(&mut self) -> Result<&mut VolumeWriter, Error> {
         if self.volume.is_none() {
             self.number += 1;
-            let writer = self.target.storage.stage(&self.names.stored(Content::Volume(self.number)))?;
-            self.volume = Some(VolumeWriter::create(self.session, self.number, self.target.encoder.clone(), writer)?);
+            let writer =
+                self.target.storage.stage(&self.names.stored(Content::Volume(self.number)))?;
+            self.volume = Some(VolumeWriter::create(
+                self.session,
+                self.number,
+                self.target.encoder.clone(),
+                writer,
+            )?);
         }
         self.volume.as_mut().ok_or(Error::NoVolume)
     }
@@ -213,7 +233,9 @@ impl<'a> SetWriter<'a> {
     fn end_volume(&mut self) -> Result<(), Error> {
         let Some(volume) = self.volume.take() else { return Ok(()) };
         let name = self.names.stored(Content::Volume(self.number));
-        let report = |code, text: &str| self.monitor.event(&Event { level: Level::Info, code, words: "", text });
+        let report = |code, text: &str| {
+            self.monitor.event(&Event { level: Level::Info, code, words: "", text })
+        };
         report(code::STORING, &format!("Writing {name}"));
         let WrittenVolume { described, staged, in_delta } = volume.finish()?;
         let size = staged.size();
@@ -228,9 +250,15 @@ impl<'a> SetWriter<'a> {
     fn note_all(&mut self, stored: Vec<(Option<Listed>, Finished)>) -> Result<(), Error> {
         for (listed, Finished { volume, met }) in stored {
             let (number, size) = (volume.described.number, volume.size);
-            let seems = || Listed { name: self.names.stored(Content::Volume(number)), size, stamp: 0 };
+            let seems =
+                || Listed { name: self.names.stored(Content::Volume(number)), size, stamp: 0 };
             self.volumes.push(listed.unwrap_or_else(seems));
-            self.monitor.event(&Event { level: Level::Info, code: code::STORED, words: "", text: "" });
+            self.monitor.event(&Event {
+                level: Level::Info,
+                code: code::STORED,
+                words: "",
+                text: "",
+            });
             self.note(volume)?;
             report_progress(met, &format!("Processed volume {number}"), self.monitor);
             if self.options.fail_on_volume == Some(number) {
@@ -256,14 +284,21 @@ impl<'a> SetWriter<'a> {
         let part = self.names.part(Content::Manifest);
         let signatures = archive.path().join(self.names.part(Content::Signatures));
         if self.sigtar != signatures {
-            std::fs::rename(&self.sigtar, &signatures).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
+            std::fs::rename(&self.sigtar, &signatures)
+                .map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
             self.sigtar = signatures;
         }
         if self.manifest.len() < REWRITTEN {
             archive.write(&part, &self.manifest)?;
         } else {
             let path = archive.path().join(&part);
-            let append = || File::options().append(true).create(true).open(&path)?.write_all(&self.manifest[self.told..]);
+            let append = || {
+                File::options()
+                    .append(true)
+                    .create(true)
+                    .open(&path)?
+                    .write_all(&self.manifest[self.told..])
+            };
             append().map_err(|cause| Error::archive("write", &path, cause))?;
         }
         self.told = self.manifest.len();
@@ -274,7 +309,11 @@ impl<'a> SetWriter<'a> {
     ///
     /// # Errors
     /// [`Error`] when something cannot be stored; the next run goes on from there.
-    pub fn finish(mut self, sigtar: SigtarWriter, files: &mut FileList) -> Result<StoredSet, Error> {
+    pub fn finish(
+        mut self,
+        sigtar: SigtarWriter,
+        files: &mut FileList,
+    ) -> Result<StoredSet, Error> {
         if self.number == 0 {
             self.open_volume()?;
         }
@@ -287,8 +326,13 @@ impl<'a> SetWriter<'a> {
         let signatures = self.store_signatures()?;
         let mut listing = check_stored(self.target.storage.as_ref(), self.volumes.drain(..))?;
         let mut manifest = Spool::new(&self.options.tempdir);
-        manifest.write_all(&self.manifest).and_then(|()| files.print(&mut manifest)).map_err(Error::temporary)?;
-        let mut copy = |out: &mut dyn Write| manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()));
+        manifest
+            .write_all(&self.manifest)
+            .and_then(|()| files.print(&mut manifest))
+            .map_err(Error::temporary)?;
+        let mut copy = |out: &mut dyn Write| {
+            manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()))
+        };
         let mut local = archive.stage(&self.names.local(Content::Manifest))?;
         copy(&mut local).map_err(|error| local.failed(&error))?;
         archive.put(&local.seal())?;
@@ -305,13 +349,15 @@ impl<'a> SetWriter<'a> {
         Ok(StoredSet { size: self.stored_size, signatures, listing })
     }
 
-    /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity could go on well from here. What a
-    /// duplicity was about to store when it was killed, perhaps nothing yet, goes too: each duplicity would read that in place of the copy.
+    /// Takes the checkpoints out of the archive directory: all volumes are stored, and no duplicity
+    /// could go on well from here. What a duplicity was about to store when it was killed, perhaps
+    /// nothing yet, goes too: each duplicity would read that in place of the copy.
     fn take_back(&mut self) -> Result<(), Error> {
         let archive = self.target.archive;
         archive.delete(&self.names.part(Content::Manifest))?;
         for Listed { name, .. } in archive.list()? {
-            let parsed = StoredName::parse(&name, &self.options.prefixes).filter(|parsed| parsed.session == self.session);
+            let parsed = StoredName::parse(&name, &self.options.prefixes)
+                .filter(|parsed| parsed.session == self.session);
             let is_left = |parsed: StoredName| {
                 matches!(parsed.content, Content::Manifest | Content::Signatures)
                     && !parsed.partial
@@ -323,7 +369,8 @@ impl<'a> SetWriter<'a> {
         }
         let growing = growing(archive);
         if self.sigtar != growing {
-            std::fs::rename(&self.sigtar, &growing).map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
+            std::fs::rename(&self.sigtar, &growing)
+                .map_err(|cause| Error::archive("rename", &self.sigtar, cause))?;
             self.sigtar = growing;
         }
         Ok(())
@@ -344,29 +391,35 @@ impl<'a> SetWriter<'a> {
         let (storage, archive) = (&self.target.storage, self.target.archive);
         let remote = storage.stage(&name)?;
         let local = archive.stage(&self.names.local(Content::Signatures))?;
-        let gzip = self.target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
+        let gzip = self
+            .target
+            .codec
+            .encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
         // The copy is what is stored, if that is only compressed.
         let same = self.options.encode.encoding == Encoding::Gzip;
         let (second, copy) = if same { (Some(local), None) } else { (None, Some(local)) };
         let mut stored = encoder.create(&name, Both(remote, second))?;
         let mut copy = copy.map(|local| gzip.create(&name, local)).transpose()?;
-        let file = open_file(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
+        let file =
+            open_file(&self.sigtar).map_err(|cause| Error::archive("read", &self.sigtar, cause))?;
         let hash = encode(file, &self.sigtar, (encoder, &mut stored), (&gzip, copy.as_mut()))?;
         // In this order: a signature file here that the storage lacks is no good to anybody.
         let Both(remote, second) = stored.finish()?;
         storage.put(&remote.seal())?;
-        let local = second.map_or_else(|| copy.map(EncodedFile::finish).transpose(), |second| Ok(Some(second)))?;
+        let local = second
+            .map_or_else(|| copy.map(EncodedFile::finish).transpose(), |second| Ok(Some(second)))?;
         local.map_or(Ok(()), |local| archive.put(&local.seal()))?;
         Ok(hash)
     }
 }
 
-/// Returns the manifest of what is stored so far, and how much of it duplicity may know: all of it, if neither of the last two volumes ends
-/// inside a delta; else nothing.
+/// Returns the manifest of what is stored so far, and how much of it duplicity may know: all of it,
+/// if neither of the last two volumes ends inside a delta; else nothing.
 pub fn manifest_of(known: &Journaled, options: &BackupOptions) -> (Vec<u8>, usize) {
     let mut text = Manifest::print_head(options.hostname.as_deref(), options.source.as_deref());
     known.volumes.iter().for_each(|volume| text.extend(volume.described.print()));
-    let is_told = !known.volumes.is_empty() && !known.volumes.iter().rev().take(2).any(|volume| volume.in_delta);
+    let is_told = !known.volumes.is_empty()
+        && !known.volumes.iter().rev().take(2).any(|volume| volume.in_delta);
     let told = if is_told { text.len() } else { 0 };
     (text, told)
 }
@@ -375,15 +428,25 @@ pub fn manifest_of(known: &Journaled, options: &BackupOptions) -> (Vec<u8>, usiz
 ///
 /// # Errors
 /// [`Error`] when they cannot be stored.
-pub fn store_statistics(target: &Target, session: Session, text: &[u8], options: &BackupOptions) -> Result<(), Error> {
+pub fn store_statistics(
+    target: &Target,
+    session: Session,
+    text: &[u8],
+    options: &BackupOptions,
+) -> Result<(), Error> {
     let names = Names::new(session, options);
-    let gzip = target.codec.encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
+    let gzip = target
+        .codec
+        .encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
     let encode = |encoder: &Arc<Encoder>, writer: StagedWriter| {
         let mut writer = encoder.writer("statistics", writer)?;
         writer.write_all(text)?;
         Ok::<_, crate::codec::Error>(writer.finish()?.seal())
     };
-    target.storage.put(&encode(&target.encoder, target.storage.stage(&names.stored(Content::Statistics))?)?)?;
+    target.storage.put(&encode(
+        &target.encoder,
+        target.storage.stage(&names.stored(Content::Statistics))?,
+    )?)?;
     let local = target.archive.stage(&names.print(Content::Statistics, Encoding::Gzip, false))?;
     Ok(target.archive.put(&encode(&gzip, local)?)?)
 }
@@ -391,7 +454,8 @@ pub fn store_statistics(target: &Target, session: Session, text: &[u8], options:
 /// A frame of a signature file, and the same for the archive directory.
 type Encoded = Result<(Frame, Option<Frame>), Error>;
 
-/// Encodes a file, and for the archive directory once more, if there is a second file; on all cores. Returns its BLAKE3.
+/// Encodes a file, and for the archive directory once more, if there is a second file; on all
+/// cores. Returns its BLAKE3.
 fn encode(
     mut file: File,
     path: &std::path::Path,

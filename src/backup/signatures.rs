@@ -1,7 +1,7 @@
 //! [`Signatures`]: the signatures that deltas are made against, found in the signature files of a chain.
 //!
-//! A session asks in path order, and signature files are in path order, so each of them is read once, forwards, and only if a
-//! path of its set has changed.
+//! A session asks in path order, and signature files are in path order, so each of them is read
+//! once, forwards, and only if a path of its set has changed.
 
 use super::Error;
 use super::spool::Spool;
@@ -28,7 +28,8 @@ pub struct Signatures<'a> {
     pub storage: Arc<dyn Storage>,
     /// Decodes them.
     pub codec: Arc<Codec>,
-    /// Positions of the sets whose signature files their volumes contradict: no delta is made against these.
+    /// Positions of the sets whose signature files their volumes contradict: no delta is made
+    /// against these.
     pub distrusted: HashSet<u32>,
     /// Where large signatures are put meanwhile.
     pub tempdir: PathBuf,
@@ -56,7 +57,8 @@ impl<'a> Signatures<'a> {
         Self { sets, local_copy, storage, codec, distrusted, tempdir, open: Vec::new() }
     }
 
-    /// Returns the signature that the set at a position has of a file, and its length; `None` if it has none. To be asked in path order.
+    /// Returns the signature that the set at a position has of a file, and its length; `None` if it
+    /// has none. To be asked in path order.
     ///
     /// # Errors
     /// [`Error::Signatures`] when the signature file cannot be read.
@@ -69,8 +71,10 @@ impl<'a> Signatures<'a> {
             None => self.open_file(position)?,
         };
         let tempdir = self.tempdir.clone();
-        let found =
-            file.find(path, &tempdir).map_err(|cause| Error::Signatures { file: file.name.clone(), cause: cause.to_string() });
+        let found = file.find(path, &tempdir).map_err(|cause| Error::Signatures {
+            file: file.name.clone(),
+            cause: cause.to_string(),
+        });
         if self.open.len() == OPEN {
             self.open.remove(0);
         }
@@ -80,16 +84,24 @@ impl<'a> Signatures<'a> {
 
     fn open_file(&self, position: u32) -> Result<OpenFile, Error> {
         let set = self.sets.get(position as usize);
-        let missing = || Error::Signatures { file: format!("of set number {position}"), cause: "it is not there".into() };
-        let set = set.ok_or_else(missing)?;
-        let (file, encoding): (Arc<dyn ReadAt>, _) = match (self.local_copy.signatures(set.session), &set.signatures) {
-            (Some(local), _) => (Arc::new(local.file.clone()), local.encoding),
-            (None, Some(stored)) => (Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone())), stored.encoding),
-            (None, None) => return Err(missing()),
+        let missing = || Error::Signatures {
+            file: format!("of set number {position}"),
+            cause: "it is not there".into(),
         };
+        let set = set.ok_or_else(missing)?;
+        let (file, encoding): (Arc<dyn ReadAt>, _) =
+            match (self.local_copy.signatures(set.session), &set.signatures) {
+                (Some(local), _) => (Arc::new(local.file.clone()), local.encoding),
+                (None, Some(stored)) => (
+                    Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone())),
+                    stored.encoding,
+                ),
+                (None, None) => return Err(missing()),
+            };
         let name = file.name().to_string();
         let failed = |cause: String| Error::Signatures { file: name.clone(), cause };
-        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
+        let decoder =
+            self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
         let mut file = OpenFile { tar: TarReader::new(decoder), member: None, name: name.clone() };
         file.next().map_err(|error| failed(error.to_string()))?;
         Ok(file)
@@ -110,7 +122,9 @@ impl OpenFile {
         while self.member.as_ref().is_some_and(|member| member.path < *path) {
             self.next()?;
         }
-        let Some(member) = self.member.as_ref().filter(|member| member.path == *path && member.length > 0) else {
+        let Some(member) =
+            self.member.as_ref().filter(|member| member.path == *path && member.length > 0)
+        else {
             return Ok(None);
         };
         let length = member.length;

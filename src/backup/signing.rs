@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 
 /// Files from this size on, in bytes, are worth a thread.
 const LARGE: u64 = 8 << 20;
-/// Bytes that are handed over at once: whole blocks, as many as are summed up together, unless that would be too much; and how often
-/// they may wait.
+/// Bytes that are handed over at once: whole blocks, as many as are summed up together, unless that
+/// would be too much; and how often they may wait.
 const BATCH: usize = 256 << 10;
 const MOST_BATCH: usize = 8 << 20;
 const WAITING: usize = 4;
@@ -42,7 +42,9 @@ impl Signing {
             return Ok(Self::Here(writer));
         }
         let (sender, receiver) = bounded(WAITING);
-        let worker = std::thread::Builder::new().name("signature".into()).spawn(move || sign(writer, &receiver))?;
+        let worker = std::thread::Builder::new()
+            .name("signature".into())
+            .spawn(move || sign(writer, &receiver))?;
         let size = BATCH.next_multiple_of(8 * block_length as usize).min(MOST_BATCH);
         Ok(Self::There { sender, batch: Vec::with_capacity(size), size, worker })
     }
@@ -85,7 +87,10 @@ impl Signing {
     }
 }
 
-fn sign(mut writer: SignatureWriter<Spool>, receiver: &Receiver<Vec<u8>>) -> io::Result<(Spool, u64)> {
+fn sign(
+    mut writer: SignatureWriter<Spool>,
+    receiver: &Receiver<Vec<u8>>,
+) -> io::Result<(Spool, u64)> {
     for bytes in receiver {
         writer.update(&bytes)?;
     }

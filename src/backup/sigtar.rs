@@ -46,7 +46,8 @@ impl SigtarWriter {
     pub fn open(path: &Path, length: u64) -> Result<Self, Error> {
         let mut hasher = blake3::Hasher::new();
         let mut open = || -> io::Result<File> {
-            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file =
+                File::options().read(true).write(true).create(true).truncate(false).open(path)?;
             file.set_len(length)?;
             io::copy(&mut file, &mut hasher)?;
             Ok(file)
@@ -75,7 +76,11 @@ impl SigtarWriter {
     ///
     /// # Errors
     /// [`Error::Archive`] when it cannot be written.
-    pub fn push(&mut self, member: &SignatureMember, data: Option<&mut impl Read>) -> Result<(), Error> {
+    pub fn push(
+        &mut self,
+        member: &SignatureMember,
+        data: Option<&mut impl Read>,
+    ) -> Result<(), Error> {
         let mut header = Vec::new();
         member.header().print(&mut header);
         let write = |mut out: Hashed<'_>| -> io::Result<u64> {
@@ -127,7 +132,8 @@ fn check(hasher: &blake3::Hasher) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Returns a check of the first bytes of a signature file for each of some lengths, which ascend; it ends where the file does.
+/// Returns a check of the first bytes of a signature file for each of some lengths, which ascend;
+/// it ends where the file does.
 ///
 /// # Errors
 /// Those of the file.

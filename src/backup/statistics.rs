@@ -33,7 +33,11 @@ pub struct Statistics {
 impl Statistics {
     /// Counts what a comparison tells; what becomes of it is counted elsewhere.
     pub fn meet(&mut self, change: &Change) {
-        if let Change::Same(found, _) | Change::Suspect(found, _) | Change::Changed(found, _) | Change::New(found) = change {
+        if let Change::Same(found, _)
+        | Change::Suspect(found, _)
+        | Change::Changed(found, _)
+        | Change::New(found) = change
+        {
             self.source_files += 1;
             self.source_file_size += found.size;
         }

@@ -1,7 +1,8 @@
 //! [`Uploads`]: volumes on their way to the storage, several at once, and noted in the order in which they were made.
 //!
-//! Journal, checkpoint and manifest name stored volumes only. So what is to be noted of a volume waits until it is stored, and all before it.
-//! A staged volume takes its size in temporary files until then: there are as many as uploads at once, and the one that is being made.
+//! Journal, checkpoint and manifest name stored volumes only. So what is to be noted of a volume
+//! waits until it is stored, and all before it. A staged volume takes its size in temporary files
+//! until then: there are as many as uploads at once, and the one that is being made.
 
 use crate::storage::{self, Listed, Staged, Storage};
 use std::collections::VecDeque;
@@ -22,14 +23,21 @@ impl<T> Uploads<T> {
         Self { storage, at_once: at_once.max(1), under_way: VecDeque::new() }
     }
 
-    /// Stores a volume; `None` is one that only seems to be stored. Returns the volumes that are stored by now, as they would be listed, and what
-    /// is to be noted of each. Waits as long as too many are under way.
+    /// Stores a volume; `None` is one that only seems to be stored. Returns the volumes that are
+    /// stored by now, as they would be listed, and what is to be noted of each. Waits as long as
+    /// too many are under way.
     ///
     /// # Errors
     /// That of the oldest volume that cannot be stored.
-    pub fn push(&mut self, staged: Option<Staged>, note: T) -> Result<Vec<(Option<Listed>, T)>, storage::Error> {
+    pub fn push(
+        &mut self,
+        staged: Option<Staged>,
+        note: T,
+    ) -> Result<Vec<(Option<Listed>, T)>, storage::Error> {
         let mut stored = Vec::new();
-        while self.under_way.len() >= self.at_once || self.under_way.front().is_some_and(|(thread, _)| thread.is_finished()) {
+        while self.under_way.len() >= self.at_once
+            || self.under_way.front().is_some_and(|(thread, _)| thread.is_finished())
+        {
             stored.extend(self.wait()?);
         }
         let Some(staged) = staged.map(Arc::new) else {
@@ -38,8 +46,9 @@ impl<T> Uploads<T> {
             return Ok(stored);
         };
         let (storage, upload) = (self.storage.clone(), staged.clone());
-        let thread =
-            (self.at_once > 1).then(|| Builder::new().name("upload".into()).spawn(move || storage.put(&upload)).ok()).flatten();
+        let thread = (self.at_once > 1)
+            .then(|| Builder::new().name("upload".into()).spawn(move || storage.put(&upload)).ok())
+            .flatten();
         match thread {
             Some(thread) => self.under_way.push_back((thread, note)),
             // There is one at a time, or no thread to be had.
@@ -87,7 +96,8 @@ mod tests {
     /// Lets uploads wait, and counts them.
     #[derive(Default)]
     struct Gate {
-        /// How many wait, how many have waited together at most, and whether none has to wait any more.
+        /// How many wait, how many have waited together at most, and whether none has to wait any
+        /// more.
         state: Mutex<(usize, usize, bool)>,
         changed: Condvar,
     }
@@ -103,7 +113,11 @@ mod tests {
         }
 
         fn wait_for(&self, count: usize) {
-            drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.0 < count).unwrap());
+            drop(
+                self.changed
+                    .wait_while(self.state.lock().unwrap(), |state| state.0 < count)
+                    .unwrap(),
+            );
         }
 
         fn open(&self) {
@@ -112,7 +126,11 @@ mod tests {
         }
     }
 
-    fn uploads(at_once: usize, gate: &Arc<Gate>, bad: Option<&'static str>) -> (Uploads<u32>, Arc<MemoryStorage>) {
+    fn uploads(
+        at_once: usize,
+        gate: &Arc<Gate>,
+        bad: Option<&'static str>,
+    ) -> (Uploads<u32>, Arc<MemoryStorage>) {
         let (memory, gate) = (Arc::new(MemoryStorage::default()), gate.clone());
         let storage = RecordingStorage::failing(memory.clone(), move |call| match call {
             Call::Put { name } => {
@@ -142,7 +160,8 @@ mod tests {
     fn several_are_stored_at_once_and_noted_in_order() {
         let gate = Arc::new(Gate::default());
         let (mut uploads, memory) = uploads(3, &gate, None);
-        let mut noted: Vec<u32> = (1..=3).flat_map(|number| push(&mut uploads, number).unwrap()).collect();
+        let mut noted: Vec<u32> =
+            (1..=3).flat_map(|number| push(&mut uploads, number).unwrap()).collect();
         assert_eq!(noted, []);
         // All three wait for each other, so none of them is waited for before.
         gate.wait_for(3);
@@ -152,7 +171,10 @@ mod tests {
         assert_eq!(noted, (1..=10).collect::<Vec<_>>());
         noted.extend(push(&mut uploads, 11).unwrap());
         noted.extend(numbers(uploads.finish().unwrap()));
-        assert_eq!((noted.len(), memory.list().unwrap().len(), gate.state.lock().unwrap().1), (11, 10, 3));
+        assert_eq!(
+            (noted.len(), memory.list().unwrap().len(), gate.state.lock().unwrap().1),
+            (11, 10, 3)
+        );
     }
 
     #[test]

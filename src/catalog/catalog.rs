@@ -50,15 +50,18 @@ pub struct Catalog {
     local_copy: RwLock<Option<Arc<LocalCopy>>>,
     pub(super) monitor: Arc<dyn Monitor>,
     known: RwLock<Known>,
-    /// What is learnt by the way is no longer written: somebody keeps the database locked, or its disk is full.
+    /// What is learnt by the way is no longer written: somebody keeps the database locked, or its
+    /// disk is full.
     keeps_nothing: AtomicBool,
     manifests: Mutex<lru::LruCache<i64, Arc<Manifest>>>,
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
     /// Volumes that are damaged, until another listing: a storage that fails damages nothing.
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
-    /// Identities of sets whose signature files are not to be believed, beside those in the database.
+    /// Identities of sets whose signature files are not to be believed, beside those in the
+    /// database.
     pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
-    /// Identities of sets that this process has stored itself, with the copies in the archive directory: these are what is stored.
+    /// Identities of sets that this process has stored itself, with the copies in the archive
+    /// directory: these are what is stored.
     pub(super) written: Mutex<HashSet<Vec<u8>>>,
     /// The same of sets whose manifests in the archive directory are not those of their volumes.
     pub(super) false_copies: Mutex<HashSet<Vec<u8>>>,
@@ -85,9 +88,15 @@ struct Known {
 impl Known {
     fn set(&mut self, chains: Vec<Arc<Chain>>) {
         self.by_number = chains.iter().map(|chain| (chain.number(), chain.clone())).collect();
-        let sets = chains.iter().flat_map(|chain| (0..chain.sets.len() as u32).map(move |position| (chain, position)));
-        self.sets = sets.map(|(chain, position)| (chain.set_number(position), (chain.clone(), position))).collect();
-        let most = |numbers: &mut dyn Iterator<Item = i64>, so_far: i64| numbers.max().unwrap_or(0).max(so_far);
+        let sets = chains
+            .iter()
+            .flat_map(|chain| (0..chain.sets.len() as u32).map(move |position| (chain, position)));
+        self.sets = sets
+            .map(|(chain, position)| (chain.set_number(position), (chain.clone(), position)))
+            .collect();
+        let most = |numbers: &mut dyn Iterator<Item = i64>, so_far: i64| {
+            numbers.max().unwrap_or(0).max(so_far)
+        };
         self.most = (
             most(&mut chains.iter().map(|chain| chain.id), self.most.0),
             most(&mut chains.iter().flat_map(|chain| chain.numbers.iter().copied()), self.most.1),
@@ -105,7 +114,10 @@ impl Catalog {
         let database = match options.directory.as_deref().map(Database::open) {
             Some(Ok(database)) => database,
             Some(Err(error)) => {
-                options.monitor.message(Level::Warning, &format!("{error}; going on without a cache, which is slower"));
+                options.monitor.message(
+                    Level::Warning,
+                    &format!("{error}; going on without a cache, which is slower"),
+                );
                 Database::in_memory()?
             }
             None => Database::in_memory()?,
@@ -132,19 +144,22 @@ impl Catalog {
         })
     }
 
-    /// Takes over a new picture of the collection: known chains keep their ids, changed and vanished ones lose their rows.
-    /// Returns the chains, oldest end first.
+    /// Takes over a new picture of the collection: known chains keep their ids, changed and
+    /// vanished ones lose their rows. Returns the chains, oldest end first.
     ///
     /// # Errors
     /// [`Error`] when the database fails even in memory.
     pub fn set_collection(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
         let copy = self.local_copy();
         let copy = copy.as_deref();
-        let chains =
-            self.sturdy(|generation| match self.database.read(|connection| find(connection, collection, copy, generation))? {
+        let chains = self.sturdy(|generation| {
+            match self.database.read(|connection| find(connection, collection, copy, generation))? {
                 Some(chains) => Ok(chains),
-                None => self.database.write(|connection| assign(connection, collection, copy, generation)),
-            })?;
+                None => self
+                    .database
+                    .write(|connection| assign(connection, collection, copy, generation)),
+            }
+        })?;
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
         self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
@@ -152,8 +167,8 @@ impl Catalog {
         Ok(chains)
     }
 
-    /// Drops the rows of a chain, which are wrong, and gives it new numbers, so that no id changes its meaning; does nothing if that has been
-    /// done already.
+    /// Drops the rows of a chain, which are wrong, and gives it new numbers, so that no id changes
+    /// its meaning; does nothing if that has been done already.
     ///
     /// # Errors
     /// [`Error`] when the database fails even in memory.
@@ -162,7 +177,9 @@ impl Catalog {
         if self.chain(chain.number()).is_none() || chain.is_void.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        let renewed = self.sturdy(|generation| self.database.write(|connection| renumber(connection, chain, generation)));
+        let renewed = self.sturdy(|generation| {
+            self.database.write(|connection| renumber(connection, chain, generation))
+        });
         let renewed = renewed.inspect_err(|_| chain.is_void.store(false, Ordering::Relaxed))?;
         let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         let same = |other: Arc<Chain>| if other.id == chain.id { renewed.clone() } else { other };
@@ -179,7 +196,8 @@ impl Catalog {
 
     /// Takes over a new picture of duplicity's archive directory.
     pub fn set_local_copy(&self, copy: LocalCopy) {
-        *self.local_copy.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(Arc::new(copy));
+        *self.local_copy.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some(Arc::new(copy));
     }
 
     pub(super) fn local_copy(&self) -> Option<Arc<LocalCopy>> {
@@ -214,16 +232,18 @@ impl Catalog {
         Arc::new(SeekIndexes(self.clone()))
     }
 
-    /// Makes sure that the rows of all sets of a chain are there, up to the first that cannot be read; returns how many sets are.
+    /// Makes sure that the rows of all sets of a chain are there, up to the first that cannot be
+    /// read; returns how many sets are.
     ///
     /// # Errors
-    /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the monitor hears of it.
+    /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the
+    /// monitor hears of it.
     pub fn fill(&self, chain: &Chain) -> Result<u32, Error> {
         Ok(self.fill_as_far(chain)?.0)
     }
 
-    /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered, until the storage is listed anew; a failure
-    /// of the storage is not.
+    /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered,
+    /// until the storage is listed anew; a failure of the storage is not.
     fn fill_as_far(&self, chain: &Chain) -> Result<(u32, Option<Arc<Error>>), Error> {
         let mut filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         filled.look(self.database.generation());
@@ -237,14 +257,20 @@ impl Catalog {
         });
         let trouble = match result {
             Ok(()) => None,
-            Err(error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. })) => {
+            Err(
+                error @ (Error::Set { .. } | Error::Volume { .. } | Error::MissingVolume { .. }),
+            ) => {
                 let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
                 let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
                 let is_passing = error.is_passing();
-                // Without the key nothing can be read at all: whoever asked gets the error, and that is enough.
+                // Without the key nothing can be read at all: whoever asked gets the error, and
+                // that is enough.
                 if !is_locked(&error) {
                     let verb = if is_passing { "read" } else { "show" };
-                    self.log_once(Level::Error, format!("cannot {verb} the backups of {}: {error}", times.join(", ")));
+                    self.log_once(
+                        Level::Error,
+                        format!("cannot {verb} the backups of {}: {error}", times.join(", ")),
+                    );
                 }
                 let error = Arc::new(error);
                 filled.trouble = (!is_passing).then(|| error.clone());
@@ -260,7 +286,8 @@ impl Catalog {
         Ok((filled.sets, trouble))
     }
 
-    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one turns out to be damaged.
+    /// Returns how many sets of a chain can be shown as far as is known by now: all, until one
+    /// turns out to be damaged.
     pub fn usable(&self, chain: &Chain) -> usize {
         match chain.filled.try_lock() {
             Ok(filled) if filled.trouble.is_some() => filled.sets as usize,
@@ -268,7 +295,8 @@ impl Catalog {
         }
     }
 
-    /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key: [`fill`](Self::fill) says of all else.
+    /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key:
+    /// [`fill`](Self::fill) says of all else.
     pub fn locked(&self, chain: &Chain) -> Option<String> {
         let filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let error = filled.trouble.as_ref().filter(|error| is_locked(error))?;
@@ -286,7 +314,8 @@ impl Catalog {
         Ok(Snapshot { chain: chain.clone(), position })
     }
 
-    /// Returns what stands at the tops of chains, as far as their rows are there: by one question, however many there are.
+    /// Returns what stands at the tops of chains, as far as their rows are there: by one question,
+    /// however many there are.
     ///
     /// # Errors
     /// [`Error`] when the database fails even in memory.
@@ -308,7 +337,9 @@ impl Catalog {
     /// # Errors
     /// [`Error::Gone`] when the catalog no longer has it.
     pub fn version(&self, id: VersionId) -> Result<Version, Error> {
-        self.ask(&*self.chain_of(id.chain())?, 0, |connection, owners| query::by_id(connection, owners, id))
+        self.ask(&*self.chain_of(id.chain())?, 0, |connection, owners| {
+            query::by_id(connection, owners, id)
+        })
     }
 
     /// Returns the state that a path had before a version: what its delta applies to.
@@ -317,7 +348,9 @@ impl Catalog {
     /// [`Error`] when the database fails.
     pub fn version_before(&self, version: &Version) -> Result<Option<Version>, Error> {
         let chain = self.chain_of(version.id.chain())?;
-        self.ask(&chain, version.position, |connection, owners| query::before(connection, owners, version))
+        self.ask(&chain, version.position, |connection, owners| {
+            query::before(connection, owners, version)
+        })
     }
 
     /// Returns the path of a directory.
@@ -325,14 +358,19 @@ impl Catalog {
     /// # Errors
     /// [`Error::Gone`] when the catalog no longer has it.
     pub fn directory_path(&self, id: super::DirectoryId) -> Result<EntryPath, Error> {
-        self.ask(&*self.chain_of(id.chain())?, 0, |connection, _| query::directory_path(connection, id))
+        self.ask(&*self.chain_of(id.chain())?, 0, |connection, _| {
+            query::directory_path(connection, id)
+        })
     }
 
     /// Returns the directory above a directory; `None` for the source directory.
     ///
     /// # Errors
     /// [`Error::Gone`] when the catalog no longer has it.
-    pub fn parent(&self, id: super::DirectoryId) -> Result<Option<(super::DirectoryId, Vec<u8>)>, Error> {
+    pub fn parent(
+        &self,
+        id: super::DirectoryId,
+    ) -> Result<Option<(super::DirectoryId, Vec<u8>)>, Error> {
         match id.is_root() {
             true => Ok(None),
             false => {
@@ -369,7 +407,8 @@ impl Catalog {
         })
     }
 
-    /// Returns the manifest of a set: the stored one, or where that is encrypted a copy at hand, if it describes all volumes that are stored.
+    /// Returns the manifest of a set: the stored one, or where that is encrypted a copy at hand, if
+    /// it describes all volumes that are stored.
     ///
     /// # Errors
     /// [`Error::Set`] when it cannot be read or makes no sense.
@@ -381,42 +420,72 @@ impl Catalog {
         }
         let set = set_at(chain, position)?;
         let copied = || self.local_manifest(chain, position, Manifest::read);
-        let fits = |copy: &Manifest| copy.volumes().map(|volume| volume.number).eq(set.volumes.keys().copied());
+        let fits = |copy: &Manifest| {
+            copy.volumes().map(|volume| volume.number).eq(set.volumes.keys().copied())
+        };
         // Where volumes are missing, the stored manifest tells which, if it can be read.
         let copy = if self.may_use_copy(set) { copied()? } else { None };
         let manifest = match copy.filter(fits) {
             Some(copy) => copy,
-            None => self.stored_manifest(chain, position, Manifest::read).or_else(|error| copied()?.ok_or(error))?,
+            None => self
+                .stored_manifest(chain, position, Manifest::read)
+                .or_else(|error| copied()?.ok_or(error))?,
         };
         Ok(self.keep_manifest(chain, position, manifest))
     }
 
     /// Takes a manifest for that of a set.
-    pub(super) fn keep_manifest(&self, chain: &Chain, position: u32, manifest: Manifest) -> Arc<Manifest> {
+    pub(super) fn keep_manifest(
+        &self,
+        chain: &Chain,
+        position: u32,
+        manifest: Manifest,
+    ) -> Arc<Manifest> {
         let manifest = Arc::new(manifest);
         let mut known = self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         known.put(chain.set_id(position), manifest.clone());
-        while known.len() > 1 && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES {
+        while known.len() > 1
+            && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES
+        {
             known.pop_lru();
         }
         manifest
     }
 
-    /// Tells the regular files that a set brought, changed or deleted, if its manifest has a list of them.
+    /// Tells the regular files that a set brought, changed or deleted, if its manifest has a list
+    /// of them.
     ///
     /// # Errors
-    /// [`Error::Set`] when the manifest cannot be read or makes no sense; some files may have been told then.
-    pub fn changed_files(&self, chain: &Chain, position: u32, mut tell: impl FnMut(FileChange, &EntryPath)) -> Result<(), Error> {
-        // A local copy is read to its end before anything of it is told, since the stored manifest takes its place if it breaks off.
-        let is_whole = self.local_manifest(chain, position, |stream| Manifest::read_list(stream, |_, _| {}))?.is_some();
+    /// [`Error::Set`] when the manifest cannot be read or makes no sense; some files may have been
+    /// told then.
+    pub fn changed_files(
+        &self,
+        chain: &Chain,
+        position: u32,
+        mut tell: impl FnMut(FileChange, &EntryPath),
+    ) -> Result<(), Error> {
+        // A local copy is read to its end before anything of it is told, since the stored manifest
+        // takes its place if it breaks off.
+        let is_whole = self
+            .local_manifest(chain, position, |stream| Manifest::read_list(stream, |_, _| {}))?
+            .is_some();
         let told = match is_whole {
-            true => self.local_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell))?,
+            true => self
+                .local_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell))?,
             false => None,
         };
-        told.map_or_else(|| self.stored_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell)), Ok)
+        told.map_or_else(
+            || {
+                self.stored_manifest(chain, position, |stream| {
+                    Manifest::read_list(stream, &mut tell)
+                })
+            },
+            Ok,
+        )
     }
 
-    /// Returns the manifest in duplicity's archive directory, if it is there and can be read: what this machine knows of the set.
+    /// Returns the manifest in duplicity's archive directory, if it is there and can be read: what
+    /// this machine knows of the set.
     ///
     /// # Errors
     /// [`Error::Gone`] when the chain has no such set.
@@ -424,7 +493,8 @@ impl Catalog {
         self.local_manifest(chain, position, Manifest::read)
     }
 
-    /// Reads the manifest in duplicity's archive directory; `None` if it is not there or cannot be read.
+    /// Reads the manifest in duplicity's archive directory; `None` if it is not there or cannot be
+    /// read.
     fn local_manifest<T>(
         &self,
         chain: &Chain,
@@ -433,7 +503,9 @@ impl Catalog {
     ) -> Result<Option<T>, Error> {
         let (set, copy) = (set_at(chain, position)?, self.local_copy());
         let local = copy.as_ref().and_then(|copy| copy.manifest(set.session));
-        Ok(local.and_then(|local| self.read_manifest(Arc::new(local.file.clone()), local.encoding, read).ok()))
+        Ok(local.and_then(|local| {
+            self.read_manifest(Arc::new(local.file.clone()), local.encoding, read).ok()
+        }))
     }
 
     /// Reads the manifest in storage.
@@ -444,7 +516,8 @@ impl Catalog {
         read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
     ) -> Result<T, Error> {
         let set = set_at(chain, position)?;
-        let failed = |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
+        let failed =
+            |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
         self.read_manifest(Arc::new(self.stored(stored)), stored.encoding, read).map_err(failed)
     }
@@ -452,15 +525,22 @@ impl Catalog {
     /// Opens the signature file of a set in storage, whatever the archive directory holds.
     ///
     /// # Errors
-    /// [`Error::Set`] when it is missing, cannot be decoded, or has been contradicted by the set's volumes.
+    /// [`Error::Set`] when it is missing, cannot be decoded, or has been contradicted by the set's
+    /// volumes.
     pub fn signatures(&self, chain: &Chain, position: u32) -> Result<Decoder, Error> {
         let set = set_at(chain, position)?;
-        let failed = |cause: Cause| Error::Set { what: format!("the signature file of set {}", set.end()), cause };
+        let failed = |cause: Cause| Error::Set {
+            what: format!("the signature file of set {}", set.end()),
+            cause,
+        };
         if self.is_distrusted(set)? {
             return Err(failed("the set's volumes hold something else".into()));
         }
-        let stored = set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
-        self.codec.decode(Arc::new(self.stored(stored)), stored.encoding).map_err(|error| failed(error.into()))
+        let stored =
+            set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
+        self.codec
+            .decode(Arc::new(self.stored(stored)), stored.encoding)
+            .map_err(|error| failed(error.into()))
     }
 
     fn read_manifest<T>(
@@ -472,13 +552,15 @@ impl Catalog {
         read(BufReader::with_capacity(64 * 1024, self.codec.decode(file, encoding)?)).map_err(typed)
     }
 
-    /// Returns a volume for reading it; `hash` is what its manifest says, needed only for the first pass.
+    /// Returns a volume for reading it; `hash` is what its manifest says, needed only for the first
+    /// pass.
     ///
     /// # Errors
     /// [`Error::MissingVolume`] when it is not in storage.
     pub fn volume(&self, chain: &Chain, position: u32, number: u32) -> Result<VolumeSource, Error> {
         let set = set_at(chain, position)?;
-        let stored = set.volumes.get(&number).ok_or(Error::MissingVolume { set: set.end(), number })?;
+        let stored =
+            set.volumes.get(&number).ok_or(Error::MissingVolume { set: set.end(), number })?;
         Ok(VolumeSource {
             key: chain.volume_key(position, number),
             file: self.stored(stored),
@@ -487,11 +569,12 @@ impl Catalog {
         })
     }
 
-    /// Derives the session keys of encrypted files together, which takes a fraction of the time of one by one. What goes wrong is
-    /// told when a file is decoded.
+    /// Derives the session keys of encrypted files together, which takes a fraction of the time of
+    /// one by one. What goes wrong is told when a file is decoded.
     pub fn unlock<'a>(&self, files: impl Iterator<Item = &'a SetFile>) {
         let encrypted = files.filter(|file| file.encoding == Encoding::OpenPgp);
-        let files: Vec<Arc<dyn ReadAt>> = encrypted.map(|file| Arc::new(self.stored(file)) as Arc<dyn ReadAt>).collect();
+        let files: Vec<Arc<dyn ReadAt>> =
+            encrypted.map(|file| Arc::new(self.stored(file)) as Arc<dyn ReadAt>).collect();
         self.codec.unlock(&files);
     }
 
@@ -507,8 +590,9 @@ impl Catalog {
         }
     }
 
-    /// Answers a question about rows of a chain that came with a set, or with those before it. If the database has not kept them,
-    /// they are filled in again, and the question is asked again: ids are given out in the same order, and mean the same.
+    /// Answers a question about rows of a chain that came with a set, or with those before it. If
+    /// the database has not kept them, they are filled in again, and the question is asked again:
+    /// ids are given out in the same order, and mean the same.
     pub(super) fn ask<T>(
         &self,
         chain: &Chain,
@@ -518,7 +602,8 @@ impl Catalog {
         self.steadily(chain, position, || {
             self.database.read(|connection| {
                 let answer = query(connection, &self.owners);
-                // Without these rows, nothing found would look like nothing there. They never change: if they are there now, they were.
+                // Without these rows, nothing found would look like nothing there. They never
+                // change: if they are there now, they were.
                 query::set_is_there(connection, chain.set_id(position)).and(answer)
             })
         })
@@ -539,7 +624,12 @@ impl Catalog {
         })
     }
 
-    fn steadily<T>(&self, chain: &Chain, position: u32, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    fn steadily<T>(
+        &self,
+        chain: &Chain,
+        position: u32,
+        mut work: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut attempts = 0..ATTEMPTS;
         loop {
             let generation = self.database.generation();
@@ -554,7 +644,9 @@ impl Catalog {
                 return Err(error);
             }
             match error {
-                Error::Lost if self.database.generation() == generation => self.database.next_generation(),
+                Error::Lost if self.database.generation() == generation => {
+                    self.database.next_generation()
+                }
                 Error::Lost => {}
                 error => self.start_over(generation, &error)?,
             }
@@ -584,17 +676,26 @@ impl Catalog {
         {
             // Whoever waits for a lock should not do so for every volume.
             self.keeps_nothing.store(true, Ordering::Relaxed);
-            self.log_once(Level::Warning, format!("{}; what is learnt of the backups is not kept", reason(&error)));
+            self.log_once(
+                Level::Warning,
+                format!("{}; what is learnt of the backups is not kept", reason(&error)),
+            );
         }
     }
 
-    /// Runs `work` with the number of the generation; when the database is the trouble, starts over without it and runs it again.
-    pub(super) fn sturdy<T>(&self, mut work: impl FnMut(u64) -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs `work` with the number of the generation; when the database is the trouble, starts over
+    /// without it and runs it again.
+    pub(super) fn sturdy<T>(
+        &self,
+        mut work: impl FnMut(u64) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut attempts = 0..ATTEMPTS;
         loop {
             let generation = self.database.generation();
             match work(generation) {
-                Err(error) if error.is_trouble() && attempts.next().is_some() => self.start_over(generation, &error)?,
+                Err(error) if error.is_trouble() && attempts.next().is_some() => {
+                    self.start_over(generation, &error)?
+                }
                 // Another process has taken rows away meanwhile.
                 Err(Error::Lost) if attempts.next().is_some() => {}
                 result => return result,
@@ -603,7 +704,8 @@ impl Catalog {
     }
 
     fn start_over(&self, generation: u64, error: &Error) -> Result<(), Error> {
-        // Caches and the kernel know the numbers of today's chains and sets, and of those that went.
+        // Caches and the kernel know the numbers of today's chains and sets, and of those that
+        // went.
         let (chains, most) = (self.chains(), self.known().most);
         let keep = |connection: &Connection| {
             keep_from_reuse(connection, most.0, most.1)?;
@@ -638,5 +740,8 @@ fn reason(error: &Error) -> String {
 }
 
 pub(super) fn set_at(chain: &Chain, position: u32) -> Result<&BackupSet, Error> {
-    chain.sets.get(position as usize).ok_or_else(|| Error::Gone(format!("set {position} of a chain")))
+    chain
+        .sets
+        .get(position as usize)
+        .ok_or_else(|| Error::Gone(format!("set {position} of a chain")))
 }

@@ -1,7 +1,8 @@
 //! [`Chain`]: backup chains and sets with numbers of their own, known again from one look at the collection to the next.
 //!
-//! Chains are numbered, and sets across chains, so that there is room for any number of either. A look at the collection costs one statement,
-//! and nothing is written as long as it shows what is known already.
+//! Chains are numbered, and sets across chains, so that there is room for any number of either. A
+//! look at the collection costs one statement, and nothing is written as long as it shows what is
+//! known already.
 
 use super::Error;
 use super::distrust::Source;
@@ -69,7 +70,8 @@ impl Chain {
     }
 }
 
-/// Tells a set from any other, without reading a file: names, sizes and time stamps of manifest and signature file.
+/// Tells a set from any other, without reading a file: names, sizes and time stamps of manifest and
+/// signature file.
 pub(super) fn identity(set: &BackupSet) -> Vec<u8> {
     hash([&set.manifest, &set.signatures].into_iter().flatten().map(|file| &file.listed)).to_vec()
 }
@@ -103,7 +105,8 @@ pub(super) fn filled_sets(connection: &Connection, chain: &Chain) -> Result<u32,
     while let Some(row) = rows.next()? {
         let Some(set) = chain.sets.get(count as usize) else { break };
         let expected = (chain.set_id(count), count);
-        if (row.get(0)?, row.get(1)?) != expected || row.get_ref(2)?.as_blob() != Ok(&identity(set)) {
+        if (row.get(0)?, row.get(1)?) != expected || row.get_ref(2)?.as_blob() != Ok(&identity(set))
+        {
             break;
         }
         count += 1;
@@ -142,15 +145,22 @@ impl KnownSet {
 }
 
 impl Known {
-    /// Returns how many sets of a chain are those that are known, from the full on, or `None` if another one has rows, or one has rows
-    /// that no longer count. There may be more of them: another process has seen a newer set.
+    /// Returns how many sets of a chain are those that are known, from the full on, or `None` if
+    /// another one has rows, or one has rows that no longer count. There may be more of them:
+    /// another process has seen a newer set.
     fn count(&self, chain: &BackupChain, copy: Option<&LocalCopy>) -> Option<usize> {
         let is_same = |(number, (known, set)): &(usize, (&KnownSet, &BackupSet))| {
             known.position == *number as i64 && known.identity == identity(set)
         };
         let same = self.sets.iter().zip(chain.sets()).enumerate().take_while(is_same).count();
-        let others = self.sets.get(same..chain.sets().len().min(self.sets.len())).unwrap_or_default();
-        let counts = self.sets.iter().zip(chain.sets()).take(same).all(|(known, set)| known.counts(set, copy));
+        let others =
+            self.sets.get(same..chain.sets().len().min(self.sets.len())).unwrap_or_default();
+        let counts = self
+            .sets
+            .iter()
+            .zip(chain.sets())
+            .take(same)
+            .all(|(known, set)| known.counts(set, copy));
         (counts && others.iter().all(|other| !other.is_filled)).then_some(same)
     }
 }
@@ -183,7 +193,8 @@ fn known(connection: &Connection) -> Result<Vec<Known>, Error> {
     Ok(chains)
 }
 
-/// Returns the chains of a collection with their numbers, if the database has these, and nothing else.
+/// Returns the chains of a collection with their numbers, if the database has these, and nothing
+/// else.
 pub(super) fn find(
     connection: &Connection,
     collection: &Collection,
@@ -191,12 +202,17 @@ pub(super) fn find(
     generation: u64,
 ) -> Result<Option<Vec<Arc<Chain>>>, Error> {
     let known = known(connection)?;
-    let by_time: HashMap<i64, &Known> = known.iter().map(|known| (known.full_time, known)).collect();
-    let chains = collection.chains.iter().filter_map(|chain| Some((chain, chain.sets().first()?.end().seconds())));
+    let by_time: HashMap<i64, &Known> =
+        known.iter().map(|known| (known.full_time, known)).collect();
+    let chains = collection
+        .chains
+        .iter()
+        .filter_map(|chain| Some((chain, chain.sets().first()?.end().seconds())));
     let chains: Option<Vec<_>> = chains
         .map(|(chain, time)| {
             let known = by_time.get(&time)?;
-            (known.count(chain, copy) == Some(chain.sets().len())).then(|| make(known, chain.sets(), generation))
+            (known.count(chain, copy) == Some(chain.sets().len()))
+                .then(|| make(known, chain.sets(), generation))
         })
         .collect();
     Ok(chains.filter(|chains| chains.len() == known.len()))
@@ -213,15 +229,19 @@ fn make(known: &Known, chain: &[BackupSet], generation: u64) -> Arc<Chain> {
     })
 }
 
-/// Gives each chain and set of a collection its number, and drops the rows of chains that are gone or have changed.
+/// Gives each chain and set of a collection its number, and drops the rows of chains that are gone
+/// or have changed.
 pub(super) fn assign(
     connection: &Connection,
     collection: &Collection,
     copy: Option<&LocalCopy>,
     generation: u64,
 ) -> Result<Vec<Arc<Chain>>, Error> {
-    let by_time: HashMap<i64, &BackupChain> =
-        collection.chains.iter().filter_map(|chain| Some((chain.sets().first()?.end().seconds(), chain))).collect();
+    let by_time: HashMap<i64, &BackupChain> = collection
+        .chains
+        .iter()
+        .filter_map(|chain| Some((chain.sets().first()?.end().seconds(), chain)))
+        .collect();
     let mut kept: HashMap<i64, (Known, usize)> = HashMap::new(); // by full time, with the count of its sets that are the same
     for known in known(connection)? {
         match by_time.get(&known.full_time).and_then(|chain| known.count(chain, copy)) {
@@ -240,7 +260,10 @@ pub(super) fn assign(
             None => (new_chain(connection, full_time)?, 0),
         };
         if count < chain.sets().len() {
-            connection.execute("DELETE FROM sets WHERE chain = ?1 AND position >= ?2", (known.id, count as i64))?;
+            connection.execute(
+                "DELETE FROM sets WHERE chain = ?1 AND position >= ?2",
+                (known.id, count as i64),
+            )?;
             known.sets.truncate(count);
             add_sets(connection, &mut known, chain.sets())?;
         }
@@ -249,10 +272,16 @@ pub(super) fn assign(
     Ok(chains)
 }
 
-/// Drops the rows of a chain, and returns the same chain under a new number and with new numbers of its sets.
-pub(super) fn renumber(connection: &Connection, chain: &Chain, generation: u64) -> Result<Arc<Chain>, Error> {
+/// Drops the rows of a chain, and returns the same chain under a new number and with new numbers of
+/// its sets.
+pub(super) fn renumber(
+    connection: &Connection,
+    chain: &Chain,
+    generation: u64,
+) -> Result<Arc<Chain>, Error> {
     drop_chain(connection, chain.id)?;
-    let mut known = new_chain(connection, chain.sets.first().map_or(0, |full| full.end().seconds()))?;
+    let mut known =
+        new_chain(connection, chain.sets.first().map_or(0, |full| full.end().seconds()))?;
     add_sets(connection, &mut known, &chain.sets)?;
     Ok(make(&known, &chain.sets, generation))
 }
@@ -260,12 +289,22 @@ pub(super) fn renumber(connection: &Connection, chain: &Chain, generation: u64) 
 /// Gives numbers to those sets of a chain that have none.
 fn add_sets(connection: &Connection, known: &mut Known, sets: &[BackupSet]) -> Result<(), Error> {
     for (position, set) in sets.iter().enumerate().skip(known.sets.len()) {
-        let (id, position, identity) = (free_number(connection, "sets", MAX_SET)?, position as i64, identity(set));
+        let (id, position, identity) =
+            (free_number(connection, "sets", MAX_SET)?, position as i64, identity(set));
         connection
-            .prepare_cached("INSERT INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)",
+            )?
             .execute((id, known.id, position, &identity))?;
         let source = Source::Signatures;
-        known.sets.push(KnownSet { id, position, identity, is_filled: false, source, is_distrusted: false });
+        known.sets.push(KnownSet {
+            id,
+            position,
+            identity,
+            is_filled: false,
+            source,
+            is_distrusted: false,
+        });
     }
     Ok(())
 }
@@ -277,8 +316,8 @@ fn new_chain(connection: &Connection, full_time: i64) -> Result<Known, Error> {
     Ok(Known { id, full_time, sets: Vec::new() })
 }
 
-/// Returns a number for a new row: one that was never given out, as long as there are any, since kernel and other processes may still know
-/// those of what is gone; then the least that is free.
+/// Returns a number for a new row: one that was never given out, as long as there are any, since
+/// kernel and other processes may still know those of what is gone; then the least that is free.
 fn free_number(connection: &Connection, table: &str, most: i64) -> Result<i64, Error> {
     let last: Option<i64> = connection
         .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?
@@ -295,14 +334,22 @@ fn free_number(connection: &Connection, table: &str, most: i64) -> Result<i64, E
     if free <= most { Ok(free) } else { Err(Error::TooMany("backups")) }
 }
 
-/// Writes the numbers that chains and sets have into a database that may not know them; `false` if it has given them to others.
-pub(super) fn keep_numbers<C: Borrow<Chain>>(connection: &Connection, chains: &[C]) -> Result<bool, Error> {
-    let mut chain_row = connection.prepare_cached("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)")?;
-    let mut is_chain = connection.prepare_cached("SELECT 1 FROM chains WHERE id = ?1 AND full_time = ?2")?;
-    let mut set_row =
-        connection.prepare_cached("INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)")?;
-    let mut is_set =
-        connection.prepare_cached("SELECT 1 FROM sets WHERE id = ?1 AND chain = ?2 AND position = ?3 AND identity = ?4")?;
+/// Writes the numbers that chains and sets have into a database that may not know them; `false` if
+/// it has given them to others.
+pub(super) fn keep_numbers<C: Borrow<Chain>>(
+    connection: &Connection,
+    chains: &[C],
+) -> Result<bool, Error> {
+    let mut chain_row =
+        connection.prepare_cached("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, ?2)")?;
+    let mut is_chain =
+        connection.prepare_cached("SELECT 1 FROM chains WHERE id = ?1 AND full_time = ?2")?;
+    let mut set_row = connection.prepare_cached(
+        "INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, ?2, ?3, ?4)",
+    )?;
+    let mut is_set = connection.prepare_cached(
+        "SELECT 1 FROM sets WHERE id = ?1 AND chain = ?2 AND position = ?3 AND identity = ?4",
+    )?;
     for chain in chains {
         let chain: &Chain = chain.borrow();
         let row = (chain.id, chain.sets.first().map_or(0, |full| full.end().seconds()));
@@ -325,7 +372,10 @@ pub(super) fn keep_numbers<C: Borrow<Chain>>(connection: &Connection, chains: &[
 pub(super) fn keep_from_reuse(connection: &Connection, chain: i64, set: i64) -> Result<(), Error> {
     connection.execute("INSERT OR IGNORE INTO chains(id, full_time) VALUES(?1, 0)", [chain])?;
     connection.execute("DELETE FROM chains WHERE id = ?1 AND full_time = 0", [chain])?;
-    connection.execute("INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, 0, 0, x'')", [set])?;
+    connection.execute(
+        "INSERT OR IGNORE INTO sets(id, chain, position, identity) VALUES(?1, 0, 0, x'')",
+        [set],
+    )?;
     connection.execute("DELETE FROM sets WHERE id = ?1 AND chain = 0", [set])?;
     Ok(())
 }
@@ -340,11 +390,16 @@ fn drop_chain(connection: &Connection, id: i64) -> Result<(), Error> {
 fn drop_rows(connection: &Connection, id: i64) -> Result<(), Error> {
     let versions = (VersionId::new(id, 0), VersionId::new(id + 1, 0));
     let directories = (DirectoryId::new(id, 0), DirectoryId::new(id + 1, 0));
-    let volumes = "volume IN (SELECT id FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1))";
+    let volumes =
+        "volume IN (SELECT id FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1))";
     connection.execute(&format!("DELETE FROM frames WHERE {volumes}"), [id])?;
-    connection.execute("DELETE FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1)", [id])?;
+    connection.execute(
+        "DELETE FROM volumes WHERE set_id IN (SELECT id FROM sets WHERE chain = ?1)",
+        [id],
+    )?;
     connection.execute("DELETE FROM parts WHERE version >= ?1 AND version < ?2", versions)?;
-    connection.execute("DELETE FROM source_stats WHERE version >= ?1 AND version < ?2", versions)?;
+    connection
+        .execute("DELETE FROM source_stats WHERE version >= ?1 AND version < ?2", versions)?;
     connection.execute("DELETE FROM versions WHERE id >= ?1 AND id < ?2", versions)?;
     connection.execute("DELETE FROM directories WHERE id >= ?1 AND id < ?2", directories)?;
     connection.execute("DELETE FROM sets WHERE chain = ?1", [id])?;

@@ -25,7 +25,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Returns whether it says this of a path, apart from the owner; `None` means that the path is gone.
+    /// Returns whether it says this of a path, apart from the owner; `None` means that the path is
+    /// gone.
     pub fn is_of(&self, entry: Option<&Entry>) -> bool {
         let (kind, extra) = query::kind_columns(entry, None);
         let Some(entry) = entry else { return self.kind == kind };
@@ -38,7 +39,14 @@ impl Row {
 const COLUMNS: &str = "id, kind, mode, owner, mtime, extra";
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row { id: row.get(0)?, kind: row.get(1)?, mode: row.get(2)?, owner: row.get(3)?, mtime: row.get(4)?, extra: row.get(5)? })
+    Ok(Row {
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        mode: row.get(2)?,
+        owner: row.get(3)?,
+        mtime: row.get(4)?,
+        extra: row.get(5)?,
+    })
 }
 
 /// Finds the versions of a set in path order, mostly by just taking the next row.
@@ -58,7 +66,15 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Begins before the first path of the set at `position`.
     pub fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32) -> Self {
-        Self { catalog, chain, position, rows: VecDeque::new(), next: None, end: None, way: Vec::new() }
+        Self {
+            catalog,
+            chain,
+            position,
+            rows: VecDeque::new(),
+            next: None,
+            end: None,
+            way: Vec::new(),
+        }
     }
 
     /// Returns the version of a path in the set, if it has one.
@@ -78,14 +94,16 @@ impl<'a> Cursor<'a> {
         {
             self.fetch(next)?;
         }
-        let is_next =
-            self.rows.front().is_some_and(|(_, row_directory, row_name)| *row_directory == directory && row_name == name);
+        let is_next = self.rows.front().is_some_and(|(_, row_directory, row_name)| {
+            *row_directory == directory && row_name == name
+        });
         if is_next {
             return Ok(self.rows.pop_front().map(|(row, _, _)| row));
         }
         let (chain, position) = (self.chain, self.position);
-        let found: Option<Row> =
-            self.catalog.ask(chain, position, |connection, _| exact(connection, directory, name, position))?;
+        let found: Option<Row> = self
+            .catalog
+            .ask(chain, position, |connection, _| exact(connection, directory, name, position))?;
         if let Some(row) = &found {
             self.rows.clear();
             self.next = Some(VersionId::new(chain.id, row.id.number() as i64 + 1));
@@ -107,18 +125,24 @@ impl<'a> Cursor<'a> {
             let rows = statement.query_map((from, end, WINDOW), |found| Ok((row(found)?, found.get(6)?, found.get(7)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
-        self.next = self.rows.back().map(|(row, _, _)| VersionId::new(self.chain.id, row.id.number() as i64 + 1));
+        self.next = self
+            .rows
+            .back()
+            .map(|(row, _, _)| VersionId::new(self.chain.id, row.id.number() as i64 + 1));
         Ok(())
     }
 
-    /// Returns the id of a directory path, if it ever was one. Looks up only what is not on the way to the path before.
+    /// Returns the id of a directory path, if it ever was one. Looks up only what is not on the way
+    /// to the path before.
     fn directory(&mut self, path: &[u8]) -> Result<Option<DirectoryId>, Error> {
         let names = || path.split(|&b| b == b'/').filter(|name| !name.is_empty());
         let common = names().zip(&self.way).take_while(|(name, (known, _))| name == known).count();
         self.way.truncate(common);
         let mut id = self.way.last().map_or(DirectoryId::root(self.chain.id), |(_, id)| *id);
         for name in names().skip(common) {
-            match self.catalog.ask(self.chain, self.position, |connection, _| query::directory(connection, id, name))? {
+            match self.catalog.ask(self.chain, self.position, |connection, _| {
+                query::directory(connection, id, name)
+            })? {
                 Some(child) => id = child,
                 None => return Ok(None),
             }
@@ -128,10 +152,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn exact(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<Row>, Error> {
+fn exact(
+    connection: &Connection,
+    directory: DirectoryId,
+    name: &[u8],
+    position: u32,
+) -> Result<Option<Row>, Error> {
     use rusqlite::OptionalExtension;
     Ok(connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM versions WHERE directory = ?1 AND name = ?2 AND position = ?3"
+        ))?
         .query_row((directory, name, position), row)
         .optional()?)
 }

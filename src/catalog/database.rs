@@ -1,13 +1,17 @@
-//! The database file: opening it, throwing it away when it is no good, and doing without it when it cannot be used.
+//! The database file: opening it, throwing it away when it is no good, and doing without it when it
+//! cannot be used.
 //!
 //! Nobody may be worse off for having a catalog. So:
 //! - What is not of this user alone, and no plain file, is not used ([`Error::Untrusted`]).
-//! - Each use of the file first looks whether the file, its log and the index of the log are still those that were opened, and none of
-//!   them has been cut: all further connections are to the same file. SQLite maps the index of the log into memory, and the process
-//!   would die of what lies behind a new end of it.
-//! - A file that is broken, or was replaced, is replaced once in a while; otherwise everything goes on in memory. So it does on a
-//!   full disk, and where another process keeps the file locked for longer than [`PATIENCE`].
-//! - The [generation](Database::generation) then is another one: what was found before holds no more, and who needs it fills it in anew.
+//! - Each use of the file first looks whether the file, its log and the index of the log are still
+//!   those that were opened, and none of them has been cut: all further connections are to the same
+//!   file. SQLite maps the index of the log into memory, and the process would die of what lies
+//!   behind a new end of it.
+//! - A file that is broken, or was replaced, is replaced once in a while; otherwise everything goes
+//!   on in memory. So it does on a full disk, and where another process keeps the file locked for
+//!   longer than [`PATIENCE`].
+//! - The [generation](Database::generation) then is another one: what was found before holds no
+//!   more, and who needs it fills it in anew.
 
 use super::{Error, pages, schema};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
@@ -38,7 +42,8 @@ pub struct Database {
     place: RwLock<Place>,
     idle: Mutex<Vec<Connection>>,
     returned: Condvar,
-    /// Held while writing, so that threads of one process queue here instead of in SQLite's busy handler.
+    /// Held while writing, so that threads of one process queue here instead of in SQLite's busy
+    /// handler.
     writing: Mutex<()>,
     /// Counts how often it was started over.
     generation: AtomicU64,
@@ -59,7 +64,8 @@ enum Place {
 }
 
 impl Database {
-    /// Opens or creates `catalog.sqlite` in `directory`, which is made with mode 0700. A file that is no good is replaced.
+    /// Opens or creates `catalog.sqlite` in `directory`, which is made with mode 0700. A file that
+    /// is no good is replaced.
     ///
     /// # Errors
     /// [`Error`] when the file can be neither used nor replaced.
@@ -75,7 +81,8 @@ impl Database {
         let path = directory.join("catalog.sqlite");
         let (connection, files) = match Self::create(&path) {
             Ok(opened) => opened,
-            // Only what is no catalog goes: another process may be at work on one that just cannot be opened now.
+            // Only what is no catalog goes: another process may be at work on one that just cannot
+            // be opened now.
             Err(error) if !error.is_broken_file() => return Err(error),
             Err(_) => {
                 remove(&path, &SUFFIXES).map_err(|cause| Error::directory(directory, cause))?;
@@ -110,7 +117,8 @@ impl Database {
     fn create(path: &Path) -> Result<(Connection, [(u64, u64); SUFFIXES.len()]), Error> {
         for suffix in SUFFIXES {
             match check_private(&with(path, suffix), false) {
-                // The log of a file that is gone is no log of a new one, though SQLite would take it for one.
+                // The log of a file that is gone is no log of a new one, though SQLite would take
+                // it for one.
                 Err(Error::Directory { .. }) if suffix.is_empty() => {
                     remove(path, &SUFFIXES[1..]).map_err(|cause| Error::directory(path, cause))?;
                 }
@@ -125,12 +133,15 @@ impl Database {
 
     /// Opens a file as ours.
     ///
-    /// While several processes make the same file, SQLite refuses some of them at once, whatever time it was told to wait.
+    /// While several processes make the same file, SQLite refuses some of them at once, whatever
+    /// time it was told to wait.
     fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
         let since = Instant::now();
         loop {
             match Self::try_connect(path, flags) {
-                Err(error) if error.is_busy() && since.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                Err(error) if error.is_busy() && since.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE)
+                }
                 result => return result,
             }
         }
@@ -145,8 +156,8 @@ impl Database {
         let mut connection = Connection::open_with_flags_and_vfs(path, flags, pages::NAME)?;
         pages::reserve(&connection)?;
         connection.busy_timeout(PATIENCE)?;
-        // Derived data: a power cut may cost the newest of it, so nothing waits for the disk but a log that is about to be used again.
-        // That, and being killed, leaves the file sound.
+        // Derived data: a power cut may cost the newest of it, so nothing waits for the disk but a
+        // log that is about to be used again. That, and being killed, leaves the file sound.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096;",
         )?;
@@ -164,9 +175,11 @@ impl Database {
         Ok(connection)
     }
 
-    /// Starts over because of what went wrong in a generation: in another file if the old one is broken or gone, but not time and again, or
-    /// in memory. `forget` drops what was read from the old one, `keep` writes what a new one has to know, or finds that it does not
-    /// fit, and then memory is used too. Does nothing in memory, or when another thread was faster; tells whether it did anything.
+    /// Starts over because of what went wrong in a generation: in another file if the old one is
+    /// broken or gone, but not time and again, or in memory. `forget` drops what was read from the
+    /// old one, `keep` writes what a new one has to know, or finds that it does not fit, and then
+    /// memory is used too. Does nothing in memory, or when another thread was faster; tells whether
+    /// it did anything.
     ///
     /// # Errors
     /// [`Error`] when there is no memory for it.
@@ -245,11 +258,15 @@ impl Database {
         self.with(|connection| query(connection))
     }
 
-    /// Runs `change` as one transaction, alone among the writers; nothing of it stays when it fails.
+    /// Runs `change` as one transaction, alone among the writers; nothing of it stays when it
+    /// fails.
     ///
     /// # Errors
     /// What `change` says, or [`Error`] when the transaction cannot be made.
-    pub fn write<T>(&self, change: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn write<T>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let _queue = self.writing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.with(|connection| transaction(connection, change))
     }
@@ -280,13 +297,19 @@ impl Database {
                 loop {
                     match idle.pop() {
                         Some(connection) => break connection,
-                        None => idle = self.returned.wait(idle).unwrap_or_else(|poisoned| poisoned.into_inner()),
+                        None => {
+                            idle = self
+                                .returned
+                                .wait(idle)
+                                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        }
                     }
                 }
             }
         };
         // Given back even when `work` panics: in memory there is only this one.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut connection)));
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut connection)));
         let mut idle = self.lock_idle();
         if idle.len() < READERS {
             idle.push(connection);
@@ -301,7 +324,10 @@ impl Database {
     }
 }
 
-fn transaction<T>(connection: &mut Connection, change: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+fn transaction<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Connection) -> Result<T, Error>,
+) -> Result<T, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let result = change(&transaction)?;
     transaction.commit()?;
@@ -347,7 +373,9 @@ fn check_private(path: &Path, is_directory: bool) -> Result<(), Error> {
     let found = std::fs::symlink_metadata(path).map_err(|cause| Error::directory(path, cause))?;
     let cause = match () {
         () if found.is_symlink() => "it is a symbolic link",
-        () if found.is_dir() != is_directory || !(is_directory || found.is_file()) => "it is something else",
+        () if found.is_dir() != is_directory || !(is_directory || found.is_file()) => {
+            "it is something else"
+        }
         () if found.uid() != rustix::process::geteuid().as_raw() => "it belongs to another user",
         () if found.mode() & 0o022 != 0 => "others may write to it",
         () => return Ok(()),
@@ -365,8 +393,8 @@ impl Error {
         matches!(failure.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
     }
 
-    /// Returns whether the database file is not, or holds not, what was written: a value of another type, a missing row or table, a
-    /// damaged page, another file.
+    /// Returns whether the database file is not, or holds not, what was written: a value of another
+    /// type, a missing row or table, a damaged page, another file.
     pub(super) fn is_broken_file(&self) -> bool {
         match self {
             Self::Broken | Self::Schema | Self::Replaced => true,

@@ -1,9 +1,11 @@
-//! Sets whose signature file is not to be believed, since their volumes hold something else: their rows come from the volumes.
+//! Sets whose signature file is not to be believed, since their volumes hold something else: their
+//! rows come from the volumes.
 //!
-//! A [`super::proof::Proof`] finds the contradiction, in a pass or a table. It is kept, by the set's identity, and reported once; the pass
-//! fails with [`Error::Contradicted`]. Who asked for it calls [`Catalog::renew`]: the chain's rows go, and it gets a new number, so that no
-//! id changes its meaning; what is asked for next is filled in anew, this set from its volumes. Their rows need no proof, so each set is
-//! contradicted once, at most.
+//! A [`super::proof::Proof`] finds the contradiction, in a pass or a table. It is kept, by the
+//! set's identity, and reported once; the pass fails with [`Error::Contradicted`]. Who asked for it
+//! calls [`Catalog::renew`]: the chain's rows go, and it gets a new number, so that no id changes
+//! its meaning; what is asked for next is filled in anew, this set from its volumes. Their rows
+//! need no proof, so each set is contradicted once, at most.
 
 use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, identity};
@@ -72,25 +74,33 @@ impl Catalog {
         if lock().contains(&identity) {
             return Ok(true);
         }
-        let is_distrusted = self.database.read(|connection| is_distrusted(connection, &identity))?;
-        // A database that starts over forgets it, and rows that are filled in again must be the same ones.
+        let is_distrusted =
+            self.database.read(|connection| is_distrusted(connection, &identity))?;
+        // A database that starts over forgets it, and rows that are filled in again must be the
+        // same ones.
         if is_distrusted {
             lock().insert(identity);
         }
         Ok(is_distrusted)
     }
 
-    /// Keeps that the volumes of a set contradict its signature file, reports it, and makes the error of it.
+    /// Keeps that the volumes of a set contradict its signature file, reports it, and makes the
+    /// error of it.
     pub(super) fn distrust(&self, chain: &Chain, position: u32, what: String) -> Error {
         let set = match set_at(chain, position) {
             Ok(set) => set,
             Err(error) => return error,
         };
         let identity = identity(set);
-        self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity.clone());
+        self.distrusted
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .insert(identity.clone());
         let kept = self.sturdy(|_| {
             self.database.write(|connection| {
-                Ok(connection.execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity]).map(drop)?)
+                Ok(connection
+                    .execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity])
+                    .map(drop)?)
             })
         });
         let error = Error::Contradicted { file: "signature file", set: set.end(), what };
@@ -99,39 +109,60 @@ impl Catalog {
         kept.err().unwrap_or(error)
     }
 
-    /// Returns the error of a set whose manifest was a copy that differs from the stored one, which counts from now on; `None` if the
-    /// manifest in use is no such copy, or nothing can be learnt of the stored one.
+    /// Returns the error of a set whose manifest was a copy that differs from the stored one, which
+    /// counts from now on; `None` if the manifest in use is no such copy, or nothing can be learnt
+    /// of the stored one.
     pub(super) fn distrust_copy(&self, chain: &Chain, position: u32) -> Option<Error> {
         let set = set_at(chain, position).ok()?;
         let is_copy = self.may_use_copy(set) && self.local_copy()?.manifest(set.session).is_some();
         let used = self.manifest(chain, position).ok().filter(|_| is_copy)?;
-        let stored = self.stored_manifest(chain, position, Manifest::read).ok().filter(|stored| *stored != *used)?;
-        self.false_copies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(set));
+        let stored = self
+            .stored_manifest(chain, position, Manifest::read)
+            .ok()
+            .filter(|stored| *stored != *used)?;
+        self.false_copies
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .insert(identity(set));
         self.keep_manifest(chain, position, stored);
         let what = "it is not of the volumes that are stored".into();
-        let error = Error::Contradicted { file: "copy of the manifest in the archive directory", set: set.end(), what };
+        let error = Error::Contradicted {
+            file: "copy of the manifest in the archive directory",
+            set: set.end(),
+            what,
+        };
         self.log_once(Level::Warning, format!("{error}; the stored manifest counts"));
         Some(error)
     }
 
-    /// Takes note that this process has stored a set, and its copies in the archive directory with it: they need not be read again.
+    /// Takes note that this process has stored a set, and its copies in the archive directory with
+    /// it: they need not be read again.
     pub fn trust_copies(&self, set: &BackupSet) {
         self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(set));
     }
 
     /// Returns whether the copies of a set are known to be what is stored.
     pub(super) fn trusts_copies(&self, set: &BackupSet) -> bool {
-        self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(set))
+        self.written
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .contains(&identity(set))
     }
 
     /// Returns whether a copied manifest may stand for the stored one.
     pub(super) fn may_use_copy(&self, set: &BackupSet) -> bool {
-        (self.trusts_copies(set) || set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp))
-            && !self.false_copies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(set))
+        (self.trusts_copies(set)
+            || set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp))
+            && !self
+                .false_copies
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .contains(&identity(set))
     }
 
-    /// Makes sure that volumes have proved the rows of a set at a path and below it: what has not been read before is read now. A manifest
-    /// tells which volumes these are, so it is also proved that the set holds nothing there that its rows lack.
+    /// Makes sure that volumes have proved the rows of a set at a path and below it: what has not
+    /// been read before is read now. A manifest tells which volumes these are, so it is also proved
+    /// that the set holds nothing there that its rows lack.
     ///
     /// # Errors
     /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
@@ -140,7 +171,9 @@ impl Catalog {
             return Ok(());
         }
         let manifest = self.manifest(chain, position)?;
-        manifest.volumes_below(path).try_for_each(|volume| self.fill_volume(chain, position, volume.number))
+        manifest
+            .volumes_below(path)
+            .try_for_each(|volume| self.fill_volume(chain, position, volume.number))
     }
 
     /// Returns whether all rows of a set have been proved.
@@ -150,13 +183,17 @@ impl Catalog {
     pub fn is_proved(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
         let volumes = set_at(chain, position)?.volumes.len() as i64;
         let passed = self.ask(chain, position, |connection, _| {
-            let text = "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
-            Ok(connection.prepare_cached(text)?.query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
+            let text =
+                "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
+            Ok(connection
+                .prepare_cached(text)?
+                .query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
         })?;
         Ok(passed >= volumes || self.source_of(chain, position)? == Source::Volumes)
     }
 
-    /// Returns a snapshot as its volumes have it, after [`Error::Contradicted`]: the rows of its chain are filled in anew, under a new number.
+    /// Returns a snapshot as its volumes have it, after [`Error::Contradicted`]: the rows of its
+    /// chain are filled in anew, under a new number.
     ///
     /// # Errors
     /// [`Error`] when a set of it cannot be read, or the database fails.
@@ -171,5 +208,7 @@ impl Catalog {
 
 /// Returns whether this set's signature file has been contradicted.
 pub fn is_distrusted(connection: &Connection, identity: &[u8]) -> Result<bool, Error> {
-    Ok(connection.prepare_cached("SELECT 1 FROM distrusted WHERE identity = ?1")?.exists([identity])?)
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM distrusted WHERE identity = ?1")?
+        .exists([identity])?)
 }

@@ -1,8 +1,10 @@
-//! Level 1: the rows of one set, from its signature file, or from its volumes where that is missing.
+//! Level 1: the rows of one set, from its signature file, or from its volumes where that is
+//! missing.
 //!
-//! A path brings a row for each directory on its way, and all of these are in a backup themselves. Where they are not, one path of some hundred
-//! bytes, compressed, could bring a million rows. So a set may bring [`MOST_IMPLIED`] such directories, and as many as it has lines; a path
-//! that needs more is left out, and named: here, and whenever a volume that holds it is read.
+//! A path brings a row for each directory on its way, and all of these are in a backup themselves.
+//! Where they are not, one path of some hundred bytes, compressed, could bring a million rows. So a
+//! set may bring [`MOST_IMPLIED`] such directories, and as many as it has lines; a path that needs
+//! more is left out, and named: here, and whenever a volume that holds it is read.
 
 use super::query::{self, DIRECTORY_BITS, DirectoryId, VERSION_BITS, VersionId};
 use super::{Error, query::kind_columns};
@@ -97,7 +99,9 @@ impl<'c> SetWriter<'c> {
     pub fn add(&mut self, line: &Line) -> Result<(), Error> {
         self.lines += 1;
         if !self.has_room(&line.path)? {
-            self.left_out.get_or_insert_with(|| LeftOut { count: 0, first: line.path.clone() }).count += 1;
+            self.left_out
+                .get_or_insert_with(|| LeftOut { count: 0, first: line.path.clone() })
+                .count += 1;
             return Ok(());
         }
         let (directory, name): (DirectoryId, &[u8]) = match line.path.split_last() {
@@ -105,7 +109,9 @@ impl<'c> SetWriter<'c> {
             Some((parent, name)) => (self.directory(parent)?, name),
         };
         let child = match &line.entry {
-            Some(Entry { kind: crate::model::EntryKind::Directory, .. }) => Some(self.directory(line.path.as_bytes())?),
+            Some(Entry { kind: crate::model::EntryKind::Directory, .. }) => {
+                Some(self.directory(line.path.as_bytes())?)
+            }
             _ => None,
         };
         let (kind, extra) = kind_columns(line.entry.as_ref(), child);
@@ -130,7 +136,8 @@ impl<'c> SetWriter<'c> {
         (self.first..self.next_version, self.left_out)
     }
 
-    /// Returns whether the directories above a path are there, or may still be implied; counts them then.
+    /// Returns whether the directories above a path are there, or may still be implied; counts them
+    /// then.
     fn has_room(&mut self, path: &EntryPath) -> Result<bool, Error> {
         let parent = path.split_last().map_or(&[][..], |(parent, _)| parent);
         let names = || parent.split(|&b| b == b'/').filter(|name| !name.is_empty());
@@ -177,7 +184,9 @@ impl<'c> SetWriter<'c> {
                     let id = DirectoryId::new(self.chain, self.next_directory);
                     self.next_directory += 1;
                     self.connection
-                        .prepare_cached("INSERT INTO directories(id, parent, name) VALUES(?1, ?2, ?3)")?
+                        .prepare_cached(
+                            "INSERT INTO directories(id, parent, name) VALUES(?1, ?2, ?3)",
+                        )?
                         .execute((id, parent, name))?;
                     id
                 }
@@ -192,7 +201,10 @@ impl<'c> SetWriter<'c> {
             return Ok(id);
         }
         let columns = (owner.uid, owner.gid, &owner.user, &owner.group);
-        self.connection.execute("INSERT OR IGNORE INTO owners(uid, gid, user, grp) VALUES(?1, ?2, ?3, ?4)", columns)?;
+        self.connection.execute(
+            "INSERT OR IGNORE INTO owners(uid, gid, user, grp) VALUES(?1, ?2, ?3, ?4)",
+            columns,
+        )?;
         let id = self.connection.query_row(
             "SELECT id FROM owners WHERE uid = ?1 AND gid = ?2 AND user = ?3 AND grp = ?4",
             columns,
@@ -231,7 +243,8 @@ mod tests {
         let (range, left_out) = writer.finish();
         let left_out = left_out.unwrap();
         assert_eq!((range, left_out.count, left_out.first.as_bytes()[0]), (1..502, 3, b'0'));
-        let rows: i64 = connection.query_row("SELECT count(*) FROM directories", [], |row| row.get(0)).unwrap();
+        let rows: i64 =
+            connection.query_row("SELECT count(*) FROM directories", [], |row| row.get(0)).unwrap();
         assert!(rows < 1000, "{rows}");
     }
 }

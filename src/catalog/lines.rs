@@ -1,4 +1,5 @@
-//! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on their way to the writer.
+//! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on
+//! their way to the writer.
 
 use super::Error;
 use super::catalog::{Catalog, set_at, undescribed};
@@ -20,7 +21,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Lines that travel together from the thread that decodes a signature file to the one that writes rows.
+/// Lines that travel together from the thread that decodes a signature file to the one that writes
+/// rows.
 const BATCH: usize = 512;
 /// Batches that may wait for the writer, per signature file.
 const WAITING: usize = 16;
@@ -51,11 +53,15 @@ impl Catalog {
                     started += 1;
                 }
                 let Some(receiver) = receivers.pop_front() else { break };
-                // Nobody who writes waits for a storage meanwhile, or for a process that was stopped.
+                // Nobody who writes waits for a storage meanwhile, or for a process that was
+                // stopped.
                 let mut collected = collect(&receiver)?;
-                let left_out = self.database.write(|connection| write_set(connection, chain, position as u32, &mut collected))?;
+                let left_out = self.database.write(|connection| {
+                    write_set(connection, chain, position as u32, &mut collected)
+                })?;
                 if let Some(left_out) = left_out {
-                    let (count, first, set) = (left_out.count, left_out.start(), chain.sets[position].end());
+                    let (count, first, set) =
+                        (left_out.count, left_out.start(), chain.sets[position].end());
                     let text = format!(
                         "set {set}: {count} paths are not shown, since folders above them are not in it, among them '{first}'"
                     );
@@ -71,36 +77,65 @@ impl Catalog {
     fn encrypted_metadata<'s>(&self, set: &'s BackupSet) -> impl Iterator<Item = &'s SetFile> {
         let copy = self.local_copy();
         let has = |find: &dyn Fn(&LocalCopy) -> bool| copy.as_deref().is_some_and(find);
-        let manifest = set.manifest.as_ref().filter(|_| !has(&|copy| copy.manifest(set.session).is_some()));
-        let signatures = set.signatures.as_ref().filter(|_| !has(&|copy| copy.signatures(set.session).is_some()));
+        let manifest =
+            set.manifest.as_ref().filter(|_| !has(&|copy| copy.manifest(set.session).is_some()));
+        let signatures = set
+            .signatures
+            .as_ref()
+            .filter(|_| !has(&|copy| copy.signatures(set.session).is_some()));
         manifest.into_iter().chain(signatures)
     }
 
-    /// Sends the lines of one set, from its signature file or else from its volumes; at the end what went wrong. Nothing here asks the
-    /// database, which is being written meanwhile.
-    fn send_lines(&self, chain: &Chain, position: u32, is_distrusted: bool, sender: &Sender<Message>) {
+    /// Sends the lines of one set, from its signature file or else from its volumes; at the end
+    /// what went wrong. Nothing here asks the database, which is being written meanwhile.
+    fn send_lines(
+        &self,
+        chain: &Chain,
+        position: u32,
+        is_distrusted: bool,
+        sender: &Sender<Message>,
+    ) {
         let volumes = || {
             // What came so far is void.
             let _ = sender.send(Message::Again);
             self.volume_lines(chain, position, sender).map(|()| Source::Volumes)
         };
-        let result = if is_distrusted { volumes() } else { self.signature_lines(chain, position, true, sender) };
+        let result = if is_distrusted {
+            volumes()
+        } else {
+            self.signature_lines(chain, position, true, sender)
+        };
         let result = match result {
             Err(error @ Error::Set { .. }) if !is_distrusted && !is_locked(&error) => {
-                let set = chain.sets.get(position as usize).map_or_else(String::new, |set| set.end().to_string());
-                self.log_once(Level::Warning, format!("{error}; reading the volumes of set {set} instead"));
-                // If these cannot be read either, it may be the manifest that is wrong. Names are better than nothing then: whoever restores
-                // them needs the volumes, and fails.
-                volumes().or_else(|error| self.signature_lines(chain, position, false, sender).map_err(|_| error))
+                let set = chain
+                    .sets
+                    .get(position as usize)
+                    .map_or_else(String::new, |set| set.end().to_string());
+                self.log_once(
+                    Level::Warning,
+                    format!("{error}; reading the volumes of set {set} instead"),
+                );
+                // If these cannot be read either, it may be the manifest that is wrong. Names are
+                // better than nothing then: whoever restores them needs the volumes, and fails.
+                volumes().or_else(|error| {
+                    self.signature_lines(chain, position, false, sender).map_err(|_| error)
+                })
             }
             result => result,
         };
         let _ = sender.send(Message::End(result));
     }
 
-    /// Sends the lines of the signature file, if it fits the manifest, as far as `is_checked`. What is stored as it is counts before any copy;
-    /// where it is encrypted, the copy saves the decryption.
-    fn signature_lines(&self, chain: &Chain, position: u32, is_checked: bool, sender: &Sender<Message>) -> Result<Source, Error> {
+    /// Sends the lines of the signature file, if it fits the manifest, as far as `is_checked`. What
+    /// is stored as it is counts before any copy; where it is encrypted, the copy saves the
+    /// decryption.
+    fn signature_lines(
+        &self,
+        chain: &Chain,
+        position: u32,
+        is_checked: bool,
+        sender: &Sender<Message>,
+    ) -> Result<Source, Error> {
         let set = set_at(chain, position)?;
         let copy = self.local_copy();
         // Whoever reads the volumes hears what is wrong with the manifest.
@@ -116,14 +151,21 @@ impl Catalog {
         let local = || {
             let local = copy.as_ref().and_then(|copy| copy.signatures(set.session))?;
             decode(Arc::new(local.file.clone()), local.encoding).ok()?;
-            Some(if self.trusts_copies(set) { Source::Signatures } else { Source::Copy(copy_identity(local)) })
+            Some(if self.trusts_copies(set) {
+                Source::Signatures
+            } else {
+                Source::Copy(copy_identity(local))
+            })
         };
         let stored = || {
-            let missing = || Error::Set { what: of_signatures(set), cause: "it is not in storage".into() };
+            let missing =
+                || Error::Set { what: of_signatures(set), cause: "it is not in storage".into() };
             let stored = set.signatures.as_ref().ok_or_else(missing)?;
             decode(Arc::new(self.stored(stored)), stored.encoding).map(|()| Source::Signatures)
         };
-        match !self.trusts_copies(set) && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp) {
+        match !self.trusts_copies(set)
+            && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp)
+        {
             true => stored().or_else(|error| local().ok_or(error)),
             false => local().map_or_else(stored, Ok),
         }
@@ -153,20 +195,30 @@ impl Catalog {
             batch.push(Line { path: member.path, entry });
         }
         // The end of the stream proves what came before it.
-        std::io::copy(&mut tar.into_inner(), &mut std::io::sink()).map_err(|error| failed(codec::Error::from(error).into()))?;
+        std::io::copy(&mut tar.into_inner(), &mut std::io::sink())
+            .map_err(|error| failed(codec::Error::from(error).into()))?;
         fit.finish().map_err(|cause| failed(cause.into()))?;
         batch.flush();
         Ok(())
     }
 
-    /// Sends the lines of a set as its volumes give them: by their tables, or by the headers in them.
-    fn volume_lines(&self, chain: &Chain, position: u32, sender: &Sender<Message>) -> Result<(), Error> {
+    /// Sends the lines of a set as its volumes give them: by their tables, or by the headers in
+    /// them.
+    fn volume_lines(
+        &self,
+        chain: &Chain,
+        position: u32,
+        sender: &Sender<Message>,
+    ) -> Result<(), Error> {
         let set = set_at(chain, position)?;
         let manifest = self.manifest(chain, position)?;
         if let Some(number) = undescribed(set, &manifest) {
             // It may have been cut, and then the volumes are not all.
             let what = format!("the manifest of set {}", set.end());
-            return Err(Error::Set { what, cause: format!("it does not describe volume {number}, which is stored").into() });
+            return Err(Error::Set {
+                what,
+                cause: format!("it does not describe volume {number}, which is stored").into(),
+            });
         }
         let mut batch = Batch::new(sender);
         let mut last: Option<EntryPath> = None;
@@ -194,7 +246,8 @@ impl Catalog {
                 }
                 ControlFlow::Continue(())
             };
-            crate::volume::first_pass(&source, &self.codec, listener).map_err(|cause| Error::Volume { set: set.end(), cause })?;
+            crate::volume::first_pass(&source, &self.codec, listener)
+                .map_err(|cause| Error::Volume { set: set.end(), cause })?;
         }
         batch.flush();
         Ok(())
@@ -205,8 +258,9 @@ fn of_signatures(set: &BackupSet) -> String {
     format!("the signature file of set {}", set.end())
 }
 
-/// What a signature file must hold to be that of a set, as far as can be told without a volume: a full set has its top, each volume's first
-/// and last path is listed, and nothing outside of all volumes.
+/// What a signature file must hold to be that of a set, as far as can be told without a volume: a
+/// full set has its top, each volume's first and last path is listed, and nothing outside of all
+/// volumes.
 #[derive(Default)]
 struct Fit<'m> {
     manifest: Option<&'m Manifest>,
@@ -220,8 +274,10 @@ impl<'m> Fit<'m> {
             return Err("the set's volumes do not follow each other in path order");
         }
         let volumes = manifest.into_iter().flat_map(Manifest::volumes);
-        let mut missing: BTreeSet<_> = volumes.flat_map(|volume| [volume.first, volume.last]).collect();
-        // Of an increment that has nothing in it, the manifest says that its only volume begins and ends with the top.
+        let mut missing: BTreeSet<_> =
+            volumes.flat_map(|volume| [volume.first, volume.last]).collect();
+        // Of an increment that has nothing in it, the manifest says that its only volume begins and
+        // ends with the top.
         match set.session.is_full() {
             true => missing.insert(EntryPath::root()),
             false => missing.remove(&EntryPath::root()),
@@ -238,7 +294,9 @@ impl<'m> Fit<'m> {
     }
 
     fn finish(self) -> Result<(), String> {
-        self.missing.first().map_or(Ok(()), |path| Err(format!("it does not list '{path}', which is in the set's volumes")))
+        self.missing.first().map_or(Ok(()), |path| {
+            Err(format!("it does not list '{path}', which is in the set's volumes"))
+        })
     }
 }
 
@@ -248,17 +306,24 @@ pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Takes the decoder's error out of a parser's.
 pub(super) fn typed(error: format::Error) -> Cause {
     match error {
-        format::Error::Read { source, .. } | format::Error::Stream(source) => codec::Error::from(source).into(),
+        format::Error::Read { source, .. } | format::Error::Stream(source) => {
+            codec::Error::from(source).into()
+        }
         error => error.into(),
     }
 }
 
-/// Returns whether a set could be read if only there were the right key, so that nothing else of it can be read either.
+/// Returns whether a set could be read if only there were the right key, so that nothing else of it
+/// can be read either.
 pub(super) fn is_locked(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
     cause.is_some_and(|error| {
         use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
-        matches!(error.cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_))
+        matches!(
+            error.cause,
+            NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_)
+        )
     })
 }
 
@@ -291,7 +356,9 @@ impl<'a> Batch<'a> {
 
     fn flush(&mut self) {
         // The receiver is gone only when it has failed for a reason of its own.
-        let _ = self.sender.send(Message::Lines(std::mem::replace(&mut self.lines, Vec::with_capacity(BATCH))));
+        let _ = self
+            .sender
+            .send(Message::Lines(std::mem::replace(&mut self.lines, Vec::with_capacity(BATCH))));
     }
 }
 
@@ -310,25 +377,34 @@ fn collect(receiver: &Receiver<Message>) -> Result<Collected, Error> {
             Ok(Message::Lines(lines)) => lines.iter().try_for_each(|line| spool.push(line))?,
             Ok(Message::LeftOut(cause)) => drop(left_out.get_or_insert(cause)),
             Ok(Message::Again) => (spool, left_out) = (Spool::new(), None),
-            Ok(Message::End(result)) => return result.map(|source| Collected { lines: spool, source, left_out }),
+            Ok(Message::End(result)) => {
+                return result.map(|source| Collected { lines: spool, source, left_out });
+            }
             Err(_) => return Err(Error::Gone("the lines of a set".into())),
         }
     }
 }
 
-fn write_set(connection: &Connection, chain: &Chain, position: u32, collected: &mut Collected) -> Result<Option<LeftOut>, Error> {
+fn write_set(
+    connection: &Connection,
+    chain: &Chain,
+    position: u32,
+    collected: &mut Collected,
+) -> Result<Option<LeftOut>, Error> {
     match filled_sets(connection, chain)?.cmp(&position) {
         Ordering::Equal => {}
         // Another process was faster.
         Ordering::Greater => return Ok(None),
-        // Somebody has started over, or has seen another collection: above a gap this one would be wrong.
+        // Somebody has started over, or has seen another collection: above a gap this one would be
+        // wrong.
         Ordering::Less => return Err(Error::Lost),
     }
     let mut writer = SetWriter::new(connection, chain.id, position)?;
     collected.lines.read(|line| writer.add(line))?;
     let (rows, left_out) = writer.finish();
-    let without_folders =
-        left_out.as_ref().map(|left_out| format!("'{}' is left out, since folders above it are not in it", left_out.start()));
+    let without_folders = left_out.as_ref().map(|left_out| {
+        format!("'{}' is left out, since folders above it are not in it", left_out.start())
+    });
     let cause = collected.left_out.as_ref().or(without_folders.as_ref());
     keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
     connection.execute(

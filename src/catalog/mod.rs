@@ -1,7 +1,8 @@
 //! What is where: which set holds each version of each path, and where its bytes lie.
 //!
-//! A backup set never changes once it is complete, and lists the paths that it touched in path order. So a chain is a stack of
-//! sorted runs, newest on top, and the tree at one time is the newest version of each path at or before it:
+//! A backup set never changes once it is complete, and lists the paths that it touched in path
+//! order. So a chain is a stack of sorted runs, newest on top, and the tree at one time is the
+//! newest version of each path at or before it:
 //!
 //! ```text
 //! position 2   ·     b deleted      ·          d' delta          the set's rows of `versions`, ids in path order
@@ -10,33 +11,41 @@
 //!              └ one row per (directory, name, position): look-ups are one search of one index
 //! ```
 //!
-//! The catalog is an SQLite database with those rows. It fills in two levels. Level 1 ([`Catalog::fill`]) comes from signature
-//! files, or from volumes where a signature file is missing: names, types, metadata. Level 2 ([`Catalog::fill_volume`]) comes from
-//! the first pass over each volume, whatever that was made for: sizes, extents, seek points. A volume of our own tells all that in
-//! the table of contents at its end, so it needs no pass.
+//! The catalog is an SQLite database with those rows. It fills in two levels. Level 1
+//! ([`Catalog::fill`]) comes from signature files, or from volumes where a signature file is
+//! missing: names, types, metadata. Level 2 ([`Catalog::fill_volume`]) comes from the first pass
+//! over each volume, whatever that was made for: sizes, extents, seek points. A volume of our own
+//! tells all that in the table of contents at its end, so it needs no pass.
 //!
-//! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes and time stamps of its stored
-//! files; a chain that lost or changed a set gets new ids, so that an id never means another thing.
+//! All of it is derived data, filled anew when in doubt. A set is known again by the names, sizes
+//! and time stamps of its stored files; a chain that lost or changed a set gets new ids, so that an
+//! id never means another thing.
 //!
 //! # Volumes decide
-//! Nothing in the format vouches for a signature file; the manifest vouches for each volume. So level 1 is a promise:
-//! - When it is taken over, it has to fit the manifest: a full set has its top, the first and last path of each volume is listed, and
-//!   nothing outside of all volumes. Else the rows come from the volumes.
-//! - Whenever a volume is read, each of its members is held against its row, and each row that has to be in it must have been met, down to
-//!   owner and time. A contradiction voids the rows of the chain, and those of this set come from its volumes from then on.
-//! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its rows go when it goes. No volume is
-//!   damaged, and no set contradicted, by the word of a copied manifest: the stored one is asked first, and if it differs, it counts.
+//! Nothing in the format vouches for a signature file; the manifest vouches for each volume. So
+//! level 1 is a promise:
+//! - When it is taken over, it has to fit the manifest: a full set has its top, the first and last
+//!   path of each volume is listed, and nothing outside of all volumes. Else the rows come from the
+//!   volumes.
+//! - Whenever a volume is read, each of its members is held against its row, and each row that has
+//!   to be in it must have been met, down to owner and time. A contradiction voids the rows of the
+//!   chain, and those of this set come from its volumes from then on.
+//! - A copy in duplicity's archive directory counts only where what is stored is encrypted, and its
+//!   rows go when it goes. No volume is damaged, and no set contradicted, by the word of a copied
+//!   manifest: the stored one is asked first, and if it differs, it counts.
+//! - An increment rests on signature files, and reads no volume of duplicity's before. So a
+//!   signature file has to be the one that was seen first ([`SeenSignatures`]); when it is first
+//!   seen, a copy has to be the stored one, and volumes with a table prove the rows
+//!   ([`Catalog::prove_by_tables`]). For a set that duplicity wrote, the first word of its
+//!   signature file is taken, as by duplicity.
 //!
-//! - An increment rests on signature files, and reads no volume of duplicity's before. So a signature file has to be the one that was seen
-//!   first ([`SeenSignatures`]); when it is first seen, a copy has to be the stored one, and volumes with a table prove the rows
-//!   ([`Catalog::prove_by_tables`]). For a set that duplicity wrote, the first word of its signature file is taken, as by duplicity.
-//!
-//! A restore asks all volumes in whose range anything at its path could lie ([`Catalog::prove`]), so what it delivers is proved, and so is
-//! what it does not. A listing, and a mount that has read no volume of a set, show what the signature file promises.
+//! A restore asks all volumes in whose range anything at its path could lie ([`Catalog::prove`]),
+//! so what it delivers is proved, and so is what it does not. A listing, and a mount that has read
+//! no volume of a set, show what the signature file promises.
 //!
 //! # Passing is not damage
-//! What is known to be damaged fails at once until the storage is listed anew. A storage that fails proves nothing, and is asked again each
-//! time ([`Error::is_passing`]).
+//! What is known to be damaged fails at once until the storage is listed anew. A storage that fails
+//! proves nothing, and is asked again each time ([`Error::is_passing`]).
 //!
 //! # A cache
 //! It is a cache, so it may be wrong, locked, gone or full, and nobody is worse off:
@@ -52,12 +61,16 @@
 //!
 //! # Invariants
 //! - Rows of `versions` are never changed but for their size, which goes from unknown to exact.
-//! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass ended well, or that its table was
-//!   taken; a table is taken only if it names this volume and fits the rows of its set.
-//! - Every question is asked through `ask`, and every answer that counts is written through `record`: the rows of the set that it rests on
-//!   were there. Nobody asks while filling a chain, which would wait for itself.
-//! - Nothing is decoded or waited for while the database is locked for writing, and a collection that is known is not written at all.
-//! - Numbers of chains and sets hold across a new start; where they clash with another process's, the catalog goes on in memory.
+//! - Rows of `parts` of a volume are used only if its row of `volumes` says that its first pass
+//!   ended well, or that its table was taken; a table is taken only if it names this volume and
+//!   fits the rows of its set.
+//! - Every question is asked through `ask`, and every answer that counts is written through
+//!   `record`: the rows of the set that it rests on were there. Nobody asks while filling a chain,
+//!   which would wait for itself.
+//! - Nothing is decoded or waited for while the database is locked for writing, and a collection
+//!   that is known is not written at all.
+//! - Numbers of chains and sets hold across a new start; where they clash with another process's,
+//!   the catalog goes on in memory.
 
 #[expect(clippy::module_inception, reason = "the noun of the module")]
 mod catalog;
@@ -126,7 +139,9 @@ pub enum Error {
     #[error("the catalog failed: {0}")]
     Database(#[from] rusqlite::Error),
     /// There is no thread to be had.
-    #[error("cannot start a thread to read signature files with: {0}; raise the limits (ulimit -u, -v)")]
+    #[error(
+        "cannot start a thread to read signature files with: {0}; raise the limits (ulimit -u, -v)"
+    )]
     Thread(std::io::Error),
     /// The file holds other tables than ours.
     #[error("the catalog file is of another version")]
@@ -143,8 +158,8 @@ pub enum Error {
     /// What is known to keep a set or a volume from being read.
     #[error(transparent)]
     Again(std::sync::Arc<Error>),
-    /// A signature file lists something else than the sound volumes of its set hold, or the copy of a manifest is not of these volumes;
-    /// [`Catalog::renew`] leads on.
+    /// A signature file lists something else than the sound volumes of its set hold, or the copy of
+    /// a manifest is not of these volumes; [`Catalog::renew`] leads on.
     #[error("the {file} of set {set} is wrong: {what}")]
     Contradicted {
         /// Which file of the set.
@@ -189,7 +204,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether the rows that were asked for have turned out to be wrong, so that [`Catalog::renew`] leads on.
+    /// Returns whether the rows that were asked for have turned out to be wrong, so that
+    /// [`Catalog::renew`] leads on.
     pub fn is_contradicted(&self) -> bool {
         match self {
             Self::Again(cause) => cause.is_contradicted(),
@@ -198,18 +214,23 @@ impl Error {
         }
     }
 
-    /// Returns whether nothing stored has proved to be damaged or missing: the storage, this machine or the catalog has failed, and may not
-    /// the next time.
+    /// Returns whether nothing stored has proved to be damaged or missing: the storage, this
+    /// machine or the catalog has failed, and may not the next time.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Again(cause) => cause.is_passing(),
             Self::Volume { cause, .. } => cause.is_passing(),
             Self::Set { cause, .. } => {
-                let stored = cause.downcast_ref::<crate::codec::Error>().map(crate::codec::Error::is_passing);
+                let stored = cause
+                    .downcast_ref::<crate::codec::Error>()
+                    .map(crate::codec::Error::is_passing);
                 stored.unwrap_or_else(|| cause.is::<crate::storage::Error>())
             }
             Self::MissingVolume { .. } | Self::TooMany(_) => false,
-            Self::Contradicted { .. } | Self::Directory { .. } | Self::Untrusted { .. } | Self::Database(_) => true,
+            Self::Contradicted { .. }
+            | Self::Directory { .. }
+            | Self::Untrusted { .. }
+            | Self::Database(_) => true,
             Self::Replaced | Self::Schema | Self::Broken | Self::Lost | Self::Gone(_) => true,
             Self::Thread(_) | Self::Temporary(_) => true,
         }

@@ -2,7 +2,8 @@
 
 use super::{Part, VersionId};
 
-/// The parts of one volume, as the database will have them, end to end: a volume may hold a million small files.
+/// The parts of one volume, as the database will have them, end to end: a volume may hold a million
+/// small files.
 #[derive(Default)]
 pub struct PackedParts {
     rows: Vec<(VersionId, Option<u64>, usize)>,
@@ -19,6 +20,9 @@ impl PackedParts {
     /// Returns version, encoded part, and the version's size where the part tells it.
     pub fn iter(&self) -> impl Iterator<Item = (VersionId, &[u8], Option<u64>)> {
         let starts = std::iter::once(0).chain(self.rows.iter().map(|(_, _, end)| *end));
-        self.rows.iter().zip(starts).map(|((version, size, end), start)| (*version, &self.bytes[start..*end], *size))
+        self.rows
+            .iter()
+            .zip(starts)
+            .map(|((version, size, end), start)| (*version, &self.bytes[start..*end], *size))
     }
 }

@@ -13,7 +13,8 @@ use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Hears the members of a volume while it is decoded, each with its version. What it heard counts only once the pass has ended well.
+/// Hears the members of a volume while it is decoded, each with its version. What it heard counts
+/// only once the pass has ended well.
 pub trait PassListener {
     /// A member begins. `version` is `None` if the signature file does not know it.
     fn member(&mut self, member: &Member, version: Option<VersionId>) -> ControlFlow<()>;
@@ -48,15 +49,16 @@ impl PassListener for Nobody {
 }
 
 impl Catalog {
-    /// Makes sure that a volume has had its first pass, or that its table of contents has been read instead. Several callers at once
-    /// make one pass.
+    /// Makes sure that a volume has had its first pass, or that its table of contents has been read
+    /// instead. Several callers at once make one pass.
     ///
     /// # Errors
-    /// [`Error`] when the volume is missing, damaged, or cannot be read; the monitor has heard of it then.
-    /// [`Error::Contradicted`] when it is sound, and the rows of its set are not.
+    /// [`Error`] when the volume is missing, damaged, or cannot be read; the monitor has heard of
+    /// it then. [`Error::Contradicted`] when it is sound, and the rows of its set are not.
     pub fn fill_volume(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        let is_passed = || self.ask(chain, position, |connection, _| seeks::is_passed(connection, key));
+        let is_passed =
+            || self.ask(chain, position, |connection, _| seeks::is_passed(connection, key));
         if is_passed()? {
             return Ok(());
         }
@@ -82,7 +84,13 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::fill_volume`]; a volume that is known to be damaged fails at once.
-    pub fn pass(&self, chain: &Chain, position: u32, number: u32, listener: &mut dyn PassListener) -> Result<(), Error> {
+    pub fn pass(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+        listener: &mut dyn PassListener,
+    ) -> Result<(), Error> {
         self.pass_and(chain, position, number, listener, Keep::IfPossible)
     }
 
@@ -98,12 +106,18 @@ impl Catalog {
         self.check_not_bad(key)?;
         match self.pass_now(chain, position, number, listener, keep) {
             Err(error)
-                if error.is_contradicted() || matches!(error, Error::Volume { cause: crate::volume::Error::Stopped, .. }) =>
+                if error.is_contradicted()
+                    || matches!(
+                        error,
+                        Error::Volume { cause: crate::volume::Error::Stopped, .. }
+                    ) =>
             {
                 Err(error)
             }
             Err(error) => {
-                if let Some(error) = (!error.is_passing()).then(|| self.distrust_copy(chain, position)).flatten() {
+                if let Some(error) =
+                    (!error.is_passing()).then(|| self.distrust_copy(chain, position)).flatten()
+                {
                     return Err(error);
                 }
                 let error = Arc::new(error);
@@ -153,24 +167,32 @@ impl Catalog {
             }
         });
         let (seek_index, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
-        let Told { parts, complaints, contradiction, left_out } = run.finish(described.last_piece.is_none())?;
+        let Told { parts, complaints, contradiction, left_out } =
+            run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
-            return Err(self.distrust_copy(chain, position).unwrap_or_else(|| self.distrust(chain, position, what)));
+            return Err(self
+                .distrust_copy(chain, position)
+                .unwrap_or_else(|| self.distrust(chain, position, what)));
         }
         if let Some(path) = left_out {
             let first: String = path.to_string().chars().take(200).collect();
-            listener
-                .left_out(self.leave_out(set, format!("'{first}' is left out, since folders above it are not in the backup")));
+            listener.left_out(self.leave_out(
+                set,
+                format!("'{first}' is left out, since folders above it are not in the backup"),
+            ));
         }
         for complaint in complaints {
             self.log_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
-        let save = |connection: &Connection| seeks::save(connection, key, (&seek_index, &points), &parts);
+        let save =
+            |connection: &Connection| seeks::save(connection, key, (&seek_index, &points), &parts);
         match keep {
             Keep::Surely => self.record(chain, position, save),
             Keep::IfPossible => {
                 let set = chain.set_id(position);
-                self.keep_if_possible(|connection| query::set_is_there(connection, set).and_then(|()| save(connection)));
+                self.keep_if_possible(|connection| {
+                    query::set_is_there(connection, set).and_then(|()| save(connection))
+                });
                 Ok(())
             }
         }
@@ -186,7 +208,10 @@ impl Catalog {
     fn keep_left_out(&self, chain: &Chain, position: u32, cause: &str) {
         self.keep_if_possible(|connection| {
             let text = "UPDATE sets SET left_out = coalesce(left_out, ?2) WHERE id = ?1";
-            Ok(connection.prepare_cached(text)?.execute((chain.set_id(position), cause)).map(drop)?)
+            Ok(connection
+                .prepare_cached(text)?
+                .execute((chain.set_id(position), cause))
+                .map(drop)?)
         });
     }
 
@@ -196,19 +221,23 @@ impl Catalog {
     /// [`Error`] when the database fails.
     pub fn left_out(&self, chain: &Chain, position: u32) -> Result<Option<Error>, Error> {
         let cause: Option<String> = self.ask(chain, position, |connection, _| {
-            let mut statement = connection.prepare_cached("SELECT left_out FROM sets WHERE id = ?1")?;
+            let mut statement =
+                connection.prepare_cached("SELECT left_out FROM sets WHERE id = ?1")?;
             Ok(statement.query_row([chain.set_id(position)], |row| row.get(0))?)
         })?;
         let what = || Ok::<_, Error>(format!("all of set {}", set_at(chain, position)?.end()));
         cause.map(|cause| Ok(Error::Set { what: what()?, cause: cause.into() })).transpose()
     }
 
-    /// Returns what is known of the content of a version: parts by volume, the one put together from all of them first as 0.
+    /// Returns what is known of the content of a version: parts by volume, the one put together
+    /// from all of them first as 0.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn parts(&self, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
-        self.ask(&*self.chain_of(version.chain())?, 0, |connection, _| seeks::parts(connection, version))
+        self.ask(&*self.chain_of(version.chain())?, 0, |connection, _| {
+            seeks::parts(connection, version)
+        })
     }
 
     /// Keeps what was put together from all volumes of a version, and its size.
@@ -220,16 +249,22 @@ impl Catalog {
         self.record(&*self.chain_of(version.chain())?, 0, save)
     }
 
-    fn lock_busy(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>> {
+    fn lock_busy(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>>
+    {
         self.busy_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn lock_bad(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<Error>>> {
+    fn lock_bad(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<Error>>> {
         self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// Turns the members of one volume into parts, reading the set's rows alongside: both are in path order.
+/// Turns the members of one volume into parts, reading the set's rows alongside: both are in path
+/// order.
 struct VolumeRun<'a> {
     proof: Proof<'a>,
     number: u32,
@@ -298,7 +333,9 @@ impl<'a> VolumeRun<'a> {
 
     /// Ends the path whose members came in; `is_last` tells that none follow in another volume.
     fn flush(&mut self, is_last: bool) {
-        let Some(Current { path, version: Some(version), part }) = self.current.take() else { return };
+        let Some(Current { path, version: Some(version), part }) = self.current.take() else {
+            return;
+        };
         match part.finish(is_last) {
             Ok(part) => self.parts.push(version, &part),
             Err(cause) => self.complaints.push(format!("cannot put '{path}' together: {cause}")),
@@ -311,7 +348,12 @@ impl<'a> VolumeRun<'a> {
             Some(error) => Err(error),
             None => {
                 let contradiction = self.proof.finish()?;
-                Ok(Told { parts: self.parts, complaints: self.complaints, contradiction, left_out: self.left_out })
+                Ok(Told {
+                    parts: self.parts,
+                    complaints: self.complaints,
+                    contradiction,
+                    left_out: self.left_out,
+                })
             }
         }
     }
@@ -328,7 +370,8 @@ mod tests {
 
     fn files() -> Arc<Files> {
         let files = Arc::new(Files::default());
-        let first: &[Item] = &[(".", Directory), ("a", File(vec![1; 3000])), ("b", File(vec![2; 3000]))];
+        let first: &[Item] =
+            &[(".", Directory), ("a", File(vec![1; 3000])), ("b", File(vec![2; 3000]))];
         files.write(0, &[first, &[("b", File(vec![3; 3000])), ("c", File(vec![4; 9]))]], false);
         files.write(1, &[&[(".", Directory), ("c", File(vec![5; 9]))]], false);
         files
@@ -338,7 +381,9 @@ mod tests {
     fn a_storage_that_fails_damages_nothing() {
         let is_away = Arc::new(AtomicBool::new(false));
         let fault = is_away.clone();
-        let storage = RecordingStorage::failing(files(), move |_| fault.load(Ordering::Relaxed).then_some(ErrorKind::Other));
+        let storage = RecordingStorage::failing(files(), move |_| {
+            fault.load(Ordering::Relaxed).then_some(ErrorKind::Other)
+        });
         let world = World::over(storage, None, Options::default());
         let chain = world.chain();
         is_away.store(true, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! [`Proof`]: the rows of a set, which come from its signature file, held against what a volume of the set holds.
 //!
-//! Nothing in the format vouches for a signature file, and a manifest vouches for its volumes. Both come of one walk over the source, in
-//! path order, so the paths of the volumes, one after the other, are the rows of the set, one after the other:
+//! Nothing in the format vouches for a signature file, and a manifest vouches for its volumes. Both
+//! come of one walk over the source, in path order, so the paths of the volumes, one after the
+//! other, are the rows of the set, one after the other:
 //!
 //! ```text
 //! rows       .   a   b   c   d   e   f        versions by id
@@ -10,10 +11,12 @@
 //! volume 2           b 2   c   d   e   f      before has ended; they end where the manifest says, or with the set's last
 //! ```
 //!
-//! So each volume proves a stretch of rows by itself, in whatever order volumes are read, and all volumes prove all rows. A path that
-//! only one side has, in another order, or with other metadata, is a contradiction. Then the volumes are right: see [`super::distrust`].
+//! So each volume proves a stretch of rows by itself, in whatever order volumes are read, and all
+//! volumes prove all rows. A path that only one side has, in another order, or with other metadata,
+//! is a contradiction. Then the volumes are right: see [`super::distrust`].
 //!
-//! A session that was killed and went on may hold a path twice; of the rows and of the members the first counts.
+//! A session that was killed and went on may hold a path twice; of the rows and of the members the
+//! first counts.
 
 use super::catalog::Catalog;
 use super::chains::Chain;
@@ -30,8 +33,8 @@ pub struct Proof<'a> {
     chain: &'a Chain,
     position: u32,
     cursor: Cursor<'a>,
-    /// Numbers of the rows that the volume has to hold, as far as they are known beforehand; `None` where there is nothing to prove, since
-    /// the rows came from the volumes.
+    /// Numbers of the rows that the volume has to hold, as far as they are known beforehand; `None`
+    /// where there is nothing to prove, since the rows came from the volumes.
     stretch: Option<Stretch>,
     /// The number of the last row that was met.
     last: Option<u64>,
@@ -51,9 +54,24 @@ struct Stretch {
 
 impl<'a> Proof<'a> {
     /// Begins with a volume.
-    pub fn new(catalog: &'a Catalog, chain: &'a Chain, position: u32, number: u32, manifest: &Manifest) -> Result<Self, Error> {
+    pub fn new(
+        catalog: &'a Catalog,
+        chain: &'a Chain,
+        position: u32,
+        number: u32,
+        manifest: &Manifest,
+    ) -> Result<Self, Error> {
         let cursor = Cursor::new(catalog, chain, position);
-        let mut proof = Self { catalog, chain, position, cursor, stretch: None, last: None, owner: None, contradiction: None };
+        let mut proof = Self {
+            catalog,
+            chain,
+            position,
+            cursor,
+            stretch: None,
+            last: None,
+            owner: None,
+            contradiction: None,
+        };
         if catalog.source_of(chain, position)? != Source::Volumes {
             proof.stretch = proof.stretch_of(number, manifest)?;
         }
@@ -66,13 +84,18 @@ impl<'a> Proof<'a> {
         let mut number_of = |path: &EntryPath| -> Result<Option<u64>, Error> {
             let version = Cursor::new(self.catalog, self.chain, self.position).find(path)?;
             if version.is_none() {
-                self.contradiction.get_or_insert(format!("the manifest has '{path}', which it does not list"));
+                self.contradiction
+                    .get_or_insert(format!("the manifest has '{path}', which it does not list"));
             }
             Ok(version.map(VersionId::number))
         };
         // A set without anything has a volume without members.
         if rows.is_empty() {
-            return Ok(Some(Stretch { before: None, first: rows.start, last: rows.end.saturating_sub(1) }));
+            return Ok(Some(Stretch {
+                before: None,
+                first: rows.start,
+                last: rows.end.saturating_sub(1),
+            }));
         }
         let before = match number.checked_sub(1).and_then(|before| manifest.volume(before)) {
             Some(before) => number_of(&before.last)?,
@@ -84,8 +107,13 @@ impl<'a> Proof<'a> {
         Ok(Some(Stretch { before, first, last: last.unwrap_or(rows.end - 1) }))
     }
 
-    /// Returns the version of a path that the volume holds, if there is a row of it; `entry` is `None` for a path that is gone.
-    pub fn meet(&mut self, path: &EntryPath, entry: Option<&Entry>) -> Result<Option<VersionId>, Error> {
+    /// Returns the version of a path that the volume holds, if there is a row of it; `entry` is
+    /// `None` for a path that is gone.
+    pub fn meet(
+        &mut self,
+        path: &EntryPath,
+        entry: Option<&Entry>,
+    ) -> Result<Option<VersionId>, Error> {
         let row = self.cursor.find_row(path)?;
         let Some(stretch) = &self.stretch else { return Ok(row.map(|row| row.id)) };
         let Some(row) = row else {
@@ -97,13 +125,17 @@ impl<'a> Proof<'a> {
         if self.last.is_some_and(|last| number <= last) {
             return Ok(Some(row.id));
         }
-        let (is_before, expected) =
-            (self.last.is_none() && stretch.before == Some(number), self.last.map_or(stretch.first, |last| last + 1));
+        let (is_before, expected) = (
+            self.last.is_none() && stretch.before == Some(number),
+            self.last.map_or(stretch.first, |last| last + 1),
+        );
         self.last = Some(number);
         if !is_before && number != expected {
             self.contradict_by(expected, number)?;
         } else if !is_before && !self.is_of(&row, entry)? {
-            self.contradict(|| format!("a volume holds another type, target, mode, owner or time of '{path}'"));
+            self.contradict(|| {
+                format!("a volume holds another type, target, mode, owner or time of '{path}'")
+            });
         }
         Ok(Some(row.id))
     }
@@ -127,7 +159,9 @@ impl<'a> Proof<'a> {
         let Some(entry) = entry else { return Ok(true) };
         let owner = match &self.owner {
             Some((id, owner)) if *id == row.owner => owner.clone(),
-            _ => self.catalog.ask(self.chain, self.position, |connection, owners| owners.get(connection, row.owner))?,
+            _ => self.catalog.ask(self.chain, self.position, |connection, owners| {
+                owners.get(connection, row.owner)
+            })?,
         };
         let is_same = *owner == entry.owner;
         self.owner = Some((row.owner, owner));

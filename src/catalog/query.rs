@@ -17,7 +17,8 @@ pub(super) const MAX_CHAIN: i64 = (1 << 21) - 1;
 /// Highest number of a set, counted across chains; the same holds for these.
 pub(super) const MAX_SET: i64 = (1 << 31) - 1;
 
-/// Names one version for ever: chain number and running number within the chain. Ids of a set ascend in path order.
+/// Names one version for ever: chain number and running number within the chain. Ids of a set
+/// ascend in path order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionId(i64);
 
@@ -32,7 +33,8 @@ macro_rules! id {
                 Self(chain << $bits | number)
             }
 
-            /// Takes chain number and number within the chain, from an inode number; whether there is such a row is another question.
+            /// Takes chain number and number within the chain, from an inode number; whether there
+            /// is such a row is another question.
             pub fn from_parts(chain: u64, number: u64) -> Self {
                 Self::new(chain as i64 & MAX_CHAIN, number as i64 & ((1 << $bits) - 1))
             }
@@ -55,7 +57,9 @@ macro_rules! id {
         }
 
         impl rusqlite::types::FromSql for $name {
-            fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+            fn column_result(
+                value: rusqlite::types::ValueRef<'_>,
+            ) -> rusqlite::types::FromSqlResult<Self> {
                 value.as_i64().map(Self)
             }
         }
@@ -160,10 +164,13 @@ const BLOCK_DEVICE: i64 = 6;
 
 /// Returns the columns `kind` and `extra` of an entry; of a directory, `extra` is its id.
 pub(super) fn kind_columns(entry: Option<&Entry>, directory: Option<DirectoryId>) -> (i64, Value) {
-    let device = |major: u32, minor: u32| Value::Integer(((major as u64) << 32 | minor as u64) as i64);
+    let device =
+        |major: u32, minor: u32| Value::Integer(((major as u64) << 32 | minor as u64) as i64);
     match entry.map(|entry| &entry.kind) {
         None => (DELETED, Value::Null),
-        Some(EntryKind::Directory) => (DIRECTORY, directory.map_or(Value::Null, |id| Value::Integer(id.0))),
+        Some(EntryKind::Directory) => {
+            (DIRECTORY, directory.map_or(Value::Null, |id| Value::Integer(id.0)))
+        }
         Some(EntryKind::File) => (FILE, Value::Null),
         Some(EntryKind::Symlink { target }) => (SYMLINK, Value::Blob(target.clone())),
         Some(EntryKind::Fifo) => (FIFO, Value::Null),
@@ -173,29 +180,49 @@ pub(super) fn kind_columns(entry: Option<&Entry>, directory: Option<DirectoryId>
 }
 
 /// The columns that [`version`] and [`entry`] read, in their order.
-pub(super) const COLUMNS: &str = "id, directory, name, position, kind, mode, owner, mtime, extra, size";
+pub(super) const COLUMNS: &str =
+    "id, directory, name, position, kind, mode, owner, mtime, extra, size";
 
 fn version(connection: &Connection, owners: &Owners, row: &Row<'_>) -> Result<Version, Error> {
     let (id, parent): (VersionId, DirectoryId) = (row.get(0)?, row.get(1)?);
     let kind = match entry(row, |owner| Ok((*owners.get(connection, owner)?).clone()))? {
         None => VersionKind::Deleted,
         Some(entry) => VersionKind::Present {
-            directory: if entry.kind == EntryKind::Directory { Some(below(parent, row.get(8)?)?) } else { None },
+            directory: if entry.kind == EntryKind::Directory {
+                Some(below(parent, row.get(8)?)?)
+            } else {
+                None
+            },
             entry,
-            size: row.get::<_, Option<i64>>(9)?.map(u64::try_from).transpose().map_err(|_| Error::Broken)?,
+            size: row
+                .get::<_, Option<i64>>(9)?
+                .map(u64::try_from)
+                .transpose()
+                .map_err(|_| Error::Broken)?,
         },
     };
-    Ok(Version { id, directory: parent, name: row.get(2)?, position: row.get(3)?, until: None, kind })
+    Ok(Version {
+        id,
+        directory: parent,
+        name: row.get(2)?,
+        position: row.get(3)?,
+        until: None,
+        kind,
+    })
 }
 
-/// Passes on a directory that a row says to lie in another: its id is the greater one, since it was made later. So no way down,
-/// or up, leads back to where it was.
+/// Passes on a directory that a row says to lie in another: its id is the greater one, since it was
+/// made later. So no way down, or up, leads back to where it was.
 fn below(parent: DirectoryId, child: DirectoryId) -> Result<DirectoryId, Error> {
     if parent < child { Ok(child) } else { Err(Error::Broken) }
 }
 
-/// Reads the metadata in a row of [`COLUMNS`]; `None` when the path is gone. `owner` finds an owner by its id.
-pub(super) fn entry(row: &Row<'_>, owner: impl FnOnce(i64) -> Result<Owner, Error>) -> Result<Option<Entry>, Error> {
+/// Reads the metadata in a row of [`COLUMNS`]; `None` when the path is gone. `owner` finds an owner
+/// by its id.
+pub(super) fn entry(
+    row: &Row<'_>,
+    owner: impl FnOnce(i64) -> Result<Owner, Error>,
+) -> Result<Option<Entry>, Error> {
     let device = || -> Result<(u32, u32), rusqlite::Error> {
         let numbers = row.get::<_, i64>(8)? as u64;
         Ok(((numbers >> 32) as u32, numbers as u32))
@@ -227,7 +254,14 @@ impl Owners {
         }
         let owner = connection
             .prepare_cached("SELECT uid, gid, user, grp FROM owners WHERE id = ?1")?
-            .query_row([id], |row| Ok(Owner { uid: row.get(0)?, gid: row.get(1)?, user: row.get(2)?, group: row.get(3)? }))?;
+            .query_row([id], |row| {
+                Ok(Owner {
+                    uid: row.get(0)?,
+                    gid: row.get(1)?,
+                    user: row.get(2)?,
+                    group: row.get(3)?,
+                })
+            })?;
         let owner = Arc::new(owner);
         lock().insert(id, owner.clone());
         Ok(owner)
@@ -250,7 +284,8 @@ macro_rules! statement {
     }};
 }
 
-/// Tells, as an error, if the rows of a set are no longer there: the database was started over, or another process dropped them.
+/// Tells, as an error, if the rows of a set are no longer there: the database was started over, or
+/// another process dropped them.
 pub(super) fn set_is_there(connection: &Connection, set: i64) -> Result<(), Error> {
     let found = connection
         .prepare_cached("SELECT 1 FROM sets WHERE id = ?1 AND first_version IS NOT NULL")?
@@ -260,9 +295,16 @@ pub(super) fn set_is_there(connection: &Connection, set: i64) -> Result<(), Erro
 }
 
 /// Passes on the numbers of a set's rows, half-open, if its first and its last one are there.
-pub(super) fn rows_of(connection: &Connection, chain: i64, position: u32, (first, end): (i64, i64)) -> Result<Range<u64>, Error> {
-    let mut is_there = connection.prepare_cached("SELECT 1 FROM versions WHERE id = ?1 AND position = ?2")?;
-    let mut has = |number: i64| Ok::<_, Error>(is_there.exists((VersionId::new(chain, number), position))?);
+pub(super) fn rows_of(
+    connection: &Connection,
+    chain: i64,
+    position: u32,
+    (first, end): (i64, i64),
+) -> Result<Range<u64>, Error> {
+    let mut is_there =
+        connection.prepare_cached("SELECT 1 FROM versions WHERE id = ?1 AND position = ?2")?;
+    let mut has =
+        |number: i64| Ok::<_, Error>(is_there.exists((VersionId::new(chain, number), position))?);
     match first.cmp(&end) {
         _ if first < 1 || end >> VERSION_BITS != 0 => Err(Error::Broken),
         Ordering::Less if has(first)? && has(end - 1)? => Ok(first as u64..end as u64),
@@ -290,15 +332,17 @@ pub(super) fn look_up(
     Ok(Some(found))
 }
 
-/// What stands at the tops of chains, by their numbers: the positions at which that changes, and what it is from there on. Chains are left out
-/// whose top is a directory always.
+/// What stands at the tops of chains, by their numbers: the positions at which that changes, and
+/// what it is from there on. Chains are left out whose top is a directory always.
 pub type Tops = HashMap<u64, Vec<(u32, EntryKind)>>;
 
 /// Returns what stands at the tops of all chains.
 pub(super) fn tops(connection: &Connection) -> Result<Tops, Error> {
     let mut tops = Tops::new();
-    let mut statement =
-        statement!(connection, "SELECT COLUMNS FROM versions WHERE directory < 0 ORDER BY directory, name, position");
+    let mut statement = statement!(
+        connection,
+        "SELECT COLUMNS FROM versions WHERE directory < 0 ORDER BY directory, name, position"
+    );
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (DirectoryId(above), position) = (row.get(1)?, row.get(3)?);
@@ -311,7 +355,11 @@ pub(super) fn tops(connection: &Connection) -> Result<Tops, Error> {
 }
 
 /// Returns the version of one id.
-pub(super) fn by_id(connection: &Connection, owners: &Owners, id: VersionId) -> Result<Version, Error> {
+pub(super) fn by_id(
+    connection: &Connection,
+    owners: &Owners,
+    id: VersionId,
+) -> Result<Version, Error> {
     let mut statement = statement!(connection, "SELECT COLUMNS FROM versions WHERE id = ?1");
     let mut rows = statement.query([id])?;
     let row = rows.next()?.ok_or_else(|| Error::Gone(format!("version {}", id.0)))?;
@@ -320,7 +368,12 @@ pub(super) fn by_id(connection: &Connection, owners: &Owners, id: VersionId) -> 
     Ok(found)
 }
 
-fn next_position(connection: &Connection, directory: DirectoryId, name: &[u8], position: u32) -> Result<Option<u32>, Error> {
+fn next_position(
+    connection: &Connection,
+    directory: DirectoryId,
+    name: &[u8],
+    position: u32,
+) -> Result<Option<u32>, Error> {
     Ok(connection
         .prepare_cached(
             "SELECT position FROM versions WHERE directory = ?1 AND name = ?2 AND position > ?3 ORDER BY position LIMIT 1",
@@ -329,8 +382,8 @@ fn next_position(connection: &Connection, directory: DirectoryId, name: &[u8], p
         .optional()?)
 }
 
-/// Returns what `position` shows in a directory behind the name `after`: at most `limit` versions by name, none of them deleted.
-/// Fewer than `limit` means that there are no more.
+/// Returns what `position` shows in a directory behind the name `after`: at most `limit` versions
+/// by name, none of them deleted. Fewer than `limit` means that there are no more.
 pub(super) fn list(
     connection: &Connection,
     owners: &Owners,
@@ -340,14 +393,18 @@ pub(super) fn list(
     limit: usize,
 ) -> Result<Vec<Version>, Error> {
     // No name is empty but that of the source directory, which has no siblings.
-    let mut statement =
-        statement!(connection, "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name > ?2 ORDER BY name, position");
+    let mut statement = statement!(
+        connection,
+        "SELECT COLUMNS FROM versions WHERE directory = ?1 AND name > ?2 ORDER BY name, position"
+    );
     let mut rows = statement.query((directory, after.unwrap_or_default()))?;
     let mut found: Vec<Version> = Vec::new();
     let mut candidate: Option<Version> = None;
     while let Some(row) = rows.next()? {
         let brought: u32 = row.get(3)?;
-        let same_name = candidate.as_ref().is_some_and(|last| row.get_ref(2).is_ok_and(|name| name.as_blob() == Ok(&last.name)));
+        let same_name = candidate
+            .as_ref()
+            .is_some_and(|last| row.get_ref(2).is_ok_and(|name| name.as_blob() == Ok(&last.name)));
         if !same_name {
             found.extend(candidate.take().filter(|last| last.entry().is_some()));
             if found.len() == limit {
@@ -356,7 +413,9 @@ pub(super) fn list(
         }
         if brought <= position {
             candidate = Some(version(connection, owners, row)?);
-        } else if let Some(last) = candidate.as_mut().filter(|last| same_name && last.until.is_none()) {
+        } else if let Some(last) =
+            candidate.as_mut().filter(|last| same_name && last.until.is_none())
+        {
             last.until = Some(brought);
         }
     }
@@ -365,7 +424,11 @@ pub(super) fn list(
 }
 
 /// Returns the state that a path had before a version: what a delta of that version applies to.
-pub(super) fn before(connection: &Connection, owners: &Owners, of: &Version) -> Result<Option<Version>, Error> {
+pub(super) fn before(
+    connection: &Connection,
+    owners: &Owners,
+    of: &Version,
+) -> Result<Option<Version>, Error> {
     match of.position.checked_sub(1) {
         Some(position) => look_up(connection, owners, of.directory, &of.name, position),
         None => Ok(None),
@@ -373,7 +436,11 @@ pub(super) fn before(connection: &Connection, owners: &Owners, of: &Version) -> 
 }
 
 /// Returns the id of a name that ever was a directory there.
-pub(super) fn directory(connection: &Connection, parent: DirectoryId, name: &[u8]) -> Result<Option<DirectoryId>, Error> {
+pub(super) fn directory(
+    connection: &Connection,
+    parent: DirectoryId,
+    name: &[u8],
+) -> Result<Option<DirectoryId>, Error> {
     Ok(connection
         .prepare_cached("SELECT id FROM directories WHERE parent = ?1 AND name = ?2")?
         .query_row((parent, name), |row| row.get(0))
@@ -381,7 +448,10 @@ pub(super) fn directory(connection: &Connection, parent: DirectoryId, name: &[u8
 }
 
 /// Returns parent and name of a directory.
-pub(super) fn directory_name(connection: &Connection, id: DirectoryId) -> Result<(DirectoryId, Vec<u8>), Error> {
+pub(super) fn directory_name(
+    connection: &Connection,
+    id: DirectoryId,
+) -> Result<(DirectoryId, Vec<u8>), Error> {
     let found: Option<(DirectoryId, Vec<u8>)> = connection
         .prepare_cached("SELECT parent, name FROM directories WHERE id = ?1")?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -392,12 +462,19 @@ pub(super) fn directory_name(connection: &Connection, id: DirectoryId) -> Result
 }
 
 /// Returns parent and name of a directory that a row speaks of.
-pub(super) fn known_directory(connection: &Connection, id: DirectoryId) -> Result<(DirectoryId, Vec<u8>), Error> {
-    directory_name(connection, id).map_err(|error| if let Error::Gone(_) = error { Error::Broken } else { error })
+pub(super) fn known_directory(
+    connection: &Connection,
+    id: DirectoryId,
+) -> Result<(DirectoryId, Vec<u8>), Error> {
+    directory_name(connection, id)
+        .map_err(|error| if let Error::Gone(_) = error { Error::Broken } else { error })
 }
 
 /// Returns the path of a directory that a row speaks of.
-pub(super) fn directory_path(connection: &Connection, mut id: DirectoryId) -> Result<EntryPath, Error> {
+pub(super) fn directory_path(
+    connection: &Connection,
+    mut id: DirectoryId,
+) -> Result<EntryPath, Error> {
     let mut names = Vec::new();
     while !id.is_root() {
         let (parent, name) = known_directory(connection, id)?;

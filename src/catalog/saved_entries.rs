@@ -20,7 +20,8 @@ use std::collections::BinaryHeap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
-/// Rows that are held of all sets together, some 4 MB, as long as there are not more than [`LEAST`] of each set.
+/// Rows that are held of all sets together, some 4 MB, as long as there are not more than [`LEAST`]
+/// of each set.
 const ROWS: usize = 16 * 1024;
 /// Rows that are fetched of a set at once, at least.
 const LEAST: usize = 8;
@@ -42,7 +43,8 @@ pub struct Saved {
     pub stat: Option<SourceStat>,
 }
 
-/// What the sets of a chain up to one position have saved, in path order; ends with the first error.
+/// What the sets of a chain up to one position have saved, in path order; ends with the first
+/// error.
 pub struct SavedEntries<'c> {
     catalog: &'c Catalog,
     chain: Arc<Chain>,
@@ -77,18 +79,28 @@ struct Head {
 }
 
 impl Catalog {
-    /// Returns what the sets of a chain up to a position have saved, each path that is there with its newest state, in path order. Each
-    /// path counts by itself, as for duplicity: also those are met whose parent is gone or no directory, because some writer forgot to
-    /// tell that they went with it.
+    /// Returns what the sets of a chain up to a position have saved, each path that is there with
+    /// its newest state, in path order. Each path counts by itself, as for duplicity: also those
+    /// are met whose parent is gone or no directory, because some writer forgot to tell that they
+    /// went with it.
     ///
     /// # Errors
-    /// [`Error::Set`] when a set cannot be read. The iterator fails with it when the signature file of a set is not in path order:
-    /// nothing can be built on that set.
-    pub fn saved_entries(&self, chain: &Arc<Chain>, position: u32) -> Result<SavedEntries<'_>, Error> {
+    /// [`Error::Set`] when a set cannot be read. The iterator fails with it when the signature file
+    /// of a set is not in path order: nothing can be built on that set.
+    pub fn saved_entries(
+        &self,
+        chain: &Arc<Chain>,
+        position: u32,
+    ) -> Result<SavedEntries<'_>, Error> {
         self.saved_entries_by(chain, position, (ROWS / (position as usize + 1)).max(LEAST))
     }
 
-    fn saved_entries_by(&self, chain: &Arc<Chain>, position: u32, window: usize) -> Result<SavedEntries<'_>, Error> {
+    fn saved_entries_by(
+        &self,
+        chain: &Arc<Chain>,
+        position: u32,
+        window: usize,
+    ) -> Result<SavedEntries<'_>, Error> {
         self.snapshot(chain, position)?;
         let runs = self.ask(chain, position, |connection, _| {
             let mut statement = connection.prepare(
@@ -145,7 +157,10 @@ impl SavedEntries<'_> {
             Some(next) if order(&next.path, &head.found.path).is_le() => {
                 let set = set_at(&self.chain, run as u32)?.end();
                 let cause = format!("'{}' comes behind '{}'", next.path, head.found.path).into();
-                return Err(Error::Set { what: format!("the signature file of set {set} in path order"), cause });
+                return Err(Error::Set {
+                    what: format!("the signature file of set {set} in path order"),
+                    cause,
+                });
             }
             Some(next) => std::mem::replace(&mut head.found, next),
         };
@@ -158,9 +173,11 @@ impl SavedEntries<'_> {
         let Some(run) = runs.get_mut(run) else { return Ok(None) };
         if run.rows.as_slice().is_empty() && run.next < run.end {
             let end = run.end.min(run.next + *window as u64);
-            let [from, to] = [run.next, end].map(|number| VersionId::from_parts(chain.number(), number));
-            let rows =
-                catalog.ask(chain, run.position, |connection, owners| rows(connection, owners, directories, (from, to)))?;
+            let [from, to] =
+                [run.next, end].map(|number| VersionId::from_parts(chain.number(), number));
+            let rows = catalog.ask(chain, run.position, |connection, owners| {
+                rows(connection, owners, directories, (from, to))
+            })?;
             run.rows = rows.into_iter();
             run.next = end;
         }
@@ -188,7 +205,9 @@ fn rows(
     (from, to): (VersionId, VersionId),
 ) -> Result<Vec<Found>, Error> {
     static SELECT: OnceLock<String> = OnceLock::new();
-    let select = || format!("SELECT {} FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id", query::COLUMNS);
+    let select = || {
+        format!("SELECT {} FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id", query::COLUMNS)
+    };
     let mut statement = connection.prepare_cached(SELECT.get_or_init(select))?;
     let mut rows = statement.query((from, to))?;
     let mut stats = connection.prepare_cached(
@@ -196,7 +215,10 @@ fn rows(
     )?;
     let mut stats = stats.query_map((from, to), |row| {
         let (size, inode): (i64, i64) = (row.get(1)?, row.get(3)?);
-        Ok((row.get::<_, VersionId>(0)?, SourceStat { size: size as u64, ctime: row.get(2)?, inode: inode as u64 }))
+        Ok((
+            row.get::<_, VersionId>(0)?,
+            SourceStat { size: size as u64, ctime: row.get(2)?, inode: inode as u64 },
+        ))
     })?;
     let mut stat = stats.next().transpose()?;
     let mut owner: Option<(i64, Arc<Owner>)> = None;
@@ -206,10 +228,13 @@ fn rows(
         let name = row.get_ref(2)?.as_blob().map_err(|_| Error::Broken)?;
         let path = match name {
             b"" => EntryPath::root(),
-            name => directories.path(connection, row.get(1)?)?.join(name).map_err(|_| Error::Broken)?,
+            name => {
+                directories.path(connection, row.get(1)?)?.join(name).map_err(|_| Error::Broken)?
+            }
         };
         let entry = query::entry(row, |id| {
-            let same = owner.as_ref().filter(|(known, _)| *known == id).map(|(_, owner)| owner.clone());
+            let same =
+                owner.as_ref().filter(|(known, _)| *known == id).map(|(_, owner)| owner.clone());
             let known = same.map_or_else(|| owners.get(connection, id), Ok)?;
             let copy = (*known).clone();
             owner = Some((id, known));
@@ -221,12 +246,14 @@ fn rows(
         let stat = stat.as_ref().filter(|(of, _)| *of == version).map(|(_, stat)| *stat);
         found.push(Found { path, version, entry, stat });
     }
-    // Ids of a set have no gaps, and a path that is not met would be saved anew, or be taken for deleted.
+    // Ids of a set have no gaps, and a path that is not met would be saved anew, or be taken for
+    // deleted.
     let expected = to.number().saturating_sub(from.number());
     if found.len() as u64 == expected { Ok(found) } else { Err(Error::Broken) }
 }
 
-/// Paths of directories by their ids: rows that follow each other mostly lie in the same directory, or in one nearby.
+/// Paths of directories by their ids: rows that follow each other mostly lie in the same directory,
+/// or in one nearby.
 struct Directories {
     known: lru::LruCache<DirectoryId, EntryPath>,
     last: Option<(DirectoryId, EntryPath)>,
@@ -307,19 +334,36 @@ mod tests {
 
     fn saved(world: &World, chain: &Arc<Chain>, position: u32) -> Vec<(String, u32)> {
         let basis = world.catalog.saved_entries(chain, position).unwrap();
-        basis.map(|saved| saved.map(|saved| (saved.path.to_string(), saved.position)).unwrap()).collect()
+        basis
+            .map(|saved| saved.map(|saved| (saved.path.to_string(), saved.position)).unwrap())
+            .collect()
     }
 
     #[test]
     fn the_newest_state_of_each_path_in_path_order() {
         let files = Arc::new(Files::default());
-        files.write(0, &[&[(".", Directory), ("a", file()), ("d", Directory), ("d/x", file()), ("d-y", file())]], false);
-        files.write(1, &[&[(".", Directory), ("a", Gone), ("d", Directory), ("d/b", file()), ("d/x", file())]], false);
+        files.write(
+            0,
+            &[&[
+                (".", Directory),
+                ("a", file()),
+                ("d", Directory),
+                ("d/x", file()),
+                ("d-y", file()),
+            ]],
+            false,
+        );
+        files.write(
+            1,
+            &[&[(".", Directory), ("a", Gone), ("d", Directory), ("d/b", file()), ("d/x", file())]],
+            false,
+        );
         files.write(2, &[&[("a", file()), ("d/b", Gone)]], false);
         let world = World::plain(&files);
         let chain = world.chain();
         let expect = |position: u32, expected: &[(&str, u32)]| {
-            let expected: Vec<_> = expected.iter().map(|(path, position)| (path.to_string(), *position)).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(path, position)| (path.to_string(), *position)).collect();
             assert_eq!(saved(&world, &chain, position), expected);
         };
         expect(0, &[(".", 0), ("a", 0), ("d", 0), ("d/x", 0), ("d-y", 0)]);
@@ -334,7 +378,17 @@ mod tests {
     #[test]
     fn what_lost_its_parent_is_met_all_the_same() {
         let files = Arc::new(Files::default());
-        files.write(0, &[&[(".", Directory), ("d", Directory), ("d/x", file()), ("e", Directory), ("e/y", file())]], false);
+        files.write(
+            0,
+            &[&[
+                (".", Directory),
+                ("d", Directory),
+                ("d/x", file()),
+                ("e", Directory),
+                ("e/y", file()),
+            ]],
+            false,
+        );
         files.write(1, &[&[("d", file()), ("e", Gone)]], false);
         let world = World::plain(&files);
         let chain = world.chain();
@@ -350,7 +404,10 @@ mod tests {
         let chain = world.chain();
         let mut basis = world.catalog.saved_entries(&chain, 0).unwrap();
         let error = basis.find_map(Result::err).unwrap().to_string();
-        assert_eq!(error, "cannot read the signature file of set 20231114T221320Z in path order: 'a' comes behind 'b'");
+        assert_eq!(
+            error,
+            "cannot read the signature file of set 20231114T221320Z in path order: 'a' comes behind 'b'"
+        );
         assert!(basis.next().is_none());
     }
 

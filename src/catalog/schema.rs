@@ -5,8 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 /// Changes with every change of the tables or of the meaning of what they hold.
 const VERSION: i64 = 4;
 
-/// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order, so a set is one run.
-/// `directories` gives each path that ever was a directory of a chain one id.
+/// One row per (directory, name, set): a version. A set's rows have consecutive ids in path order,
+/// so a set is one run. `directories` gives each path that ever was a directory of a chain one id.
 const TABLES: &str = "
 CREATE TABLE chains(
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- part of the ids of its versions and directories
@@ -75,7 +75,8 @@ pub fn prepare(connection: &mut Connection) -> rusqlite::Result<bool> {
     }
     // Looked at again now that no other process can be at the same.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables: i64 =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (version(&transaction)?, tables) {
         (VERSION, _) => return Ok(true),
         (0, 0) => {}

@@ -15,10 +15,16 @@ const HASH: usize = 32;
 pub struct SeekIndexes(pub Arc<Catalog>);
 
 impl SeekIndexes {
-    fn find<T>(&self, volume: VolumeKey, query: impl Fn(&Connection) -> Result<Option<T>, Error>) -> Result<Option<T>, String> {
+    fn find<T>(
+        &self,
+        volume: VolumeKey,
+        query: impl Fn(&Connection) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, String> {
         let find = || {
             // A file may be open whose backup is no longer shown.
-            let Some((chain, position)) = self.0.set(volume >> 32) else { return self.0.database.read(&query) };
+            let Some((chain, position)) = self.0.set(volume >> 32) else {
+                return self.0.database.read(&query);
+            };
             let ask = || self.0.ask(&chain, position, |connection, _| query(connection));
             match ask()? {
                 None => self.0.fill_volume(&chain, position, volume as u32).and_then(|()| ask()),
@@ -37,7 +43,9 @@ impl SeekIndexStore for SeekIndexes {
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String> {
         self.find(volume, |connection| {
             let found: Option<(i64, Vec<u8>)> = connection
-                .prepare_cached("SELECT plain, state FROM frames WHERE volume = ?1 AND number = ?2")?
+                .prepare_cached(
+                    "SELECT plain, state FROM frames WHERE volume = ?1 AND number = ?2",
+                )?
                 .query_row((volume as i64, frame as i64), |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let Some((plain, state)) = found else { return Ok(None) };
@@ -54,8 +62,10 @@ fn seek_index(connection: &Connection, volume: VolumeKey) -> Result<Option<SeekI
         .query_row([volume as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     let Some((plain_length, stored_length, chunks, head)) = found else { return Ok(None) };
-    let mut statement = connection.prepare_cached("SELECT plain FROM frames WHERE volume = ?1 ORDER BY number")?;
-    let frames = statement.query_map([volume as i64], |row| row.get::<_, i64>(0).map(|plain| plain as u64))?;
+    let mut statement =
+        connection.prepare_cached("SELECT plain FROM frames WHERE volume = ?1 ORDER BY number")?;
+    let frames = statement
+        .query_map([volume as i64], |row| row.get::<_, i64>(0).map(|plain| plain as u64))?;
     Ok(Some(SeekIndex {
         frames: frames.collect::<Result<_, _>>()?,
         plain_length: plain_length as u64,
@@ -117,11 +127,17 @@ pub fn save(
     if is_passed(connection, volume)? {
         return Ok(());
     }
-    let mut frame =
-        connection.prepare_cached("INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)")?;
+    let mut frame = connection.prepare_cached(
+        "INSERT OR REPLACE INTO frames(volume, number, plain, state) VALUES(?1, ?2, ?3, ?4)",
+    )?;
     for (number, point) in points.iter().enumerate() {
         let (volume, number, plain) = (volume as i64, number as i64, point.plain as i64);
-        frame.execute((volume, number, plain, with_check(&[volume, number, plain], &point.state)))?;
+        frame.execute((
+            volume,
+            number,
+            plain,
+            with_check(&[volume, number, plain], &point.state),
+        ))?;
     }
     for (version, bytes, size) in parts.iter() {
         save_packed(connection, version, number, bytes, size)?;
@@ -135,30 +151,48 @@ pub fn save(
 }
 
 /// Keeps one part, and the size of its version where the part tells it.
-pub fn save_part(connection: &Connection, version: VersionId, number: i64, part: &Part) -> Result<(), Error> {
+pub fn save_part(
+    connection: &Connection,
+    version: VersionId,
+    number: i64,
+    part: &Part,
+) -> Result<(), Error> {
     save_packed(connection, version, number, &part.encode(), part.size())
 }
 
-fn save_packed(connection: &Connection, version: VersionId, number: i64, bytes: &[u8], size: Option<u64>) -> Result<(), Error> {
-    connection.prepare_cached("INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)")?.execute((
-        version,
-        number,
-        with_check(&[version.row(), number], bytes),
-    ))?;
+fn save_packed(
+    connection: &Connection,
+    version: VersionId,
+    number: i64,
+    bytes: &[u8],
+    size: Option<u64>,
+) -> Result<(), Error> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO parts(version, number, extents) VALUES(?1, ?2, ?3)",
+        )?
+        .execute((version, number, with_check(&[version.row(), number], bytes)))?;
     if let Some(size) = size {
-        connection.prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?.execute((version, size as i64))?;
+        connection
+            .prepare_cached("UPDATE versions SET size = ?2 WHERE id = ?1")?
+            .execute((version, size as i64))?;
     }
     Ok(())
 }
 
-/// Returns the parts of a version by volume; the one put together from all volumes, if there is one, comes first with number 0.
+/// Returns the parts of a version by volume; the one put together from all volumes, if there is
+/// one, comes first with number 0.
 pub fn parts(connection: &Connection, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
-    let mut statement = connection.prepare_cached("SELECT number, extents FROM parts WHERE version = ?1 ORDER BY number")?;
+    let mut statement = connection
+        .prepare_cached("SELECT number, extents FROM parts WHERE version = ?1 ORDER BY number")?;
     let mut rows = statement.query([version])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let number: u32 = row.get(0)?;
-        let bytes = sound(&[version.row(), number.into()], row.get_ref(1)?.as_blob().map_err(|_| broken())?)?;
+        let bytes = sound(
+            &[version.row(), number.into()],
+            row.get_ref(1)?.as_blob().map_err(|_| broken())?,
+        )?;
         found.push((number, Part::decode(bytes).ok_or_else(broken)?));
     }
     Ok(found)

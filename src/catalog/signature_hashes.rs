@@ -1,8 +1,10 @@
 //! [`SeenSignatures`]: what is known of a signature file as a whole, so that another one in its place is noticed.
 //!
-//! An increment rests on signature files: they decide which files have changed, and deltas are made against them. An older one that is
-//! sound in itself would make a wrong backup. So the hash of what a signature file holds is kept from the time when it was written here, or looked
-//! at for the first time; by the set's manifest, which it shares its life with. Later looks cost a comparison of sizes and time stamps.
+//! An increment rests on signature files: they decide which files have changed, and deltas are made
+//! against them. An older one that is sound in itself would make a wrong backup. So the hash of
+//! what a signature file holds is kept from the time when it was written here, or looked at for the
+//! first time; by the set's manifest, which it shares its life with. Later looks cost a comparison
+//! of sizes and time stamps.
 
 use super::catalog::{Catalog, set_at};
 use super::chains::{Chain, copy_identity, file_identity};
@@ -21,7 +23,8 @@ pub struct SeenSignatures {
     pub place: SeenPlace,
 }
 
-/// Which files a signature file was read from: the stored one and the copy in the archive directory, by name, size and time stamp.
+/// Which files a signature file was read from: the stored one and the copy in the archive
+/// directory, by name, size and time stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenPlace {
     stored: Option<[u8; 32]>,
@@ -31,7 +34,10 @@ pub struct SeenPlace {
 impl SeenPlace {
     /// Names the stored signature file of a set, and a copy of it.
     pub fn new(set: &BackupSet, copy: Option<&LocalFile>) -> Self {
-        Self { stored: set.signatures.as_ref().map(|file| file_identity(&file.listed)), copy: copy.map(copy_identity) }
+        Self {
+            stored: set.signatures.as_ref().map(|file| file_identity(&file.listed)),
+            copy: copy.map(copy_identity),
+        }
     }
 
     /// Returns whether the stored file is the same.
@@ -49,7 +55,9 @@ impl Catalog {
         let Some(key) = key(set) else { return Ok(None) };
         self.sturdy(|_| {
             self.database.read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT hash, stored, copy FROM signatures WHERE manifest = ?1")?;
+                let mut statement = connection.prepare_cached(
+                    "SELECT hash, stored, copy FROM signatures WHERE manifest = ?1",
+                )?;
                 let row = |row: &rusqlite::Row| {
                     let place = SeenPlace { stored: row.get(1)?, copy: row.get(2)? };
                     Ok(SeenSignatures { hash: row.get(0)?, place })
@@ -69,8 +77,9 @@ impl Catalog {
         });
     }
 
-    /// Holds the rows of a set against its volumes as far as their tables of contents go; whole volumes are read only where such a table
-    /// contradicts the rows. Volumes of duplicity have no tables.
+    /// Holds the rows of a set against its volumes as far as their tables of contents go; whole
+    /// volumes are read only where such a table contradicts the rows. Volumes of duplicity have no
+    /// tables.
     ///
     /// # Errors
     /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
@@ -78,11 +87,14 @@ impl Catalog {
         let manifest = self.manifest(chain, position)?;
         for number in set_at(chain, position)?.volumes.keys() {
             let key = chain.volume_key(position, *number);
-            let is_passed = self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))?;
+            let is_passed =
+                self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))?;
             if is_passed || self.fill_from_table(chain, position, *number)? {
                 continue;
             }
-            let table = manifest.volume(*number).and_then(|described| self.table(chain, position, &described));
+            let table = manifest
+                .volume(*number)
+                .and_then(|described| self.table(chain, position, &described));
             if table.is_none() {
                 return Ok(());
             }
@@ -96,16 +108,20 @@ impl Catalog {
         let _ = self.distrust(chain, position, what.into());
     }
 
-    /// Returns whether the signatures of a set count: its signature file gave the set's rows, and nothing has contradicted it.
+    /// Returns whether the signatures of a set count: its signature file gave the set's rows, and
+    /// nothing has contradicted it.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn has_sound_signatures(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
-        Ok(!self.is_distrusted(set_at(chain, position)?)? && self.source_of(chain, position)? != Source::Volumes)
+        Ok(!self.is_distrusted(set_at(chain, position)?)?
+            && self.source_of(chain, position)? != Source::Volumes)
     }
 }
 
 /// Names the manifest of a set without its time stamp, which changes when a collection is copied.
 fn key(set: &BackupSet) -> Option<[u8; 32]> {
-    set.manifest.as_ref().map(|manifest| file_identity(&Listed { stamp: 0, ..manifest.listed.clone() }))
+    set.manifest
+        .as_ref()
+        .map(|manifest| file_identity(&Listed { stamp: 0, ..manifest.listed.clone() }))
 }

@@ -20,7 +20,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns the source directory itself, which may also be a file; `None` if the backup holds nothing at all.
+    /// Returns the source directory itself, which may also be a file; `None` if the backup holds
+    /// nothing at all.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
@@ -32,7 +33,12 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn look_up(&self, catalog: &Catalog, directory: DirectoryId, name: &[u8]) -> Result<Option<Version>, Error> {
+    pub fn look_up(
+        &self,
+        catalog: &Catalog,
+        directory: DirectoryId,
+        name: &[u8],
+    ) -> Result<Option<Version>, Error> {
         let found = catalog.ask(&self.chain, self.position, |connection, owners| {
             query::look_up(connection, owners, directory, name, self.position)
         })?;
@@ -52,7 +58,8 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Returns at most `limit` entries of a directory by name, from behind `after` on; fewer mean that there are no more.
+    /// Returns at most `limit` entries of a directory by name, from behind `after` on; fewer mean
+    /// that there are no more.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
@@ -68,17 +75,25 @@ impl Snapshot {
         })
     }
 
-    /// Walks what stands at a path and everything below it, in path order. Paths whose parent is no directory are not met.
+    /// Walks what stands at a path and everything below it, in path order. Paths whose parent is no
+    /// directory are not met.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn walk<'c>(&self, catalog: &'c Catalog, path: &EntryPath) -> Result<Walk<'c>, Error> {
         let start = self.find(catalog, path)?.map(|version| (path.clone(), version));
-        Ok(Walk { catalog, snapshot: self.clone(), start, path: EntryPath::root(), open: Vec::new() })
+        Ok(Walk {
+            catalog,
+            snapshot: self.clone(),
+            start,
+            path: EntryPath::root(),
+            open: Vec::new(),
+        })
     }
 }
 
-/// Walks a snapshot in path order; holds a window of each directory between the start and the current path.
+/// Walks a snapshot in path order; holds a window of each directory between the start and the
+/// current path.
 pub struct Walk<'c> {
     catalog: &'c Catalog,
     snapshot: Snapshot,
@@ -101,7 +116,8 @@ impl Walk<'_> {
     fn open(&mut self, path: &EntryPath, version: &Version) -> Result<(), Error> {
         if let Some(id) = version.child() {
             let length = path.as_bytes().len();
-            let mut directory = OpenDirectory { length, id, window: Vec::new().into_iter(), more_after: None };
+            let mut directory =
+                OpenDirectory { length, id, window: Vec::new().into_iter(), more_after: None };
             self.fill(&mut directory, None)?;
             self.path = path.clone();
             self.open.push(directory);
@@ -111,7 +127,8 @@ impl Walk<'_> {
 
     fn fill(&self, directory: &mut OpenDirectory, after: Option<&[u8]>) -> Result<(), Error> {
         let window = self.snapshot.list(self.catalog, directory.id, after, WINDOW)?;
-        directory.more_after = window.last().filter(|_| window.len() == WINDOW).map(|last| last.name.clone());
+        directory.more_after =
+            window.last().filter(|_| window.len() == WINDOW).map(|last| last.name.clone());
         directory.window = window.into_iter();
         Ok(())
     }

@@ -25,7 +25,11 @@ struct Context {
 
 impl Spool {
     pub fn new() -> Self {
-        Self { file: BufWriter::new(SpooledTempFile::new(IN_MEMORY)), count: 0, last: Context::default() }
+        Self {
+            file: BufWriter::new(SpooledTempFile::new(IN_MEMORY)),
+            count: 0,
+            last: Context::default(),
+        }
     }
 
     /// Appends a line.
@@ -94,7 +98,8 @@ fn read_line(file: &mut impl Read, last: &mut Context) -> std::io::Result<Line> 
     let same = read_number(file)? as usize;
     last.path.truncate(same);
     last.path.extend(read_bytes(file)?);
-    let path = EntryPath::parse(&last.path).map_err(|invalid| std::io::Error::other(invalid.to_string()))?;
+    let path = EntryPath::parse(&last.path)
+        .map_err(|invalid| std::io::Error::other(invalid.to_string()))?;
     let device = |file: &mut _| read_number(file).map(|both| ((both >> 32) as u32, both as u32));
     let kind = match read_array(file)? {
         [b'd'] => EntryKind::Directory,
@@ -105,7 +110,8 @@ fn read_line(file: &mut impl Read, last: &mut Context) -> std::io::Result<Line> 
         [b'b'] => device(file).map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
         _ => return Ok(Line { path, entry: None }),
     };
-    let (mode, mtime) = (u16::from_le_bytes(read_array(file)?), i64::from_le_bytes(read_array(file)?));
+    let (mode, mtime) =
+        (u16::from_le_bytes(read_array(file)?), i64::from_le_bytes(read_array(file)?));
     if read_array(file)? == *b"o" {
         let [uid, gid] = [read_number(file)? as u32, read_number(file)? as u32];
         last.owner = Owner { uid, gid, user: read_bytes(file)?, group: read_bytes(file)? };
@@ -137,7 +143,11 @@ fn read_bytes(file: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let length = read_number(file)?;
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == length { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    if bytes.len() as u64 == length {
+        Ok(bytes)
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 fn read_array<const LENGTH: usize>(file: &mut impl Read) -> std::io::Result<[u8; LENGTH]> {
@@ -152,7 +162,12 @@ mod tests {
 
     #[test]
     fn lines_come_out_as_they_went_in() {
-        let owner = |uid, user: &str| Owner { uid, gid: 4_000_000_000, user: user.into(), group: b"staff".to_vec() };
+        let owner = |uid, user: &str| Owner {
+            uid,
+            gid: 4_000_000_000,
+            user: user.into(),
+            group: b"staff".to_vec(),
+        };
         let kinds = [
             None,
             Some(EntryKind::Directory),
@@ -164,7 +179,10 @@ mod tests {
         ];
         let lines: Vec<Line> = (0..5000)
             .map(|number: usize| Line {
-                path: EntryPath::parse(format!("d{}/{}{number}", number / 70, "long".repeat(number % 80)).as_bytes()).unwrap(),
+                path: EntryPath::parse(
+                    format!("d{}/{}{number}", number / 70, "long".repeat(number % 80)).as_bytes(),
+                )
+                .unwrap(),
                 entry: kinds[number % 7].clone().map(|kind| Entry {
                     kind,
                     mode: number as u16 & 0o7777,

@@ -12,11 +12,17 @@ use crate::volume::{HEAD, SeekIndex, has_hash};
 use std::sync::{Arc, Mutex};
 
 impl Catalog {
-    /// Returns the table of a volume, if there is one that belongs there by the manifest's hash, and makes sense. Otherwise a pass over the
-    /// whole volume tells everything, and also what is wrong with it.
+    /// Returns the table of a volume, if there is one that belongs there by the manifest's hash,
+    /// and makes sense. Otherwise a pass over the whole volume tells everything, and also what is
+    /// wrong with it.
     ///
     /// Behind it comes the volume's head, as far as it was read on the way.
-    pub(super) fn table(&self, chain: &Chain, position: u32, described: &ManifestVolume) -> Option<(Toc, Vec<u8>)> {
+    pub(super) fn table(
+        &self,
+        chain: &Chain,
+        position: u32,
+        described: &ManifestVolume,
+    ) -> Option<(Toc, Vec<u8>)> {
         // Only the end of the volume proves its signature.
         if self.codec.demands_signature() {
             return None;
@@ -25,15 +31,21 @@ impl Catalog {
         source.hash = described.hash;
         let file = Arc::new(HeadKeeper { file: source.file.clone(), head: Mutex::default() });
         let table = self.read_table(file.clone(), source.encoding).ok()??;
-        let head = std::mem::take(&mut *file.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let head =
+            std::mem::take(&mut *file.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let toc = Toc::parse(&table.bytes).ok()?;
         let session = set_at(chain, position).ok()?.session;
-        let fits = (toc.session, toc.volume, toc.stored.length) == (session, described.number, table.stored_start)
+        let fits = (toc.session, toc.volume, toc.stored.length)
+            == (session, described.number, table.stored_start)
             && has_hash(&source, &toc.stored, &table.behind);
         (fits && seek_index(&toc, Vec::new()).is_sound()).then_some((toc, head))
     }
 
-    fn read_table(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Option<codec::Table>, codec::Error> {
+    fn read_table(
+        &self,
+        file: Arc<dyn ReadAt>,
+        encoding: Encoding,
+    ) -> Result<Option<codec::Table>, codec::Error> {
         #[cfg(test)]
         if let Some(read) = &self.tables {
             return read(file, encoding);
@@ -41,12 +53,18 @@ impl Catalog {
         self.codec.table(file, encoding)
     }
 
-    /// Keeps what the table of a volume tells, as if the volume had had its first pass; `false` if there is no table, or it does not
-    /// fit the rows of the set. Damage elsewhere in the volume then shows when those bytes are read, by their chunk's hash.
+    /// Keeps what the table of a volume tells, as if the volume had had its first pass; `false` if
+    /// there is no table, or it does not fit the rows of the set. Damage elsewhere in the volume
+    /// then shows when those bytes are read, by their chunk's hash.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub(super) fn fill_from_table(&self, chain: &Chain, position: u32, number: u32) -> Result<bool, Error> {
+    pub(super) fn fill_from_table(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+    ) -> Result<bool, Error> {
         let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
         let Some(described) = manifest.volume(number) else { return Ok(false) };
         let Some((toc, head)) = self.table(chain, position, &described) else { return Ok(false) };
@@ -54,7 +72,9 @@ impl Catalog {
         let mut parts = PackedParts::default();
         let mut goes_on = false;
         for row in toc.rows() {
-            let Some(version) = proof.meet(&row.path, row.entry.as_ref())? else { return Ok(false) };
+            let Some(version) = proof.meet(&row.path, row.entry.as_ref())? else {
+                return Ok(false);
+            };
             // Only the last path can go on in the next volume.
             if goes_on {
                 return Ok(false);
@@ -73,9 +93,12 @@ impl Catalog {
             return Ok(false);
         }
         let seek_index = seek_index(&toc, head);
-        let points: Vec<_> = toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
+        let points: Vec<_> =
+            toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.record(chain, position, |connection| seeks::save(connection, key, (&seek_index, &points), &parts))?;
+        self.record(chain, position, |connection| {
+            seeks::save(connection, key, (&seek_index, &points), &parts)
+        })?;
         Ok(true)
     }
 }
@@ -117,7 +140,10 @@ fn seek_index(toc: &Toc, head: Vec<u8>) -> SeekIndex {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Files, Item, State, World, make_table, make_table_behind, path, session, stored_frames, time};
+    use super::super::testing::{
+        Files, Item, State, World, make_table, make_table_behind, path, session, stored_frames,
+        time,
+    };
     use super::*;
     use crate::catalog::{Part, VersionKind};
     use crate::codec::Options;
@@ -144,8 +170,21 @@ mod tests {
             ("d", Directory),
             ("d/big", File(noise(400_000, 2))),
         ];
-        files.write(0, &[first, &[("d/big", File(noise(300_000, 3))), ("e", File(noise(200_000, 4)))]], with_tables);
-        files.write(1, &[&[(".", Directory), ("a", Delta(DELTA.to_vec())), ("b", Gone), ("f", File(noise(9, 5)))]], with_tables);
+        files.write(
+            0,
+            &[first, &[("d/big", File(noise(300_000, 3))), ("e", File(noise(200_000, 4)))]],
+            with_tables,
+        );
+        files.write(
+            1,
+            &[&[
+                (".", Directory),
+                ("a", Delta(DELTA.to_vec())),
+                ("b", Gone),
+                ("f", File(noise(9, 5))),
+            ]],
+            with_tables,
+        );
         files
     }
 
@@ -163,7 +202,11 @@ mod tests {
                     VersionKind::Present { size, .. } => size,
                     VersionKind::Deleted => None,
                 };
-                all.push((world.catalog.path(&version).unwrap().to_string(), size, world.catalog.parts(id).unwrap()));
+                all.push((
+                    world.catalog.path(&version).unwrap().to_string(),
+                    size,
+                    world.catalog.parts(id).unwrap(),
+                ));
             }
         }
         all
@@ -183,7 +226,10 @@ mod tests {
         });
         assert_eq!(by_table.0, by_pass.0);
         let size = |name: &str| by_table.0.iter().rfind(|(path, ..)| path == name).unwrap().1;
-        assert_eq!([size("a"), size("e"), size("f"), size("b")], [Some(10), Some(200_000), Some(9), None]);
+        assert_eq!(
+            [size("a"), size("e"), size("f"), size("b")],
+            [Some(10), Some(200_000), Some(9), None]
+        );
         // One look at the end of each of the three volumes; a pass reads all of it twice.
         assert_eq!(by_table.1.0, 3);
         assert!(by_table.1.1 <= 3 * 65536, "{} bytes", by_table.1.1);
@@ -199,9 +245,17 @@ mod tests {
         world.fill_volumes(&chain, 0);
         let reader = VolumeReader::new(world.codec.clone(), world.catalog.seek_indexes(), 0);
         let source = world.catalog.volume(&chain, 0, 2).unwrap();
-        let extents = world.catalog.snapshot(&chain, 0).unwrap().find(&world.catalog, &path("e")).unwrap().unwrap();
+        let extents = world
+            .catalog
+            .snapshot(&chain, 0)
+            .unwrap()
+            .find(&world.catalog, &path("e"))
+            .unwrap()
+            .unwrap();
         let part = world.catalog.parts(extents.id).unwrap().remove(0).1;
-        let Some(crate::catalog::Extent::Stored { offset, .. }) = part.extents.iter().next() else { panic!() };
+        let Some(crate::catalog::Extent::Stored { offset, .. }) = part.extents.iter().next() else {
+            panic!()
+        };
         world.storage.take_calls();
         let mut bytes = vec![0; 5000];
         reader.read(&source, offset + 150_000, &mut bytes).unwrap();
@@ -256,7 +310,10 @@ mod tests {
         assert!(is_taken(|tar| make_table(tar, session(1), 1, false)));
         assert!(!is_taken(|tar| make_table(tar, session(0), 1, false)), "of another session");
         assert!(!is_taken(|tar| make_table(tar, session(1), 2, false)), "of another volume");
-        assert!(!is_taken(|tar| make_table(tar, session(1), 1, true)), "its last file goes on, the manifest says no");
+        assert!(
+            !is_taken(|tar| make_table(tar, session(1), 1, true)),
+            "its last file goes on, the manifest says no"
+        );
         assert!(!is_taken(|_| b"no table at all".to_vec()));
         assert!(!is_taken(|tar| make_table(tar, session(1), 1, false)[..100].to_vec()), "cut");
         let with = |frames: &[(u64, Vec<u8>)], name: &str, tar: &[u8]| {
@@ -264,10 +321,21 @@ mod tests {
             writer.push(&path(name), None, &Part::default());
             writer.finish(session(1), 1, 1 << 30, frames, &stored_frames(tar))
         };
-        let frames: Vec<_> = (0..20u64).map(|number| (number << 26, vec![1, 1])).take_while(|(at, _)| *at < 1 << 30).collect();
-        assert!(!is_taken(|tar| with(&frames, "unknown", tar)), "of a path that the set does not have");
-        assert!(!is_taken(|tar| with(&[(0, vec![1, 1])], "b", tar)), "with a frame that does not fit into memory");
-        let behind = |tar: &[u8], stored: &StoredFrames| make_table_behind(stored, tar, session(1), 1, false);
+        let frames: Vec<_> = (0..20u64)
+            .map(|number| (number << 26, vec![1, 1]))
+            .take_while(|(at, _)| *at < 1 << 30)
+            .collect();
+        assert!(
+            !is_taken(|tar| with(&frames, "unknown", tar)),
+            "of a path that the set does not have"
+        );
+        assert!(
+            !is_taken(|tar| with(&[(0, vec![1, 1])], "b", tar)),
+            "with a frame that does not fit into memory"
+        );
+        let behind = |tar: &[u8], stored: &StoredFrames| {
+            make_table_behind(stored, tar, session(1), 1, false)
+        };
         for length in [1, 64, 1 << 20] {
             let longer = |tar: &[u8]| stored_frames(&[tar, &vec![0; length]].concat());
             assert!(!is_taken(|tar| behind(tar, &longer(tar))), "of a file longer by {length}");
@@ -292,7 +360,16 @@ mod tests {
     #[test]
     fn the_table_of_an_exchanged_volume_is_ignored() {
         let others = Files::default();
-        others.write(1, &[&[(".", Directory), ("a", Delta(DELTA.to_vec())), ("b", Gone), ("f", File(noise(9, 6)))]], true);
+        others.write(
+            1,
+            &[&[
+                (".", Directory),
+                ("a", Delta(DELTA.to_vec())),
+                ("b", Gone),
+                ("f", File(noise(9, 6))),
+            ]],
+            true,
+        );
         let part = format!("to.{}.vol1", time(1));
         let files = files(true);
         let world = World::plain(&files);
@@ -305,7 +382,11 @@ mod tests {
     #[test]
     fn a_demanded_signature_needs_the_whole_volume() {
         let files = files(true);
-        let world = World::new(&files, None, Options { sign_key: Some("01234567".into()), ..Options::default() });
+        let world = World::new(
+            &files,
+            None,
+            Options { sign_key: Some("01234567".into()), ..Options::default() },
+        );
         let chain = world.chain();
         let unsigned = World::plain(&files);
         let manifest = unsigned.catalog.manifest(&unsigned.chain(), 0).unwrap();
@@ -329,8 +410,10 @@ mod tests {
         assert!(bytes <= 3 * 65536);
         assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
         let snapshots = [(&world, &chain), (&expected, &expected_chain)].map(|(world, chain)| {
-            let walk = world.catalog.snapshot(chain, 1).unwrap().walk(&world.catalog, &path("")).unwrap();
-            walk.map(|item| item.map(|(path, version)| (path, version.entry().cloned())).unwrap()).collect::<Vec<_>>()
+            let walk =
+                world.catalog.snapshot(chain, 1).unwrap().walk(&world.catalog, &path("")).unwrap();
+            walk.map(|item| item.map(|(path, version)| (path, version.entry().cloned())).unwrap())
+                .collect::<Vec<_>>()
         });
         assert_eq!(snapshots[0], snapshots[1]);
         assert_eq!(snapshots[0].len(), 6);

@@ -1,10 +1,12 @@
-//! What the tests of this room share: collections in memory, plain, with or without tables in their volumes.
+//! What the tests of this room share: collections in memory, plain, with or without tables in their
+//! volumes.
 
 use super::{Catalog, CatalogOptions, Chain};
 use crate::codec::{self, Codec, Encoding, Options, Table};
 use crate::collection::{BackupSet, scan};
 use crate::format::{
-    CHUNK, Manifest, ManifestVolume, Member, MemberKind, Prefixes, Session, StoredFrames, TarReader, TocWriter, VolumeHash,
+    CHUNK, Manifest, ManifestVolume, Member, MemberKind, Prefixes, Session, StoredFrames,
+    TarReader, TocWriter, VolumeHash,
 };
 use crate::model::{BackupTime, Entry, EntryPath};
 use crate::monitor::{Level, Monitor};
@@ -16,7 +18,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Finds the table in a stored file.
-pub type ReadTable = dyn Fn(Arc<dyn ReadAt>, Encoding) -> Result<Option<Table>, codec::Error> + Send + Sync;
+pub type ReadTable =
+    dyn Fn(Arc<dyn ReadAt>, Encoding) -> Result<Option<Table>, codec::Error> + Send + Sync;
 
 /// Stored files in memory.
 pub use crate::storage::MemoryStorage as Files;
@@ -102,7 +105,8 @@ impl World {
         chains[0].clone()
     }
 
-    /// Returns how many requests there were for files with this in their names since the last time, and for how many bytes.
+    /// Returns how many requests there were for files with this in their names since the last time,
+    /// and for how many bytes.
     pub fn take_reads(&self, part: &str) -> (usize, usize) {
         let calls = self.storage.take_calls();
         let reads = calls.iter().filter_map(|call| match call {
@@ -125,8 +129,8 @@ pub fn set(chain: &Chain, position: u32) -> &BackupSet {
 }
 
 impl Files {
-    /// Writes the set at a position: `volumes` holds the items of each volume, of which a file may go on in the next one with the
-    /// rest of its bytes. Deltas may not.
+    /// Writes the set at a position: `volumes` holds the items of each volume, of which a file may
+    /// go on in the next one with the rest of its bytes. Deltas may not.
     pub fn write(&self, position: u32, volumes: &[&[Item]], with_tables: bool) {
         let end = time(position);
         let (full, new) = (session(position).is_full(), time(position.saturating_sub(1)));
@@ -139,8 +143,12 @@ impl Files {
         let mut described = Vec::new();
         for (index, items) in volumes.iter().enumerate() {
             let number = index as u32 + 1;
-            let before = index.checked_sub(1).and_then(|before| volumes[before].last()).map(|(path, _)| *path);
-            let after = volumes.get(index + 1).and_then(|after| after.first()).map(|(path, _)| *path);
+            let before = index
+                .checked_sub(1)
+                .and_then(|before| volumes[before].last())
+                .map(|(path, _)| *path);
+            let after =
+                volumes.get(index + 1).and_then(|after| after.first()).map(|(path, _)| *path);
             let mut volume = tar::Builder::new(Vec::new());
             for (at, (path, state)) in items.iter().enumerate() {
                 let continues = at + 1 == items.len() && after == Some(path);
@@ -161,7 +169,9 @@ impl Files {
                 let table = make_table(&bytes, session(position), number, goes_on);
                 append_table(&mut bytes, &table);
             }
-            let of = |item: Option<&Item>| item.map_or_else(EntryPath::root, |(text, _)| self::path(text));
+            let of = |item: Option<&Item>| {
+                item.map_or_else(EntryPath::root, |(text, _)| self::path(text))
+            };
             described.push(ManifestVolume {
                 number,
                 first: of(items.first()),
@@ -170,10 +180,19 @@ impl Files {
                 last_piece: goes_on.then_some(1),
                 hash: Some(VolumeHash::Sha1(sha1::Sha1::digest(&bytes).into())),
             });
-            self.put(name("duplicity-full", "duplicity-inc", &format!("vol{number}.difftar")), bytes);
+            self.put(
+                name("duplicity-full", "duplicity-inc", &format!("vol{number}.difftar")),
+                bytes,
+            );
         }
-        self.put(name("duplicity-full-signatures", "duplicity-new-signatures", "sigtar"), signatures.into_inner().unwrap());
-        self.put(name("duplicity-full", "duplicity-inc", "manifest"), Manifest::new(None, None, described).unwrap().print());
+        self.put(
+            name("duplicity-full-signatures", "duplicity-new-signatures", "sigtar"),
+            signatures.into_inner().unwrap(),
+        );
+        self.put(
+            name("duplicity-full", "duplicity-inc", "manifest"),
+            Manifest::new(None, None, described).unwrap().print(),
+        );
     }
 
     pub(super) fn put(&self, name: String, bytes: Vec<u8>) {
@@ -216,16 +235,24 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &State, piece: Opt
 fn sign(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &State) {
     let signature = [0x72730136_u32, 512, 8].map(u32::to_be_bytes).concat();
     match state {
-        State::Directory => append_entry(tar, &format!("snapshot/{}/", path.trim_start_matches('.')), true, &[]),
+        State::Directory => {
+            append_entry(tar, &format!("snapshot/{}/", path.trim_start_matches('.')), true, &[])
+        }
         State::Gone => append_entry(tar, &format!("deleted/{path}"), false, &[]),
-        State::File(_) | State::Delta(_) => append_entry(tar, &format!("signature/{path}"), false, &signature),
+        State::File(_) | State::Delta(_) => {
+            append_entry(tar, &format!("signature/{path}"), false, &signature)
+        }
     }
 }
 
 fn append_entry(tar: &mut tar::Builder<Vec<u8>>, name: &str, is_directory: bool, data: &[u8]) {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(if is_directory { tar::EntryType::Directory } else { tar::EntryType::Regular });
+    header.set_entry_type(if is_directory {
+        tar::EntryType::Directory
+    } else {
+        tar::EntryType::Regular
+    });
     header.set_mode(0o755);
     header.set_uid(1);
     header.set_gid(1);
@@ -241,7 +268,13 @@ pub fn make_table(tar: &[u8], session: Session, number: u32, goes_on: bool) -> V
 }
 
 /// Makes the table of a plain tar, but for other stored bytes before it.
-pub fn make_table_behind(stored: &StoredFrames, tar: &[u8], session: Session, number: u32, goes_on: bool) -> Vec<u8> {
+pub fn make_table_behind(
+    stored: &StoredFrames,
+    tar: &[u8],
+    session: Session,
+    number: u32,
+    goes_on: bool,
+) -> Vec<u8> {
     let mut writer = TocWriter::new();
     let mut rows: Vec<(EntryPath, Option<Entry>, PartBuilder)> = Vec::new();
     let mut reader = TarReader::new(tar);
@@ -272,7 +305,8 @@ pub fn make_table_behind(stored: &StoredFrames, tar: &[u8], session: Session, nu
     let mut decoder = codec.decode(file, Encoding::Plain).unwrap();
     decoder.collect_seek_points(1 << 16);
     std::io::copy(&mut decoder, &mut std::io::sink()).unwrap();
-    let frames: Vec<_> = decoder.take_seek_points().into_iter().map(|point| (point.plain, point.state)).collect();
+    let frames: Vec<_> =
+        decoder.take_seek_points().into_iter().map(|point| (point.plain, point.state)).collect();
     writer.finish(session, number, tar.len() as u64, &frames, stored)
 }
 

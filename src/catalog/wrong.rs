@@ -1,4 +1,5 @@
-//! Tests with a database that is wrong, gone, cut, locked or full of others' numbers: every answer must be right, whatever it takes.
+//! Tests with a database that is wrong, gone, cut, locked or full of others' numbers: every answer
+//! must be right, whatever it takes.
 
 use super::testing::{Files, Item, State, World, path, time};
 use super::{Chain, VersionKind};
@@ -11,14 +12,25 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A full set of two volumes and two increments, with what a delta needs: literal "say: ", then 5 bytes of the basis.
+/// A full set of two volumes and two increments, with what a delta needs: literal "say: ", then 5
+/// bytes of the basis.
 fn files() -> Arc<Files> {
     let files = Arc::new(Files::default());
     let file = |length: usize| File((0..length).map(|at| (at % 251) as u8).collect());
-    let first: &[Item] = &[(".", Directory), ("a", file(3000)), ("b", file(0)), ("d", Directory), ("d/big", file(40_000))];
+    let first: &[Item] = &[
+        (".", Directory),
+        ("a", file(3000)),
+        ("b", file(0)),
+        ("d", Directory),
+        ("d/big", file(40_000)),
+    ];
     files.write(0, &[first, &[("d/big", file(30_000)), ("e", file(20_000))]], false);
     let delta = Delta(b"rs\x026\x05say: \x45\x06\x05\x00".to_vec());
-    files.write(1, &[&[(".", Directory), ("a", delta), ("b", Gone), ("f", Directory), ("f/g", file(9))]], true);
+    files.write(
+        1,
+        &[&[(".", Directory), ("a", delta), ("b", Gone), ("f", Directory), ("f/g", file(9))]],
+        true,
+    );
     files.write(2, &[&[(".", Directory), ("d/big", Gone), ("f/g", file(10))]], false);
     files
 }
@@ -29,18 +41,26 @@ fn open(files: &Arc<Files>, directory: &Path) -> (World, Arc<Chain>) {
     (world, chain)
 }
 
-/// Returns all that a catalog answers, as text: trees, contents, what a new session compares with, seek indexes.
+/// Returns all that a catalog answers, as text: trees, contents, what a new session compares with,
+/// seek indexes.
 fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
     let catalog = &world.catalog;
     let mut all = Vec::new();
     for position in 0..chain.sets.len() as u32 {
         let snapshot = catalog.snapshot(chain, position).unwrap();
-        for number in catalog.manifest(chain, position).unwrap().volumes().map(|volume| volume.number) {
+        for number in
+            catalog.manifest(chain, position).unwrap().volumes().map(|volume| volume.number)
+        {
             catalog.fill_volume(chain, position, number).unwrap();
             let key = catalog.volume(chain, position, number).unwrap().key;
             let seek_index = catalog.seek_indexes().seek_index(key).unwrap().unwrap();
             let point = catalog.seek_indexes().seek_point(key, 0).unwrap().unwrap();
-            let frames = (seek_index.frames, seek_index.plain_length, seek_index.stored_length, seek_index.chunks);
+            let frames = (
+                seek_index.frames,
+                seek_index.plain_length,
+                seek_index.stored_length,
+                seek_index.chunks,
+            );
             all.push(format!("{position} {number}: {frames:?} {} {:?}", point.plain, point.state));
         }
         for item in snapshot.walk(catalog, &path("")).unwrap() {
@@ -50,13 +70,21 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
             let before = catalog.version_before(&version).unwrap().map(|version| version.id);
             // What volumes have told may be gone by now; then it comes back.
             let parts = || {
-                for number in catalog.manifest(chain, version.position).unwrap().volumes_with(&path).map(|volume| volume.number) {
+                for number in catalog
+                    .manifest(chain, version.position)
+                    .unwrap()
+                    .volumes_with(&path)
+                    .map(|volume| volume.number)
+                {
                     catalog.fill_volume(chain, version.position, number).unwrap();
                 }
                 Some(catalog.parts(version.id).unwrap()).filter(|parts| !parts.is_empty()).ok_or(())
             };
-            let parts = if version.is_file() { catalog.undisturbed(parts).unwrap() } else { Vec::new() };
-            if let (VersionKind::Present { size: Some(size), .. }, [(_, part)]) = (&version.kind, &parts[..]) {
+            let parts =
+                if version.is_file() { catalog.undisturbed(parts).unwrap() } else { Vec::new() };
+            if let (VersionKind::Present { size: Some(size), .. }, [(_, part)]) =
+                (&version.kind, &parts[..])
+            {
                 assert_eq!(Some(*size), part.size(), "{path}");
             }
             all.push(format!("{path} {:?} {before:?} {:?} {parts:?}", version.id, version.entry()));
@@ -94,7 +122,11 @@ fn no_bit_makes_an_answer_wrong() {
     let mut noticed = 0;
     for case in 0..count {
         // In place: another file would be noticed by its inode.
-        let file = std::fs::File::options().read(true).write(true).open(database(directory.path())).unwrap();
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(database(directory.path()))
+            .unwrap();
         let hash = blake3::hash(&case.to_le_bytes());
         let random = u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap());
         let (at, mut byte) = (random / 8 % file.metadata().unwrap().len(), [0]);
@@ -104,7 +136,10 @@ fn no_bit_makes_an_answer_wrong() {
         let (world, chain) = open(&files, directory.path());
         assert_right(&answers(&world, &chain), &expected, &format!("case {case}, byte {at}"));
         let said = world.said.0.lock().unwrap().clone();
-        assert!(said.len() <= 1 && said.iter().all(|text| text.contains("filling it anew")), "case {case}: {said:?}");
+        assert!(
+            said.len() <= 1 && said.iter().all(|text| text.contains("filling it anew")),
+            "case {case}: {said:?}"
+        );
         assert!(!world.catalog.database.is_in_memory());
         noticed += said.len() as u64;
     }
@@ -196,7 +231,10 @@ fn what_happens_to_the_file_meanwhile_is_no_harm() {
         ("cut", Box::new(cut(""))),
         ("log cut", Box::new(cut("-wal"))),
         ("index of the log cut", Box::new(cut("-shm"))),
-        ("log removed", Box::new(|path| std::fs::remove_file(format!("{}-wal", path.display())).unwrap())),
+        (
+            "log removed",
+            Box::new(|path| std::fs::remove_file(format!("{}-wal", path.display())).unwrap()),
+        ),
     ];
     for (name, action) in done {
         let (files, directory) = (files(), tempfile::tempdir().unwrap());
@@ -220,13 +258,15 @@ fn what_happens_to_the_file_meanwhile_is_no_harm() {
 
 #[test]
 fn numbers_of_another_process_are_not_taken_for_ours() {
-    let (ours, theirs, directory) = (files(), Arc::new(Files::default()), tempfile::tempdir().unwrap());
+    let (ours, theirs, directory) =
+        (files(), Arc::new(Files::default()), tempfile::tempdir().unwrap());
     let directory = directory.path().join("ours");
     let expected = filled(&ours, &directory);
     let (world, chain) = open(&ours, &directory);
     assert_right(&answers(&world, &chain), &expected, "");
     std::fs::remove_dir_all(&directory).unwrap();
-    // Another collection would have another directory: this is the same one, as it looked some time later.
+    // Another collection would have another directory: this is the same one, as it looked some time
+    // later.
     theirs.write(0, &[&[(".", Directory), ("other", File(b"!".to_vec()))]], false);
     let (other, other_chain) = open(&theirs, &directory);
     answers(&other, &other_chain);
@@ -278,17 +318,23 @@ fn nobody_waits_for_somebody_who_waits_for_a_storage() {
     });
 }
 
-/// Names the files of a full set, or of an increment of the set before it, at minutes since some time.
+/// Names the files of a full set, or of an increment of the set before it, at minutes since some
+/// time.
 fn put_set(files: &Files, full: bool, minute: i64) {
     let at = |minute: i64| crate::model::BackupTime::from_seconds(1_600_000_000 + minute * 60);
     let (name, signatures) = match full {
-        true => (format!("duplicity-full.{}", at(minute)), format!("duplicity-full-signatures.{}", at(minute))),
+        true => (
+            format!("duplicity-full.{}", at(minute)),
+            format!("duplicity-full-signatures.{}", at(minute)),
+        ),
         false => {
             let times = format!("{}.to.{}", at(minute - 1), at(minute));
             (format!("duplicity-inc.{times}"), format!("duplicity-new-signatures.{times}"))
         }
     };
-    for name in [format!("{name}.manifest"), format!("{name}.vol1.difftar"), format!("{signatures}.sigtar")] {
+    for name in
+        [format!("{name}.manifest"), format!("{name}.vol1.difftar"), format!("{signatures}.sigtar")]
+    {
         files.put(name, Vec::new());
     }
 }
@@ -306,12 +352,19 @@ fn there_is_room_for_any_number_of_chains_and_sets() {
         world.storage.take_calls();
         let before = world.catalog.database.uses();
         let chains = world.catalog.set_collection(&collection).unwrap();
-        assert_eq!((chains.len(), chains.iter().map(|chain| chain.sets.len()).sum::<usize>()), (3001, 8000));
+        assert_eq!(
+            (chains.len(), chains.iter().map(|chain| chain.sets.len()).sum::<usize>()),
+            (3001, 8000)
+        );
         // What is known costs one question, and no request.
         assert!(attempt == 0 || world.catalog.database.uses() - before == 1);
         assert!(world.storage.take_calls().is_empty());
-        let found: Vec<u64> =
-            chains.iter().flat_map(|chain| (0..chain.sets.len() as u32).map(|position| chain.set_number(position))).collect();
+        let found: Vec<u64> = chains
+            .iter()
+            .flat_map(|chain| {
+                (0..chain.sets.len() as u32).map(|position| chain.set_number(position))
+            })
+            .collect();
         let (last, position) = world.catalog.set(*found.last().unwrap()).unwrap();
         assert_eq!((last.number(), position), (chains[3000].number(), 4999));
         assert_eq!(found.iter().collect::<std::collections::HashSet<_>>().len(), 8000);
@@ -325,11 +378,20 @@ fn numbers_are_reused_when_there_are_no_more() {
     let (files, directory) = (files(), tempfile::tempdir().unwrap());
     let (world, chain) = open(&files, directory.path());
     assert_eq!((chain.number(), chain.set_number(2)), (1, 3));
-    world.catalog.database.write(|connection| Ok(connection.execute_batch("UPDATE sqlite_sequence SET seq = 1 << 40")?)).unwrap();
+    world
+        .catalog
+        .database
+        .write(|connection| {
+            Ok(connection.execute_batch("UPDATE sqlite_sequence SET seq = 1 << 40")?)
+        })
+        .unwrap();
     put_set(&files, true, -10);
     let collection = scan(&world.storage.list().unwrap(), &Prefixes::default());
     let chains = world.catalog.set_collection(&collection).unwrap();
-    assert_eq!(chains.iter().map(|chain| (chain.number(), chain.set_number(0))).collect::<Vec<_>>(), [(2, 4), (1, 1)]);
+    assert_eq!(
+        chains.iter().map(|chain| (chain.number(), chain.set_number(0))).collect::<Vec<_>>(),
+        [(2, 4), (1, 1)]
+    );
     assert_eq!(chains[1].sets[0].end(), time(0));
     assert!(!answers(&world, &chains[1]).is_empty());
 }

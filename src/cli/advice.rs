@@ -23,12 +23,16 @@ fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             return Some("list-current-files shows the paths of a backup, --time chooses another");
         }
         Some(restore::Error::Target { cause, .. }) if contents::is_full(cause) => {
-            return Some("make room there, or restore to elsewhere; --force goes over what is there already");
+            return Some(
+                "make room there, or restore to elsewhere; --force goes over what is there already",
+            );
         }
         _ => {}
     }
     match (cause.downcast_ref(), cause.downcast_ref()) {
-        (Some(ArchiveError::Local { .. }), _) => Some("--archive-dir names another folder for what duplicity keeps here"),
+        (Some(ArchiveError::Local { .. }), _) => {
+            Some("--archive-dir names another folder for what duplicity keeps here")
+        }
         (_, Some(source::Error::Filelist { .. })) => {
             Some("check the path of the list; it is relative to the folder that this runs in")
         }
@@ -39,22 +43,36 @@ fn about(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 fn about_storage(error: &storage::Error) -> Option<&'static str> {
     match (error.kind, error.operation) {
         (ErrorKind::NotFound, "list") => Some("check the URL, and whether its disk is mounted"),
-        (ErrorKind::NotFound, "create") => Some("no folder can be made there: check the URL, and whether its disk is mounted"),
-        (ErrorKind::Permission, "list" | "open" | "read") => Some("check whose these files are, and as whom this runs"),
-        (ErrorKind::Permission, _) => Some("check who may write there, and that its disk is not mounted read-only"),
-        (ErrorKind::NoSpace, _) => {
-            Some("make room there, as by remove-all-but-n-full, and run this again: a backup goes on where it has ended")
+        (ErrorKind::NotFound, "create") => {
+            Some("no folder can be made there: check the URL, and whether its disk is mounted")
         }
+        (ErrorKind::Permission, "list" | "open" | "read") => {
+            Some("check whose these files are, and as whom this runs")
+        }
+        (ErrorKind::Permission, _) => {
+            Some("check who may write there, and that its disk is not mounted read-only")
+        }
+        (ErrorKind::NoSpace, _) => Some(
+            "make room there, as by remove-all-but-n-full, and run this again: a backup goes on where it has ended",
+        ),
         _ => None,
     }
 }
 
 fn about_decoding(cause: &Cause) -> Option<&'static str> {
     match cause {
-        Cause::Gpg(text) if text.starts_with("cannot run ") => Some("install GnuPG, or name its program by --gpg-binary"),
-        Cause::WrongPassphrase => Some("check PASSPHRASE, the file of passphrases, or what was typed"),
-        Cause::NoSecretKey(_) => Some("gpg --list-secret-keys shows the keys that are here, gpg --import takes in another"),
-        Cause::Recipient { .. } => Some("gpg --list-keys shows the keys that are here, gpg --import takes in another"),
+        Cause::Gpg(text) if text.starts_with("cannot run ") => {
+            Some("install GnuPG, or name its program by --gpg-binary")
+        }
+        Cause::WrongPassphrase => {
+            Some("check PASSPHRASE, the file of passphrases, or what was typed")
+        }
+        Cause::NoSecretKey(_) => Some(
+            "gpg --list-secret-keys shows the keys that are here, gpg --import takes in another",
+        ),
+        Cause::Recipient { .. } => {
+            Some("gpg --list-keys shows the keys that are here, gpg --import takes in another")
+        }
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! duplicity's commands and flags, and `mount`, with their help, as plain text values.
 //!
-//! [`super::command`] has put every option in full and the command in front; of an option given twice the last counts. What they mean is
-//! worked out elsewhere: here is only what was typed.
+//! [`super::command`] has put every option in full and the command in front; of an option given
+//! twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
 
 use super::cleanup::CleanupArgs;
 use super::command::{Line, Options};
@@ -35,7 +35,8 @@ pub enum Command {
     /// Goes to the background once the mount answers. `fusermount3 -u DIR` or `umount DIR` ends it.
     #[cfg(feature = "mount")]
     Mount(MountArgs),
-    /// Back up a folder or file: what has changed since the backup before, or everything if there is none
+    /// Back up a folder or file: what has changed since the backup before, or everything if there
+    /// is none
     #[command(visible_alias = "bu")]
     Backup(BackupArgs),
     /// Back up everything
@@ -46,11 +47,14 @@ pub enum Command {
     Incremental(BackupArgs),
     /// Restore a backup, or one file or folder of it, into a folder
     ///
-    /// If something could not be delivered whole, ends with the exit code of the damage, or 90; what is there is right.
+    /// If something could not be delivered whole, ends with the exit code of the damage, or 90;
+    /// what is there is right.
     Restore(RestoreArgs),
-    /// Read a backup as a restore does, and name what is damaged; with --compare-data also what differs from a folder
+    /// Read a backup as a restore does, and name what is damaged; with --compare-data also what
+    /// differs from a folder
     ///
-    /// Writes nothing. Ends with exit code 1 if something differs, and with that of the damage if something is damaged.
+    /// Writes nothing. Ends with exit code 1 if something differs, and with that of the damage if
+    /// something is damaged.
     #[command(visible_alias = "vb")]
     Verify(super::verify::VerifyArgs),
     /// List the files of a backup, each with its modification time
@@ -61,24 +65,28 @@ pub enum Command {
     CollectionStatus(StatusArgs),
     /// Remove backup chains that end before a time; without --force, only list them
     ///
-    /// A chain is a full backup and the increments after it. One of which anything is younger stays whole, and so does the newest, always.
+    /// A chain is a full backup and the increments after it. One of which anything is younger stays
+    /// whole, and so does the newest, always.
     #[command(alias = "ro")]
     RemoveOlderThan(OlderThanArgs),
     /// Remove all backup chains but the newest; without --force, only list them
     #[command(alias = "ra")]
     RemoveAllButNFull(CountArgs),
-    /// Remove the increments of all backup chains but the newest, and keep their full backups; without --force, only list the chains
+    /// Remove the increments of all backup chains but the newest, and keep their full backups;
+    /// without --force, only list the chains
     #[command(alias = "ri")]
     RemoveAllIncOfButNFull(CountArgs),
     /// Delete what interrupted backups have left; without --force, only list it
     ///
-    /// A backup that could still be gone on with is among it, and one that another machine is making. Backups that can be restored stay, and
-    /// files that are not duplicity's.
+    /// A backup that could still be gone on with is among it, and one that another machine is
+    /// making. Backups that can be restored stay, and files that are not duplicity's.
     #[command(alias = "cl")]
     Cleanup(CleanupArgs),
-    /// Store the backups of one storage in another one, too, as far as it lacks them; with --time, only those before that time
+    /// Store the backups of one storage in another one, too, as far as it lacks them; with --time,
+    /// only those before that time
     ///
-    /// Files that are encrypted as is asked for are copied as they are, others are encrypted anew. What is damaged is left out, and told.
+    /// Files that are encrypted as is asked for are copied as they are, others are encrypted anew.
+    /// What is damaged is left out, and told.
     Replicate(ReplicateArgs),
     /// Print a script that completes command lines in a shell
     Completions(CompletionsArgs),
@@ -106,7 +114,8 @@ pub struct MountArgs {
     /// Show everything as owned by this user and group number
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     pub owner: Option<(u32, u32)>,
-    /// Name the folders by strftime fields, in local time, instead of 2026-11-28T03.27.43+0100; or rfc3339: with colons, as programs expect dates
+    /// Name the folders by strftime fields, in local time, instead of 2026-11-28T03.27.43+0100; or
+    /// rfc3339: with colons, as programs expect dates
     #[arg(long, value_name = "FIELDS")]
     pub time_template: Option<String>,
     /// Look for new backups this often, such as 60s or 5m
@@ -172,13 +181,13 @@ pub struct ManArgs {
     pub command: Option<String>,
 }
 
-/// What every command takes. Those that mean nothing to a command are accepted by it all the same, since wrappers pass one list of
-/// options to all.
+/// What every command takes. Those that mean nothing to a command are accepted by it all the same,
+/// since wrappers pass one list of options to all.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub struct Common {
-    /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m); without a zone by the local clock, summer time
-    /// included
+    /// Show the tree as it was then: a date, a time in RFC 3339, or so long ago (3D, 2W, 1h30m);
+    /// without a zone by the local clock, summer time included
     #[arg(short = 't', long, global = true, alias = "restore-time", value_name = "TIME")]
     pub time: Option<String>,
     /// Restore or verify only this file or folder, relative to the source folder
@@ -229,26 +238,57 @@ pub struct Common {
     /// Further options for gpg, separated by blanks
     #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub gpg_options: Vec<String>,
-    /// Try the passphrases in this file, too, one a line; nobody but you may read it. The first encrypts, unless PASSPHRASE is set
+    /// Try the passphrases in this file, too, one a line; nobody but you may read it. The first
+    /// encrypts, unless PASSPHRASE is set
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// Let gpg-agent ask for passphrases
     #[arg(long, global = true)]
     pub use_agent: bool,
     /// Prefix of all file names in the collection
-    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub file_prefix: String,
     /// Prefix of manifests, behind --file-prefix
-    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub file_prefix_manifest: String,
     /// Prefix of volumes, behind --file-prefix
-    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub file_prefix_archive: String,
     /// Prefix of signature files, behind --file-prefix
-    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub file_prefix_signature: String,
     /// Prefix of statistics, behind --file-prefix
-    #[arg(long, global = true, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub file_prefix_jsonstat: String,
     /// Try each call of the storage so often
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 5)]
@@ -301,7 +341,8 @@ pub struct Writing {
     /// Make a full backup when so many incremental ones stand on the newest
     #[arg(long, global = true, value_name = "COUNT")]
     pub full_if_n_inc: Option<usize>,
-    /// Keep what the backup before has of paths that cannot be read, instead of taking them for deleted
+    /// Keep what the backup before has of paths that cannot be read, instead of taking them for
+    /// deleted
     #[arg(long, global = true)]
     pub keep_unreadable: bool,
     /// End with exit code 91 if something could not be read, when all else is stored
@@ -373,10 +414,12 @@ pub struct Writing {
     /// Store what matches this pattern, all below it, and the folders it lies in
     #[arg(long, global = true, value_name = "PATTERN", allow_hyphen_values = true)]
     include: Vec<OsString>,
-    /// Leave out what the patterns in a file match; lines beginning with '+ ' include (--exclude-filelist-stdin: of stdin)
+    /// Leave out what the patterns in a file match; lines beginning with '+ ' include
+    /// (--exclude-filelist-stdin: of stdin)
     #[arg(long, global = true, value_name = "FILE")]
     exclude_filelist: Vec<OsString>,
-    /// Store what the patterns in a file match; lines beginning with '- ' exclude (--include-filelist-stdin: of stdin)
+    /// Store what the patterns in a file match; lines beginning with '- ' exclude
+    /// (--include-filelist-stdin: of stdin)
     #[arg(long, global = true, value_name = "FILE")]
     include_filelist: Vec<OsString>,
     /// As --exclude-filelist, of shell patterns whatever filter option stands before
@@ -477,22 +520,30 @@ fn selection(matches: &clap::ArgMatches) -> Vec<(&'static str, OsString)> {
 }
 
 fn parse_owner(text: &str) -> Result<(u32, u32), String> {
-    let numbers = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    let numbers =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     numbers.ok_or_else(|| "write two numbers, as in 1000:1000".into())
 }
 
 /// Parses `90`, `90s`, `5m`, `1h`.
 #[cfg(feature = "mount")]
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (digits, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let seconds = match unit {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
         _ => 0,
     };
-    let parsed = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(seconds)).filter(|&seconds| seconds > 0);
-    parsed.map(std::time::Duration::from_secs).ok_or_else(|| "write a time such as 60s, 5m or 1h".into())
+    let parsed = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(seconds))
+        .filter(|&seconds| seconds > 0);
+    parsed
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| "write a time such as 60s, 5m or 1h".into())
 }
 
 /// Parses duplicity's levels: a digit, a letter or a word, in any case.
@@ -509,10 +560,12 @@ fn parse_verbosity(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Parses a command line, also as mount(8) and mount.fuse3 call us, and begins the machine log. For help and version the process ends.
+/// Parses a command line, also as mount(8) and mount.fuse3 call us, and begins the machine log. For
+/// help and version the process ends.
 ///
 /// # Errors
-/// [`Failure`] if it makes no sense, or asks for what is not done yet, or the log cannot be written.
+/// [`Failure`] if it makes no sense, or asks for what is not done yet, or the log cannot be
+/// written.
 pub fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     let cli = parse_once(prepare(arguments.clone(), false))?;
     match &cli.command {
@@ -523,9 +576,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     }
 }
 
-/// Returns the table of all commands and options; the help of each command ends with the exit codes.
+/// Returns the table of all commands and options; the help of each command ends with the exit
+/// codes.
 pub fn command() -> clap::Command {
-    Cli::command().args(options::arguments()).mut_subcommands(|command| command.after_help(super::exit::HELP))
+    Cli::command()
+        .args(options::arguments())
+        .mut_subcommands(|command| command.after_help(super::exit::HELP))
 }
 
 fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
@@ -535,11 +591,13 @@ fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     super::log::open(line.value("log-fd"), line.value("log-file"))?;
     read?;
     let arranged = line.arranged(&table)?;
-    let matches = table.try_get_matches_from(arranged).map_err(|error| match error.use_stderr() {
-        true => Failure::Usage(error.render().to_string().trim_end().to_string()),
-        false => error.exit(),
-    })?;
-    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
+    let matches =
+        table.try_get_matches_from(arranged).map_err(|error| match error.use_stderr() {
+            true => Failure::Usage(error.render().to_string().trim_end().to_string()),
+            false => error.exit(),
+        })?;
+    let mut cli =
+        Cli::from_arg_matches(&matches).map_err(|error| Failure::Usage(error.to_string()))?;
     cli.common.writing.selection = selection(&matches);
     cli.common.remarks = line.warnings.into_iter().map(|text| (Level::Warning, text)).collect();
     cli.common.remarks.extend(options::remarks(&matches)?);
@@ -549,21 +607,28 @@ fn parse_once(arguments: Vec<OsString>) -> Result<Cli, Failure> {
 
 /// Puts a command line into the form that [`Cli`] parses.
 ///
-/// mount.fuse3 runs `dupfs URL DIR -o OPTIONS` for a line of type `fuse.dupfs` in /etc/fstab; mount(8) itself runs
-/// `mount.dupfs URL DIR [-sfnv] [-o OPTIONS]` for type `dupfs`. Options behind `-o` that mount(8) means for everybody are dropped, the
-/// others are ours, with `_` for `-` if one likes.
+/// mount.fuse3 runs `dupfs URL DIR -o OPTIONS` for a line of type `fuse.dupfs` in /etc/fstab;
+/// mount(8) itself runs `mount.dupfs URL DIR [-sfnv] [-o OPTIONS]` for type `dupfs`. Options behind
+/// `-o` that mount(8) means for everybody are dropped, the others are ours, with `_` for `-` if one
+/// likes.
 fn prepare(arguments: Vec<std::ffi::OsString>, is_mount: bool) -> Vec<std::ffi::OsString> {
     let text = |argument: &std::ffi::OsString| argument.to_string_lossy().into_owned();
-    let called = arguments.first().map(|name| text(name).rsplit('/').next().unwrap_or_default().to_string()).unwrap_or_default();
+    let called = arguments
+        .first()
+        .map(|name| text(name).rsplit('/').next().unwrap_or_default().to_string())
+        .unwrap_or_default();
     let by_mount = called.starts_with("mount.");
-    let by_fuse = arguments.len() > 4 && !text(&arguments[1]).starts_with('-') && arguments[3] == "-o";
+    let by_fuse =
+        arguments.len() > 4 && !text(&arguments[1]).starts_with('-') && arguments[3] == "-o";
     let mut prepared = Vec::new();
     let mut rest = arguments.into_iter();
     prepared.extend(rest.next());
     if by_mount || by_fuse && rest.as_slice().first().is_none_or(|first| first != "mount") {
         prepared.push("mount".into());
     }
-    let is_mount = is_mount || prepared.len() > 1 || rest.as_slice().first().is_some_and(|first| first == "mount");
+    let is_mount = is_mount
+        || prepared.len() > 1
+        || rest.as_slice().first().is_some_and(|first| first == "mount");
     while let Some(argument) = rest.next() {
         let name = text(&argument);
         match name.as_str() {
@@ -573,15 +638,19 @@ fn prepare(arguments: Vec<std::ffi::OsString>, is_mount: bool) -> Vec<std::ffi::
             }
             "-n" | "-s" | "-v" if by_mount => {}
             "-t" | "-N" if by_mount => drop(rest.next()),
-            "-o" if is_mount => prepared.extend(rest.next().iter().flat_map(|options| mount_options(&text(options)))),
-            _ if is_mount && name.starts_with("-o") && name.len() > 2 => prepared.extend(mount_options(&name[2..])),
+            "-o" if is_mount => prepared
+                .extend(rest.next().iter().flat_map(|options| mount_options(&text(options)))),
+            _ if is_mount && name.starts_with("-o") && name.len() > 2 => {
+                prepared.extend(mount_options(&name[2..]))
+            }
             _ => prepared.push(argument),
         }
     }
     prepared
 }
 
-/// Options that mount(8) passes on although they are not for the file system, or that hold for every dupfs mount.
+/// Options that mount(8) passes on although they are not for the file system, or that hold for
+/// every dupfs mount.
 const FOR_EVERYBODY: &[&str] = &[
     "rw",
     "ro",
@@ -644,19 +713,29 @@ mod tests {
     use super::*;
 
     fn prepared(line: &str) -> String {
-        let words: Vec<_> = prepare(line.split(' ').map(Into::into).collect(), line.contains(" -x "))
-            .into_iter()
-            .map(|w| w.into_string().unwrap())
-            .collect();
+        let words: Vec<_> =
+            prepare(line.split(' ').map(Into::into).collect(), line.contains(" -x "))
+                .into_iter()
+                .map(|w| w.into_string().unwrap())
+                .collect();
         words.join(" ")
     }
 
     #[test]
     fn mount_8_and_fstab_lines_become_ours() {
         for (typed, expected) in [
-            ("mount.dupfs /b /m -v -n -t dupfs -o rw,allow_other,owner=1:2", "mount.dupfs mount /b /m --allow-other --owner=1:2"),
-            ("dupfs file:///b /m -o rw,noauto,user=me,x-systemd.automount", "dupfs mount file:///b /m"),
-            ("dupfs mount -oforeground,time_template=%F /b /m", "dupfs mount --foreground --time-template=%F /b /m"),
+            (
+                "mount.dupfs /b /m -v -n -t dupfs -o rw,allow_other,owner=1:2",
+                "mount.dupfs mount /b /m --allow-other --owner=1:2",
+            ),
+            (
+                "dupfs file:///b /m -o rw,noauto,user=me,x-systemd.automount",
+                "dupfs mount file:///b /m",
+            ),
+            (
+                "dupfs mount -oforeground,time_template=%F /b /m",
+                "dupfs mount --foreground --time-template=%F /b /m",
+            ),
             ("dupfs list-current-files /b", "dupfs list-current-files /b"),
             ("dupfs -x mou /b /m -o noexec,lazytime,fsname=x", "dupfs -x mou /b /m --noexec"),
         ] {
@@ -672,12 +751,25 @@ mod tests {
                 "dupfs --exclude=a -v5 --no-encryption --gpg-options --x -t 3D incr --include b --exclude c s u",
                 "exclude a, include b, exclude c",
             ),
-            ("dupfs --exclude-dev --excl-file x bac s u", "exclude_device_files , exclude_filelist x"),
-            ("dupfs full s --exclude a u --include b --exclude ** ", "exclude a, include b, exclude **"),
+            (
+                "dupfs --exclude-dev --excl-file x bac s u",
+                "exclude_device_files , exclude_filelist x",
+            ),
+            (
+                "dupfs full s --exclude a u --include b --exclude ** ",
+                "exclude a, include b, exclude **",
+            ),
         ] {
             let typed = typed.replace("--excl-file", "--exclude-filelist");
-            let cli = parse_once(prepare(typed.trim_end().split(' ').map(Into::into).collect(), false)).unwrap();
-            let selection = cli.common.writing.selection.iter().map(|(name, value)| format!("{name} {}", value.display()));
+            let cli =
+                parse_once(prepare(typed.trim_end().split(' ').map(Into::into).collect(), false))
+                    .unwrap();
+            let selection = cli
+                .common
+                .writing
+                .selection
+                .iter()
+                .map(|(name, value)| format!("{name} {}", value.display()));
             assert_eq!(selection.collect::<Vec<_>>().join(", "), expected, "{typed}");
         }
     }

@@ -1,4 +1,5 @@
-//! `backup`, `full`, `incremental`: from what was typed to a new set, in the steps and words of duplicity.
+//! `backup`, `full`, `incremental`: from what was typed to a new set, in the steps and words of
+//! duplicity.
 
 use super::args::{BackupArgs, Common, Writing};
 use super::encoding;
@@ -16,7 +17,10 @@ use dupfs::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, S
 use dupfs::format::{Content, Encoding, Manifest, StoredName};
 use dupfs::model::{BackupTime, EntryPath};
 use dupfs::monitor::{Level, Monitor};
-use dupfs::source::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, SourceOptions, SourceTree, Verdict};
+use dupfs::source::{
+    Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, SourceOptions, SourceTree,
+    Verdict,
+};
 use dupfs::storage::{ErrorKind, ReadAt, Storage, StoredFile, Url};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -61,12 +65,15 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     super::exit::goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
     let typed_source = open::expand(&arguments.source);
-    let source = SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
+    let source =
+        SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
     let now = open::now(common);
-    let threshold = writing.full_if_older_than.as_deref().map(|text| open::time(text, now)).transpose()?;
+    let threshold =
+        writing.full_if_older_than.as_deref().map(|text| open::time(text, now)).transpose()?;
     let selection = selection(writing, Base::Source(source.name()), now, report.as_ref())?;
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
-    let codec = Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
+    let codec =
+        Arc::new(Codec::new(codec::Options { sign_key: None, ..open::codec_options(common)? }));
     let traces = traces::find(source.name(), &url, common, selection.as_deref(), report.as_ref());
     let source = source.leaving_out(traces);
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
@@ -112,7 +119,8 @@ impl Session<'_> {
             listing => listing?,
         };
         let mut collection = scan(&listing, &prefixes);
-        let status = || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
+        let status =
+            || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
         let said = status().warnings();
         said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
         let basis = self.basis(action, &collection);
@@ -132,7 +140,11 @@ impl Session<'_> {
             }
             Basis::Sets(count) => {
                 for set in collection.cut_newest(count) {
-                    let why = if set.signatures.is_none() { "missing signature file" } else { "missing volumes" };
+                    let why = if set.signatures.is_none() {
+                        "missing signature file"
+                    } else {
+                        "missing volumes"
+                    };
                     let text = format!("Warning, discarding last backup set, because of {why}.");
                     status::warn(&(1, text), self.report.as_ref());
                 }
@@ -153,7 +165,8 @@ impl Session<'_> {
             for _ in 0..=2 * collection.chains.last().map_or(0, |chain| chain.sets().len()) {
                 let Some(chain) = chains.last() else { break };
                 let known = (&*self.codec, &catalog);
-                if backup::check_signatures(places, &prefixes, known, chain, self.report.as_ref())? {
+                if backup::check_signatures(places, &prefixes, known, chain, self.report.as_ref())?
+                {
                     break;
                 }
                 catalog.set_local_copy(LocalCopy::open(archive.path(), &prefixes)?);
@@ -162,7 +175,8 @@ impl Session<'_> {
         }
         let base = chains.last().filter(|_| is_based);
         let prepare = || encoding::encoders(&self.codec, self.common, &options.encode);
-        // Before gpg asks the agent for the set before; else behind that, since a passphrase that has opened it need not be typed twice.
+        // Before gpg asks the agent for the set before; else behind that, since a passphrase that
+        // has opened it need not be typed twice.
         if self.common.use_agent && encoder.is_none() {
             encoder = Some(prepare()?);
         }
@@ -186,7 +200,9 @@ impl Session<'_> {
         let job = Job { target: &target, source, selection, base, options: &options };
         let start = SystemTime::now();
         let outcome = match self.writing.dry_run {
-            true => Outcome { statistics: backup::dry_run(&job, self.report.as_ref())?, session: None },
+            true => {
+                Outcome { statistics: backup::dry_run(&job, self.report.as_ref())?, session: None }
+            }
             false => {
                 self.begin_progress(&job)?;
                 backup::backup(&job, self.report.as_ref())?
@@ -205,7 +221,10 @@ impl Session<'_> {
         let target = self.url.local_directory().map(|directory| ("target", directory));
         for (what, directory) in target.into_iter().chain([("archive directory", archive)]) {
             let real = directory.canonicalize();
-            let Some(inside) = real.as_ref().ok().and_then(|real| real.strip_prefix(&root).ok()) else { continue };
+            let Some(inside) = real.as_ref().ok().and_then(|real| real.strip_prefix(&root).ok())
+            else {
+                continue;
+            };
             if selection.is_none_or(|selection| is_selected(selection, &root, inside, false)) {
                 let text = format!(
                     "the {what} '{}' lies inside the source and is not excluded, so that backups are backed up, too: --exclude '{}' \
@@ -223,7 +242,8 @@ impl Session<'_> {
         if self.writing.progress {
             let planned = backup::dry_run(job, &dupfs::monitor::Silent)?;
             let total = planned.new_file_size + planned.changed_file_size;
-            self.report.begin_progress(total, Duration::from_secs(self.writing.progress_rate.max(1)));
+            self.report
+                .begin_progress(total, Duration::from_secs(self.writing.progress_rate.max(1)));
         }
         Ok(())
     }
@@ -247,8 +267,13 @@ impl Session<'_> {
             let run = statistics::Run {
                 is_stored: session.is_some(),
                 is_skipped,
-                full: base.and_then(|chain| chain.sets.first()).map_or(options.time, |set| set.end()),
-                base: &base.map(|chain| stored_statistics(chain, target, options)).transpose()?.unwrap_or_default(),
+                full: base
+                    .and_then(|chain| chain.sets.first())
+                    .map_or(options.time, |set| set.end()),
+                base: &base
+                    .map(|chain| stored_statistics(chain, target, options))
+                    .transpose()?
+                    .unwrap_or_default(),
                 target: &self.url.to_string(),
                 source: &options.source.as_deref().map(String::from_utf8_lossy).unwrap_or_default(),
             };
@@ -268,22 +293,32 @@ impl Session<'_> {
                 return Err(Failure::Unreadable(errors).into());
             }
             (errors, None) => {
-                let text = format!("{errors} paths could not be read and are not in this backup; each is named above");
+                let text = format!(
+                    "{errors} paths could not be read and are not in this backup; each is named above"
+                );
                 self.report.message(Level::Warning, &text);
             }
             (errors, Some(_)) => {
-                let text =
-                    format!("{errors} paths could not be read, and this backup has nothing new of them; each is named above");
+                let text = format!(
+                    "{errors} paths could not be read, and this backup has nothing new of them; each is named above"
+                );
                 self.report.message(Level::Warning, &text);
             }
         }
         Ok(())
     }
 
-    fn options(&self, source: &SourceTree, cache: Option<&Path>, archive: &ArchiveDirectory) -> anyhow::Result<BackupOptions> {
+    fn options(
+        &self,
+        source: &SourceTree,
+        cache: Option<&Path>,
+        archive: &ArchiveDirectory,
+    ) -> anyhow::Result<BackupOptions> {
         let (common, writing) = (self.common, self.writing);
         if writing.volsize == 0 || writing.volsize > 1 << 20 {
-            return Err(Failure::CommandLine("--volsize must be between 1 and 1048576 MiB".into()).into());
+            return Err(
+                Failure::CommandLine("--volsize must be between 1 and 1048576 MiB".into()).into()
+            );
         }
         let encode = encoding::options(common, self.now, &self.report)?;
         let hostname = rustix::system::uname().nodename().to_bytes().to_vec();
@@ -308,8 +343,9 @@ impl Session<'_> {
         })
     }
 
-    /// Makes the archive directory what duplicity would make of it; but nothing is fetched unless it is needed: a full backup needs nothing of
-    /// what is stored, and the next increment fetches the rest.
+    /// Makes the archive directory what duplicity would make of it; but nothing is fetched unless
+    /// it is needed: a full backup needs nothing of what is stored, and the next increment fetches
+    /// the rest.
     fn synchronize(
         &self,
         archive: &ArchiveDirectory,
@@ -317,9 +353,12 @@ impl Session<'_> {
         collection: &Collection,
         needs_metadata: bool,
     ) -> anyhow::Result<()> {
-        let newest = collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
+        let newest =
+            collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
         let plan = archive.plan(listing, &open::prefixes(self.common), newest)?;
-        let Some(plan) = (if needs_metadata { Some(plan) } else { without_copies(plan) }) else { return Ok(()) };
+        let Some(plan) = (if needs_metadata { Some(plan) } else { without_copies(plan) }) else {
+            return Ok(());
+        };
         match self.writing.dry_run {
             true => report_plan(&plan, &self.report),
             false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
@@ -334,15 +373,28 @@ impl Session<'_> {
             return Ok(Basis::None(None));
         }
         let newest = collection.chains.last();
-        // No full backup at all is too old, too, whatever was asked for: the first run of a line for cron is a full one.
-        if self.threshold.is_some_and(|threshold| newest.is_none_or(|chain| chain.start() < threshold)) {
-            return Ok(Basis::None(Some((Level::Notice, "Last full backup is too old, forcing full backup"))));
+        // No full backup at all is too old, too, whatever was asked for: the first run of a line
+        // for cron is a full one.
+        if self
+            .threshold
+            .is_some_and(|threshold| newest.is_none_or(|chain| chain.start() < threshold))
+        {
+            return Ok(Basis::None(Some((
+                Level::Notice,
+                "Last full backup is too old, forcing full backup",
+            ))));
         }
         match collection.buildable() {
             None if action == Action::Incremental => Err(Failure::NoSignatures),
-            None => Ok(Basis::None(Some((Level::Warning, "No signatures found, switching to full backup.")))),
+            None => Ok(Basis::None(Some((
+                Level::Warning,
+                "No signatures found, switching to full backup.",
+            )))),
             Some(count) if writing.full_if_n_inc.is_some_and(|most| count > most) => {
-                Ok(Basis::None(Some((Level::Notice, "Latest chain has too many incrementals, forcing full backup"))))
+                Ok(Basis::None(Some((
+                    Level::Notice,
+                    "Latest chain has too many incrementals, forcing full backup",
+                ))))
             }
             Some(count) => Ok(Basis::Sets(count)),
         }
@@ -364,14 +416,25 @@ impl Session<'_> {
         Ok(BackupTime::from_seconds(newest.seconds() + 1))
     }
 
-    /// Makes sure that a chain does not come to have two passphrases where several are at hand: duplicity could not restore it.
-    fn check_passphrase(&self, chain: &Chain, encoder: &codec::Encoder, options: &BackupOptions) -> anyhow::Result<()> {
+    /// Makes sure that a chain does not come to have two passphrases where several are at hand:
+    /// duplicity could not restore it.
+    fn check_passphrase(
+        &self,
+        chain: &Chain,
+        encoder: &codec::Encoder,
+        options: &BackupOptions,
+    ) -> anyhow::Result<()> {
         let encode = &options.encode;
-        let is_symmetric =
-            encode.encoding == Encoding::OpenPgp && encode.recipients.is_empty() && encode.hidden_recipients.is_empty();
+        let is_symmetric = encode.encoding == Encoding::OpenPgp
+            && encode.recipients.is_empty()
+            && encode.hidden_recipients.is_empty();
         let newest = chain.sets.last().and_then(|set| set.manifest.as_ref());
-        let Some(newest) = newest.filter(|_| is_symmetric && self.common.passphrase_file.is_some()) else { return Ok(()) };
-        let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), newest.listed.clone()));
+        let Some(newest) = newest.filter(|_| is_symmetric && self.common.passphrase_file.is_some())
+        else {
+            return Ok(());
+        };
+        let file: Arc<dyn ReadAt> =
+            Arc::new(StoredFile::new(self.storage.clone(), newest.listed.clone()));
         match encoder.could_have_made(&file, newest.encoding)? {
             true => Ok(()),
             false => Err(Failure::CommandLine(
@@ -383,22 +446,36 @@ impl Session<'_> {
         }
     }
 
-    /// Makes sure that this is the next backup of the same source, as far as the newest manifest tells.
-    fn check(&self, chain: &Arc<Chain>, catalog: &Catalog, typed_source: &Path) -> anyhow::Result<()> {
-        let Some((position, set)) = chain.sets.iter().enumerate().next_back() else { return Ok(()) };
+    /// Makes sure that this is the next backup of the same source, as far as the newest manifest
+    /// tells.
+    fn check(
+        &self,
+        chain: &Arc<Chain>,
+        catalog: &Catalog,
+        typed_source: &Path,
+    ) -> anyhow::Result<()> {
+        let Some((position, set)) = chain.sets.iter().enumerate().next_back() else {
+            return Ok(());
+        };
         let local = match catalog.copied_manifest(chain, position as u32)? {
             Some(copied) => Arc::new(copied),
             None => catalog.manifest(chain, position as u32)?,
         };
         // Whether the passphrase is the right one is found out in any case.
         let is_asked = !self.writing.no_check_remote;
-        if let Some(stored) = set.manifest.as_ref().filter(|stored| is_asked || stored.encoding == Encoding::OpenPgp) {
-            let file: Arc<dyn ReadAt> = Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
+        if let Some(stored) =
+            set.manifest.as_ref().filter(|stored| is_asked || stored.encoding == Encoding::OpenPgp)
+        {
+            let file: Arc<dyn ReadAt> =
+                Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
             let remote = self.codec.decode(file, stored.encoding);
             let remote = remote.map(|decoder| Manifest::read(std::io::BufReader::new(decoder)));
             match remote {
                 // Whoever encrypts for others need not be able to read it.
-                Err(codec::Error { cause: Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase, .. }) => {}
+                Err(codec::Error {
+                    cause: Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase,
+                    ..
+                }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(remote) => {
                     if is_asked && !is_equal(&remote?, &local) {
@@ -412,18 +489,26 @@ impl Session<'_> {
         }
         let host = rustix::system::uname().nodename().to_bytes().to_vec();
         if let Some(known) = local.hostname.as_ref().filter(|known| !is_same_host(known, &host)) {
-            let [current, previous] = [&host, known].map(|name| String::from_utf8_lossy(name).into_owned());
+            let [current, previous] =
+                [&host, known].map(|name| String::from_utf8_lossy(name).into_owned());
             return Err(Failure::HostMismatch { current, previous }.into());
         }
-        if let Some(known) = local.local_directory.as_ref().filter(|known| !is_same_source(known, typed_source)) {
+        if let Some(known) =
+            local.local_directory.as_ref().filter(|known| !is_same_source(known, typed_source))
+        {
             let previous = String::from_utf8_lossy(known).into_owned();
-            return Err(Failure::SourceMismatch { current: typed_source.display().to_string(), previous }.into());
+            return Err(Failure::SourceMismatch {
+                current: typed_source.display().to_string(),
+                previous,
+            }
+            .into());
         }
         Ok(())
     }
 }
 
-/// Returns the part of a synchronisation that fetches nothing; none if there is nothing else to be done.
+/// Returns the part of a synchronisation that fetches nothing; none if there is nothing else to be
+/// done.
 pub fn without_copies(mut plan: SyncPlan) -> Option<SyncPlan> {
     let fetches = !std::mem::take(&mut plan.copy).is_empty();
     (!fetches || !plan.delete.is_empty()).then_some(plan)
@@ -460,8 +545,9 @@ pub fn report_plan(plan: &SyncPlan, report: &Report) {
     }
 }
 
-/// Returns where the journal lies in our own cache directory, which is made if it is missing. Each archive directory has its own: it is what
-/// is locked, so that two may save to one place at a time.
+/// Returns where the journal lies in our own cache directory, which is made if it is missing. Each
+/// archive directory has its own: it is what is locked, so that two may save to one place at a
+/// time.
 pub fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).ok()?;
@@ -469,21 +555,32 @@ pub fn journal(cache: &Path, archive: &ArchiveDirectory) -> Option<std::path::Pa
     Some(cache.join(format!("session-{}", &archive[..16])))
 }
 
-/// Returns for each set of a chain the name of its statistics in the archive directory, if they are there.
-fn stored_statistics(chain: &Chain, target: &Target, options: &BackupOptions) -> anyhow::Result<Vec<Option<String>>> {
+/// Returns for each set of a chain the name of its statistics in the archive directory, if they are
+/// there.
+fn stored_statistics(
+    chain: &Chain,
+    target: &Target,
+    options: &BackupOptions,
+) -> anyhow::Result<Vec<Option<String>>> {
     let listing = target.archive.list()?;
     let is_of = |name: &str, session| {
-        StoredName::parse(name, &options.prefixes)
-            .is_some_and(|name| name.content == Content::Statistics && name.session == session && !name.partial)
+        StoredName::parse(name, &options.prefixes).is_some_and(|name| {
+            name.content == Content::Statistics && name.session == session && !name.partial
+        })
     };
-    let find = |session| listing.iter().map(|listed| &listed.name).find(|name| is_of(name, session)).cloned();
+    let find = |session| {
+        listing.iter().map(|listed| &listed.name).find(|name| is_of(name, session)).cloned()
+    };
     Ok(chain.sets.iter().map(|set| find(set.session)).collect())
 }
 
 /// Returns whether two manifests are of the same set, as duplicity compares them.
 fn is_equal(one: &Manifest, other: &Manifest) -> bool {
-    let numbers = |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
-    numbers(one) == numbers(other) && one.hostname == other.hostname && one.local_directory == other.local_directory
+    let numbers =
+        |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
+    numbers(one) == numbers(other)
+        && one.hostname == other.hostname
+        && one.local_directory == other.local_directory
 }
 
 /// Takes a host name and its fully qualified form for the same.
@@ -506,14 +603,23 @@ fn is_same_source(known: &[u8], typed: &Path) -> bool {
 pub fn is_selected(selection: &Selection, root: &Path, inside: &Path, is_mount: bool) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
-    let mut on_the_way: Vec<_> = inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    let mut on_the_way: Vec<_> =
+        inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     on_the_way.reverse();
     on_the_way.into_iter().all(|folder| {
         let full = root.join(folder);
         let Ok(path) = EntryPath::parse(folder.as_os_str().as_bytes()) else { return false };
-        let holds = |name: &[u8]| !(is_mount && folder == inside) && full.join(std::ffi::OsStr::from_bytes(name)).exists();
+        let holds = |name: &[u8]| {
+            !(is_mount && folder == inside) && full.join(std::ffi::OsStr::from_bytes(name)).exists()
+        };
         let is_foreign = is_mount && folder == inside || device(&full) != device(root);
-        let candidate = Candidate { path: &path, kind: CandidateKind::Directory, mtime: 0, is_foreign, holds: &holds };
+        let candidate = Candidate {
+            path: &path,
+            kind: CandidateKind::Directory,
+            mtime: 0,
+            is_foreign,
+            holds: &holds,
+        };
         selection.decide(&candidate) != Verdict::Exclude
     })
 }
@@ -545,7 +651,9 @@ pub fn selection(
             "exclude_if_present" => Rule::ExcludeIfPresent(value.clone()),
             "exclude_older_than" => {
                 let time = BackupTime::parse_expression(&value.to_string_lossy(), now);
-                Rule::ExcludeOlderThan(time.map_err(|error| Failure::CommandLine(error.to_string()))?)
+                Rule::ExcludeOlderThan(
+                    time.map_err(|error| Failure::CommandLine(error.to_string()))?,
+                )
             }
             "exclude_device_files" => Rule::ExcludeDeviceFiles,
             "exclude_other_filesystems" => Rule::ExcludeOtherFilesystems,

@@ -1,4 +1,5 @@
-//! An error and its causes. A module's error often stands in the place of another's, says what that says, and hides it: here each shows.
+//! An error and its causes. A module's error often stands in the place of another's, says what that
+//! says, and hides it: here each shows.
 
 use dupfs::codec::{self, Cause};
 use dupfs::storage::NotStored;
@@ -11,7 +12,9 @@ pub fn of(error: &anyhow::Error) -> impl Iterator<Item = &(dyn Error + 'static)>
 }
 
 /// As [`of`], of an error that is no longer whole.
-pub fn below<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub fn below<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| stands_for(error).or_else(|| error.source()))
 }
 

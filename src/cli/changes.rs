@@ -1,7 +1,9 @@
-//! `collection-status --file-changed` and `--show-changes-in-set`: what the sets of the newest chain did to regular files.
+//! `collection-status --file-changed` and `--show-changes-in-set`: what the sets of the newest
+//! chain did to regular files.
 //!
-//! Only manifests are read, from the archive directory if they are there, which needs no key. Where they are not, the stored ones are
-//! read; the originals then tell of no changes at all. Their `b'New'` is `New` here, and 3.2.1's `File: b'a'` is `File: a`.
+//! Only manifests are read, from the archive directory if they are there, which needs no key. Where
+//! they are not, the stored ones are read; the originals then tell of no changes at all. Their
+//! `b'New'` is `New` here, and 3.2.1's `File: b'a'` is `File: a`.
 //!
 //! Source: duplicity 0.8.22 and 3.2.1, tried.
 
@@ -46,7 +48,10 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     if arguments.json {
         return write_json(&opened, common);
     }
-    let status = Status::new(&opened.collection, open::archived(opened.archive.as_deref(), &opened.prefixes));
+    let status = Status::new(
+        &opened.collection,
+        open::archived(opened.archive.as_deref(), &opened.prefixes),
+    );
     status.warn(report.as_ref());
     opened.report_oddities();
     status.print_head(opened.archive.as_deref(), &report);
@@ -59,7 +64,8 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     }
 }
 
-/// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for a set if there is no backup.
+/// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for
+/// a set if there is no backup.
 fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
     let chains = opened.catalog.chains();
     let mut out = Output::new();
@@ -123,7 +129,8 @@ fn each_change<'c>(
     Ok(())
 }
 
-/// Returns a set and its position. 0 is the newest set and 1 the one before; -1 is the oldest and -2 the one after.
+/// Returns a set and its position. 0 is the newest set and 1 the one before; -1 is the oldest and
+/// -2 the one after.
 fn numbered(chain: &Chain, number: i64) -> anyhow::Result<(u32, &BackupSet)> {
     let count = chain.sets.len() as i64;
     let position = if number < 0 { -1 - number } else { count - 1 - number };
@@ -165,8 +172,8 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64, common: &Common) -> an
     out.end()
 }
 
-/// Prints what is stored of a set's statistics, and what it did, as 3.2.1 does with `--jsonstat`; of the whole chain, newest set first, if
-/// the number is negative.
+/// Prints what is stored of a set's statistics, and what it did, as 3.2.1 does with `--jsonstat`;
+/// of the whole chain, newest set first, if the number is negative.
 fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()> {
     let sets: Vec<(u32, &BackupSet)> = match number {
         ..0 => (0..).zip(chain.sets.iter()).collect::<Vec<_>>().into_iter().rev().collect(),
@@ -177,7 +184,11 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
     for (position, set) in sets {
         let kind = if set.session.is_full() { "full" } else { "inc" };
         let statistics = statistics(opened, set)?;
-        write!(out, "{separator}\n\"{kind}-{}\": {{\n\"json_stat\": {statistics:#},\n\"files_changed\": {{", set.end())?;
+        write!(
+            out,
+            "{separator}\n\"{kind}-{}\": {{\n\"json_stat\": {statistics:#},\n\"files_changed\": {{",
+            set.end()
+        )?;
         let (mut written, mut comma) = (Ok(()), "");
         opened.catalog.changed_files(chain, position, |change, path| {
             let path = serde_json::Value::from(shown(&Manifest::print_path(path)));
@@ -199,11 +210,17 @@ fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Va
     let Some(file) = &set.statistics else { return Ok(serde_json::json!({})) };
     let stored = Arc::new(StoredFile::new(opened.storage.clone(), file.listed.clone()));
     let decoder = opened.codec.decode(stored, file.encoding)?.take(MOST_STATISTICS);
-    serde_json::from_reader(decoder).with_context(|| format!("cannot read the statistics in '{}'", file.listed.name))
+    serde_json::from_reader(decoder)
+        .with_context(|| format!("cannot read the statistics in '{}'", file.listed.name))
 }
 
 /// Prints which sets did something to one file.
-fn print_file(opened: &Opened, chain: &Chain, typed: &OsString, common: &Common) -> anyhow::Result<()> {
+fn print_file(
+    opened: &Opened,
+    chain: &Chain,
+    typed: &OsString,
+    common: &Common,
+) -> anyhow::Result<()> {
     let wanted = entry_path(typed)?;
     let mut rows = Vec::new();
     each_change(opened, chain, &wanted, |set, change| {
@@ -229,13 +246,17 @@ struct Told {
 impl Told {
     fn new(common: &Common) -> anyhow::Result<Self> {
         let (out, tempdir) = (Output::new(), open::tempdir(common)?);
-        Ok(Self { out, text: log::is_open().then(|| tempfile::spooled_tempfile_in(MOST_KEPT, tempdir)) })
+        Ok(Self {
+            out,
+            text: log::is_open().then(|| tempfile::spooled_tempfile_in(MOST_KEPT, tempdir)),
+        })
     }
 
     fn end(mut self) -> anyhow::Result<()> {
         if let Some(mut text) = self.text {
-            let told =
-                text.rewind().and_then(|()| log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text)));
+            let told = text.rewind().and_then(|()| {
+                log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text))
+            });
             told.map_err(unkept)?;
         }
         Ok(self.out.flush()?)
@@ -257,7 +278,10 @@ impl Write for Told {
 }
 
 fn unkept(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot use a temporary file: {error}; --tempdir names another folder for them"))
+    io::Error::new(
+        error.kind(),
+        format!("cannot use a temporary file: {error}; --tempdir names another folder for them"),
+    )
 }
 
 fn row(kind: &str, time: &str, change: &str) -> String {

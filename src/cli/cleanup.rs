@@ -1,4 +1,5 @@
-//! `cleanup`: what interrupted or partly removed backups have left goes, in the words of duplicity 0.8.22.
+//! `cleanup`: what interrupted or partly removed backups have left goes, in the words of duplicity
+//! 0.8.22.
 
 use super::args::Common;
 use super::report::Report;
@@ -35,23 +36,34 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
     let stored = open::list_if_there(&url, storage.as_ref(), &archive.list()?, &prefixes, &report)?;
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     let said = warn(&inventory, &[], &report);
-    let newest = inventory.collection.chains.last().filter(|_| common.writing.metadata_sync_mode == "partial");
+    let newest = inventory
+        .collection
+        .chains
+        .last()
+        .filter(|_| common.writing.metadata_sync_mode == "partial");
     let plan = without_left(archive.plan(&stored, &prefixes, newest)?, &prefixes, left.as_ref());
     // Only names count here: the next increment fetches what it needs.
     match (backup::without_copies(plan), common.writing.dry_run) {
         (None, _) => {}
         (Some(plan), true) => backup::report_plan(&plan, &report),
-        (Some(plan), false) => {
-            backup::synchronize(&plan, &archive, &storage, &Codec::new(open::codec_options(common)?), &report)?
-        }
+        (Some(plan), false) => backup::synchronize(
+            &plan,
+            &archive,
+            &storage,
+            &Codec::new(open::codec_options(common)?),
+            &report,
+        )?,
     }
     let inventory = Inventory::new(&stored, &archive.list()?, &prefixes);
     warn(&inventory, &said, &report);
-    Status::for_reading(&inventory.collection, inventory.archived.clone()).print_head(Some(archive.path()), &report);
+    Status::for_reading(&inventory.collection, inventory.archived.clone())
+        .print_head(Some(archive.path()), &report);
     let steps = inventory.extraneous();
     report_steps(&steps, common.force, &report);
     if common.force {
-        if let Some(left) = left.filter(|left| is_incomplete(&inventory, left.session) && !common.writing.dry_run) {
+        if let Some(left) =
+            left.filter(|left| is_incomplete(&inventory, left.session) && !common.writing.dry_run)
+        {
             forget(&left.journal, &archive)?;
         }
         remove::delete(&steps, &storage, &archive, common, &report);
@@ -71,7 +83,8 @@ impl Left {
     }
 }
 
-/// Returns a synchronisation without the local manifest of a session of ours that has stored all but its manifest: that stays.
+/// Returns a synchronisation without the local manifest of a session of ours that has stored all
+/// but its manifest: that stays.
 fn without_left(mut plan: SyncPlan, prefixes: &Prefixes, left: Option<&Left>) -> SyncPlan {
     let session = |name: &String| StoredName::parse(name, prefixes).map(|name| name.session);
     plan.delete.retain(|name| left.is_none_or(|left| session(name) != Some(left.session)));
@@ -80,8 +93,12 @@ fn without_left(mut plan: SyncPlan, prefixes: &Prefixes, left: Option<&Left>) ->
 
 /// Warns of what is left over, as far as that is not said yet; returns the warnings.
 fn warn(inventory: &Inventory, said: &[(u8, String)], report: &Report) -> Vec<(u8, String)> {
-    let warnings = Status::for_reading(&inventory.collection, inventory.archived.clone()).warnings();
-    warnings.iter().filter(|warning| !said.contains(warning)).for_each(|warning| status::warn(warning, report));
+    let warnings =
+        Status::for_reading(&inventory.collection, inventory.archived.clone()).warnings();
+    warnings
+        .iter()
+        .filter(|warning| !said.contains(warning))
+        .for_each(|warning| status::warn(warning, report));
     warnings
 }
 
@@ -89,10 +106,12 @@ fn is_incomplete(inventory: &Inventory, session: Session) -> bool {
     inventory.collection.incomplete.iter().any(|set| set.session == session)
 }
 
-/// Says what is of no use, and what will become of it: of each set volumes first, as duplicity does.
+/// Says what is of no use, and what will become of it: of each set volumes first, as duplicity
+/// does.
 fn report_steps(steps: &[Step], is_forced: bool, report: &Report) {
     if steps.is_empty() {
-        return report.message(Level::Warning, "No extraneous files found, nothing deleted in cleanup.");
+        return report
+            .message(Level::Warning, "No extraneous files found, nothing deleted in cleanup.");
     }
     let names_of = |step: &Step| {
         let mut told = BTreeSet::new();
@@ -103,7 +122,8 @@ fn report_steps(steps: &[Step], is_forced: bool, report: &Report) {
         names
     };
     let names: Vec<String> = steps.iter().flat_map(names_of).collect();
-    let (these, following) = if names.len() == 1 { ("this file", "file") } else { ("these files", "files") };
+    let (these, following) =
+        if names.len() == 1 { ("this file", "file") } else { ("these files", "files") };
     let names = names.join("\n");
     report.notice(&match is_forced {
         true => format!("Deleting {these} from backend:\n{names}"),

@@ -1,13 +1,16 @@
-//! The command line as duplicity reads it: from what was typed to a line with every option in full and the command in front, which
-//! [`super::args`] parses.
+//! The command line as duplicity reads it: from what was typed to a line with every option in full
+//! and the command in front, which [`super::args`] parses.
 //!
-//! Options may stand anywhere, in the spelling of either family (0.8 and 3.x), cut to a prefix that is unique, their value behind `=`, in
-//! the next argument even if that begins with `-`, or, of one letter, behind it; `--` ends them. The first argument that is left is the
-//! action if it is the name or alias of one. It is, too, if it is the beginning of just one, the number of arguments fits, and there is
-//! no such path: 0.8 takes `f` for `full` whatever lies there, 3.x takes full names alone. Without an action two arguments mean a backup
-//! or a restore, by which of them is a URL.
+//! Options may stand anywhere, in the spelling of either family (0.8 and 3.x), cut to a prefix that
+//! is unique, their value behind `=`, in the next argument even if that begins with `-`, or, of one
+//! letter, behind it; `--` ends them. The first argument that is left is the action if it is the
+//! name or alias of one. It is, too, if it is the beginning of just one, the number of arguments
+//! fits, and there is no such path: 0.8 takes `f` for `full` whatever lies there, 3.x takes full
+//! names alone. Without an action two arguments mean a backup or a restore, by which of them is a
+//! URL.
 //!
-//! Texts and rules: duplicity 0.8.22 and 3.2.1, tried. The exit code of a bad command line is that of 0.8: 2.
+//! Texts and rules: duplicity 0.8.22 and 3.2.1, tried. The exit code of a bad command line is that
+//! of 0.8: 2.
 
 use super::exit::Failure;
 use dupfs::storage::Url;
@@ -39,25 +42,35 @@ const ACTIONS: &[Action] = &[
     Action { name: "cleanup", aliases: &["cl"], takes: &[Kind::Url] },
     Action { name: "collection-status", aliases: &["st"], takes: &[Kind::Url] },
     Action { name: "full", aliases: &["fb"], takes: &[Kind::Path, Kind::Url] },
-    Action { name: "incremental", aliases: &["ib", "inc", "incr"], takes: &[Kind::Path, Kind::Url] },
+    Action {
+        name: "incremental",
+        aliases: &["ib", "inc", "incr"],
+        takes: &[Kind::Path, Kind::Url],
+    },
     Action { name: "list-current-files", aliases: &["ls"], takes: &[Kind::Url] },
     Action { name: "remove-all-but-n-full", aliases: &["ra"], takes: &[Kind::Other, Kind::Url] },
-    Action { name: "remove-all-inc-of-but-n-full", aliases: &["ri"], takes: &[Kind::Other, Kind::Url] },
+    Action {
+        name: "remove-all-inc-of-but-n-full",
+        aliases: &["ri"],
+        takes: &[Kind::Other, Kind::Url],
+    },
     Action { name: "remove-older-than", aliases: &["ro"], takes: &[Kind::Other, Kind::Url] },
     Action { name: "replicate", aliases: &[], takes: &[Kind::Url, Kind::Url] },
     Action { name: "restore", aliases: &["rb"], takes: &[Kind::Url, Kind::Path] },
     Action { name: "verify", aliases: &["vb"], takes: &[Kind::Url, Kind::Path] },
 ];
 
-/// The version of duplicity that we stand in for. Current releases of duply refuse anything below 2.1.0, and read the second word; Déjà Dup 44
-/// takes all that follows the first blank, so the date that duplicity 3.2.1 puts there would stop it.
+/// The version of duplicity that we stand in for. Current releases of duply refuse anything below
+/// 2.1.0, and read the second word; Déjà Dup 44 takes all that follows the first blank, so the date
+/// that duplicity 3.2.1 puts there would stop it.
 const STANDS_FOR: &str = "duplicity 3.2.1";
 
 const NO_URL: &str = "One of the arguments must be an URL.  Examples of URL strings are\n\
     \"scp://user@host.net:1234/path\" and \"file:///usr/local\".  See the man\npage for more information.";
 
 /// The answer to `--help-urls`.
-const URLS: &str = "Backends and their URL formats:\n  file:///some_dir\n  file://dir_below_this_one";
+const URLS: &str =
+    "Backends and their URL formats:\n  file:///some_dir\n  file://dir_below_this_one";
 
 /// Returns whether we were called as `duplicity`.
 pub fn is_duplicity() -> bool {
@@ -88,8 +101,8 @@ impl Line {
     /// Takes a command line apart.
     ///
     /// # Errors
-    /// [`Failure::BadOption`] for an option that is not known, not unique, or without its value. What was understood before is in
-    /// `self` all the same.
+    /// [`Failure::BadOption`] for an option that is not known, not unique, or without its value.
+    /// What was understood before is in `self` all the same.
     pub fn read(&mut self, typed: Vec<OsString>, known: &Options) -> Result<(), Failure> {
         let mut rest = typed.into_iter();
         self.program = rest.next().unwrap_or_default();
@@ -107,10 +120,19 @@ impl Line {
     /// Returns the last value of an option.
     pub fn value(&self, option: &str) -> Option<&OsStr> {
         let prefix = format!("--{option}=");
-        self.options.iter().rev().find_map(|typed| typed.as_bytes().strip_prefix(prefix.as_bytes())).map(OsStr::from_bytes)
+        self.options
+            .iter()
+            .rev()
+            .find_map(|typed| typed.as_bytes().strip_prefix(prefix.as_bytes()))
+            .map(OsStr::from_bytes)
     }
 
-    fn long(&mut self, argument: &OsStr, known: &Options, rest: &mut dyn Iterator<Item = OsString>) -> Result<(), Failure> {
+    fn long(
+        &mut self,
+        argument: &OsStr,
+        known: &Options,
+        rest: &mut dyn Iterator<Item = OsString>,
+    ) -> Result<(), Failure> {
         let bytes = &argument.as_bytes()[2..];
         let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
             Some(place) => (&bytes[..place], Some(OsStr::from_bytes(&bytes[place + 1..]))),
@@ -128,13 +150,21 @@ impl Line {
             return Ok(());
         }
         let option = known.find(&name)?;
-        if let Some(kind) = option.long.as_ref().and_then(|long| long.strip_suffix("-globbing-filelist")) {
-            self.warnings.push(old_name(&format!("{kind}-globbing-filelist"), &format!("{kind}-filelist")));
+        if let Some(kind) =
+            option.long.as_ref().and_then(|long| long.strip_suffix("-globbing-filelist"))
+        {
+            self.warnings
+                .push(old_name(&format!("{kind}-globbing-filelist"), &format!("{kind}-filelist")));
         }
         self.take(option, value.map(OsStr::to_owned), rest)
     }
 
-    fn short(&mut self, argument: &OsStr, known: &Options, rest: &mut dyn Iterator<Item = OsString>) -> Result<(), Failure> {
+    fn short(
+        &mut self,
+        argument: &OsStr,
+        known: &Options,
+        rest: &mut dyn Iterator<Item = OsString>,
+    ) -> Result<(), Failure> {
         let mut letters = &argument.as_bytes()[1..];
         while let [letter, behind @ ..] = letters {
             let letter = char::from(*letter);
@@ -142,7 +172,8 @@ impl Line {
                 self.question.get_or_insert(format!("-{letter}"));
             } else {
                 let option = known.list.iter().find(|option| option.short == Some(letter));
-                let option = option.ok_or_else(|| Failure::BadOption(format!("no such option: -{letter}")))?;
+                let option = option
+                    .ok_or_else(|| Failure::BadOption(format!("no such option: -{letter}")))?;
                 let is_value = option.values > 0 && !behind.is_empty();
                 self.take(option, is_value.then(|| OsStr::from_bytes(behind).to_owned()), rest)?;
                 if is_value {
@@ -155,7 +186,12 @@ impl Line {
     }
 
     /// Takes an option with its values, of which the first may be at hand.
-    fn take(&mut self, option: &Known, value: Option<OsString>, rest: &mut dyn Iterator<Item = OsString>) -> Result<(), Failure> {
+    fn take(
+        &mut self,
+        option: &Known,
+        value: Option<OsString>,
+        rest: &mut dyn Iterator<Item = OsString>,
+    ) -> Result<(), Failure> {
         let mut typed = OsString::from(option.full());
         if option.values > 1 {
             self.options.push(typed);
@@ -213,9 +249,19 @@ impl Line {
         if let Some(name) = exact(word, table) {
             return Ok(Some(name));
         }
-        let begun: Vec<_> = ACTIONS.iter().filter(|action| action.name.starts_with(word)).map(|action| action.name).collect();
+        let begun: Vec<_> = ACTIONS
+            .iter()
+            .filter(|action| action.name.starts_with(word))
+            .map(|action| action.name)
+            .collect();
         // Our own commands, too, but they make nothing ambiguous that duplicity understands.
-        let own = || table.get_subcommands().map(clap::Command::get_name).filter(|name| name.starts_with(word)).collect();
+        let own = || {
+            table
+                .get_subcommands()
+                .map(clap::Command::get_name)
+                .filter(|name| name.starts_with(word))
+                .collect()
+        };
         let begun: Vec<&str> = if begun.is_empty() { own() } else { begun };
         let given = self.words.len() - 1;
         let fits = |name: &&str| number_of_arguments(name, table) == Some(given);
@@ -230,7 +276,10 @@ impl Line {
             [name] => Ok(Some(name.to_string())),
             several => {
                 let names: Vec<_> = several.iter().map(|name| format!("'{name}'")).collect();
-                Err(Failure::CommandLine(format!("command '{word}' not unique, could be [{}]", names.join(", "))))
+                Err(Failure::CommandLine(format!(
+                    "command '{word}' not unique, could be [{}]",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -239,8 +288,14 @@ impl Line {
     fn implied(&mut self) -> Result<String, Failure> {
         let [first, second] = &self.words[..] else {
             let count = self.words.len();
-            let unknown = self.words.first().map(|word| format!("; '{}' is no action, --help lists them", word.display()));
-            return Err(Failure::CommandLine(format!("Expected 2 args, got {count}{}", unknown.unwrap_or_default())));
+            let unknown = self
+                .words
+                .first()
+                .map(|word| format!("; '{}' is no action, --help lists them", word.display()));
+            return Err(Failure::CommandLine(format!(
+                "Expected 2 args, got {count}{}",
+                unknown.unwrap_or_default()
+            )));
         };
         let (action, notice) = match (is_url(first), is_url(second)) {
             (false, true) => (
@@ -262,13 +317,18 @@ impl Line {
 /// Returns how many arguments a command takes.
 fn number_of_arguments(name: &str, table: &clap::Command) -> Option<usize> {
     let action = ACTIONS.iter().find(|action| action.name == name);
-    action.map(|action| action.takes.len()).or_else(|| Some(table.find_subcommand(name)?.get_positionals().count()))
+    action
+        .map(|action| action.takes.len())
+        .or_else(|| Some(table.find_subcommand(name)?.get_positionals().count()))
 }
 
 /// Returns the name of the command that has exactly this name or alias.
 fn exact(word: &str, table: &clap::Command) -> Option<String> {
-    let action = ACTIONS.iter().find(|action| action.name == word || action.aliases.contains(&word));
-    action.map(|action| action.name.into()).or_else(|| Some(table.find_subcommand(word)?.get_name().to_string()))
+    let action =
+        ACTIONS.iter().find(|action| action.name == word || action.aliases.contains(&word));
+    action
+        .map(|action| action.name.into())
+        .or_else(|| Some(table.find_subcommand(word)?.get_name().to_string()))
 }
 
 fn is_url(argument: &OsStr) -> bool {
@@ -279,9 +339,12 @@ fn two_urls() -> Failure {
     Failure::CommandLine("Two URLs specified.  One argument should be a path.".into())
 }
 
-/// Makes sure that an action has its arguments, each of its kind. As `dupfs` we take a plain path for a URL, too.
+/// Makes sure that an action has its arguments, each of its kind. As `dupfs` we take a plain path
+/// for a URL, too.
 fn check(action: &str, words: &[OsString], is_duplicity: bool) -> Result<(), Failure> {
-    let Some(Action { takes, .. }) = ACTIONS.iter().find(|known| known.name == action) else { return Ok(()) };
+    let Some(Action { takes, .. }) = ACTIONS.iter().find(|known| known.name == action) else {
+        return Ok(());
+    };
     let bad = |text: String| Err(Failure::CommandLine(text));
     // clap names what is missing, by our names.
     if takes.len() != words.len() && is_duplicity {
@@ -290,22 +353,41 @@ fn check(action: &str, words: &[OsString], is_duplicity: bool) -> Result<(), Fai
     let ([first, second], [one, other]) = (takes, words) else { return Ok(()) };
     match ((first, second), (is_url(one), is_url(other))) {
         ((Kind::Path, Kind::Url) | (Kind::Url, Kind::Path), (true, true)) => Err(two_urls()),
-        ((Kind::Path, Kind::Url) | (Kind::Url, Kind::Path), (false, false)) if is_duplicity => bad(NO_URL.into()),
-        ((Kind::Url, Kind::Url), (false, _) | (_, false)) if is_duplicity => bad("Two URLs expected for replicate.".into()),
-        ((Kind::Path, Kind::Url), (true, false)) => bad(format!("{action} option cannot be used when restoring or verifying")),
-        ((Kind::Url, Kind::Path), (false, true)) => bad(format!("{action} option cannot be used when backing up")),
+        ((Kind::Path, Kind::Url) | (Kind::Url, Kind::Path), (false, false)) if is_duplicity => {
+            bad(NO_URL.into())
+        }
+        ((Kind::Url, Kind::Url), (false, _) | (_, false)) if is_duplicity => {
+            bad("Two URLs expected for replicate.".into())
+        }
+        ((Kind::Path, Kind::Url), (true, false)) => {
+            bad(format!("{action} option cannot be used when restoring or verifying"))
+        }
+        ((Kind::Url, Kind::Path), (false, true)) => {
+            bad(format!("{action} option cannot be used when backing up"))
+        }
         _ => Ok(()),
     }
 }
 
-/// Returns the words by which clap answers a question; `--version` as duplicity and `--help-urls` are answered here.
-fn answer(question: &str, word: Option<&OsString>, table: &clap::Command, is_duplicity: bool) -> Vec<OsString> {
+/// Returns the words by which clap answers a question; `--version` as duplicity and `--help-urls`
+/// are answered here.
+fn answer(
+    question: &str,
+    word: Option<&OsString>,
+    table: &clap::Command,
+    is_duplicity: bool,
+) -> Vec<OsString> {
     let text = match question {
         "--version" | "-V" if is_duplicity => STANDS_FOR.to_string(),
         "--help-urls" => URLS.to_string(),
         _ => {
-            let of = question.strip_prefix("--help-").or_else(|| word?.to_str()).and_then(|word| exact(word, table));
-            let of = of.filter(|name| question != "-V" && question != "--version" && table.find_subcommand(name).is_some());
+            let of = question
+                .strip_prefix("--help-")
+                .or_else(|| word?.to_str())
+                .and_then(|word| exact(word, table));
+            let of = of.filter(|name| {
+                question != "-V" && question != "--version" && table.find_subcommand(name).is_some()
+            });
             let how = if question.starts_with("--help-") { "--help" } else { question };
             return of.into_iter().map(OsString::from).chain([how.into()]).collect();
         }
@@ -356,7 +438,11 @@ impl Known {
     }
 
     fn without_value(&self) -> Failure {
-        Failure::BadOption(format!("{} option requires {} argument", self.full(), self.values.max(1)))
+        Failure::BadOption(format!(
+            "{} option requires {} argument",
+            self.full(),
+            self.values.max(1)
+        ))
     }
 }
 
@@ -369,17 +455,24 @@ impl Options {
     /// Collects the options of a table: those of all commands, then those of one command alone.
     pub fn new(table: &clap::Command) -> Self {
         let common = table.get_arguments().map(|option| Known::new(option, true));
-        let own = table.get_subcommands().flat_map(|command| command.get_arguments()).filter(|option| !option.is_positional());
+        let own = table
+            .get_subcommands()
+            .flat_map(|command| command.get_arguments())
+            .filter(|option| !option.is_positional());
         Self { list: common.chain(own.map(|option| Known::new(option, false))).collect() }
     }
 
     /// Finds an option by its name or the beginning of it.
     fn find(&self, name: &str) -> Result<&Known, Failure> {
-        if let Some(exact) = self.list.iter().find(|option| option.names().any(|known| known == name)) {
+        if let Some(exact) =
+            self.list.iter().find(|option| option.names().any(|known| known == name))
+        {
             return Ok(exact);
         }
         let begun = |is_common: bool| {
-            let begins = |option: &&Known| option.is_common == is_common && option.names().any(|known| known.starts_with(name));
+            let begins = |option: &&Known| {
+                option.is_common == is_common && option.names().any(|known| known.starts_with(name))
+            };
             let mut begun: Vec<_> = self.list.iter().filter(begins).collect();
             begun.sort_by(|one, other| one.long.cmp(&other.long));
             begun.dedup_by(|one, other| one.long == other.long);
@@ -392,7 +485,10 @@ impl Options {
             [option] => Ok(option),
             several => {
                 let names: Vec<_> = several.iter().map(|option| option.full()).collect();
-                Err(Failure::BadOption(format!("ambiguous option: --{name} ({}?)", names.join(", "))))
+                Err(Failure::BadOption(format!(
+                    "ambiguous option: --{name} ({}?)",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -406,7 +502,8 @@ mod tests {
     fn arranged(typed: &str) -> Result<String, String> {
         let table = args::command();
         let mut line = Line::default();
-        line.read(typed.split(' ').map(Into::into).collect(), &Options::new(&table)).map_err(|error| error.to_string())?;
+        line.read(typed.split(' ').map(Into::into).collect(), &Options::new(&table))
+            .map_err(|error| error.to_string())?;
         let words = line.arranged(&table).map_err(|error| error.to_string())?;
         Ok(words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" "))
     }
@@ -416,17 +513,35 @@ mod tests {
         for (typed, expected) in [
             ("duplicity s file:///t", "duplicity backup -- s file:///t"),
             ("duplicity file:///t s", "duplicity restore -- file:///t s"),
-            ("duplicity -v5 inc s --vol=3 file:///t", "duplicity incremental --verbosity=5 --volsize=3 -- s file:///t"),
+            (
+                "duplicity -v5 inc s --vol=3 file:///t",
+                "duplicity incremental --verbosity=5 --volsize=3 -- s file:///t",
+            ),
             ("duplicity f s file:///t", "duplicity full -- s file:///t"),
             ("duplicity col file:///t", "duplicity collection-status -- file:///t"),
-            ("duplicity ls -t3D -t 4D file:///t", "duplicity list-current-files --time=3D --time=4D -- file:///t"),
+            (
+                "duplicity ls -t3D -t 4D file:///t",
+                "duplicity list-current-files --time=3D --time=4D -- file:///t",
+            ),
             // The arguments do not fit `verify`.
             ("duplicity v file:///t", "duplicity backup -- v file:///t"),
             ("dupfs fu /s /t", "dupfs full -- /s /t"),
-            ("duplicity full --gpg-options --no-tty -- -s file:///t", "duplicity full --gpg-options=--no-tty -- -s file:///t"),
-            ("duplicity --rename a b --exclude=-x rb file:///t s", "duplicity restore --rename a b --exclude=-x -- file:///t s"),
-            ("duplicity --file-to-restore a file:///t s", "duplicity restore --path-to-restore=a -- file:///t s"),
-            ("duplicity s file:///t --exclude-filelist-stdin", "duplicity backup --exclude-filelist=/dev/stdin -- s file:///t"),
+            (
+                "duplicity full --gpg-options --no-tty -- -s file:///t",
+                "duplicity full --gpg-options=--no-tty -- -s file:///t",
+            ),
+            (
+                "duplicity --rename a b --exclude=-x rb file:///t s",
+                "duplicity restore --rename a b --exclude=-x -- file:///t s",
+            ),
+            (
+                "duplicity --file-to-restore a file:///t s",
+                "duplicity restore --path-to-restore=a -- file:///t s",
+            ),
+            (
+                "duplicity s file:///t --exclude-filelist-stdin",
+                "duplicity backup --exclude-filelist=/dev/stdin -- s file:///t",
+            ),
             ("dupfs --help", "dupfs --help"),
             ("dupfs --help-inc", "dupfs incremental --help"),
             ("duplicity restore x --help", "duplicity restore --help"),
@@ -439,7 +554,10 @@ mod tests {
     #[cfg(feature = "mount")]
     fn our_own_commands_are_known() {
         for (typed, expected) in [
-            ("duplicity mount --foreground file:///t m", "duplicity mount --foreground -- file:///t m"),
+            (
+                "duplicity mount --foreground file:///t m",
+                "duplicity mount --foreground -- file:///t m",
+            ),
             ("dupfs mou /t m --cache 5", "dupfs mount --cache-size=5 -- /t m"),
             ("dupfs mount /t m -o a,b", "dupfs mount -oa,b -- /t m"),
         ] {
@@ -452,29 +570,51 @@ mod tests {
         for (typed, expected) in [
             ("duplicity", "Expected 2 args, got 0"),
             ("duplicity full s", "Expected 2 args, got 1"),
-            ("duplicity c file:///t", "command 'c' not unique, could be ['cleanup', 'collection-status']"),
-            ("duplicity file:///t file:///u", "Two URLs specified.  One argument should be a path."),
-            ("duplicity full file:///t s", "full option cannot be used when restoring or verifying"),
+            (
+                "duplicity c file:///t",
+                "command 'c' not unique, could be ['cleanup', 'collection-status']",
+            ),
+            (
+                "duplicity file:///t file:///u",
+                "Two URLs specified.  One argument should be a path.",
+            ),
+            (
+                "duplicity full file:///t s",
+                "full option cannot be used when restoring or verifying",
+            ),
             ("duplicity restore s file:///t", "restore option cannot be used when backing up"),
             ("duplicity --nonsense s file:///t", "no such option: --nonsense"),
             ("duplicity s file:///t --volsize", "--volsize option requires 1 argument"),
             ("duplicity -q s file:///t", "no such option: -q"),
             ("duplicity --exclude-d", "Expected 2 args, got 0"),
-            ("duplicity --s3-use-gl x", "ambiguous option: --s3-use-gl (--s3-use-glacier, --s3-use-glacier-ir?)"),
+            (
+                "duplicity --s3-use-gl x",
+                "ambiguous option: --s3-use-gl (--s3-use-glacier, --s3-use-glacier-ir?)",
+            ),
         ] {
             assert_eq!(arranged(typed).as_ref().map_err(String::as_str), Err(expected), "{typed}");
         }
-        assert!(arranged("duplicity s t").unwrap_err().starts_with("One of the arguments must be an URL."));
+        assert!(
+            arranged("duplicity s t")
+                .unwrap_err()
+                .starts_with("One of the arguments must be an URL.")
+        );
     }
 
-    /// Of a positional argument that has the name of an option, clap takes the one for the other, and refuses the option.
+    /// Of a positional argument that has the name of an option, clap takes the one for the other,
+    /// and refuses the option.
     #[test]
     fn any_command_takes_any_option() {
         let table = args::command();
         let options: Vec<_> = table.get_arguments().map(clap::Arg::get_id).collect();
         for command in table.get_subcommands() {
             for argument in command.get_positionals() {
-                assert!(!options.contains(&argument.get_id()), "{}: {}", command.get_name(), argument.get_id());
+                assert!(
+                    !options.contains(&argument.get_id()),
+                    "{}: {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
         }
     }

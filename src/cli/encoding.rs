@@ -11,11 +11,17 @@ use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use std::sync::Arc;
 
-/// Returns how files are to be encoded. What of gpg.conf and `--gpg-options` is not served as gpg would is told.
+/// Returns how files are to be encoded. What of gpg.conf and `--gpg-options` is not served as gpg
+/// would is told.
 ///
 /// # Errors
-/// [`Failure::CommandLine`] for words in `--gpg-options` that make no sense, and for such in gpg.conf that cannot be followed.
-pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<EncodeOptions, Failure> {
+/// [`Failure::CommandLine`] for words in `--gpg-options` that make no sense, and for such in
+/// gpg.conf that cannot be followed.
+pub fn options(
+    common: &Common,
+    now: BackupTime,
+    report: &Report,
+) -> Result<EncodeOptions, Failure> {
     let is_compressed = !common.writing.no_compression;
     let encoding = match (common.no_encryption, is_compressed) {
         (false, _) => Encoding::OpenPgp,
@@ -29,7 +35,8 @@ pub fn options(common: &Common, now: BackupTime, report: &Report) -> Result<Enco
     };
     let gpg_options = gpg_options.map_err(|cause| Failure::CommandLine(cause.to_string()))?;
     gpg_options.notes().iter().for_each(|note| report.message(Level::Warning, note));
-    let recipients: Vec<_> = common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect();
+    let recipients: Vec<_> =
+        common.encrypt_key.iter().chain(&common.encrypt_sign_key).cloned().collect();
     if encoding == Encoding::OpenPgp
         && gpg_options.names_recipients()
         && recipients.is_empty()
@@ -66,7 +73,11 @@ pub type Encoders = (Arc<Encoder>, Option<Arc<Encoder>>);
 ///
 /// # Errors
 /// [`dupfs::codec::Error`] when there is no passphrase, or a key cannot be used.
-pub fn encoders(codec: &Codec, common: &Common, options: &EncodeOptions) -> Result<Encoders, dupfs::codec::Error> {
+pub fn encoders(
+    codec: &Codec,
+    common: &Common,
+    options: &EncodeOptions,
+) -> Result<Encoders, dupfs::codec::Error> {
     let is_symmetric = options.recipients.is_empty() && options.hidden_recipients.is_empty();
     if options.encoding == Encoding::OpenPgp && is_symmetric {
         passphrase::ask_twice(common);

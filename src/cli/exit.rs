@@ -57,7 +57,9 @@ pub enum Failure {
     #[error("{0}")]
     CommandLine(String),
     /// What signs, or has signed, is no key.
-    #[error("Sign key should be an 8, 16 alt. 40 character hex string, like 'AA0E73D2'.\nReceived '{0}' instead.")]
+    #[error(
+        "Sign key should be an 8, 16 alt. 40 character hex string, like 'AA0E73D2'.\nReceived '{0}' instead."
+    )]
     SignKey(String),
     /// An option is not known, or without its value.
     #[error("{0}")]
@@ -75,7 +77,9 @@ pub enum Failure {
     #[error("No backup chains found in '{0}': check the URL and --file-prefix")]
     NoBackups(String),
     /// There is nothing that an increment could be built on.
-    #[error("Fatal Error: Unable to start incremental backup.  Old signatures not found and incremental specified")]
+    #[error(
+        "Fatal Error: Unable to start incremental backup.  Old signatures not found and incremental specified"
+    )]
     NoSignatures,
     /// The newest manifest in storage is not the one that is known here.
     #[error(
@@ -113,13 +117,17 @@ pub enum Failure {
         cause: Option<std::sync::Arc<contents::Failure>>,
     },
     /// The backup is stored, but for what could not be read; each path has been told.
-    #[error("{0} paths could not be read, each is named above; all else is stored, and the backup is complete")]
+    #[error(
+        "{0} paths could not be read, each is named above; all else is stored, and the backup is complete"
+    )]
     Unreadable(u64),
     /// Local files are not what the backup holds; each has been told.
     #[error("local files differ from the backup")]
     Differences,
     /// The backup holds less than it says.
-    #[error("Verify incomplete: {damaged} of {files} files are damaged, {differences} differences found; each is named above")]
+    #[error(
+        "Verify incomplete: {damaged} of {files} files are damaged, {differences} differences found; each is named above"
+    )]
     Damaged {
         /// Files that cannot be put together, or are not what they were.
         damaged: u64,
@@ -167,15 +175,19 @@ const KEEP: u8 = 2;
 /// One is kept; the next ends the process at once.
 const KEPT: u8 = 3;
 
-/// Ends the process by [`INTERRUPTED`] on Ctrl-C, SIGTERM and SIGHUP from now on, unless they are ignored, as by what a script leaves in the
-/// background.
+/// Ends the process by [`INTERRUPTED`] on Ctrl-C, SIGTERM and SIGHUP from now on, unless they are
+/// ignored, as by what a script leaves in the background.
 pub fn on_interrupt() {
     extern "C" fn handle(_: libc::c_int) {
         let was = ON_INTERRUPT.load(Ordering::Relaxed);
         if was == KEEP {
             return ON_INTERRUPT.store(KEPT, Ordering::Relaxed);
         }
-        let text = if was == LEAVE_AND_GO_ON { "\ninterrupted; run this again to go on from here\n" } else { "\ninterrupted\n" };
+        let text = if was == LEAVE_AND_GO_ON {
+            "\ninterrupted; run this again to go on from here\n"
+        } else {
+            "\ninterrupted\n"
+        };
         // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
@@ -193,12 +205,14 @@ pub fn on_interrupt() {
     }
 }
 
-/// Advises from now on, when interrupted, to run the command again: what is stored so far stays, for the next run to go on from.
+/// Advises from now on, when interrupted, to run the command again: what is stored so far stays,
+/// for the next run to go on from.
 pub fn goes_on_when_run_again() {
     ON_INTERRUPT.store(LEAVE_AND_GO_ON, Ordering::Relaxed);
 }
 
-/// Lets the work at hand end by itself when interrupted from now on, by [`is_interrupted`]; the second signal ends the process at once.
+/// Lets the work at hand end by itself when interrupted from now on, by [`is_interrupted`]; the
+/// second signal ends the process at once.
 pub fn keep_interrupts() {
     ON_INTERRUPT.store(KEEP, Ordering::Relaxed);
 }
@@ -225,7 +239,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::SignKey(_) => 10,
             Failure::NotThere(_) => 33,
             Failure::NoBackups(_) | Failure::Log(..) => EXCEPTION,
-            Failure::Incomplete { cause, .. } => cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref())),
+            Failure::Incomplete { cause, .. } => {
+                cause.as_ref().map_or(INCOMPLETE, |cause| damage_code(cause.as_ref()))
+            }
             Failure::Differences => DIFFERENCES,
             Failure::Unreadable(_) => UNREADABLE,
             Failure::NotProved { .. } => INCOMPLETE,
@@ -267,8 +283,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             collection::ArchiveError::Storage(_) | collection::ArchiveError::Decode(_) => None,
         };
     }
-    if let Some(storage::NotStored::WrongSize { .. } | storage::NotStored::Missing { .. } | storage::NotStored::Replaced { .. }) =
-        cause.downcast_ref()
+    if let Some(
+        storage::NotStored::WrongSize { .. }
+        | storage::NotStored::Missing { .. }
+        | storage::NotStored::Replaced { .. },
+    ) = cause.downcast_ref()
     {
         return Some(44);
     }
@@ -283,8 +302,8 @@ fn damage_code(failure: &(dyn std::error::Error + 'static)) -> u8 {
     causes::below(failure).find_map(known).unwrap_or(INCOMPLETE)
 }
 
-/// Returns what programs that follow the log read behind an error's code: two names, what was done with what, or the name of the class
-/// of duplicity's that they know.
+/// Returns what programs that follow the log read behind an error's code: two names, what was done
+/// with what, or the name of the class of duplicity's that they know.
 ///
 /// Source: duplicity 0.8.22 and 3.2.1, tried; Déjà Dup knows `IOError`, which it was in Python 2.
 pub fn words(error: &anyhow::Error) -> String {
@@ -298,7 +317,10 @@ pub fn words(error: &anyhow::Error) -> String {
 fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     match cause.downcast_ref::<Failure>() {
         Some(Failure::NoBackups(_)) => return Some("CollectionsError".into()),
-        Some(Failure::HostMismatch { current, previous } | Failure::SourceMismatch { current, previous }) => {
+        Some(
+            Failure::HostMismatch { current, previous }
+            | Failure::SourceMismatch { current, previous },
+        ) => {
             return Some(format!("{} {}", quoted(current.as_bytes()), quoted(previous.as_bytes())));
         }
         _ => {}
@@ -325,14 +347,21 @@ fn known_words(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// Returns what front-ends search for in an error's text, in the words of gpg and of Python.
 ///
-/// Source: duplicity 0.8.22 with gpg 2.2, tried; Déjà Dup asks for the passphrase again when it reads one of the first two.
+/// Source: duplicity 0.8.22 with gpg 2.2, tried; Déjà Dup asks for the passphrase again when it
+/// reads one of the first two.
 pub fn searched(error: &anyhow::Error) -> Option<String> {
-    causes::of(error).find_map(|cause| match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
-        Some(codec::Cause::WrongPassphrase) => Some("gpg: decryption failed: Bad session key".into()),
-        Some(codec::Cause::NoSecretKey(_)) => Some("gpg: decryption failed: No secret key".into()),
-        _ => {
-            let number = cause.downcast_ref::<std::io::Error>()?.raw_os_error()?;
-            [libc::ENOSPC, libc::EIO].contains(&number).then(|| format!("[Errno {number}]"))
+    causes::of(error).find_map(|cause| {
+        match cause.downcast_ref::<codec::Error>().map(|error| &error.cause) {
+            Some(codec::Cause::WrongPassphrase) => {
+                Some("gpg: decryption failed: Bad session key".into())
+            }
+            Some(codec::Cause::NoSecretKey(_)) => {
+                Some("gpg: decryption failed: No secret key".into())
+            }
+            _ => {
+                let number = cause.downcast_ref::<std::io::Error>()?.raw_os_error()?;
+                [libc::ENOSPC, libc::EIO].contains(&number).then(|| format!("[Errno {number}]"))
+            }
         }
     })
 }
@@ -361,7 +390,9 @@ fn source_code(error: &source::Error) -> Option<u8> {
         source::Error::EmptyFilesFrom => Some(73),
         source::Error::Filelist { .. } => Some(7),
         source::Error::EmptyPattern(_) | source::Error::NotForRestore(_) => Some(COMMAND_LINE),
-        source::Error::Open { .. } | source::Error::FilelistEncoding(_) | source::Error::Regexp { .. } => None,
+        source::Error::Open { .. }
+        | source::Error::FilelistEncoding(_)
+        | source::Error::Regexp { .. } => None,
     }
 }
 

@@ -43,12 +43,26 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
 
 /// Tells programs of a path, whatever the verbosity.
 fn log_entry(path: &EntryPath, entry: &Entry, line: &[u8]) {
-    let words = format!("{} {} {}", BackupTime::from_seconds(entry.mtime), quoted(path.shown()), entry.kind.word());
+    let words = format!(
+        "{} {} {}",
+        BackupTime::from_seconds(entry.mtime),
+        quoted(path.shown()),
+        entry.kind.word()
+    );
     let text = String::from_utf8_lossy(line);
-    log::write(&Event { level: Level::Info, code: log::code::LISTED, words: &words, text: text.trim_end_matches('\n') }, "");
+    log::write(
+        &Event {
+            level: Level::Info,
+            code: log::code::LISTED,
+            words: &words,
+            text: text.trim_end_matches('\n'),
+        },
+        "",
+    );
 }
 
-/// Returns the bytes of a line of duplicity's: whoever cuts it at column 25 gets the name as it is, whatever is in it.
+/// Returns the bytes of a line of duplicity's: whoever cuts it at column 25 gets the name as it is,
+/// whatever is in it.
 fn text_line(path: &EntryPath, entry: &Entry) -> Vec<u8> {
     let time = BackupTime::from_seconds(entry.mtime).print_asctime();
     [time.as_bytes(), b" ", path.shown(), b"\n"].concat()
@@ -59,7 +73,8 @@ pub fn add_path(object: &mut serde_json::Value, path: &EntryPath) {
     let bytes = path.shown();
     object["path"] = String::from_utf8_lossy(bytes).into();
     if std::str::from_utf8(bytes).is_err() {
-        object["path_hex"] = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+        object["path_hex"] =
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
     }
 }
 
@@ -104,7 +119,10 @@ mod tests {
         let time = BackupTime::from_seconds(1_577_836_800).print_asctime();
         for (path, shown) in [(&b""[..], &b"."[..]), (b"a/b", b"a/b"), (b"\xff\n\\", b"\xff\n\\")] {
             let line = text_line(&EntryPath::parse(path).unwrap(), &entry(EntryKind::File));
-            assert_eq!((&line[..24], &line[24..]), (time.as_bytes(), &[b" ", shown, b"\n"].concat()[..]));
+            assert_eq!(
+                (&line[..24], &line[24..]),
+                (time.as_bytes(), &[b" ", shown, b"\n"].concat()[..])
+            );
         }
     }
 
@@ -129,7 +147,13 @@ mod tests {
         assert_eq!(line(b"a\xff", EntryKind::File, Some(7)), common);
         assert!(line(b"a", EntryKind::File, None).get("size").is_none());
         assert_eq!(line(b"", EntryKind::Directory, None)["path"], ".");
-        assert_eq!(line(b"a", EntryKind::Symlink { target: b"x/y".to_vec() }, None)["target"], "x/y");
-        assert_eq!(line(b"a", EntryKind::CharDevice { major: 1, minor: 3 }, None)["device"], json!([1, 3]));
+        assert_eq!(
+            line(b"a", EntryKind::Symlink { target: b"x/y".to_vec() }, None)["target"],
+            "x/y"
+        );
+        assert_eq!(
+            line(b"a", EntryKind::CharDevice { major: 1, minor: 3 }, None)["device"],
+            json!([1, 3])
+        );
     }
 }

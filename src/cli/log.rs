@@ -1,4 +1,5 @@
-//! The machine log of `--log-fd` and `--log-file`: each message with its level and number, for programs that follow.
+//! The machine log of `--log-fd` and `--log-file`: each message with its level and number, for
+//! programs that follow.
 //!
 //! ```text
 //! LEVEL CODE[ WORDS]
@@ -7,8 +8,9 @@
 //! (empty line)
 //! ```
 //!
-//! It gets what passes the verbosity, and what is printed at any. Each message is written at once. Source: duplicity 0.8.22 and 3.2.1,
-//! tried; the numbers of errors are the exit codes. Déjà Dup reads it, and takes any line ERROR for the end of a backup.
+//! It gets what passes the verbosity, and what is printed at any. Each message is written at once.
+//! Source: duplicity 0.8.22 and 3.2.1, tried; the numbers of errors are the exit codes. Déjà Dup
+//! reads it, and takes any line ERROR for the end of a backup.
 
 use super::exit::Failure;
 use dupfs::monitor::{Event, Level};
@@ -43,12 +45,20 @@ static PATH: OnceLock<PathBuf> = OnceLock::new();
 pub fn open(descriptor: Option<&OsStr>, file: Option<&OsStr>) -> Result<(), Failure> {
     let mut files = Vec::new();
     if let Some(typed) = descriptor {
-        let number = typed.to_str().and_then(|typed| typed.parse::<i32>().ok()).filter(|number| *number >= 1);
-        let number =
-            number.ok_or_else(|| Failure::BadOption("option --log-fd: write the number of an open descriptor, from 1".into()))?;
+        let number = typed
+            .to_str()
+            .and_then(|typed| typed.parse::<i32>().ok())
+            .filter(|number| *number >= 1);
+        let number = number.ok_or_else(|| {
+            Failure::BadOption(
+                "option --log-fd: write the number of an open descriptor, from 1".into(),
+            )
+        })?;
         // SAFETY: it is used just to ask the system for a copy, which fails if it is not open.
         let copy = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
-        files.push(File::from(copy.map_err(|cause| Failure::Log(format!("descriptor {number}"), cause))?));
+        files.push(File::from(
+            copy.map_err(|cause| Failure::Log(format!("descriptor {number}"), cause))?,
+        ));
     }
     if let Some(typed) = file {
         let path = super::open::expand(Path::new(typed));
@@ -68,7 +78,9 @@ pub fn path() -> Option<&'static Path> {
 
 /// Returns whether anybody follows.
 pub fn is_open() -> bool {
-    LOG.get().is_some_and(|files| !files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty())
+    LOG.get().is_some_and(|files| {
+        !files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    })
 }
 
 /// Writes a message; `data` are whole lines. Whoever closed the other end does not want it.
@@ -88,11 +100,15 @@ pub fn write_long(level: Level, code: u8, mut text: impl BufRead) -> std::io::Re
     let Some(files) = LOG.get() else { return Ok(()) };
     let mut files = files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut outs: Vec<_> = files.iter_mut().map(BufWriter::new).collect();
-    let mut write = |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));
+    let mut write =
+        |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));
     write(&format!("{} {code}\n", name(level)));
     let mut line = Vec::new();
     while text.read_until(b'\n', &mut line)? > 0 {
-        write(&format!(". {}\n", String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line))));
+        write(&format!(
+            ". {}\n",
+            String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line))
+        ));
         line.clear();
     }
     write("\n");

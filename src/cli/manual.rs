@@ -1,4 +1,5 @@
-//! `completions` and `man`: what shells and readers get, made from the table that the parser is made of.
+//! `completions` and `man`: what shells and readers get, made from the table that the parser is
+//! made of.
 
 use super::args::{CompletionsArgs, ManArgs, command};
 use super::exit::Failure;

@@ -1,4 +1,5 @@
-//! The program: one command a file, options in, library call, words out; and what the commands share.
+//! The program: one command a file, options in, library call, words out; and what the commands
+//! share.
 
 mod advice;
 mod args;
@@ -57,7 +58,10 @@ const MOUNT_RETRY_DELAY: u64 = 2;
 
 fn run() -> anyhow::Result<()> {
     let mut cli = args::parse(std::env::args_os().collect())?;
-    let is_backup = matches!(cli.command, args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_));
+    let is_backup = matches!(
+        cli.command,
+        args::Command::Backup(_) | args::Command::Full(_) | args::Command::Incremental(_)
+    );
     bound_memory(is_backup);
     passphrase::take()?;
     passphrase::read_file(&cli.common)?;
@@ -68,20 +72,31 @@ fn run() -> anyhow::Result<()> {
     } else {
         exit::on_interrupt();
     }
-    open::check_sign_key(&cli.common, is_backup || matches!(cli.command, args::Command::Replicate(_)))?;
+    open::check_sign_key(
+        &cli.common,
+        is_backup || matches!(cli.command, args::Command::Replicate(_)),
+    )?;
     match &cli.command {
         #[cfg(feature = "mount")]
         args::Command::Mount(arguments) => mount::run(arguments, &cli.common),
-        args::Command::Backup(arguments) => backup::run(arguments, &cli.common, backup::Action::Implied),
+        args::Command::Backup(arguments) => {
+            backup::run(arguments, &cli.common, backup::Action::Implied)
+        }
         args::Command::Full(arguments) => backup::run(arguments, &cli.common, backup::Action::Full),
-        args::Command::Incremental(arguments) => backup::run(arguments, &cli.common, backup::Action::Incremental),
+        args::Command::Incremental(arguments) => {
+            backup::run(arguments, &cli.common, backup::Action::Incremental)
+        }
         args::Command::Restore(arguments) => restore::run(arguments, &cli.common),
         args::Command::Verify(arguments) => verify::run(arguments, &cli.common),
         args::Command::ListCurrentFiles(arguments) => list::run(arguments, &cli.common),
         args::Command::CollectionStatus(arguments) => status::run(arguments, &cli.common),
         args::Command::RemoveOlderThan(arguments) => remove::older_than(arguments, &cli.common),
-        args::Command::RemoveAllButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Chain),
-        args::Command::RemoveAllIncOfButNFull(arguments) => remove::all_but(arguments, &cli.common, Part::Increments),
+        args::Command::RemoveAllButNFull(arguments) => {
+            remove::all_but(arguments, &cli.common, Part::Chain)
+        }
+        args::Command::RemoveAllIncOfButNFull(arguments) => {
+            remove::all_but(arguments, &cli.common, Part::Increments)
+        }
         args::Command::Cleanup(arguments) => cleanup::run(arguments, &cli.common),
         args::Command::Replicate(arguments) => replicate::run(arguments, &cli.common),
         args::Command::Completions(arguments) => manual::completions(arguments),
@@ -97,8 +112,8 @@ fn is_mount(command: &args::Command) -> bool {
     return false;
 }
 
-/// Says what is to be said of the command line itself: how we were called, at verbosity info; an action that was not named; options without
-/// effect.
+/// Says what is to be said of the command line itself: how we were called, at verbosity info; an
+/// action that was not named; options without effect.
 fn begin(cli: &args::Cli) {
     let common = &cli.common;
     if common.log_timestamp {
@@ -113,8 +128,15 @@ fn begin(cli: &args::Cli) {
     let report = Report::new(common.verbosity, false).leaving_stdout(is_data);
     let rule = "=".repeat(80);
     let system = rustix::system::uname();
-    let system = [system.sysname(), system.nodename(), system.release(), system.machine()].map(|part| part.to_string_lossy());
-    for line in [&rule, &format!("dupfs {}", env!("CARGO_PKG_VERSION")), &arguments(), &system.join(" "), &rule] {
+    let system = [system.sysname(), system.nodename(), system.release(), system.machine()]
+        .map(|part| part.to_string_lossy());
+    for line in [
+        &rule,
+        &format!("dupfs {}", env!("CARGO_PKG_VERSION")),
+        &arguments(),
+        &system.join(" "),
+        &rule,
+    ] {
         report.message(Level::Info, line);
     }
     common.notice.iter().for_each(|text| report.notice(text));
@@ -132,16 +154,20 @@ fn arguments() -> String {
         match (is_named, argument.split_once('=')) {
             _ if is_secret => shown += " ***",
             (true, Some((name, _))) => shown += &format!(" {name}=***"),
-            _ => shown += &format!(" {}", dupfs::storage::without_password(argument.as_ref().as_ref())),
+            _ => {
+                shown +=
+                    &format!(" {}", dupfs::storage::without_password(argument.as_ref().as_ref()))
+            }
         }
         is_secret = is_named && !argument.contains('=');
     }
     shown
 }
 
-/// Keeps the allocator from holding memory back for each thread, and from keeping large blocks that were given
-/// back. Measured: a restore of 83,000 files takes 43 MiB instead of 280. A backup takes and gives back the same few blocks of
-/// 1 MiB all the time, so it keeps those: that saves a tenth of its processor time.
+/// Keeps the allocator from holding memory back for each thread, and from keeping large blocks that
+/// were given back. Measured: a restore of 83,000 files takes 43 MiB instead of 280. A backup takes
+/// and gives back the same few blocks of 1 MiB all the time, so it keeps those: that saves a tenth
+/// of its processor time.
 fn bound_memory(is_backup: bool) {
     let (kept, returned) = if is_backup { (4 << 20, 32 << 20) } else { (256 << 10, 128 << 10) };
     #[cfg(target_env = "gnu")]

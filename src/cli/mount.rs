@@ -30,15 +30,18 @@ const LOOKED_AT_TOGETHER: usize = 16;
 /// How long the mount may wait for a look at the keys of all chains.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Address space for the work beside the cache: eight volumes that are decrypted and decoded at once. Measured: with less, the end of memory
-/// comes under the first readers instead of before the mount.
+/// Address space for the work beside the cache: eight volumes that are decrypted and decoded at
+/// once. Measured: with less, the end of memory comes under the first readers instead of before the
+/// mount.
 const WORK_MEMORY: usize = 32 << 20;
 
-/// Seconds until a request ends in an error: the first look into a large volume far away takes a while.
+/// Seconds until a request ends in an error: the first look into a large volume far away takes a
+/// while.
 const TIMEOUT: u64 = 300;
 
-/// Refuses the options that would choose what is shown, or how: a mount shows all backups as they are. Options that say how backups are
-/// reached, and those of making backups, which a list of options for all actions may hold, are no harm.
+/// Refuses the options that would choose what is shown, or how: a mount shows all backups as they
+/// are. Options that say how backups are reached, and those of making backups, which a list of
+/// options for all actions may hold, are no harm.
 fn refuse_ignored(common: &Common) -> Result<(), Failure> {
     const ALL: &str = "a mount shows every backup, each in a folder of its own";
     const WHOLE: &str = "a mount shows the whole of every backup";
@@ -55,14 +58,24 @@ fn refuse_ignored(common: &Common) -> Result<(), Failure> {
         ),
         (common.force, "--force", "a mount takes an empty folder, and changes nothing"),
         (writing.dry_run, "--dry-run", "a mount changes nothing anyhow"),
-        (reading.ignore_errors, "--ignore-errors", "a mount shows all that is sound, and nothing damaged"),
+        (
+            reading.ignore_errors,
+            "--ignore-errors",
+            "a mount shows all that is sound, and nothing damaged",
+        ),
         (reading.compare_data, "--compare-data", "verify does that"),
         (reading.against_signatures, "--against-signatures", "verify does that"),
         (reading.file_changed.is_some(), "--file-changed", "collection-status does that"),
-        (reading.show_changes_in_set.is_some(), "--show-changes-in-set", "collection-status does that"),
+        (
+            reading.show_changes_in_set.is_some(),
+            "--show-changes-in-set",
+            "collection-status does that",
+        ),
     ];
     match given.iter().find(|(is_given, ..)| *is_given) {
-        Some((_, option, why)) => Err(Failure::CommandLine(format!("mount does not take {option}: {why}"))),
+        Some((_, option, why)) => {
+            Err(Failure::CommandLine(format!("mount does not take {option}: {why}")))
+        }
         None => Ok(()),
     }
 }
@@ -71,7 +84,9 @@ fn refuse_ignored(common: &Common) -> Result<(), Failure> {
 pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     refuse_ignored(common)?;
     let template = match &arguments.time_template {
-        Some(text) => TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?,
+        Some(text) => {
+            TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?
+        }
         None => TimeTemplate::default(),
     };
     // Before the first thread is started: a fork keeps only the thread that calls it.
@@ -88,8 +103,17 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         return Err(Failure::NoBackups(opened.url.to_string()).into());
     }
     let locked = locked_chains(&opened)?;
-    let contents = Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), arguments.cache_size << 20));
-    let tree = Arc::new(HistoryTree::new(contents.clone(), open::accounts(common), arguments.owner, template));
+    let contents = Arc::new(Contents::new(
+        opened.catalog.clone(),
+        opened.codec.clone(),
+        arguments.cache_size << 20,
+    ));
+    let tree = Arc::new(HistoryTree::new(
+        contents.clone(),
+        open::accounts(common),
+        arguments.owner,
+        template,
+    ));
     close(locked, &opened, &tree);
     let log = report.clone();
     let options = Options {
@@ -100,7 +124,11 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
         memory: arguments.cache_size.saturating_mul(1 << 20).saturating_add(WORK_MEMORY),
         log: Arc::new(move |text| log.message(Level::Warning, text)),
     };
-    let served = Served { tree: tree.clone(), refresh: arguments.refresh, catalog_bytes: stored_bytes(&opened) };
+    let served = Served {
+        tree: tree.clone(),
+        refresh: arguments.refresh,
+        catalog_bytes: stored_bytes(&opened),
+    };
     let caught = dupfs_mount::Caught::new()?;
     let mount = dupfs_mount::mount(served, &arguments.directory, &options)?;
     caught.unmount(&mount)?;
@@ -121,14 +149,18 @@ fn stored_bytes(opened: &Opened) -> u64 {
     sets.flat_map(|set| set.files()).map(|file| file.listed.size).sum()
 }
 
-/// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment, the newest first: they get no folder. A
-/// passphrase is asked for while there is a terminal, and a wrong one is noticed before the mount stands.
+/// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment,
+/// the newest first: they get no folder. A passphrase is asked for while there is a terminal, and a
+/// wrong one is noticed before the mount stands.
 ///
 /// # Errors
-/// Whatever keeps the newest manifest from being read, but for the want of a key; that, too, if no chain opens.
+/// Whatever keeps the newest manifest from being read, but for the want of a key; that, too, if no
+/// chain opens.
 fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> {
     let chains = &opened.collection.chains;
-    let manifest = |index: usize| chains[index].last().manifest.as_ref().filter(|file| file.encoding == Encoding::OpenPgp);
+    let manifest = |index: usize| {
+        chains[index].last().manifest.as_ref().filter(|file| file.encoding == Encoding::OpenPgp)
+    };
     let (start, newest_first) = (Instant::now(), Vec::from_iter((0..chains.len()).rev()));
     let (mut locked, mut opens) = (Vec::new(), false);
     for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
@@ -142,7 +174,8 @@ fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> 
                 let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
                 // To its end, since only that shows who has signed it.
                 if is_newest {
-                    std::io::copy(&mut decoder, &mut std::io::sink()).map_err(codec::Error::from)?;
+                    std::io::copy(&mut decoder, &mut std::io::sink())
+                        .map_err(codec::Error::from)?;
                 }
                 Ok(())
             });
@@ -169,7 +202,8 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
     for (index, error) in locked {
         let Some(chain) = chains.get(index) else { continue };
         let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
-        let newest = if index + 1 == chains.len() { ", and 'latest' is an older backup" } else { "" };
+        let newest =
+            if index + 1 == chains.len() { ", and 'latest' is an older backup" } else { "" };
         let text = format!(
             "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
             times.join(", ")
@@ -186,13 +220,15 @@ fn fill(opened: &Opened, tree: &HistoryTree) {
     }
 }
 
-/// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads need not.
+/// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads
+/// need not.
 fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     fill(opened, tree);
     let Some(chain) = opened.catalog.chains().pop() else { return };
     let sets = chain.sets.iter().enumerate().rev();
     let volumes = sets.flat_map(|(position, set)| {
-        let encrypted = set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
+        let encrypted =
+            set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
         encrypted.map(move |(number, volume)| (position as u32, *number, volume))
     });
     let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).collect();
@@ -228,11 +264,15 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
                         opened.report_unusable_in(&collection, |set| incomplete.contains(set));
                         incomplete = collection.incomplete;
                     }
-                    Err(error) => opened.report.message(Level::Warning, &format!("cannot show new backups: {error}")),
+                    Err(error) => opened
+                        .report
+                        .message(Level::Warning, &format!("cannot show new backups: {error}")),
                 }
             }
             Ok(_) => {}
-            Err(error) => opened.catalog.log_once(Level::Warning, format!("cannot look for new backups: {error}")),
+            Err(error) => opened
+                .catalog
+                .log_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }
         fill(opened, tree);
         is_first = false;
@@ -283,7 +323,10 @@ impl From<history::Error> for TreeError {
 
 impl Served {
     fn node(&self, found: &Found) -> Node {
-        Node { attributes: attributes(&found.attributes), ttl: if found.may_change { self.refresh } else { FOREVER } }
+        Node {
+            attributes: attributes(&found.attributes),
+            ttl: if found.may_change { self.refresh } else { FOREVER },
+        }
     }
 }
 
@@ -300,7 +343,9 @@ fn kind(kind: &EntryKind) -> Kind {
 
 fn attributes(found: &Attributes) -> dupfs_mount::Attributes {
     let rdev = match found.kind {
-        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => (major, minor),
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            (major, minor)
+        }
         _ => (0, 0),
     };
     dupfs_mount::Attributes {
@@ -334,7 +379,12 @@ impl Tree for Served {
         Ok(self.node(&self.tree.attributes(inode)?))
     }
 
-    fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<dupfs_mount::Item>, TreeError> {
+    fn list(
+        &self,
+        directory: u64,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<dupfs_mount::Item>, TreeError> {
         let items = self.tree.list(directory, after, limit)?;
         let item = |item: history::Item| dupfs_mount::Item {
             node: item.found.as_ref().map(|found| self.node(found)),
@@ -366,9 +416,11 @@ impl Tree for Served {
 struct Ready(OwnedFd);
 
 impl Ready {
-    /// Splits the process: the child goes on, the parent waits until it is ready, or has failed and said why, and ends.
+    /// Splits the process: the child goes on, the parent waits until it is ready, or has failed and
+    /// said why, and ends.
     fn fork() -> anyhow::Result<Self> {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("cannot make a pipe")?;
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .context("cannot make a pipe")?;
         // SAFETY: no other thread has been started, so the child is a whole process.
         match unsafe { libc::fork() } {
             -1 => Err(std::io::Error::last_os_error()).context("cannot go to the background"),
@@ -383,7 +435,11 @@ impl Ready {
                         let mut status = 0;
                         // SAFETY: waits for our own child, into a variable of ours.
                         unsafe { libc::waitpid(child, &mut status, 0) };
-                        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { i32::from(super::exit::EXCEPTION) }
+                        if libc::WIFEXITED(status) {
+                            libc::WEXITSTATUS(status)
+                        } else {
+                            i32::from(super::exit::EXCEPTION)
+                        }
                     }
                 };
                 std::process::exit(code)
@@ -391,13 +447,18 @@ impl Ready {
         }
     }
 
-    /// Leaves the terminal, and the current directory unless the server `stays`, and lets the parent end.
+    /// Leaves the terminal, and the current directory unless the server `stays`, and lets the
+    /// parent end.
     fn announce(self, stays: bool) -> anyhow::Result<()> {
         process::setsid().context("cannot leave the terminal")?;
         if !stays {
             process::chdir("/").context("cannot change to '/'")?;
         }
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").context("cannot open '/dev/null'")?;
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .context("cannot open '/dev/null'")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;

@@ -1,7 +1,9 @@
-//! The table of options that are accepted, or refused, without being done; those that are done stand in [`super::args`].
+//! The table of options that are accepted, or refused, without being done; those that are done
+//! stand in [`super::args`].
 //!
-//! Both together are the page OPTIONS.md, which a test writes anew with `DUPFS_WRITE_OPTIONS=1`. Which options there are, and which of
-//! them duplicity itself passes over: duplicity 0.8.22 and 3.2.1, their `--help`, and the manual of 0.8.04.
+//! Both together are the page OPTIONS.md, which a test writes anew with `DUPFS_WRITE_OPTIONS=1`.
+//! Which options there are, and which of them duplicity itself passes over: duplicity 0.8.22 and
+//! 3.2.1, their `--help`, and the manual of 0.8.04.
 
 use super::exit::Failure;
 use clap::{Arg, ArgAction, ArgMatches};
@@ -10,7 +12,8 @@ use dupfs::monitor::Level;
 /// What becomes of an option.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// It concerns storages, not those that are served so far; duplicity, too, says nothing of it when it saves to a folder.
+    /// It concerns storages, not those that are served so far; duplicity, too, says nothing of it
+    /// when it saves to a folder.
     Of(&'static str),
     /// What it asks for is always so.
     Always(&'static str),
@@ -39,10 +42,22 @@ const TABLE: &[Entry] = &[
     Entry("azure-max-connections", &["COUNT"], Of("azure")),
     Entry("azure-max-single-put-size", &["BYTES"], Of("azure")),
     Entry("b2-hide-files", NONE, Of("b2")),
-    Entry("cf-backend", &["NAME"], NoEffect("both client libraries for Rackspace that it chooses from are dead")),
+    Entry(
+        "cf-backend",
+        &["NAME"],
+        NoEffect("both client libraries for Rackspace that it chooses from are dead"),
+    ),
     Entry("config-dir", &["DIR"], NoEffect("no storage that is served reads a folder of settings")),
-    Entry("copy-blocksize", &["KIB"], NoEffect("stored files are written as they are made, not copied")),
-    Entry("extra-clean", NONE, NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12")),
+    Entry(
+        "copy-blocksize",
+        &["KIB"],
+        NoEffect("stored files are written as they are made, not copied"),
+    ),
+    Entry(
+        "extra-clean",
+        NONE,
+        NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12"),
+    ),
     Entry("ftp-passive", NONE, Of("ftp")),
     Entry("ftp-regular", NONE, Of("ftp")),
     Entry("gio", NONE, NoEffect("URLs are opened without the desktop's help")),
@@ -60,13 +75,19 @@ const TABLE: &[Entry] = &[
     Entry(
         "s3-european-buckets",
         NONE,
-        NoEffect("it is for a client library that is dead; a bucket's region is chosen by --s3-region-name"),
+        NoEffect(
+            "it is for a client library that is dead; a bucket's region is chosen by --s3-region-name",
+        ),
     ),
     Entry("s3-kms-grant", &["GRANT"], Of("s3")),
     Entry("s3-kms-key-id", &["ID"], Of("s3")),
     Entry("s3-multipart-chunk-size", &["MB"], Of("s3")),
     Entry("s3-multipart-max-procs", &["COUNT"], Of("s3")),
-    Entry("s3-multipart-max-timeout", &["SECONDS"], NoEffect("it is for a client library that is dead")),
+    Entry(
+        "s3-multipart-max-timeout",
+        &["SECONDS"],
+        NoEffect("it is for a client library that is dead"),
+    ),
     Entry("s3-region-name", &["NAME"], Of("s3")),
     Entry("s3-unencrypted-connection", NONE, Of("s3")),
     Entry("s3-use-deep-archive", NONE, Of("s3")),
@@ -74,7 +95,11 @@ const TABLE: &[Entry] = &[
     Entry("s3-use-glacier-ir", NONE, Of("s3")),
     Entry("s3-use-ia", NONE, Of("s3")),
     Entry("s3-use-multiprocessing", NONE, NoEffect("it is for a client library that is dead")),
-    Entry("s3-use-new-style", NONE, NoEffect("bucket addresses of that style are the only ones now")),
+    Entry(
+        "s3-use-new-style",
+        NONE,
+        NoEffect("bucket addresses of that style are the only ones now"),
+    ),
     Entry("s3-use-onezone-ia", NONE, Of("s3")),
     Entry("s3-use-rrs", NONE, Of("s3")),
     Entry("s3-use-server-side-encryption", NONE, Of("s3")),
@@ -99,26 +124,39 @@ pub fn arguments() -> impl Iterator<Item = Arg> {
         match values.len() {
             0 => option.action(ArgAction::SetTrue),
             count => {
-                let option = option.num_args(count).value_names(*values).action(ArgAction::Append).allow_hyphen_values(true);
+                let option = option
+                    .num_args(count)
+                    .value_names(*values)
+                    .action(ArgAction::Append)
+                    .allow_hyphen_values(true);
                 option.value_parser(clap::value_parser!(std::ffi::OsString))
             }
         }
     })
 }
 
-/// Returns what is to be said of options that were given to no effect: a warning each, of those of other storages a line at level info.
+/// Returns what is to be said of options that were given to no effect: a warning each, of those of
+/// other storages a line at level info.
 ///
 /// # Errors
 /// [`Failure::NotThere`] for one that would change what the action does.
 pub fn remarks(matches: &ArgMatches) -> Result<Vec<(Level, String)>, Failure> {
     let Some((_, matches)) = matches.subcommand() else { return Ok(Vec::new()) };
-    let is_given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+    let is_given =
+        |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
     let mut remarks = Vec::new();
     for Entry(name, _, state) in TABLE.iter().filter(|Entry(name, ..)| is_given(name)) {
         match state {
-            Refused(why) => return Err(Failure::NotThere(format!("--{name}: {why}; nothing was changed"))),
-            NoEffect(why) => remarks.push((Level::Warning, format!("--{name} has no effect: {why}"))),
-            Of(storages) => remarks.push((Level::Info, format!("--{name} concerns storages of {storages}, not this one"))),
+            Refused(why) => {
+                return Err(Failure::NotThere(format!("--{name}: {why}; nothing was changed")));
+            }
+            NoEffect(why) => {
+                remarks.push((Level::Warning, format!("--{name} has no effect: {why}")))
+            }
+            Of(storages) => remarks.push((
+                Level::Info,
+                format!("--{name} concerns storages of {storages}, not this one"),
+            )),
             Always(how) => remarks.push((Level::Info, format!("--{name} is not needed: {how}"))),
         }
     }
@@ -157,7 +195,9 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
     /// Returns one line of the page for each option, by name.
     fn page() -> String {
         let table = args::command();
-        let done = table.get_arguments().filter(|option| !TABLE.iter().any(|Entry(name, ..)| option.get_id() == name));
+        let done = table
+            .get_arguments()
+            .filter(|option| !TABLE.iter().any(|Entry(name, ..)| option.get_id() == name));
         let own = table.get_subcommands().flat_map(|command| {
             let options = command.get_arguments().filter(|option| !option.is_positional());
             options.map(|option| row(option, &format!("done, with `{}`", command.get_name())))
@@ -174,7 +214,8 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
         let long = option.get_long().into_iter().chain(aliases).map(|name| format!("`--{name}`"));
         let short = option.get_short().into_iter().map(|letter| format!("`-{letter}`"));
         let names: Vec<_> = long.chain(short).collect();
-        let is_flag = !option.get_action().takes_values() || option.get_num_args() == Some(0.into());
+        let is_flag =
+            !option.get_action().takes_values() || option.get_num_args() == Some(0.into());
         let values = option.get_value_names().filter(|_| !is_flag).unwrap_or_default();
         let values: String = values.iter().map(|name| format!(" {name}")).collect();
         format!("| {}{values} | {help} | {state} |\n", names.join(", "))
@@ -183,7 +224,10 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
     fn undone(Entry(name, values, state): &Entry) -> String {
         let values: String = values.iter().map(|name| format!(" {name}")).collect();
         let (what, state) = match state {
-            Of(storages) => (format!("is for {storages}"), "accepted and ignored: {storages} is not served yet".to_string()),
+            Of(storages) => (
+                format!("is for {storages}"),
+                "accepted and ignored: {storages} is not served yet".to_string(),
+            ),
             NoEffect(why) => ("nothing".to_string(), format!("accepted with a warning: {why}")),
             Always(how) => ("nothing".to_string(), format!("accepted: {how}")),
             Refused(why) => ("nothing".to_string(), format!("refused: {why}")),
@@ -197,7 +241,10 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
             std::fs::write(PAGE, page()).unwrap();
         }
         let written = std::fs::read_to_string(PAGE).unwrap();
-        assert!(written == page(), "OPTIONS.md is not what the table says; its head tells how it is written anew");
+        assert!(
+            written == page(),
+            "OPTIONS.md is not what the table says; its head tells how it is written anew"
+        );
     }
 
     #[test]

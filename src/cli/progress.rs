@@ -1,7 +1,7 @@
 //! [`Way`]: how far a backup has got, in the lines of duplicity's `--progress`.
 //!
-//! What counts is the source: how much has been read of how much there is to read. duplicity counts what has been uploaded, and guesses
-//! how much that will be.
+//! What counts is the source: how much has been read of how much there is to read. duplicity counts
+//! what has been uploaded, and guesses how much that will be.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ impl Way {
         if now.duration_since(self.printed.unwrap_or(self.begun)) < self.rate {
             return None;
         }
-        let is_stalled = now.duration_since(self.moved) > (2 * self.rate).max(Duration::from_secs(5));
+        let is_stalled =
+            now.duration_since(self.moved) > (2 * self.rate).max(Duration::from_secs(5));
         let percent = (done * 100).checked_div(self.total).unwrap_or(0).min(99);
         let step = self.step(percent, is_stalled);
         self.printed = Some(now);
@@ -55,7 +56,12 @@ impl Way {
         let stalled = u8::from(is_stalled);
         Step {
             line: line(self.done, self.total, elapsed, percent, is_stalled),
-            words: format!("{} {} {percent} {left} {} {stalled}", self.done, elapsed.as_secs(), speed as u64),
+            words: format!(
+                "{} {} {percent} {left} {} {stalled}",
+                self.done,
+                elapsed.as_secs(),
+                speed as u64
+            ),
             is_over: self.printed.is_some() && std::io::stdout().is_terminal(),
         }
     }
@@ -65,7 +71,8 @@ impl Way {
 pub struct Step {
     /// For people.
     pub line: String,
-    /// For programs: bytes, seconds since the beginning, percent, seconds left, bytes a second, and whether it stalls.
+    /// For programs: bytes, seconds since the beginning, percent, seconds left, bytes a second, and
+    /// whether it stalls.
     pub words: String,
     /// Whether the line takes the place of the one before: so it does on a terminal.
     pub is_over: bool,
@@ -124,13 +131,28 @@ mod tests {
     #[test]
     fn lines_as_duplicity_prints_them() {
         let shown = line(1 << 20, 25 << 20, Duration::from_millis(1000), 4, false);
-        assert_eq!(shown, "1.0MB 00:00:01 [1.0MB/s] [=>                                       ] 4% ETA < 30sec");
+        assert_eq!(
+            shown,
+            "1.0MB 00:00:01 [1.0MB/s] [=>                                       ] 4% ETA < 30sec"
+        );
         let stalled = line(1 << 20, 25 << 20, Duration::from_secs(90_000), 4, true);
-        assert!(stalled.starts_with("1.0MB 1d,01:00:00 [0.0B/s]") && stalled.ends_with("4% ETA Stalled!"), "{stalled}");
-        assert!(line(1000, 1000, Duration::from_secs(1), 100, false).contains(&format!("[{}>] 100%", "=".repeat(40))));
-        for (seconds, text) in
-            [(15, "15sec"), (44, "< 45sec"), (100, "1min 30sec"), (400, "6min"), (3700, "1h 1min"), (90_000, "1d 1h 0min")]
-        {
+        assert!(
+            stalled.starts_with("1.0MB 1d,01:00:00 [0.0B/s]")
+                && stalled.ends_with("4% ETA Stalled!"),
+            "{stalled}"
+        );
+        assert!(
+            line(1000, 1000, Duration::from_secs(1), 100, false)
+                .contains(&format!("[{}>] 100%", "=".repeat(40)))
+        );
+        for (seconds, text) in [
+            (15, "15sec"),
+            (44, "< 45sec"),
+            (100, "1min 30sec"),
+            (400, "6min"),
+            (3700, "1h 1min"),
+            (90_000, "1d 1h 0min"),
+        ] {
             assert_eq!(eta(seconds), text);
         }
     }

@@ -1,4 +1,5 @@
-//! `remove-older-than`, `remove-all-but-n-full`, `remove-all-inc-of-but-n-full`: old chains go, in the words of duplicity 0.8.22.
+//! `remove-older-than`, `remove-all-but-n-full`, `remove-all-inc-of-but-n-full`: old chains go, in
+//! the words of duplicity 0.8.22.
 
 use super::args::Common;
 use super::exit::Failure;
@@ -71,7 +72,8 @@ fn run(
     let status = Status::new(&inventory.collection, inventory.archived.clone());
     status.warn(report.as_ref());
     status.print_head(Some(archive.path()), &report);
-    let outdated = before(&inventory).map(|before| inventory.outdated(before, part)).unwrap_or_default();
+    let outdated =
+        before(&inventory).map(|before| inventory.outdated(before, part)).unwrap_or_default();
     report_steps(&outdated, common.force, &report);
     if common.force {
         delete(&outdated.steps, &storage, &archive, common, &report);
@@ -80,7 +82,13 @@ fn run(
 }
 
 /// Deletes what was planned, or only says so in a dry run; tells in the end what is still there.
-pub fn delete(steps: &[Step], storage: &Arc<dyn Storage>, archive: &ArchiveDirectory, common: &Common, report: &Report) {
+pub fn delete(
+    steps: &[Step],
+    storage: &Arc<dyn Storage>,
+    archive: &ArchiveDirectory,
+    common: &Common,
+    report: &Report,
+) {
     if common.writing.dry_run {
         return steps.iter().flat_map(|step| &step.text).for_each(|text| report.notice(text));
     }
@@ -108,7 +116,8 @@ fn report_steps(outdated: &Outdated, is_forced: bool, report: &Report) {
         report.message(Level::Warning, &text);
     }
     let times = lines(&outdated.chains);
-    let (chains, sort) = if outdated.chains.len() == 1 { ("chain", "time") } else { ("chains", "times") };
+    let (chains, sort) =
+        if outdated.chains.len() == 1 { ("chain", "time") } else { ("chains", "times") };
     report.notice(&match (outdated.chains.is_empty(), is_forced) {
         (true, _) => "No old backup sets found, nothing deleted.".to_string(),
         (_, true) => format!("Deleting backup {chains} at {sort}:\n{times}"),

@@ -56,9 +56,19 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
     let signed = encode.sign_key.clone().filter(|_| encode.encoding == Encoding::OpenPgp);
     let signed = signed.map(|key| Codec::new(codec::Options { sign_key: Some(key), ..options }));
     let (encoder, manifest_encoder) = encoding::encoders(&codec, common, &encode)?;
-    let local_copy = source.archive.as_deref().map(|directory| LocalCopy::open(directory, &prefixes)).transpose()?;
+    let local_copy = source
+        .archive
+        .as_deref()
+        .map(|directory| LocalCopy::open(directory, &prefixes))
+        .transpose()?;
     let outcome = replicate(
-        &Source { storage: source.storage, collection: &source.collection, local_copy, codec, signed },
+        &Source {
+            storage: source.storage,
+            collection: &source.collection,
+            local_copy,
+            codec,
+            signed,
+        },
         &Target {
             storage: target_storage,
             listing: &listing,
@@ -70,17 +80,24 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
         &ReplicateOptions { before, names: encoding::names(&common.writing), prefixes, dry_run },
         report.as_ref(),
     )?;
-    report_outcome(&outcome, source.collection.orphaned.len() + source.collection.incomplete.len(), &report);
+    report_outcome(
+        &outcome,
+        source.collection.orphaned.len() + source.collection.incomplete.len(),
+        &report,
+    );
     match outcome.cause {
         None => Ok(()),
-        Some(cause) => Err(Failure::NotReplicated { sets: outcome.failed, cause: Arc::new(cause) }.into()),
+        Some(cause) => {
+            Err(Failure::NotReplicated { sets: outcome.failed, cause: Arc::new(cause) }.into())
+        }
     }
 }
 
 /// Says what was left out on purpose, and at verbosity info what was there.
 fn report_outcome(outcome: &Outcome, loose: usize, report: &Report) {
     let Outcome { replicated, there, .. } = outcome;
-    report.message(Level::Info, &format!("{replicated} sets replicated, {there} were there before"));
+    report
+        .message(Level::Info, &format!("{replicated} sets replicated, {there} were there before"));
     if loose > 0 {
         let text = format!(
             "{loose} incomplete or orphaned sets of the source are not replicated, since nothing can be restored from them"
@@ -91,6 +108,8 @@ fn report_outcome(outcome: &Outcome, loose: usize, report: &Report) {
 
 /// Takes different spellings of one folder for the same.
 fn is_same(one: &Url, other: &Url) -> bool {
-    let real = |url: &Url| url.local_directory().and_then(|directory| std::fs::canonicalize(directory).ok());
+    let real = |url: &Url| {
+        url.local_directory().and_then(|directory| std::fs::canonicalize(directory).ok())
+    };
     one.typed() == other.typed() || real(one).is_some_and(|real_one| real(other) == Some(real_one))
 }

@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Prints messages as duplicity does: errors to stderr, all others to stdout; or, in the background, to the system's log.
+/// Prints messages as duplicity does: errors to stderr, all others to stdout; or, in the
+/// background, to the system's log.
 pub struct Report {
     verbosity: u8,
     in_background: AtomicBool,
@@ -22,18 +23,26 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints what matters enough at a verbosity from 0 to 9. With `progress`, shows a bar if stderr is a terminal.
+    /// Prints what matters enough at a verbosity from 0 to 9. With `progress`, shows a bar if
+    /// stderr is a terminal.
     pub fn new(verbosity: u8, progress: bool) -> Self {
         let bar = match progress && verbosity >= 3 && std::io::stderr().is_terminal() {
             true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
             false => ProgressBar::hidden(),
         };
-        let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+        let style =
+            ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
         let progress = match style {
             Ok(style) => bar.with_style(style),
             Err(_) => bar, // The template is a constant, which the tests show.
         };
-        Self { verbosity, in_background: AtomicBool::new(false), quiet_stdout: false, progress, way: Mutex::default() }
+        Self {
+            verbosity,
+            in_background: AtomicBool::new(false),
+            quiet_stdout: false,
+            progress,
+            way: Mutex::default(),
+        }
     }
 
     /// Sends all messages to stderr if `quiet`, for a command whose whole stdout is data.
@@ -68,7 +77,15 @@ impl Report {
         if self.verbosity < 3 {
             return;
         }
-        log::write(&Event { level: Level::Notice, code: UPLOAD_PROGRESS, words: &step.words, text: &step.line }, "");
+        log::write(
+            &Event {
+                level: Level::Notice,
+                code: UPLOAD_PROGRESS,
+                words: &step.words,
+                text: &step.line,
+            },
+            "",
+        );
         let over = if step.is_over { "\x1b[F\x1b[2K" } else { "" };
         self.print(&format!("{over}{}{}\n", stamp(Level::Notice), step.line));
     }
@@ -79,7 +96,15 @@ impl Report {
 
     /// Prints what is printed at any verbosity.
     pub fn always(&self, text: &str) {
-        log::write(&Event { level: Level::Notice, code: 1, words: "", text: text.strip_suffix('\n').unwrap_or(text) }, "");
+        log::write(
+            &Event {
+                level: Level::Notice,
+                code: 1,
+                words: "",
+                text: text.strip_suffix('\n').unwrap_or(text),
+            },
+            "",
+        );
         self.print(&format!("{}{text}", stamp(Level::Notice)));
     }
 
@@ -132,7 +157,8 @@ impl Monitor for Report {
         }
         // Whoever closed the output does not want it; nothing can be said about that either.
         // What a restore could not deliver stands beside the error that sums it up.
-        let is_failure = level == Level::Error || level == Level::Warning && [CANNOT_RESTORE, SKIPPED].contains(&code);
+        let is_failure = level == Level::Error
+            || level == Level::Warning && [CANNOT_RESTORE, SKIPPED].contains(&code);
         self.progress.suspend(|| match self.quiet_stdout || is_failure {
             true => drop(writeln!(std::io::stderr(), "{}{text}", stamp(level))),
             false => drop(writeln!(std::io::stdout(), "{}{text}", stamp(level))),
@@ -151,8 +177,8 @@ impl Monitor for Report {
     }
 }
 
-/// Stdout, for what a command is run for. Its errors say that the output is what cannot be written: a disk that it fills is not that of
-/// the storage, which front-ends would tell their users of.
+/// Stdout, for what a command is run for. Its errors say that the output is what cannot be written:
+/// a disk that it fills is not that of the storage, which front-ends would tell their users of.
 pub struct Output(BufWriter<StdoutLock<'static>>);
 
 impl Output {
@@ -206,23 +232,40 @@ pub fn fail(error: &anyhow::Error) {
         Some(hint) => format!("{text}\nhint: {hint}"),
         None => text,
     };
-    let told = [Some(text.clone()), exit::searched(error)].into_iter().flatten().collect::<Vec<_>>().join("\n");
-    log::write(&Event { level: Level::Error, code: exit::code(error), words: &exit::words(error), text: &told }, "");
+    let told = [Some(text.clone()), exit::searched(error)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n");
+    log::write(
+        &Event {
+            level: Level::Error,
+            code: exit::code(error),
+            words: &exit::words(error),
+            text: &told,
+        },
+        "",
+    );
     eprintln!("{}{text}", stamp(Level::Error));
 }
 
-/// Returns what an error says; of a bad command line as the program says it as which we were called.
+/// Returns what an error says; of a bad command line as the program says it as which we were
+/// called.
 fn spoken(error: &anyhow::Error) -> String {
     use exit::Failure::{BadOption, CommandLine, Usage};
     let text = words(error);
     match (command::is_duplicity(), error.downcast_ref::<exit::Failure>()) {
-        (true, Some(CommandLine(_))) => format!("Command line error: {text}\nEnter 'duplicity --help' for help screen."),
+        (true, Some(CommandLine(_))) => {
+            format!("Command line error: {text}\nEnter 'duplicity --help' for help screen.")
+        }
         (true, Some(BadOption(_))) => format!("{USAGE}\nduplicity: error: {text}"),
         (true, Some(Usage(_))) => {
             let first = text.lines().next().unwrap_or_default();
             format!("{USAGE}\nduplicity: error: {}", first.strip_prefix("error: ").unwrap_or(first))
         }
-        (false, Some(BadOption(_) | CommandLine(_))) => format!("error: {text}\n\nFor more information, try '--help'."),
+        (false, Some(BadOption(_) | CommandLine(_))) => {
+            format!("error: {text}\n\nFor more information, try '--help'.")
+        }
         _ => text,
     }
 }

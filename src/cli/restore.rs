@@ -39,7 +39,10 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     let summary = result?;
     let total = summary.delivered + summary.failed + summary.ignored;
     if summary.ignored > 0 {
-        let text = format!("{} of {total} entries could not be restored, which --ignore-errors ignores", summary.ignored);
+        let text = format!(
+            "{} of {total} entries could not be restored, which --ignore-errors ignores",
+            summary.ignored
+        );
         report.message(Level::Warning, &text);
     }
     match summary.failed {
@@ -62,25 +65,31 @@ fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOpti
     })
 }
 
-/// Returns what selects among the paths of a backup, as they are listed, as in 3.2.1; beside `--path-to-restore`, which 3.2.1 refuses, among
-/// those below it.
+/// Returns what selects among the paths of a backup, as they are listed, as in 3.2.1; beside
+/// `--path-to-restore`, which 3.2.1 refuses, among those below it.
 ///
-/// What 3.2.1 refuses stands in scripts and profiles that give all actions the same options: 0.8.22 ignores all of them and restores
-/// everything, and so do we, with a warning. Only where files could be written over that were to be spared it is an error.
+/// What 3.2.1 refuses stands in scripts and profiles that give all actions the same options: 0.8.22
+/// ignores all of them and restores everything, and so do we, with a warning. Only where files
+/// could be written over that were to be spared it is an error.
 fn selection(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<Option<Arc<Selection>>> {
-    let error = match backup::selection(&common.writing, Base::Archive, open::now(common), monitor) {
+    let error = match backup::selection(&common.writing, Base::Archive, open::now(common), monitor)
+    {
         Ok(selection) => return Ok(selection),
         Err(error) => error,
     };
     let reason = match error.downcast_ref() {
         _ if common.force => return Err(error),
-        Some(source::Error::ArchivePattern(pattern)) => format!("'{pattern}' is no path in a backup"),
+        Some(source::Error::ArchivePattern(pattern)) => {
+            format!("'{pattern}' is no path in a backup")
+        }
         Some(source::Error::NotForRestore(option)) if *option != "--files-from" => {
             format!("{option} needs the files that were saved")
         }
         _ => return Err(error),
     };
-    let text = format!("Command line warning: Selection options --exclude/--include are ignored: {reason}");
+    let text = format!(
+        "Command line warning: Selection options --exclude/--include are ignored: {reason}"
+    );
     monitor.message(Level::Warning, &text);
     Ok(None)
 }

@@ -19,18 +19,22 @@ pub struct Reading {
     /// Restore the path OLD, and what is below it, as NEW; both relative to what is restored
     #[arg(long, global = true, num_args = 2, value_names = ["OLD", "NEW"], action = clap::ArgAction::Append)]
     rename: Vec<OsString>,
-    /// Restore although volumes are damaged or metadata cannot be set; what lacks for that is named, and ends with exit code 0
+    /// Restore although volumes are damaged or metadata cannot be set; what lacks for that is
+    /// named, and ends with exit code 0
     ///
-    /// No damaged content is written even so. What lacks for another reason still ends with 90, and `verify` ignores no damage.
+    /// No damaged content is written even so. What lacks for another reason still ends with 90, and
+    /// `verify` ignores no damage.
     #[arg(long, global = true)]
     pub ignore_errors: bool,
-    /// Write runs of zeros when restoring, too, instead of leaving them as holes that take no room on the disk
+    /// Write runs of zeros when restoring, too, instead of leaving them as holes that take no room
+    /// on the disk
     #[arg(long, global = true)]
     pub no_sparse: bool,
     /// Show which sets of the newest chain changed this file
     #[arg(long, global = true, value_name = "PATH")]
     pub file_changed: Option<OsString>,
-    /// Show which files a set of the newest chain changed: 0 is the newest, 1 the one before, -1 the oldest
+    /// Show which files a set of the newest chain changed: 0 is the newest, 1 the one before, -1
+    /// the oldest
     #[arg(long, global = true, value_name = "NUMBER", allow_negative_numbers = true)]
     pub show_changes_in_set: Option<i64>,
 }

@@ -24,7 +24,8 @@ pub struct Run<'a> {
     pub is_skipped: bool,
     /// The full backup of the chain.
     pub full: BackupTime,
-    /// For each set that this one builds on the name of its statistics in the archive directory, if they are there.
+    /// For each set that this one builds on the name of its statistics in the archive directory, if
+    /// they are there.
     pub base: &'a [Option<String>],
     /// The URL.
     pub target: &'a str,
@@ -36,7 +37,15 @@ pub struct Run<'a> {
 ///
 /// Source: duplicity 0.8.22 and 3.2.1, line by line.
 pub fn block(statistics: &Statistics, period: Period) -> String {
-    let Statistics { source_files, new_files, deleted_files, changed_files, delta_entries, errors, .. } = statistics;
+    let Statistics {
+        source_files,
+        new_files,
+        deleted_files,
+        changed_files,
+        delta_entries,
+        errors,
+        ..
+    } = statistics;
     let [source, new, changed, raw, stored] = [
         statistics.source_file_size,
         statistics.new_file_size,
@@ -122,7 +131,11 @@ fn seconds(time: SystemTime) -> f64 {
 /// Prints seconds with two decimals, and the local time.
 fn moment(time: SystemTime) -> String {
     let local: DateTime<Local> = time.into();
-    format!("{:.2} ({})", seconds(time), BackupTime::from_seconds(local.timestamp()).print_asctime())
+    format!(
+        "{:.2} ({})",
+        seconds(time),
+        BackupTime::from_seconds(local.timestamp()).print_asctime()
+    )
 }
 
 /// Prints a duration; beside hours or minutes, seconds up to 1 are left out.
@@ -180,9 +193,12 @@ mod tests {
         ] {
             assert_eq!(readable(bytes), text);
         }
-        for (millis, text) in
-            [(530, "0.53 seconds"), (125_210, "2 minutes 5.21 seconds"), (3_780_000, "1 hour 3 minutes"), (60_500, "1 minute")]
-        {
+        for (millis, text) in [
+            (530, "0.53 seconds"),
+            (125_210, "2 minutes 5.21 seconds"),
+            (3_780_000, "1 hour 3 minutes"),
+            (60_500, "1 minute"),
+        ] {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
     }

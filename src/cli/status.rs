@@ -1,9 +1,11 @@
-//! `collection-status`: which backups there are, and what is left over, in the words of duplicity 0.8.22.
+//! `collection-status`: which backups there are, and what is left over, in the words of duplicity
+//! 0.8.22.
 //!
-//! Only names count, so no key is needed. What duplicity makes of them was tried with some hundred listings. Two things are told
-//! differently on purpose. A full set whose volumes are all gone has its row, with 0 volumes; duplicity leaves the row out. A
-//! session that was killed is an incomplete set; duplicity counts it as a set of the chain as long as the archive directory has its
-//! manifest as a `.part` file, since it can go on with it.
+//! Only names count, so no key is needed. What duplicity makes of them was tried with some hundred
+//! listings. Two things are told differently on purpose. A full set whose volumes are all gone has
+//! its row, with 0 volumes; duplicity leaves the row out. A session that was killed is an
+//! incomplete set; duplicity counts it as a set of the chain as long as the archive directory has
+//! its manifest as a `.part` file, since it can go on with it.
 
 use super::args::{Common, StatusArgs};
 use super::changes;
@@ -27,9 +29,13 @@ pub fn run(arguments: &StatusArgs, common: &Common) -> anyhow::Result<()> {
     }
     let report = Arc::new(Report::new(common.verbosity, false).leaving_stdout(arguments.json));
     let (url, storage) = open::reach(&arguments.url, common, report.clone())?;
-    let (prefixes, archive) = (open::prefixes(common), open::archive_directory(&arguments.url, common));
+    let (prefixes, archive) =
+        (open::prefixes(common), open::archive_directory(&arguments.url, common));
     let archived = open::archived_files(archive.as_deref());
-    let collection = scan(&open::list_if_there(&url, storage.as_ref(), &archived, &prefixes, &report)?, &prefixes);
+    let collection = scan(
+        &open::list_if_there(&url, storage.as_ref(), &archived, &prefixes, &report)?,
+        &prefixes,
+    );
     let status = Status::new(&collection, scan(&archived, &prefixes));
     let text = if arguments.json {
         format!("{}\n", status.json(archive.as_deref()))
@@ -65,10 +71,20 @@ impl<'c> Status<'c> {
         let discards_last = !signatures.iter().any(|chain| Some(chain.end()) == end);
         let has_signatures = !signatures.is_empty();
         let last = collection.chains.last().cloned();
-        let newest = Collection { chains: last.into_iter().collect(), signature_chains: signatures, ..Collection::default() };
+        let newest = Collection {
+            chains: last.into_iter().collect(),
+            signature_chains: signatures,
+            ..Collection::default()
+        };
         let primary = newest.primary().map(|_| collection.chains.len() - 1);
         let discards_last = discards_last && primary.is_some();
-        Self { collection, archived_orphans: archived.orphaned_signatures, has_signatures, primary, discards_last }
+        Self {
+            collection,
+            archived_orphans: archived.orphaned_signatures,
+            has_signatures,
+            primary,
+            discards_last,
+        }
     }
 
     /// As [`Status::new`], for a command that reads sets without signature file, too.
@@ -85,24 +101,38 @@ impl<'c> Status<'c> {
     pub fn warnings(&self) -> Vec<(u8, String)> {
         let mut warnings = Vec::new();
         if self.discards_last {
-            warnings.push((1, "Warning, discarding last backup set, because of missing signature file.".to_string()));
+            warnings.push((
+                1,
+                "Warning, discarding last backup set, because of missing signature file."
+                    .to_string(),
+            ));
         }
-        for (place, files) in [("local", &self.archived_orphans), ("remote", &self.collection.orphaned_signatures)] {
+        for (place, files) in
+            [("local", &self.archived_orphans), ("remote", &self.collection.orphaned_signatures)]
+        {
             let names: Vec<_> = files.iter().map(|file| file.file.listed.name.clone()).collect();
             warnings.extend(warning_about(2, &format!("{place} orphaned signature"), &names));
         }
         if self.has_signatures && self.primary.is_none() {
-            warnings.push((4, "Warning, found signatures but no corresponding backup files".to_string()));
+            warnings.push((
+                4,
+                "Warning, found signatures but no corresponding backup files".to_string(),
+            ));
         }
         if self.incomplete() > 0 {
-            warnings.push((5, "Warning, found incomplete backup sets, probably left from aborted session".to_string()));
+            warnings.push((
+                5,
+                "Warning, found incomplete backup sets, probably left from aborted session"
+                    .to_string(),
+            ));
         }
         let orphaned: Vec<_> = self.collection.orphaned.iter().map(names).collect();
         warnings.extend(warning_about(6, "orphaned backup", &orphaned));
         warnings
     }
 
-    /// Prints when the newest full backup was made; from verbosity 8 on all that is known, too, as duplicity does before every action.
+    /// Prints when the newest full backup was made; from verbosity 8 on all that is known, too, as
+    /// duplicity does before every action.
     pub fn print_head(&self, archive: Option<&Path>, report: &Report) {
         report.notice(&open::last_full(self.collection));
         if report.shows(8) {
@@ -113,7 +143,12 @@ impl<'c> Status<'c> {
     /// Tells programs everything, and returns it as it is printed.
     fn describe(&self, archive: Option<&Path>) -> String {
         let text = self.text(archive);
-        let event = Event { level: Level::Info, code: log::code::COLLECTION_STATUS, words: "", text: text.trim_end() };
+        let event = Event {
+            level: Level::Info,
+            code: log::code::COLLECTION_STATUS,
+            words: "",
+            text: text.trim_end(),
+        };
         log::write(&event, &self.data());
         format!("{}{text}", stamp(Level::Info))
     }
@@ -121,9 +156,13 @@ impl<'c> Status<'c> {
     /// Returns the collection in lines for programs.
     fn data(&self) -> String {
         let mut data = String::from("backend BackendWrapper\narchive-dir (. dir)\n");
-        let secondary = (0..self.collection.chains.len()).filter(|&chain| self.primary != Some(chain)).enumerate();
+        let secondary = (0..self.collection.chains.len())
+            .filter(|&chain| self.primary != Some(chain))
+            .enumerate();
         let heads = secondary.map(|(number, chain)| (format!("chain-no-sig {number}\n"), chain));
-        for (head, chain) in heads.chain(self.primary.map(|chain| ("chain-complete\n".to_string(), chain))) {
+        for (head, chain) in
+            heads.chain(self.primary.map(|chain| ("chain-complete\n".to_string(), chain)))
+        {
             data += &head;
             for set in self.sets(chain) {
                 let kind = if set.session.is_full() { "full" } else { "inc" };
@@ -131,7 +170,11 @@ impl<'c> Status<'c> {
                 data += &format!(" {kind} {} {} {encryption}\n", set.end(), set.volumes.len());
             }
         }
-        data + &format!("orphaned-sets-num {}\nincomplete-sets-num {}\n", self.collection.orphaned.len(), self.incomplete())
+        data + &format!(
+            "orphaned-sets-num {}\nincomplete-sets-num {}\n",
+            self.collection.orphaned.len(),
+            self.incomplete()
+        )
     }
 
     fn incomplete(&self) -> usize {
@@ -147,7 +190,9 @@ impl<'c> Status<'c> {
 
     fn text(&self, archive: Option<&Path>) -> String {
         let archive = archive.map_or_else(|| "None".into(), |path| path.to_string_lossy());
-        let secondary: Vec<_> = (0..self.collection.chains.len()).filter(|&chain| self.primary != Some(chain)).collect();
+        let secondary: Vec<_> = (0..self.collection.chains.len())
+            .filter(|&chain| self.primary != Some(chain))
+            .collect();
         let count = secondary.len();
         // duplicity names the class of its wrapper for whatever backend it is.
         let mut text = format!(
@@ -160,7 +205,10 @@ impl<'c> Status<'c> {
             text += &format!("Secondary chain {number} of {count}:\n{}\n", self.chain_text(chain));
         }
         text += &match self.primary {
-            Some(chain) => format!("\nFound primary backup chain with matching signature chain:\n{}", self.chain_text(chain)),
+            Some(chain) => format!(
+                "\nFound primary backup chain with matching signature chain:\n{}",
+                self.chain_text(chain)
+            ),
             None => "No backup chains with active signatures found\n".into(),
         };
         let (orphaned, incomplete) = (self.collection.orphaned.len(), self.incomplete());
@@ -195,8 +243,8 @@ impl<'c> Status<'c> {
         text + RULE
     }
 
-    /// Returns everything that is in the storage as one object. Sets are where dupfs has them: a set without signature file stays in
-    /// its chain, since it can be read.
+    /// Returns everything that is in the storage as one object. Sets are where dupfs has them: a
+    /// set without signature file stays in its chain, since it can be read.
     fn json(&self, archive: Option<&Path>) -> Value {
         let last_full = self.collection.chains.iter().map(BackupChain::start).max();
         let chains = self.collection.chains.iter().enumerate().map(|(position, chain)| {
@@ -219,12 +267,23 @@ impl<'c> Status<'c> {
 
     /// Returns the files that belong to no set, signature files among them.
     fn leftovers(&self) -> Vec<Value> {
-        let Collection { chains, orphaned, incomplete, signature_chains, orphaned_signatures, leftovers } = self.collection;
+        let Collection {
+            chains,
+            orphaned,
+            incomplete,
+            signature_chains,
+            orphaned_signatures,
+            leftovers,
+        } = self.collection;
         let chained = chains.iter().flat_map(BackupChain::sets);
-        let sessions: BTreeSet<Session> = chained.chain(orphaned).chain(incomplete).map(|set| set.session).collect();
-        let signatures = signature_chains.iter().flat_map(|chain| chain.files()).chain(orphaned_signatures);
+        let sessions: BTreeSet<Session> =
+            chained.chain(orphaned).chain(incomplete).map(|set| set.session).collect();
+        let signatures =
+            signature_chains.iter().flat_map(|chain| chain.files()).chain(orphaned_signatures);
         let signatures = signatures.filter(|file| !sessions.contains(&file.session));
-        let signatures = signatures.map(|file| (&file.file.listed, "it is the signature file of a set that is gone".to_string()));
+        let signatures = signatures.map(|file| {
+            (&file.file.listed, "it is the signature file of a set that is gone".to_string())
+        });
         let others = leftovers.iter().map(|left| (&left.listed, left.reason.to_string()));
         let found = others.chain(signatures);
         found.map(|(listed, reason)| json!({ "name": listed.name, "bytes": listed.size, "reason": reason })).collect()
@@ -232,8 +291,10 @@ impl<'c> Status<'c> {
 }
 
 fn set_json(set: &BackupSet) -> Value {
-    let missing = (!set.is_complete()).then(|| "it has no manifest, so it was not completed".to_string());
-    let reasons: Vec<_> = missing.into_iter().chain(set.problems.iter().map(ToString::to_string)).collect();
+    let missing =
+        (!set.is_complete()).then(|| "it has no manifest, so it was not completed".to_string());
+    let reasons: Vec<_> =
+        missing.into_iter().chain(set.problems.iter().map(ToString::to_string)).collect();
     let mut value = json!({
         "kind": if set.session.is_full() { "full" } else { "incremental" },
         "time": rfc3339(set.end()),
@@ -263,7 +324,13 @@ pub fn warn((code, text): &(u8, String), monitor: &dyn Monitor) {
 }
 
 fn warning_about(code: u8, kind: &str, names: &[String]) -> Option<(u8, String)> {
-    let text = || format!("Warning, found the following {kind} file{}:\n{}", plural(names.len()), names.join("\n"));
+    let text = || {
+        format!(
+            "Warning, found the following {kind} file{}:\n{}",
+            plural(names.len()),
+            names.join("\n")
+        )
+    };
     (!names.is_empty()).then(|| (code, text()))
 }
 
@@ -315,11 +382,13 @@ mod tests {
     }
 
     fn scanned(names: &[String]) -> Collection {
-        let listing: Vec<_> = names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect();
+        let listing: Vec<_> =
+            names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect();
         scan(&listing, &Prefixes::default())
     }
 
-    /// Returns text with each time replaced by as long a row of its letter, since they are in the local zone.
+    /// Returns text with each time replaced by as long a row of its letter, since they are in the
+    /// local zone.
     fn lettered(text: &str) -> String {
         ('A'..='F').fold(text.to_string(), |text, letter| {
             text.replace(&time(letter).print_asctime(), &letter.to_string().repeat(24))
@@ -386,7 +455,10 @@ Total number of contained volumes: 3
         let collection = scanned(&[]);
         let expected = "Found 0 secondary backup chains.\nNo backup chains with active signatures found\n\
                         No orphaned or incomplete backup sets found.\n";
-        assert_eq!(Status::new(&collection, scanned(&[])).text(None), HEAD.replace("/a/n", "None") + expected);
+        assert_eq!(
+            Status::new(&collection, scanned(&[])).text(None),
+            HEAD.replace("/a/n", "None") + expected
+        );
         assert_eq!(open::last_full(&collection), "Last full backup date: none");
     }
 
@@ -411,13 +483,19 @@ No orphaned or incomplete backup sets found.
         assert_eq!(text_of(&names(SOUND), &[]), expected);
         let collection = scanned(&names(SOUND));
         assert_eq!(texts(&Status::new(&collection, scanned(&[]))), [""; 0]);
-        assert_eq!(lettered(&open::last_full(&collection)), "Last full backup date: CCCCCCCCCCCCCCCCCCCCCCCC");
+        assert_eq!(
+            lettered(&open::last_full(&collection)),
+            "Last full backup date: CCCCCCCCCCCCCCCCCCCCCCCC"
+        );
         // Signature files in the archive directory do as well.
-        let gone: Vec<_> = SOUND.iter().copied().filter(|name| name.ends_with("signatures")).collect();
+        let gone: Vec<_> =
+            SOUND.iter().copied().filter(|name| name.ends_with("signatures")).collect();
         assert_eq!(text_of(&without(&gone), &names(&gone)), expected);
         let unsigned = text_of(&without(&gone), &[]);
         assert!(unsigned.contains("Found 2 secondary backup chains.\nSecondary chain 1 of 2:\n"));
-        assert!(unsigned.contains("-\n\nNo backup chains with active signatures found\nNo orphaned"));
+        assert!(
+            unsigned.contains("-\n\nNo backup chains with active signatures found\nNo orphaned")
+        );
     }
 
     #[test]
@@ -425,7 +503,10 @@ No orphaned or incomplete backup sets found.
         let listing = without(&["inc DE signatures"]);
         let text = text_of(&listing, &[]);
         let (_, primary) = text.split_once("Found primary").unwrap();
-        assert!(primary.contains("Chain end time: EEEE") && primary.contains("contained backup sets: 2\n"));
+        assert!(
+            primary.contains("Chain end time: EEEE")
+                && primary.contains("contained backup sets: 2\n")
+        );
         assert!(
             !primary.contains("  EEEE")
                 && primary.contains("Also found 0 backup sets not part of any chain,\nand 1 incomplete backup set.\n")
@@ -433,15 +514,22 @@ No orphaned or incomplete backup sets found.
         let collection = scanned(&listing);
         let warnings = texts(&Status::new(&collection, scanned(&[])));
         assert_eq!(warnings.len(), 2);
-        assert_eq!(warnings[0], "Warning, discarding last backup set, because of missing signature file.");
-        assert_eq!(warnings[1], "Warning, found incomplete backup sets, probably left from aborted session");
+        assert_eq!(
+            warnings[0],
+            "Warning, discarding last backup set, because of missing signature file."
+        );
+        assert_eq!(
+            warnings[1],
+            "Warning, found incomplete backup sets, probably left from aborted session"
+        );
         assert_eq!(texts(&Status::for_reading(&collection, scanned(&[]))), [""; 0]);
         assert_eq!(texts(&Status::new(&collection, scanned(&names(SOUND)))), [""; 0]);
     }
 
     #[test]
     fn leftovers_are_counted_and_named() {
-        let listing = without(&["inc CD manifest", "inc CD 1", "inc CD signatures", "full A manifest"]);
+        let listing =
+            without(&["inc CD manifest", "inc CD 1", "inc CD signatures", "full A manifest"]);
         let collection = scanned(&listing);
         let status = Status::new(&collection, scanned(&names(&["inc EF signatures"])));
         let end = "

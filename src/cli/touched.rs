@@ -1,11 +1,13 @@
 //! What the server of a mount touches in the file system, in one list, and what follows from it.
 //!
-//! The server must never wait for itself: a question of its own about a path at or below the mountpoint comes back to it as a request, and where
-//! it dies meanwhile, the kernel keeps all of it for ever. So nothing on the list may lie at the mountpoint, or lead through it, by a link or
-//! by `..`. Folders are told apart by device and inode, since a mount shows in all places to which its folder is bound.
+//! The server must never wait for itself: a question of its own about a path at or below the
+//! mountpoint comes back to it as a request, and where it dies meanwhile, the kernel keeps all of
+//! it for ever. So nothing on the list may lie at the mountpoint, or lead through it, by a link or
+//! by `..`. Folders are told apart by device and inode, since a mount shows in all places to which
+//! its folder is bound.
 //!
-//! Paths are made absolute before the server leaves the directory where the program was called. Where others do without that, as gpg with its own
-//! folder, it stays there.
+//! Paths are made absolute before the server leaves the directory where the program was called.
+//! Where others do without that, as gpg with its own folder, it stays there.
 
 use super::args::Common;
 use super::exit::Failure;
@@ -54,10 +56,16 @@ impl TouchedPaths {
         // A bare name is looked up in PATH.
         let binary = Some(&common.gpg_binary).filter(|binary| binary.components().count() > 1);
         add("the program gpg (--gpg-binary)", binary.cloned(), false);
-        add("the file of secret keys (--encrypt-secret-keyring)", given(&common.encrypt_secret_keyring), false);
+        add(
+            "the file of secret keys (--encrypt-secret-keyring)",
+            given(&common.encrypt_secret_keyring),
+            false,
+        );
         add("the file of passphrases (--passphrase-file)", given(&common.passphrase_file), false);
         add("the log (--log-file)", log::path().map(Path::to_path_buf), false);
-        for path in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).filter(|path| path.is_absolute()) {
+        for path in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .filter(|path| path.is_absolute())
+        {
             add("a folder of programs (PATH)", Some(path), false);
         }
         Self { all, stays }
@@ -68,20 +76,24 @@ impl TouchedPaths {
         self.stays
     }
 
-    /// Refuses a mountpoint that any of them lies at or leads through, and one that the server comes across where it lists the collection. One
-    /// that is not there is refused later.
+    /// Refuses a mountpoint that any of them lies at or leads through, and one that the server
+    /// comes across where it lists the collection. One that is not there is refused later.
     ///
     /// # Errors
     /// [`Failure::CommandLine`]
     pub fn check(&self, mountpoint: &Path) -> Result<(), Failure> {
         let Ok(folder) = mountpoint.metadata() else { return Ok(()) };
-        let refuse = |why: String| Err(Failure::CommandLine(format!("cannot mount on '{}': {why}", mountpoint.display())));
+        let refuse = |why: String| {
+            Err(Failure::CommandLine(format!("cannot mount on '{}': {why}", mountpoint.display())))
+        };
         if let (Some(collection), Ok(inside)) = (self.all.first(), mountpoint.canonicalize())
             && let Ok(collection) = collection.path.canonicalize()
             && inside.starts_with(&collection)
         {
             let collection = collection.display();
-            return refuse(format!("it lies in the collection's own folder '{collection}'; choose an empty folder elsewhere"));
+            return refuse(format!(
+                "it lies in the collection's own folder '{collection}'; choose an empty folder elsewhere"
+            ));
         }
         let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
         let place = Place { folder: (folder.dev(), folder.ino()), here: &here };
@@ -112,15 +124,19 @@ impl Place<'_> {
             return Some(touched.path.clone());
         }
         let entries = touched.path.read_dir().ok().filter(|_| touched.holds_files)?;
-        let links = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        let links =
+            entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
         links.map(|link| link.path()).find(|path| self.is_met(path))
     }
 
-    /// Follows a path as the kernel would, and tells whether the mountpoint is on its way. The way ends where nothing is yet.
+    /// Follows a path as the kernel would, and tells whether the mountpoint is on its way. The way
+    /// ends where nothing is yet.
     fn is_met(&self, path: &Path) -> bool {
         let mut left: VecDeque<OsString> = VecDeque::new();
         let push = |left: &mut VecDeque<OsString>, path: &Path| {
-            path.components().rev().for_each(|component| left.push_front(component.as_os_str().to_owned()));
+            path.components()
+                .rev()
+                .for_each(|component| left.push_front(component.as_os_str().to_owned()));
         };
         push(&mut left, path);
         push(&mut left, self.here);
@@ -169,13 +185,30 @@ mod tests {
         let folder = root.join("mount").metadata().unwrap();
         let other = root.join("other");
         let place = Place { folder: (folder.dev(), folder.ino()), here: &other };
-        for met in ["mount", "mount/", "mount/a/b", "other/../mount", "mount/..", "absolute", "other/through/deep", "twice"] {
+        for met in [
+            "mount",
+            "mount/",
+            "mount/a/b",
+            "other/../mount",
+            "mount/..",
+            "absolute",
+            "other/through/deep",
+            "twice",
+        ] {
             assert!(place.is_met(&root.join(met)), "{met}");
         }
-        for free in ["", "other", "mounted", "nothing/../mount", "other/beside", "loop", "loop/mount"] {
+        for free in
+            ["", "other", "mounted", "nothing/../mount", "other/beside", "loop", "loop/mount"]
+        {
             assert!(!place.is_met(&root.join(free)), "{free}");
         }
-        for (relative, is_met) in [("../mount", true), ("through", true), ("deep", false), ("beside/..", false), ("", false)] {
+        for (relative, is_met) in [
+            ("../mount", true),
+            ("through", true),
+            ("deep", false),
+            ("beside/..", false),
+            ("", false),
+        ] {
             assert_eq!(place.is_met(Path::new(relative)), is_met, "{relative}");
         }
     }

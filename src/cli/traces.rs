@@ -1,8 +1,10 @@
-//! What this program itself leaves in a source: mounts of backups, which would be saved once more by each backup, and its cache, which changes
-//! with each and can be made anew. Both are left out, and named.
+//! What this program itself leaves in a source: mounts of backups, which would be saved once more
+//! by each backup, and its cache, which changes with each and can be made anew. Both are left out,
+//! and named.
 //!
-//! Mounts are found in the kernel's table, and nothing is asked of them: one whose server is stopped never answers. Temporary files have no
-//! names, wherever `--tempdir` is, so that nothing of them can be met.
+//! Mounts are found in the kernel's table, and nothing is asked of them: one whose server is
+//! stopped never answers. Temporary files have no names, wherever `--tempdir` is, so that nothing
+//! of them can be met.
 
 use super::args::Common;
 use super::{backup, open};
@@ -14,22 +16,44 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Returns what is to be left out of a source, and reports it as far as it would be saved otherwise.
-pub fn find(name: &[u8], url: &Url, common: &Common, selection: Option<&Selection>, monitor: &dyn Monitor) -> Vec<EntryPath> {
+/// Returns what is to be left out of a source, and reports it as far as it would be saved
+/// otherwise.
+pub fn find(
+    name: &[u8],
+    url: &Url,
+    common: &Common,
+    selection: Option<&Selection>,
+    monitor: &dyn Monitor,
+) -> Vec<EntryPath> {
     let name = Path::new(std::ffi::OsStr::from_bytes(name));
     let is_link = !common.writing.copy_links && name.is_symlink();
     let Some(root) = name.canonicalize().ok().filter(|_| !is_link) else { return Vec::new() };
     let mounts = mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default());
     let cache = open::our_cache(url, &open::prefixes(common), None);
     let cache = cache.and_then(|cache| cache.parent()?.canonicalize().ok());
-    let traces = mounts.into_iter().map(|mount| (mount, true)).chain(cache.map(|cache| (cache, false)));
+    let traces =
+        mounts.into_iter().map(|mount| (mount, true)).chain(cache.map(|cache| (cache, false)));
     let mut found = Vec::new();
     for (place, is_mount) in traces {
-        let Some(inside) = place.strip_prefix(&root).ok().filter(|inside| !inside.as_os_str().is_empty()) else { continue };
+        let Some(inside) =
+            place.strip_prefix(&root).ok().filter(|inside| !inside.as_os_str().is_empty())
+        else {
+            continue;
+        };
         let Ok(path) = EntryPath::parse(inside.as_os_str().as_bytes()) else { continue };
-        if !found.contains(&path) && selection.is_none_or(|selection| backup::is_selected(selection, &root, inside, is_mount)) {
-            let what = if is_mount { "backups are mounted there" } else { "it is the cache of this program" };
-            monitor.message(Level::Notice, &format!("Leaving out '{}': {what}.", name.join(inside).display()));
+        if !found.contains(&path)
+            && selection
+                .is_none_or(|selection| backup::is_selected(selection, &root, inside, is_mount))
+        {
+            let what = if is_mount {
+                "backups are mounted there"
+            } else {
+                "it is the cache of this program"
+            };
+            monitor.message(
+                Level::Notice,
+                &format!("Leaving out '{}': {what}.", name.join(inside).display()),
+            );
         }
         found.push(path);
     }
@@ -40,19 +64,25 @@ pub fn find(name: &[u8], url: &Url, common: &Common, selection: Option<&Selectio
 fn mounts(table: &[u8]) -> Vec<PathBuf> {
     let mount = |line: &[u8]| {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-        let kind = fields.iter().skip(6).position(|field| field == b"-").and_then(|end| fields.get(6 + end + 1))?;
+        let kind = fields
+            .iter()
+            .skip(6)
+            .position(|field| field == b"-")
+            .and_then(|end| fields.get(6 + end + 1))?;
         (*kind == b"fuse.dupfs").then(|| unescape(fields[4]))
     };
     table.split(|&byte| byte == b'\n').filter_map(mount).collect()
 }
 
-/// Returns a path of the table, in which spaces and the like are three octal digits behind a backslash.
+/// Returns a path of the table, in which spaces and the like are three octal digits behind a
+/// backslash.
 fn unescape(path: &[u8]) -> PathBuf {
     let mut plain = Vec::new();
     let mut rest = path;
     while let [first, tail @ ..] = rest {
         let digits = tail.get(..3).filter(|_| *first == b'\\');
-        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let byte =
+            digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         plain.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &tail[3..] } else { tail };
     }

@@ -1,8 +1,9 @@
 //! `verify`: reads a backup as a restore does, and says what is damaged, or differs from a folder.
 //!
-//! The last line is that of duplicity 0.8.22, with its count of paths: those of the backup, of the folder, or of both, whether they are
-//! looked at or not. The line before says what was really done. A run that finds damage has no such last line, so that whoever searches
-//! for it never finds `0 differences` of a backup that cannot be restored.
+//! The last line is that of duplicity 0.8.22, with its count of paths: those of the backup, of the
+//! folder, or of both, whether they are looked at or not. The line before says what was really
+//! done. A run that finds damage has no such last line, so that whoever searches for it never finds
+//! `0 differences` of a backup that cannot be restored.
 
 use super::args::Common;
 use super::backup;
@@ -38,26 +39,35 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let path = common.path_to_restore.as_ref().map_or(Ok(EntryPath::root()), entry_path)?;
     let directory = open::expand(&arguments.directory);
     let source =
-        SourceTree::open(&directory, &SourceOptions { copy_links: common.writing.copy_links }).map_err(|error| match error {
-            source::Error::Missing(missing) => Failure::NoVerifyDirectory(missing).into(),
-            error => anyhow::Error::from(error),
-        })?;
+        SourceTree::open(&directory, &SourceOptions { copy_links: common.writing.copy_links })
+            .map_err(|error| match error {
+                source::Error::Missing(missing) => Failure::NoVerifyDirectory(missing).into(),
+                error => anyhow::Error::from(error),
+            })?;
     let now = open::now(common);
-    let selection = backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
+    let selection =
+        backup::selection(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
     let opened = open::open(&arguments.url, common, report.clone())?;
-    let traces = traces::find(source.name(), &opened.url, common, selection.as_deref(), report.as_ref());
+    let traces =
+        traces::find(source.name(), &opened.url, common, selection.as_deref(), report.as_ref());
     let source = source.leaving_out(traces);
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
-        open::print_required(&report, &contents::required_volumes(&opened.catalog, &snapshot, &path)?);
+        open::print_required(
+            &report,
+            &contents::required_volumes(&opened.catalog, &snapshot, &path)?,
+        );
         return Ok(());
     }
     opened.check_keys(&snapshot)?;
     let proves = common.reading.against_signatures;
-    let contents = proves.then(|| Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), CACHE)));
-    let options = VerifyOptions { path, source, selection, compares: common.reading.compare_data, contents };
-    let result = verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
+    let contents = proves
+        .then(|| Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), CACHE)));
+    let options =
+        VerifyOptions { path, source, selection, compares: common.reading.compare_data, contents };
+    let result =
+        verify(&opened.catalog, &snapshot, &open::accounts(common), report.as_ref(), &options);
     report.finish();
     let summary = result?;
     report.notice(&operations(&summary, &options, &directory.display().to_string()));
@@ -87,12 +97,18 @@ fn operations(summary: &Summary, options: &VerifyOptions, directory: &str) -> St
         false => format!("nothing was compared with '{directory}', as --compare-data does"),
     };
     let (of_volumes, of_files) = (plural(*volumes), plural(whole));
-    format!("Checked the hashes of {volumes} volume{of_volumes}, and put {whole} file{of_files} together{proof}; {compared}.")
+    format!(
+        "Checked the hashes of {volumes} volume{of_volumes}, and put {whole} file{of_files} together{proof}; {compared}."
+    )
 }
 
 fn last_line(summary: &Summary) -> String {
     let Summary { paths, differences, .. } = summary;
-    format!("Verify complete: {paths} file{} compared, {differences} difference{} found.", plural(*paths), plural(*differences))
+    format!(
+        "Verify complete: {paths} file{} compared, {differences} difference{} found.",
+        plural(*paths),
+        plural(*differences)
+    )
 }
 
 fn plural(count: u64) -> &'static str {

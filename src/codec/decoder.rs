@@ -10,16 +10,18 @@ use std::io::Read;
 pub struct SeekPoint {
     /// Offset of the first plain byte that it gives.
     pub plain: u64,
-    /// What decoding needs there, at most some 33 KiB. Opaque; carries a version; sealed under a key made from the session key
-    /// where it holds plain bytes of an encrypted file, so that it may lie on a disk.
+    /// What decoding needs there, at most some 33 KiB. Opaque; carries a version; sealed under a
+    /// key made from the session key where it holds plain bytes of an encrypted file, so that it
+    /// may lie on a disk.
     pub state: Vec<u8>,
 }
 
 /// The plain bytes of a stored file.
 ///
-/// Reading ends with 0 bytes only when everything that protects the file (CRC and length, MDC, a demanded signature) was right:
-/// what was read before that is not to be trusted yet. Errors are [`Error`]s inside of [`std::io::Error`]s;
-/// `Error::from` takes them out. After an error each further call fails with the same one.
+/// Reading ends with 0 bytes only when everything that protects the file (CRC and length, MDC, a
+/// demanded signature) was right: what was read before that is not to be trusted yet. Errors are
+/// [`Error`]s inside of [`std::io::Error`]s; `Error::from` takes them out. After an error each
+/// further call fails with the same one.
 pub struct Decoder {
     file: String,
     stage: Box<dyn Stage>,
@@ -48,15 +50,16 @@ impl Decoder {
         }
     }
 
-    /// Collects seek points from now on, at least `span` plain bytes apart; to be called before the first read.
+    /// Collects seek points from now on, at least `span` plain bytes apart; to be called before the
+    /// first read.
     pub fn collect_seek_points(&mut self, span: u64) {
         self.span = Some(span.max(1));
         self.points.push(SeekPoint { plain: self.plain, state: state::begin(Kind::Start) });
         self.set_due();
     }
 
-    /// Returns the points collected since the last call, in rising order. The first one of a file is at 0, and none is behind
-    /// the last byte: reading from a point on gives at least one byte.
+    /// Returns the points collected since the last call, in rising order. The first one of a file
+    /// is at 0, and none is behind the last byte: reading from a point on gives at least one byte.
     pub fn take_seek_points(&mut self) -> Vec<SeekPoint> {
         std::mem::take(&mut self.points)
     }
@@ -74,7 +77,8 @@ impl Decoder {
         }
         self.points.extend(self.pending.take());
         let until_due = usize::try_from(self.due.saturating_sub(self.plain)).unwrap_or(usize::MAX);
-        let count = data.len().min(buffer.len()).min(if until_due == 0 { usize::MAX } else { until_due });
+        let count =
+            data.len().min(buffer.len()).min(if until_due == 0 { usize::MAX } else { until_due });
         buffer[..count].copy_from_slice(&data[..count]);
         self.stage.consume(count);
         self.plain += count as u64;

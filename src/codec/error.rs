@@ -4,7 +4,8 @@ use crate::storage;
 use std::fmt;
 use std::io;
 
-/// A stored file that cannot be decoded or encoded: its name, empty where it is about all files of a session, and the cause.
+/// A stored file that cannot be decoded or encoded: its name, empty where it is about all files of
+/// a session, and the cause.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// Name of the stored file.
@@ -37,7 +38,8 @@ pub enum Cause {
     /// The bytes end too early.
     #[error("it is truncated")]
     Truncated,
-    /// The encrypted bytes have no valid integrity protection: they may have been changed by somebody.
+    /// The encrypted bytes have no valid integrity protection: they may have been changed by
+    /// somebody.
     #[error("it is not authentic: {0}")]
     NotAuthentic(String),
     /// The signature that was demanded is missing, bad or somebody else's.
@@ -56,7 +58,9 @@ pub enum Cause {
     #[error("{0}")]
     Local(String),
     /// A passphrase is to encrypt, and it is empty.
-    #[error("PASSPHRASE is set to nothing: without --encrypt-key or --no-encryption, a passphrase encrypts")]
+    #[error(
+        "PASSPHRASE is set to nothing: without --encrypt-key or --no-encryption, a passphrase encrypts"
+    )]
     EmptyPassphrase,
     /// Nothing can be encrypted for this recipient.
     #[error("the recipient '{key}' cannot be used: {why}")]
@@ -86,7 +90,10 @@ pub enum Cause {
 impl Error {
     /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
-        matches!(self.cause, Cause::Storage(_) | Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_))
+        matches!(
+            self.cause,
+            Cause::Storage(_) | Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_)
+        )
     }
 }
 
@@ -103,9 +110,17 @@ impl Cause {
         Error { file: file.to_owned(), cause: self }
     }
 
-    /// Returns whether the cause lies in the stored bytes, as far as one can see with the key at hand: another key may show something else.
+    /// Returns whether the cause lies in the stored bytes, as far as one can see with the key at
+    /// hand: another key may show something else.
     pub(super) fn is_of_content(&self) -> bool {
-        matches!(self, Self::WrongPassphrase | Self::Damaged(_) | Self::Truncated | Self::NotAuthentic(_) | Self::Unsupported(_))
+        matches!(
+            self,
+            Self::WrongPassphrase
+                | Self::Damaged(_)
+                | Self::Truncated
+                | Self::NotAuthentic(_)
+                | Self::Unsupported(_)
+        )
     }
 
     pub(super) fn damaged(what: impl Into<String>) -> Self {
@@ -140,7 +155,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Takes the [`Error`] out again that [`Decoder`](super::Decoder) has put in; anything else becomes [`Cause::Other`].
+/// Takes the [`Error`] out again that [`Decoder`](super::Decoder) has put in; anything else becomes
+/// [`Cause::Other`].
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         error.downcast::<Self>().unwrap_or_else(|other| Cause::Other(other.to_string()).of(""))
@@ -154,7 +170,10 @@ mod tests {
     #[test]
     fn survives_a_reader_in_between() {
         let error = Error::from(io::Error::from(Cause::NoPassphrase.of("v1.gpg")));
-        assert_eq!(error.to_string(), "cannot decode 'v1.gpg': it is encrypted and no passphrase is known: set PASSPHRASE");
+        assert_eq!(
+            error.to_string(),
+            "cannot decode 'v1.gpg': it is encrypted and no passphrase is known: set PASSPHRASE"
+        );
         assert!(matches!(Error::from(io::Error::other("x")).cause, Cause::Other(_)));
     }
 }

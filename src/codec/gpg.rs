@@ -1,9 +1,10 @@
 //! [`Gpg`]: the user's gpg program, which has the secret keys and reads what nothing else reads.
 //!
-//! What is asked of it: the session key of a message, certificates, and whole messages. A passphrase goes to it as the first line
-//! of its standard input, before the message, which gpg supports with `--passphrase-fd 0`; so it stands in no argument list, and
-//! no other descriptor has to be inherited. Messages of gpg itself and its machine-readable ones (`[GNUPG:] ...`) come by stderr.
-//! Nothing here has a time limit: pinentry may be waiting for a user.
+//! What is asked of it: the session key of a message, certificates, and whole messages. A
+//! passphrase goes to it as the first line of its standard input, before the message, which gpg
+//! supports with `--passphrase-fd 0`; so it stands in no argument list, and no other descriptor has
+//! to be inherited. Messages of gpg itself and its machine-readable ones (`[GNUPG:] ...`) come by
+//! stderr. Nothing here has a time limit: pinentry may be waiting for a user.
 
 use super::Cause;
 use super::source::{Source, Stage};
@@ -71,12 +72,19 @@ impl Said {
 
     fn last_words(&self) -> String {
         let last = self.words.len().saturating_sub(4);
-        if self.words.is_empty() { "it said nothing".to_owned() } else { self.words[last..].join("; ") }
+        if self.words.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            self.words[last..].join("; ")
+        }
     }
 
-    /// Returns whether gpg-agent could not be reached: gpg then finds no secret key, whether there is one or not.
+    /// Returns whether gpg-agent could not be reached: gpg then finds no secret key, whether there
+    /// is one or not.
     fn lacks_agent(&self) -> bool {
-        let lacks = |words: &String| words.contains("connect to the agent") || words.contains("no gpg-agent running");
+        let lacks = |words: &String| {
+            words.contains("connect to the agent") || words.contains("no gpg-agent running")
+        };
         self.words.iter().any(lacks)
     }
 
@@ -88,7 +96,11 @@ impl Said {
         } else if self.has("MISSING_PASSPHRASE") {
             Cause::NoPassphrase
         } else if !missing.is_empty() && !self.has("DECRYPTION_KEY") && !self.lacks_agent() {
-            Cause::NoSecretKey(format!("it is encrypted to {}; {}", missing.join(", "), self.last_words()))
+            Cause::NoSecretKey(format!(
+                "it is encrypted to {}; {}",
+                missing.join(", "),
+                self.last_words()
+            ))
         } else {
             Cause::Gpg(self.last_words())
         }
@@ -99,7 +111,10 @@ impl Said {
 fn unescape(data: &[u8], out: &mut Vec<u8>) {
     let mut rest = data;
     while let [first, behind @ ..] = rest {
-        let digits = behind.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = behind
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         out.push(byte.unwrap_or(*first));
         rest = if byte.is_some() { &behind[2..] } else { behind };
@@ -134,25 +149,32 @@ impl Gpg {
     }
 
     fn spawn(&self, mut command: Command) -> Result<Child, Cause> {
-        command.spawn().map_err(|e| Cause::Gpg(format!("cannot run '{}': {e}", self.binary.display())))
+        command
+            .spawn()
+            .map_err(|e| Cause::Gpg(format!("cannot run '{}': {e}", self.binary.display())))
     }
 
     /// Returns what goes before the message: the passphrase, up to its first line end, as a line.
     fn first_line(&self, passphrase: Option<&str>) -> Zeroizing<Vec<u8>> {
-        let line = passphrase.filter(|_| !self.use_agent).map(|p| [first_line(p), "\n"].concat().into_bytes());
+        let line = passphrase
+            .filter(|_| !self.use_agent)
+            .map(|p| [first_line(p), "\n"].concat().into_bytes());
         Zeroizing::new(line.unwrap_or_default())
     }
 
     /// Runs gpg to its end.
     fn run(&self, command: Command, input: &[u8]) -> Result<(Vec<u8>, Said), Cause> {
         let mut child = self.spawn(command)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut output = Vec::new();
         let said = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new;
             // gpg may stop reading early.
-            let feeder = thread().spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(input)));
-            let said = thread().spawn_scoped(scope, move || stderr.map(Said::read).unwrap_or_default());
+            let feeder =
+                thread().spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(input)));
+            let said =
+                thread().spawn_scoped(scope, move || stderr.map(Said::read).unwrap_or_default());
             if let (Some(stdout), true) = (stdout, feeder.is_ok() && said.is_ok()) {
                 let _ = stdout.take(OUTPUT_LIMIT).read_to_end(&mut output);
             }
@@ -161,38 +183,60 @@ impl Gpg {
         if said.is_err() {
             let _ = child.kill();
         }
-        let said = said.map_err(|e| Cause::Gpg(format!("cannot start a thread to talk with it: {e}")));
+        let said =
+            said.map_err(|e| Cause::Gpg(format!("cannot start a thread to talk with it: {e}")));
         child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
         Ok((output, said?))
     }
 
-    /// Lets gpg-agent ask for a passphrase to encrypt with, twice; the agent does not keep it. gpg has no command that would hand it out.
+    /// Lets gpg-agent ask for a passphrase to encrypt with, twice; the agent does not keep it. gpg
+    /// has no command that would hand it out.
     pub fn ask_agent(&self) -> Result<Zeroizing<String>, Cause> {
         let mut command = Command::new("gpg-connect-agent");
-        command.args(["GET_PASSPHRASE --data --repeat=1 X X Passphrase To+encrypt+backups", "/bye"]);
-        let failed = |what: String| Cause::Gpg(format!("gpg-agent gives no passphrase: {what}; set PASSPHRASE instead"));
+        command
+            .args(["GET_PASSPHRASE --data --repeat=1 X X Passphrase To+encrypt+backups", "/bye"]);
+        let failed = |what: String| {
+            Cause::Gpg(format!("gpg-agent gives no passphrase: {what}; set PASSPHRASE instead"))
+        };
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let child = child.as_mut().map_err(|e| failed(format!("cannot run gpg-connect-agent: {e}")))?;
-        let (mut answer, mut passphrase) = (Zeroizing::new(Vec::with_capacity(4096)), Zeroizing::new(Vec::with_capacity(1024)));
-        let read = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(OUTPUT_LIMIT).read_to_end(&mut answer));
+        let child =
+            child.as_mut().map_err(|e| failed(format!("cannot run gpg-connect-agent: {e}")))?;
+        let (mut answer, mut passphrase) =
+            (Zeroizing::new(Vec::with_capacity(4096)), Zeroizing::new(Vec::with_capacity(1024)));
+        let read = child
+            .stdout
+            .take()
+            .map_or(Ok(0), |stdout| stdout.take(OUTPUT_LIMIT).read_to_end(&mut answer));
         child.wait().and(read).map_err(|e| failed(e.to_string()))?;
         for line in answer.split(|byte| *byte == b'\n') {
             match line {
                 [b'D', b' ', data @ ..] => unescape(data, &mut passphrase),
-                [b'E', b'R', b'R', ..] => return Err(failed(String::from_utf8_lossy(line).into_owned())),
+                [b'E', b'R', b'R', ..] => {
+                    return Err(failed(String::from_utf8_lossy(line).into_owned()));
+                }
                 _ => {}
             }
         }
         let text = std::str::from_utf8(&passphrase).map_err(|e| failed(e.to_string()))?;
-        if text.is_empty() { Err(failed("it is empty".into())) } else { Ok(Zeroizing::new(text.to_owned())) }
+        if text.is_empty() {
+            Err(failed("it is empty".into()))
+        } else {
+            Ok(Zeroizing::new(text.to_owned()))
+        }
     }
 
-    /// Lets gpg find the session key in `keys`, packets with tags 1 and 3: the number of the algorithm and the key.
-    pub fn session_key(&self, keys: &[u8], passphrase: Option<&str>) -> Result<(u8, Zeroizing<Vec<u8>>), Cause> {
+    /// Lets gpg find the session key in `keys`, packets with tags 1 and 3: the number of the
+    /// algorithm and the key.
+    pub fn session_key(
+        &self,
+        keys: &[u8],
+        passphrase: Option<&str>,
+    ) -> Result<(u8, Zeroizing<Vec<u8>>), Cause> {
         let mut command = self.command(passphrase.is_some());
         command.args(["--show-session-key", "--decrypt"]);
-        // An empty encrypted packet, with zeros where prefix and hash should be, makes gpg look for the key and tell it, before it
-        // finds that there is nothing to decrypt: the message itself need not be sent.
+        // An empty encrypted packet, with zeros where prefix and hash should be, makes gpg look for
+        // the key and tell it, before it finds that there is nothing to decrypt: the message itself
+        // need not be sent.
         let mut message = self.first_line(passphrase);
         message.extend_from_slice(keys);
         message.extend_from_slice(&[0xd2, 41, 1]);
@@ -209,11 +253,24 @@ impl Gpg {
     }
 
     /// Starts to sign data with the very key of a fingerprint, in a signature of its own.
-    pub fn sign(&self, fingerprint: &str, digest: &str, passphrase: Option<&str>) -> Result<Signature, Cause> {
+    pub fn sign(
+        &self,
+        fingerprint: &str,
+        digest: &str,
+        passphrase: Option<&str>,
+    ) -> Result<Signature, Cause> {
         let mut command = self.command(passphrase.is_some());
-        command.args(["--no-armor", "--digest-algo", digest, "--local-user", &format!("{fingerprint}!"), "--detach-sign"]);
+        command.args([
+            "--no-armor",
+            "--digest-algo",
+            digest,
+            "--local-user",
+            &format!("{fingerprint}!"),
+            "--detach-sign",
+        ]);
         let mut child = self.spawn(command)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let listener = std::thread::Builder::new().name("gpg-stderr".to_owned());
         let listener = listener.spawn(move || stderr.map(Said::read).unwrap_or_default()).ok();
         let mut signature = Signature { child, stdin, stdout, listener, finished: false };
@@ -221,22 +278,41 @@ impl Gpg {
         Ok(signature)
     }
 
-    /// Starts to decrypt a whole message; `signer` tells whether a key and its primary key, as fingerprints, are the demanded one.
-    pub fn decrypt(&self, file: Arc<dyn ReadAt>, passphrase: Option<&str>, signer: Option<Accept>) -> Result<Decryption, Cause> {
+    /// Starts to decrypt a whole message; `signer` tells whether a key and its primary key, as
+    /// fingerprints, are the demanded one.
+    pub fn decrypt(
+        &self,
+        file: Arc<dyn ReadAt>,
+        passphrase: Option<&str>,
+        signer: Option<Accept>,
+    ) -> Result<Decryption, Cause> {
         let mut command = self.command(passphrase.is_some());
         command.arg("--decrypt");
         let mut child = self.spawn(command)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let first = self.first_line(passphrase);
         let spawn = std::thread::Builder::new;
         let feeder = spawn().name("gpg-stdin".to_owned()).spawn(move || match stdin {
             Some(stdin) => feed(stdin, &first, &*file),
             None => Ok(()),
         });
-        let listener = spawn().name("gpg-stderr".to_owned()).spawn(move || stderr.map(Said::read).unwrap_or_default());
+        let listener = spawn()
+            .name("gpg-stderr".to_owned())
+            .spawn(move || stderr.map(Said::read).unwrap_or_default());
         let buffer = vec![0; 64 << 10].into();
         let (feeder, listener) = (feeder.ok(), listener.ok());
-        Ok(Decryption { child, stdout, feeder, listener, signer, buffer, position: 0, length: 0, finished: false })
+        Ok(Decryption {
+            child,
+            stdout,
+            feeder,
+            listener,
+            signer,
+            buffer,
+            position: 0,
+            length: 0,
+            finished: false,
+        })
     }
 }
 
@@ -267,7 +343,8 @@ impl Signature {
             read.map_err(|e| Cause::Signing(format!("cannot read gpg's output: {e}")))?;
         }
         let said = self.listener.take().and_then(|t| t.join().ok()).unwrap_or_default();
-        let status = self.child.wait().map_err(|e| Cause::Signing(format!("cannot wait for gpg: {e}")))?;
+        let status =
+            self.child.wait().map_err(|e| Cause::Signing(format!("cannot wait for gpg: {e}")))?;
         self.finished = true;
         if status.success() && said.has("SIG_CREATED") {
             return Ok(packet);
@@ -304,7 +381,9 @@ pub(super) fn first_line(passphrase: &str) -> &str {
 fn session_key(words: &str) -> Option<(u8, Zeroizing<Vec<u8>>)> {
     let (algorithm, hex) = words.split_once(':')?;
     let pairs = hex.trim_end().as_bytes().chunks(2);
-    let key = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect::<Option<Vec<u8>>>()?;
+    let key = pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect::<Option<Vec<u8>>>()?;
     Some((algorithm.parse().ok()?, Zeroizing::new(key)))
 }
 
@@ -350,18 +429,26 @@ impl Decryption {
         self.stdout = None;
         let said = self.listener.take().and_then(|t| t.join().ok()).unwrap_or_default();
         let fed = self.feeder.take().and_then(|t| t.join().ok()).unwrap_or(Ok(()));
-        let status = self.child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
+        let status =
+            self.child.wait().map_err(|e| Cause::Gpg(format!("cannot wait for it: {e}")))?;
         fed?;
-        // "DECRYPTION_INFO mdc cipher aead": a third word other than 0 stands for a mode that authenticates by itself.
-        let authenticated = said.status("DECRYPTION_INFO").any(|w| w.split(' ').nth(2).is_some_and(|aead| aead != "0"));
+        // "DECRYPTION_INFO mdc cipher aead": a third word other than 0 stands for a mode that
+        // authenticates by itself.
+        let authenticated = said
+            .status("DECRYPTION_INFO")
+            .any(|w| w.split(' ').nth(2).is_some_and(|aead| aead != "0"));
         if said.has("BADMDC") {
-            return Err(Cause::NotAuthentic("gpg finds its modification detection code (MDC) wrong".to_owned()));
+            return Err(Cause::NotAuthentic(
+                "gpg finds its modification detection code (MDC) wrong".to_owned(),
+            ));
         }
         if !said.has("DECRYPTION_OKAY") {
             return Err(said.refusal());
         }
         if !authenticated && !said.has("GOODMDC") {
-            return Err(Cause::NotAuthentic("it is encrypted without integrity protection".to_owned()));
+            return Err(Cause::NotAuthentic(
+                "it is encrypted without integrity protection".to_owned(),
+            ));
         }
         if let Some(accept) = &self.signer {
             let good = said.has("GOODSIG") && !said.has("BADSIG") && !said.has("REVKEYSIG");
@@ -379,7 +466,11 @@ impl Decryption {
             }
         }
         // gpg's exit status is that of the signatures too, which count only if they are demanded.
-        if !status.success() && self.signer.is_none() && !said.has("NO_PUBKEY") && !said.has("ERRSIG") {
+        if !status.success()
+            && self.signer.is_none()
+            && !said.has("NO_PUBKEY")
+            && !said.has("ERRSIG")
+        {
             return Err(Cause::Gpg(said.last_words()));
         }
         Ok(())

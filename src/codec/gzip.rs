@@ -1,4 +1,5 @@
-//! Gzip files: any number of members, each checked against its CRC and length; zeros may follow the last one.
+//! Gzip files: any number of members, each checked against its CRC and length; zeros may follow the
+//! last one.
 
 use super::Cause;
 use super::inflate::{BUFFER, Inflate};
@@ -17,7 +18,8 @@ impl Gzip {
         Ok(Self(Inflate::new(Stored::new(file, 0, stride), Wrapping::Gzip)?))
     }
 
-    /// Reads from a seek point on, to some place before the stored byte `end`. The member that it lies in is not checked: no part of it can be.
+    /// Reads from a seek point on, to some place before the stored byte `end`. The member that it
+    /// lies in is not checked: no part of it can be.
     pub fn enter(file: Arc<dyn ReadAt>, end: u64, mut fields: Fields) -> Result<Self, Cause> {
         let offset = fields.u64()?;
         // As much as that may be decoded behind what is needed, and not be compressible.

@@ -1,9 +1,10 @@
 //! [`Inflate`]: the decoding step for deflated data of any wrapping, that can be left and entered at block borders.
 //!
-//! Deflate has no marks to start from, but between two of its blocks the whole state of a decoder is: a bit offset in the input,
-//! and the last 32 KiB of output, to which copies may refer (the idea of zlib's example zran.c). So while seek points are wanted,
-//! the decoder stops at the first block border behind the wanted distance, and tells these two. Blocks of zlib make some 50 to
-//! 200 KiB of plain text, so points lie that much farther apart than wanted.
+//! Deflate has no marks to start from, but between two of its blocks the whole state of a decoder
+//! is: a bit offset in the input, and the last 32 KiB of output, to which copies may refer (the
+//! idea of zlib's example zran.c). So while seek points are wanted, the decoder stops at the first
+//! block border behind the wanted distance, and tells these two. Blocks of zlib make some 50 to 200
+//! KiB of plain text, so points lie that much farther apart than wanted.
 
 use super::Cause;
 use super::source::Source;
@@ -11,7 +12,8 @@ use super::state::Fields;
 use super::zlib::{Inflater, Met, Step, WINDOW, Wrapping};
 use std::io::{Read, Write};
 
-/// Output buffer. At each return zlib copies its window, so much less would cost; much more would not stay in the processor's cache.
+/// Output buffer. At each return zlib copies its window, so much less would cost; much more would
+/// not stay in the processor's cache.
 pub(super) const BUFFER: usize = 128 << 10;
 
 /// Where the decoder stands.
@@ -19,7 +21,8 @@ pub(super) const BUFFER: usize = 128 << 10;
 enum At {
     /// Anywhere.
     Inside,
-    /// At a block border behind the output: that many bits of the last input byte are still to come.
+    /// At a block border behind the output: that many bits of the last input byte are still to
+    /// come.
     Border(u8),
     /// Behind a stream.
     StreamEnd,
@@ -40,7 +43,8 @@ pub(super) struct Inflate<S> {
     last: u8,
     /// Plain bytes until a stop at a block border is wanted.
     ahead: u64,
-    /// Bytes behind the deflated data that are to be skipped instead of being checked, since decoding began in the middle.
+    /// Bytes behind the deflated data that are to be skipped instead of being checked, since
+    /// decoding began in the middle.
     trailer: u8,
 }
 
@@ -74,8 +78,8 @@ impl<S: Source> Inflate<S> {
         self.ahead = distance.saturating_sub((self.length - self.position) as u64);
     }
 
-    /// Writes the state of the current place behind `state`, and returns the step before, whose state belongs to it; `None` when
-    /// decoding can't be entered here.
+    /// Writes the state of the current place behind `state`, and returns the step before, whose
+    /// state belongs to it; `None` when decoding can't be entered here.
     pub fn mark(&self, state: &mut Vec<u8>) -> Result<Option<&S>, Cause> {
         let bits = match self.at {
             _ if self.position < self.length => return Ok(None),
@@ -105,7 +109,11 @@ impl<S: Source> Inflate<S> {
         let last = fields.u8()?;
         let mut inflate = Self::new(source, Wrapping::Raw)?;
         inflate.wrapping = wrapping;
-        inflate.inflater.enter(bits, (u16::from(last) >> (8 - bits)) as u8, &read_window(fields)?)?;
+        inflate.inflater.enter(
+            bits,
+            (u16::from(last) >> (8 - bits)) as u8,
+            &read_window(fields)?,
+        )?;
         inflate.trailer = match wrapping {
             Wrapping::Gzip => 8,
             Wrapping::Zlib => 4,
@@ -128,14 +136,21 @@ impl<S: Source> Inflate<S> {
                 Err(Cause::Truncated) if self.length > 0 => return Ok(true),
                 input => input?,
             };
-            let room = usize::try_from(self.ahead).unwrap_or(usize::MAX).min(self.buffer.len() - self.length);
+            let room = usize::try_from(self.ahead)
+                .unwrap_or(usize::MAX)
+                .min(self.buffer.len() - self.length);
             let wanted = room == 0;
             let end = if wanted { self.buffer.len() } else { self.length + room };
-            let Step { taken, made, met, .. } = self.inflater.step(input, &mut self.buffer[self.length..end], wanted)?;
+            let Step { taken, made, met, .. } =
+                self.inflater.step(input, &mut self.buffer[self.length..end], wanted)?;
             if taken > 0 {
                 self.last = input[taken - 1];
             } else if made == 0 && met == Met::Edge {
-                return Err(if input.is_empty() { Cause::Truncated } else { Cause::damaged("the compressed data are invalid") });
+                return Err(if input.is_empty() {
+                    Cause::Truncated
+                } else {
+                    Cause::damaged("the compressed data are invalid")
+                });
             }
             self.source.consume(taken);
             self.length += made;
@@ -174,7 +189,8 @@ impl<S: Source> Inflate<S> {
         }
     }
 
-    /// Takes zeros up to the end of the file: some tapes and file systems pad with them, and gzip lets them pass.
+    /// Takes zeros up to the end of the file: some tapes and file systems pad with them, and gzip
+    /// lets them pass.
     fn padding(&mut self) -> Result<bool, Cause> {
         loop {
             let data = self.source.fill()?;
@@ -204,7 +220,8 @@ impl<S: Source> Source for Inflate<S> {
 /// In place of a number of bits: a new gzip member begins here, or the file ends.
 const FRESH: u8 = 0xff;
 
-/// Writes the state of a place where no block is unfinished and nothing refers to what stands before: behind a full flush.
+/// Writes the state of a place where no block is unfinished and nothing refers to what stands
+/// before: behind a full flush.
 pub(super) fn write_flushed(state: &mut Vec<u8>) {
     state.extend_from_slice(&[0, 0]); // bits, and the byte that they are of
     state.extend_from_slice(&[0, 0, 0]); // the window: as it is, no bytes
@@ -217,9 +234,14 @@ pub(super) fn write_fresh(state: &mut Vec<u8>) {
 
 /// Writes a window deflated if that makes it smaller: a flag, the length as u16, the bytes.
 fn write_window(state: &mut Vec<u8>, window: &[u8]) {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::with_capacity(WINDOW), flate2::Compression::fast());
+    let mut encoder =
+        flate2::write::DeflateEncoder::new(Vec::with_capacity(WINDOW), flate2::Compression::fast());
     let deflated = encoder.write_all(window).and_then(|()| encoder.finish()).unwrap_or_default();
-    let (packed, bytes) = if deflated.is_empty() || deflated.len() >= window.len() { (0, window) } else { (1, &deflated[..]) };
+    let (packed, bytes) = if deflated.is_empty() || deflated.len() >= window.len() {
+        (0, window)
+    } else {
+        (1, &deflated[..])
+    };
     state.push(packed);
     state.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
     state.extend_from_slice(bytes);
@@ -236,7 +258,8 @@ fn read_window(fields: &mut Fields) -> Result<Vec<u8>, Cause> {
         return Ok(bytes.to_vec());
     }
     let mut window = Vec::with_capacity(WINDOW);
-    let read = flate2::read::DeflateDecoder::new(bytes).take(WINDOW as u64).read_to_end(&mut window);
+    let read =
+        flate2::read::DeflateDecoder::new(bytes).take(WINDOW as u64).read_to_end(&mut window);
     read.map_err(|_| Cause::SeekPoint("its window is invalid"))?;
     Ok(window)
 }

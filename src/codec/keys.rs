@@ -1,14 +1,18 @@
 //! [`Keys`]: passphrase and session keys of one run.
 //!
-//! A session key is found once for each set of key packets, by one thread while others that need the same one wait, and others that
-//! need another one do not; [`Codec::unlock`](super::Codec::unlock) does so for many sets at once. It is
-//! kept in memory only, which sequoia encrypts while it is not used and wipes in the end.
-//! The order: the passphrase (fast, in this process), the file of secret keys, the user's gpg. Of several passphrases the one that has
-//! opened something last is tried first, since files of one chain mostly have the same.
+//! A session key is found once for each set of key packets, by one thread while others that need
+//! the same one wait, and others that need another one do not;
+//! [`Codec::unlock`](super::Codec::unlock) does so for many sets at once. It is kept in memory
+//! only, which sequoia encrypts while it is not used and wipes in the end. The order: the
+//! passphrase (fast, in this process), the file of secret keys, the user's gpg. Of several
+//! passphrases the one that has opened something last is tried first, since files of one chain
+//! mostly have the same.
 //!
-//! One wrong passphrase in 65536 seems to open a message: it passes the test of the first bytes, and what follows looks like damage. So where
-//! there are several, *the word damage is used only when no other of them does better*: a reader that meets nothing sensible behind a key calls
-//! [`Keys::doubt`], and asks again. (A secret key cannot be wrong in this way: its padding and sum take away as many tries once more, twice.)
+//! One wrong passphrase in 65536 seems to open a message: it passes the test of the first bytes,
+//! and what follows looks like damage. So where there are several, *the word damage is used only
+//! when no other of them does better*: a reader that meets nothing sensible behind a key calls
+//! [`Keys::doubt`], and asks again. (A secret key cannot be wrong in this way: its padding and sum
+//! take away as many tries once more, twice.)
 
 use super::gpg::{Gpg, first_line};
 use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
@@ -31,7 +35,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Whether the key is as long as the algorithm demands: if not, it has been opened with a wrong key.
+    /// Whether the key is as long as the algorithm demands: if not, it has been opened with a wrong
+    /// key.
     fn is_sound(&self) -> bool {
         SymmetricAlgorithm::from(self.algorithm).key_size().is_ok_and(|size| size == self.key.len())
     }
@@ -54,7 +59,9 @@ impl PassphraseSource {
             Self::Ask(_) if use_agent => Ok(None),
             Self::Fixed(passphrase) => Ok(Some(Arc::new(passphrase.clone()))),
             Self::Several(passphrases) => Ok(passphrases.first().cloned().map(Arc::new)),
-            Self::Ask(ask) => ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string())),
+            Self::Ask(ask) => {
+                ask().map(|p| p.map(Arc::new)).map_err(|e| Cause::Passphrase(e.to_string()))
+            }
         }
     }
 }
@@ -93,9 +100,25 @@ fn once<T: Clone>(cell: &Once<T>, make: impl FnOnce() -> Result<T, Cause>) -> Re
 }
 
 impl Keys {
-    pub fn new(gpg: Gpg, source: PassphraseSource, secret_keyring: Option<PathBuf>, sign_key: Option<String>) -> Self {
+    pub fn new(
+        gpg: Gpg,
+        source: PassphraseSource,
+        secret_keyring: Option<PathBuf>,
+        sign_key: Option<String>,
+    ) -> Self {
         let (passphrase, fitting, sessions, doubted, secret_keys, signer) = Default::default();
-        Self { gpg, source, passphrase, fitting, sessions, doubted, secret_keyring, secret_keys, sign_key, signer }
+        Self {
+            gpg,
+            source,
+            passphrase,
+            fitting,
+            sessions,
+            doubted,
+            secret_keyring,
+            secret_keys,
+            sign_key,
+            signer,
+        }
     }
 
     /// Returns the same with the passphrase alone that encrypts; `None` if there are no others.
@@ -110,7 +133,8 @@ impl Keys {
         once(&self.passphrase, || self.source.get(self.gpg.use_agent))
     }
 
-    /// Returns the passphrase to encrypt with, and to read all else with from now on; gpg-agent asks for it if it is to ask.
+    /// Returns the passphrase to encrypt with, and to read all else with from now on; gpg-agent
+    /// asks for it if it is to ask.
     pub fn passphrase_to_encrypt(&self) -> Result<Passphrase, Cause> {
         match self.passphrase()? {
             Some(passphrase) => Ok(passphrase),
@@ -123,20 +147,26 @@ impl Keys {
         }
     }
 
-    /// Tries each passphrase until one is not wrong. What looks like damage may come of a wrong one, too.
+    /// Tries each passphrase until one is not wrong. What looks like damage may come of a wrong
+    /// one, too.
     ///
     /// # Errors
-    /// [`Cause::NoPassphrase`] if there is none, and whatever `attempt` fails of: of several failures, the first that is more than a wrong
-    /// passphrase.
-    pub fn try_each<T>(&self, mut attempt: impl FnMut(&str) -> Result<T, Cause>) -> Result<T, Cause> {
+    /// [`Cause::NoPassphrase`] if there is none, and whatever `attempt` fails of: of several
+    /// failures, the first that is more than a wrong passphrase.
+    pub fn try_each<T>(
+        &self,
+        mut attempt: impl FnMut(&str) -> Result<T, Cause>,
+    ) -> Result<T, Cause> {
         let first = self.passphrase()?.ok_or(Cause::NoPassphrase)?;
         let others = match &self.source {
             PassphraseSource::Several(passphrases) => passphrases.get(1..).unwrap_or_default(),
             _ => &[],
         };
-        let all: Vec<&str> = std::iter::once(&*first).chain(others).map(|passphrase| passphrase.as_str()).collect();
+        let all: Vec<&str> =
+            std::iter::once(&*first).chain(others).map(|passphrase| passphrase.as_str()).collect();
         let fitting = self.fitting.load(Ordering::Relaxed);
-        let order = std::iter::once(fitting).chain((0..all.len()).filter(|index| *index != fitting));
+        let order =
+            std::iter::once(fitting).chain((0..all.len()).filter(|index| *index != fitting));
         let mut refusal = Cause::WrongPassphrase;
         for index in order {
             match attempt(all[index]) {
@@ -170,21 +200,25 @@ impl Keys {
     /// Returns the key that has to have signed, if any has to.
     pub fn signer(&self) -> Result<Option<Signer>, Cause> {
         let Some(id) = &self.sign_key else { return Ok(None) };
-        once(&self.signer, || Signer::new(id, |id| Ok(parse_certs(&self.gpg.export(id)?)))).map(Some)
+        once(&self.signer, || Signer::new(id, |id| Ok(parse_certs(&self.gpg.export(id)?))))
+            .map(Some)
     }
 
-    /// Returns the session key in `packets` (tags 1 and 3). `opens` tells whether a candidate is the right one.
+    /// Returns the session key in `packets` (tags 1 and 3). `opens` tells whether a candidate is
+    /// the right one.
     pub fn session(&self, packets: &[u8], opens: Try) -> Result<Arc<Session>, Cause> {
         once(&self.cell(packets), || self.find(packets, opens).map(Arc::new))
     }
 
-    /// Returns whether what a session key opens has to make sense before it is believed: there may be a better one.
+    /// Returns whether what a session key opens has to make sense before it is believed: there may
+    /// be a better one.
     pub fn has_several(&self) -> bool {
         matches!(&self.source, PassphraseSource::Several(passphrases) if passphrases.len() > 1)
     }
 
-    /// Takes back a session key behind which nothing sensible was found, so that it is found anew: by another passphrase if one fits, else by
-    /// the same again. Returns whether it makes sense to ask again: somebody else may have doubted it at the same time.
+    /// Takes back a session key behind which nothing sensible was found, so that it is found anew:
+    /// by another passphrase if one fits, else by the same again. Returns whether it makes sense to
+    /// ask again: somebody else may have doubted it at the same time.
     pub fn doubt(&self, packets: &[u8], session: &Arc<Session>) -> bool {
         if !self.has_several() {
             return false;
@@ -203,7 +237,8 @@ impl Keys {
         lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone()
     }
 
-    /// Keeps the session key of a message that has just been made, so that reading it asks for nothing.
+    /// Keeps the session key of a message that has just been made, so that reading it asks for
+    /// nothing.
     pub fn remember(&self, packets: &[u8], session: &Arc<Session>) {
         *lock(&self.cell(packets)) = Some(session.clone());
     }
@@ -217,7 +252,8 @@ impl Keys {
                 _ => {} // of an unknown version
             }
         }
-        let mut refusal = Cause::Unsupported("its session key is missing or of an unknown version".to_owned());
+        let mut refusal =
+            Cause::Unsupported("its session key is missing or of an unknown version".to_owned());
         if !symmetric.is_empty() {
             match self.by_passphrase(packets, &symmetric, opens) {
                 Err(cause) => refusal = cause,
@@ -232,7 +268,9 @@ impl Keys {
             return Ok(session);
         }
         let (algorithm, key) = match self.passphrase()? {
-            Some(_) => self.try_each(|passphrase| self.gpg.session_key(packets, Some(passphrase)))?,
+            Some(_) => {
+                self.try_each(|passphrase| self.gpg.session_key(packets, Some(passphrase)))?
+            }
             None => self.gpg.session_key(packets, None)?,
         };
         Ok(Session { algorithm, key: key.to_vec().into() })
@@ -247,7 +285,9 @@ impl Keys {
             for packet in symmetric {
                 match symmetric_session(packet, &passphrase) {
                     Ok(session) if !session.is_sound() => {}
-                    Ok(session) if lock(&self.doubted).contains(&doubtful(all, &session)) => doubted = Some(session),
+                    Ok(session) if lock(&self.doubted).contains(&doubtful(all, &session)) => {
+                        doubted = Some(session)
+                    }
                     Ok(session) if opens(&session) => return Ok(session),
                     Ok(_) => {}
                     Err(error) => refusal = Cause::Unsupported(error.to_string()),
@@ -255,15 +295,17 @@ impl Keys {
             }
             Err(refusal)
         });
-        found.or_else(|cause| doubted.filter(|session| cause.is_of_content() && opens(session)).ok_or(cause))
+        found.or_else(|cause| {
+            doubted.filter(|session| cause.is_of_content() && opens(session)).ok_or(cause)
+        })
     }
 
     /// Tries the keys in the file of secret keys, the named ones and for hidden recipients all.
     fn by_keyring(&self, packets: &[PKESK], opens: Try) -> Result<Option<Session>, Cause> {
         let Some(path) = &self.secret_keyring else { return Ok(None) };
         let keys = once(&self.secret_keys, || {
-            let bytes =
-                crate::storage::read_file(path).map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
+            let bytes = crate::storage::read_file(path)
+                .map_err(|e| Cause::Local(format!("cannot read '{}': {e}", path.display())))?;
             let bytes = Zeroizing::new(bytes);
             let keys: Vec<_> = parse_certs(&bytes).iter().flat_map(secret_keys).collect();
             if keys.is_empty() {
@@ -273,7 +315,8 @@ impl Keys {
         })?;
         let mut refusal = None;
         for packet in packets {
-            let meant = |key: &&SecretKey| packet.recipient().is_none_or(|r| r.aliases(key.key_handle()));
+            let meant =
+                |key: &&SecretKey| packet.recipient().is_none_or(|r| r.aliases(key.key_handle()));
             for key in keys.iter().filter(meant) {
                 match self.public_session(packet, key) {
                     Ok(Some(session)) if opens(&session) => return Ok(Some(session)),
@@ -287,13 +330,17 @@ impl Keys {
 
     fn public_session(&self, packet: &PKESK, key: &SecretKey) -> Result<Option<Session>, Cause> {
         if !key.pk_algo().is_supported() {
-            let what = format!("{} keys are of use only when they are imported into gpg", key.pk_algo());
+            let what =
+                format!("{} keys are of use only when they are imported into gpg", key.pk_algo());
             return Err(Cause::NoSecretKey(what));
         }
         let mut key = key.clone();
         if !key.has_unencrypted_secret() {
-            let open = |passphrase: &str| key.clone().decrypt_secret(&Password::from(first_line(passphrase)));
-            key = self.try_each(|passphrase| open(passphrase).map_err(|_| Cause::WrongPassphrase))?;
+            let open = |passphrase: &str| {
+                key.clone().decrypt_secret(&Password::from(first_line(passphrase)))
+            };
+            key =
+                self.try_each(|passphrase| open(passphrase).map_err(|_| Cause::WrongPassphrase))?;
         }
         let Ok(mut pair) = key.into_keypair() else { return Ok(None) };
         let found = packet.decrypt(&mut pair, None);
@@ -315,7 +362,10 @@ fn secret_keys(cert: &Cert) -> Vec<SecretKey> {
 /// Makes the key from a passphrase, and opens with it the session key, if there is one.
 fn symmetric_session(packet: &SKESK, passphrase: &Password) -> openpgp::Result<Session> {
     let SKESK::V4(packet) = packet else {
-        return Err(openpgp::Error::InvalidOperation("session key packet of another version than 4".to_owned()).into());
+        return Err(openpgp::Error::InvalidOperation(
+            "session key packet of another version than 4".to_owned(),
+        )
+        .into());
     };
     let key = s2k::derive(packet.s2k(), passphrase, packet.symmetric_algo().key_size()?)?;
     if let Some(session) = session_in(packet, key)? {
@@ -325,13 +375,15 @@ fn symmetric_session(packet: &SKESK, passphrase: &Password) -> openpgp::Result<S
     Ok(Session { algorithm: algorithm.into(), key })
 }
 
-/// Opens the session key with the key that the passphrase gives, which is the session key itself if there is none in the packet.
-/// `None` when that takes another cipher than AES.
+/// Opens the session key with the key that the passphrase gives, which is the session key itself if
+/// there is none in the packet. `None` when that takes another cipher than AES.
 pub(super) fn session_in(packet: &SKESK4, key: SessionKey) -> openpgp::Result<Option<Session>> {
     let algorithm = u8::from(packet.symmetric_algo());
     match (packet.esk()?, Aes::new(algorithm, &key)) {
         (None, _) => Ok(Some(Session { algorithm, key })),
-        (Some([]), _) => Err(openpgp::Error::MalformedPacket("empty session key".to_owned()).into()),
+        (Some([]), _) => {
+            Err(openpgp::Error::MalformedPacket("empty session key".to_owned()).into())
+        }
         (Some(encrypted), Some(aes)) => {
             let mut plain = Zeroizing::new(Vec::with_capacity(encrypted.len() + BLOCK));
             aes.decrypt(&[&[0; BLOCK], encrypted].concat(), &mut plain);

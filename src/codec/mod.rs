@@ -1,8 +1,10 @@
-//! Stored bytes to plain bytes and back: gzip, OpenPGP, or nothing to do; from the start, or from the middle.
+//! Stored bytes to plain bytes and back: gzip, OpenPGP, or nothing to do; from the start, or from
+//! the middle.
 //!
-//! A volume, a signature file or a manifest is stored as it is, deflated, or encrypted (and then deflated inside the encryption).
-//! All of these are made to be read from their start. [`Codec::decode`] does that, checks all that there is to check, and leaves
-//! [`SeekPoint`]s on its way. With these, [`Codec::reopen`] later reads any range without what stands before it.
+//! A volume, a signature file or a manifest is stored as it is, deflated, or encrypted (and then
+//! deflated inside the encryption). All of these are made to be read from their start.
+//! [`Codec::decode`] does that, checks all that there is to check, and leaves [`SeekPoint`]s on its
+//! way. With these, [`Codec::reopen`] later reads any range without what stands before it.
 //!
 //! ```text
 //! ReadAt ─► Stored ─┬──────────────────────────────────────────────────────────────────► Decoder: Read
@@ -10,9 +12,10 @@
 //!                   ├─► Body (chunks) ─► Decrypt (AES, MDC) ─► Body ─► Inflate ─► Body ─ Message ►
 //!                   └─► sequoia or gpg: rare kinds ────────────────────────────────────►
 //! ```
-//! Each step lends its bytes to the next one without copying, and can tell its state; the states of all steps at one moment are a
-//! seek point. Plain files and messages without compression can be entered at any byte, deflated ones at the borders of deflate
-//! blocks. What sequoia or gpg read can't be entered at all: the first use of such a point decodes the whole message into an
+//! Each step lends its bytes to the next one without copying, and can tell its state; the states of
+//! all steps at one moment are a seek point. Plain files and messages without compression can be
+//! entered at any byte, deflated ones at the borders of deflate blocks. What sequoia or gpg read
+//! can't be entered at all: the first use of such a point decodes the whole message into an
 //! unlinked temporary file.
 //!
 //! | kind | points | what a point holds |
@@ -22,21 +25,26 @@
 //! | OpenPGP | any byte, or block border | the same, the cipher block before, what the packets have left; sealed |
 //! | other OpenPGP | any byte | "spooled" |
 //!
-//! The other way, [`Codec::encoder`] makes files of independent frames, which leave their seek points as they are written, and may
-//! carry a table that [`Codec::table`] finds from the file's end (see [`Encoder`]).
+//! The other way, [`Codec::encoder`] makes files of independent frames, which leave their seek
+//! points as they are written, and may carry a table that [`Codec::table`] finds from the file's
+//! end (see [`Encoder`]).
 //!
 //! ```text
 //! plain, 1 MiB ─► Encoder::frame (any thread) ─► Frame ─► EncodedFile: join, sign, encrypt ─► Write
 //! ```
 //!
 //! Invariants:
-//! - A [`Decoder`] gives its last byte only after CRC, MDC and a demanded signature were found right.
-//! - Reading from a point checks none of these: the caller checks the stored bytes against hashes of the first pass.
-//! - What is encrypted is always protected by an MDC. A file left unfinished is truncated to any reader, but for plain ones.
-//! - No key or passphrase is in an argument list, in the environment of a child, or on a disk; window bytes of an encrypted file
-//!   leave this room sealed only.
-//! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of session key packets, 64 KiB a
-//!   signature packet, 1 MiB for each core that unlocks, no compression inside compression but by sequoia (at most 16 deep).
+//! - A [`Decoder`] gives its last byte only after CRC, MDC and a demanded signature were found
+//!   right.
+//! - Reading from a point checks none of these: the caller checks the stored bytes against hashes
+//!   of the first pass.
+//! - What is encrypted is always protected by an MDC. A file left unfinished is truncated to any
+//!   reader, but for plain ones.
+//! - No key or passphrase is in an argument list, in the environment of a child, or on a disk;
+//!   window bytes of an encrypted file leave this room sealed only.
+//! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of
+//!   session key packets, 64 KiB a signature packet, 1 MiB for each core that unlocks, no
+//!   compression inside compression but by sequoia (at most 16 deep).
 //!
 //! ```
 //! use dupfs::codec::{Codec, Encoding, Options};
@@ -68,8 +76,9 @@
 //! # }
 //! ```
 //!
-//! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain bytes and what stands in a table
-//! (`volume` does), other ciphers than AES and ASCII armor in what is written.
+//! Absent on purpose: telling the encoding by a file's name (`collection` does), caching plain
+//! bytes and what stands in a table (`volume` does), other ciphers than AES and ASCII armor in what
+//! is written.
 
 mod decoder;
 mod encode;
@@ -87,7 +96,8 @@ mod zlib;
 pub use crate::format::Encoding;
 pub use decoder::{Decoder, SeekPoint};
 pub use encode::{
-    EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, gpg_home, parse_gpg_options, read_gpg_options,
+    EncodeOptions, EncodedFile, EncodedWriter, Encoder, Frame, GpgOptions, Table, gpg_home,
+    parse_gpg_options, read_gpg_options,
 };
 pub use error::{Cause, Error};
 pub use reopened::Reopened;
@@ -102,8 +112,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Where the passphrase comes from. It serves symmetric messages and secret keys; gpg's rule that it ends at the first line end
-/// holds everywhere.
+/// Where the passphrase comes from. It serves symmetric messages and secret keys; gpg's rule that
+/// it ends at the first line end holds everywhere.
 #[derive(Clone, Default)]
 pub enum PassphraseSource {
     /// There is none: gpg-agent may have one for a secret key.
@@ -113,8 +123,8 @@ pub enum PassphraseSource {
     Fixed(Zeroizing<String>),
     /// One of these opens each message, whichever does; the first encrypts. There is at least one.
     Several(Vec<Zeroizing<String>>),
-    /// Asked for when the first message needs it; the answer, also `None`, holds for the whole run. Not asked with
-    /// [`Options::use_agent`].
+    /// Asked for when the first message needs it; the answer, also `None`, holds for the whole run.
+    /// Not asked with [`Options::use_agent`].
     Ask(Arc<dyn Fn() -> std::io::Result<Option<Zeroizing<String>>> + Send + Sync>),
 }
 
@@ -134,11 +144,12 @@ impl fmt::Debug for PassphraseSource {
 pub struct Options {
     /// Passphrase for symmetric messages and secret keys (environment `PASSPHRASE`).
     pub passphrase: PassphraseSource,
-    /// Who has to have signed each message (`--sign-key`): the last 8, 16 or 40 hexadecimal digits of the fingerprint of the
-    /// signing key, or of its primary key. Messages without a good signature of that key are errors. `None` accepts all, and looks
-    /// at no signature.
+    /// Who has to have signed each message (`--sign-key`): the last 8, 16 or 40 hexadecimal digits
+    /// of the fingerprint of the signing key, or of its primary key. Messages without a good
+    /// signature of that key are errors. `None` accepts all, and looks at no signature.
     pub sign_key: Option<String>,
-    /// The gpg program (`--gpg-binary`), looked up in `PATH` when it has no slash; GnuPG 2.1 or newer.
+    /// The gpg program (`--gpg-binary`), looked up in `PATH` when it has no slash; GnuPG 2.1 or
+    /// newer.
     pub gpg_binary: PathBuf,
     /// Further arguments for gpg (the words of `--gpg-options`).
     pub gpg_options: Vec<String>,
@@ -146,7 +157,8 @@ pub struct Options {
     pub secret_keyring: Option<PathBuf>,
     /// Lets gpg-agent and pinentry ask for passphrases (`--use-agent`); gpg is given none.
     pub use_agent: bool,
-    /// Where temporary files lie (`--tempdir`), whole plain messages among them: unlinked, readable by nobody else.
+    /// Where temporary files lie (`--tempdir`), whole plain messages among them: unlinked, readable
+    /// by nobody else.
     pub tempdir: PathBuf,
 }
 
@@ -164,7 +176,8 @@ impl Default for Options {
     }
 }
 
-/// Decodes stored files, and encodes. Cheap to clone: clones share passphrase and session keys. May be used from many threads at once.
+/// Decodes stored files, and encodes. Cheap to clone: clones share passphrase and session keys. May
+/// be used from many threads at once.
 #[derive(Clone)]
 pub struct Codec {
     keys: Arc<Keys>,
@@ -174,13 +187,17 @@ pub struct Codec {
 impl Codec {
     /// Takes the options; asks for nothing and runs nothing yet.
     pub fn new(options: Options) -> Self {
-        let gpg = Gpg { binary: options.gpg_binary, options: options.gpg_options, use_agent: options.use_agent };
+        let gpg = Gpg {
+            binary: options.gpg_binary,
+            options: options.gpg_options,
+            use_agent: options.use_agent,
+        };
         let keys = Keys::new(gpg, options.passphrase, options.secret_keyring, options.sign_key);
         Self { keys: Arc::new(keys), tempdir: Arc::new(options.tempdir) }
     }
 
-    /// Starts to decode a file from its start. Derives the session key, if there is one, which may take 50 to 500 ms, or as long
-    /// as a user takes to type.
+    /// Starts to decode a file from its start. Derives the session key, if there is one, which may
+    /// take 50 to 500 ms, or as long as a user takes to type.
     ///
     /// # Errors
     /// [`Error`] with any [`Cause`]. Most damage shows itself only while reading.
@@ -190,7 +207,8 @@ impl Codec {
         Ok(Decoder::new(&name, stage))
     }
 
-    /// Returns whether each file has to be signed by a certain key, which only decoding it from start to end can prove.
+    /// Returns whether each file has to be signed by a certain key, which only decoding it from
+    /// start to end can prove.
     pub fn demands_signature(&self) -> bool {
         self.keys.demands_signature()
     }
@@ -206,8 +224,8 @@ impl Codec {
         })
     }
 
-    /// Prepares to read a file from seek points that a [`Decoder`] of the same file has left, in this run or in another one.
-    /// Derives the session key, if there is one.
+    /// Prepares to read a file from seek points that a [`Decoder`] of the same file has left, in
+    /// this run or in another one. Derives the session key, if there is one.
     ///
     /// # Errors
     /// [`Error`] when there is no way to the session key, or the head of the message is damaged.
@@ -216,13 +234,14 @@ impl Codec {
         Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
     }
 
-    /// Derives the session keys of OpenPGP files ahead, in the order given, on all cores; [`Codec::decode`] and [`Codec::reopen`]
-    /// find them at once, or wait for them. Three files or more for one passphrase take a fifth of the time (AVX-512) or half of
-    /// it (AVX2) that one by one takes; CPUs without either derive nothing here.
+    /// Derives the session keys of OpenPGP files ahead, in the order given, on all cores;
+    /// [`Codec::decode`] and [`Codec::reopen`] find them at once, or wait for them. Three files or
+    /// more for one passphrase take a fifth of the time (AVX-512) or half of it (AVX2) that one by
+    /// one takes; CPUs without either derive nothing here.
     ///
-    /// Never fails: what can't be opened is told when it is needed. Asks for the passphrase, if nobody has yet, when one of the
-    /// files needs it for gpg's usual derivation (iterated and salted SHA-1). Leaves out all others, known keys, and keys that are
-    /// being derived elsewhere.
+    /// Never fails: what can't be opened is told when it is needed. Asks for the passphrase, if
+    /// nobody has yet, when one of the files needs it for gpg's usual derivation (iterated and
+    /// salted SHA-1). Leaves out all others, known keys, and keys that are being derived elsewhere.
     pub fn unlock(&self, files: &[Arc<dyn ReadAt>]) {
         #[cfg(target_arch = "x86_64")]
         openpgp::unlock(&self.keys, files);

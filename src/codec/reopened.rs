@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A stored file that can be read from any seek point, by many threads at once.
 ///
-/// What it gives has not been checked against CRC or MDC, which only a whole pass can do: `file` should hold the same bytes that
-/// a [`Decoder`](super::Decoder) has read to the end, or its first part, up to the end of what is read.
+/// What it gives has not been checked against CRC or MDC, which only a whole pass can do: `file`
+/// should hold the same bytes that a [`Decoder`](super::Decoder) has read to the end, or its first
+/// part, up to the end of what is read.
 pub struct Reopened {
     codec: Codec,
     file: Arc<dyn ReadAt>,
@@ -25,7 +26,11 @@ pub struct Reopened {
 }
 
 impl Reopened {
-    pub(super) fn new(codec: Codec, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Self, Cause> {
+    pub(super) fn new(
+        codec: Codec,
+        file: Arc<dyn ReadAt>,
+        encoding: Encoding,
+    ) -> Result<Self, Cause> {
         let access = match encoding {
             Encoding::Plain | Encoding::Gzip => None,
             Encoding::OpenPgp => match Access::new(&codec.keys, &file) {
@@ -54,12 +59,12 @@ impl Reopened {
         find().map_err(|cause: Cause| cause.of(self.file.name()))
     }
 
-    /// Fills `buffer` with the plain bytes from `point.plain` on. Those end before the stored byte `end`, as far as one knows: so many are asked
-    /// for at once.
+    /// Fills `buffer` with the plain bytes from `point.plain` on. Those end before the stored byte
+    /// `end`, as far as one knows: so many are asked for at once.
     ///
     /// # Errors
-    /// [`Cause::Truncated`] when there are fewer bytes; [`Cause::SeekPoint`] when the point is not of this file, or has been
-    /// changed; others as in decoding.
+    /// [`Cause::Truncated`] when there are fewer bytes; [`Cause::SeekPoint`] when the point is not
+    /// of this file, or has been changed; others as in decoding.
     pub fn read(&self, point: &SeekPoint, end: u64, buffer: &mut [u8]) -> Result<(), Error> {
         self.fill(point, end, buffer).map_err(|cause| cause.of(self.file.name()))
     }
@@ -68,16 +73,25 @@ impl Reopened {
         let (kind, fields) = state::open(&point.state)?;
         match (kind, self.encoding) {
             (Kind::Message, Encoding::OpenPgp) => {
-                let access = self.access.as_ref().ok_or(Cause::SeekPoint("the message is of another kind"))?;
+                let access = self
+                    .access
+                    .as_ref()
+                    .ok_or(Cause::SeekPoint("the message is of another kind"))?;
                 return access.enter(self.file.clone(), end, fields.0)?.fill_exactly(buffer);
             }
-            (Kind::Gzip, Encoding::Gzip) => return Gzip::enter(self.file.clone(), end, fields)?.fill_exactly(buffer),
+            (Kind::Gzip, Encoding::Gzip) => {
+                return Gzip::enter(self.file.clone(), end, fields)?.fill_exactly(buffer);
+            }
             _ => fields.end()?,
         }
         match (kind, self.encoding) {
             (Kind::Start | Kind::Plain, Encoding::Plain) => self.direct(point.plain, buffer),
-            (Kind::Start, _) if point.plain != 0 => Err(Cause::SeekPoint("its place is not the start")),
-            (Kind::Start, Encoding::Gzip) => Gzip::open(self.file.clone(), SHORT)?.fill_exactly(buffer),
+            (Kind::Start, _) if point.plain != 0 => {
+                Err(Cause::SeekPoint("its place is not the start"))
+            }
+            (Kind::Start, Encoding::Gzip) => {
+                Gzip::open(self.file.clone(), SHORT)?.fill_exactly(buffer)
+            }
             (Kind::Start, Encoding::OpenPgp) => self.start(buffer),
             (Kind::Spooled, Encoding::OpenPgp) => self.spooled(point.plain, buffer),
             _ => Err(Cause::SeekPoint("it is of a file with another encoding")),
@@ -112,7 +126,9 @@ impl Reopened {
             return Ok(file.clone());
         }
         let directory = &*self.codec.tempdir;
-        let local = |e: std::io::Error| Cause::Local(format!("cannot write a temporary file in '{}': {e}", directory.display()));
+        let local = |e: std::io::Error| {
+            Cause::Local(format!("cannot write a temporary file in '{}': {e}", directory.display()))
+        };
         let mut file = tempfile::tempfile_in(directory).map_err(local)?;
         let mut stage = self.codec.stage(self.file.clone(), self.encoding)?;
         loop {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 /// Bytes that are asked for in the reader's pace, without copying between the steps.
 pub(super) trait Source: Send + Sync {
-    /// Returns the bytes at hand, getting new ones when there are none; empty only at the end, and then at each further call.
+    /// Returns the bytes at hand, getting new ones when there are none; empty only at the end, and
+    /// then at each further call.
     fn fill(&mut self) -> Result<&[u8], Cause>;
 
     /// Takes `count` of the bytes that [`fill`](Self::fill) returned last.
@@ -63,7 +64,8 @@ impl Source for Box<dyn Stage> {
 
 /// The last step: plain bytes, and the places from which it could be entered again.
 pub(super) trait Stage: Source {
-    /// Asks to stop at the first place fit for a seek point that is at least `distance` plain bytes ahead.
+    /// Asks to stop at the first place fit for a seek point that is at least `distance` plain bytes
+    /// ahead.
     fn aim(&mut self, _distance: u64) {}
 
     /// Returns the state of a seek point at the current place, `None` where there can be none.
@@ -72,7 +74,8 @@ pub(super) trait Stage: Source {
 
 /// How much a reader of the whole file asks for at once.
 pub(super) const LONG: usize = 256 << 10;
-/// How much a reader of a short range asks for at once, and aligned to it: the size of the chunks that are hashed.
+/// How much a reader of a short range asks for at once, and aligned to it: the size of the chunks
+/// that are hashed.
 pub(super) const SHORT: usize = 64 << 10;
 
 /// How much is asked for at once, at most, where it is known up to where bytes are needed.
@@ -91,12 +94,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads `file` from `offset` on, `stride` bytes at once, ends of reads at multiples of `stride`.
+    /// Reads `file` from `offset` on, `stride` bytes at once, ends of reads at multiples of
+    /// `stride`.
     pub fn new(file: Arc<dyn ReadAt>, offset: u64, stride: usize) -> Self {
         Self { file, buffer: Vec::new(), position: 0, next: offset, stride, needed: offset }
     }
 
-    /// Reads `file` from `offset` on, in one go up to `end`, as far as that makes sense, and in short steps behind it.
+    /// Reads `file` from `offset` on, in one go up to `end`, as far as that makes sense, and in
+    /// short steps behind it.
     pub fn window(file: Arc<dyn ReadAt>, offset: u64, end: u64) -> Self {
         Self { needed: end.min(offset.saturating_add(WINDOW)), ..Self::new(file, offset, SHORT) }
     }
@@ -111,8 +116,8 @@ impl Source for Stored {
     fn fill(&mut self) -> Result<&[u8], Cause> {
         if self.position == self.buffer.len() {
             let left = self.file.size().saturating_sub(self.next);
-            let step =
-                (self.stride - (self.next % self.stride as u64) as usize).max(self.needed.saturating_sub(self.next) as usize);
+            let step = (self.stride - (self.next % self.stride as u64) as usize)
+                .max(self.needed.saturating_sub(self.next) as usize);
             let length = step.min(left.try_into().unwrap_or(usize::MAX));
             self.position = 0;
             self.buffer.resize(length, 0);

@@ -1,6 +1,8 @@
-//! How the state of a seek point is written: a version, a kind, and little-endian fields that each kind defines.
+//! How the state of a seek point is written: a version, a kind, and little-endian fields that each
+//! kind defines.
 //!
-//! States lie on disk between runs, so whatever is taken from one may be garbage: [`Fields`] never panics.
+//! States lie on disk between runs, so whatever is taken from one may be garbage: [`Fields`] never
+//! panics.
 
 use super::Cause;
 
@@ -38,7 +40,9 @@ pub(super) fn open(state: &[u8]) -> Result<(Kind, Fields<'_>), Cause> {
     if version != VERSION {
         return Err(Cause::SeekPoint("another version has written it"));
     }
-    let kind = [Kind::Start, Kind::Plain, Kind::Gzip, Kind::Message, Kind::Spooled].into_iter().find(|k| *k as u8 == kind);
+    let kind = [Kind::Start, Kind::Plain, Kind::Gzip, Kind::Message, Kind::Spooled]
+        .into_iter()
+        .find(|k| *k as u8 == kind);
     Ok((kind.ok_or(Cause::SeekPoint("its kind is unknown"))?, Fields(fields)))
 }
 

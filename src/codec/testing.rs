@@ -1,4 +1,5 @@
-//! What the tests of this room share: stored files in memory, plain data, and gpg in a home of its own.
+//! What the tests of this room share: stored files in memory, plain data, and gpg in a home of its
+//! own.
 
 use super::{Codec, Decoder, Encoding, Error, Options, PassphraseSource, SeekPoint};
 use crate::storage::{self, ReadAt};
@@ -45,8 +46,11 @@ impl Random {
 /// Text that deflates about as well as source code, with some incompressible stretches.
 pub fn text(length: usize) -> Vec<u8> {
     let mut random = Random(length as u64);
-    let words: Vec<String> =
-        (0..500).map(|_| (0..2 + random.below(9)).map(|_| (b'a' + random.below(26) as u8) as char).collect()).collect();
+    let words: Vec<String> = (0..500)
+        .map(|_| {
+            (0..2 + random.below(9)).map(|_| (b'a' + random.below(26) as u8) as char).collect()
+        })
+        .collect();
     let mut text = Vec::with_capacity(length + 1000);
     while text.len() < length {
         if random.below(5000) == 0 {
@@ -61,7 +65,11 @@ pub fn text(length: usize) -> Vec<u8> {
 
 /// A codec with a passphrase and a gpg that must not be used.
 pub fn codec(passphrase: &str) -> Codec {
-    Codec::new(Options { passphrase: fixed(passphrase), gpg_binary: "/nonexistent/gpg".into(), ..Options::default() })
+    Codec::new(Options {
+        passphrase: fixed(passphrase),
+        gpg_binary: "/nonexistent/gpg".into(),
+        ..Options::default()
+    })
 }
 
 pub fn fixed(passphrase: &str) -> PassphraseSource {
@@ -80,7 +88,12 @@ pub fn read_to_end(mut decoder: Decoder) -> Result<Vec<u8>, Error> {
 }
 
 /// Decodes the whole file with seek points.
-pub fn decode_with_points(codec: &Codec, stored: &[u8], encoding: Encoding, span: u64) -> (Vec<u8>, Vec<SeekPoint>) {
+pub fn decode_with_points(
+    codec: &Codec,
+    stored: &[u8],
+    encoding: Encoding,
+    span: u64,
+) -> (Vec<u8>, Vec<SeekPoint>) {
     let mut decoder = codec.decode(file(stored), encoding).unwrap();
     decoder.collect_seek_points(span);
     let mut plain = Vec::new();
@@ -96,19 +109,32 @@ pub fn decode_with_points(codec: &Codec, stored: &[u8], encoding: Encoding, span
     }
 }
 
-/// Checks that points lie well, and that reading from each gives the plain bytes, also by several threads at once.
-pub fn check_points(codec: &Codec, stored: &[u8], encoding: Encoding, span: u64, plain: &[u8]) -> Vec<SeekPoint> {
+/// Checks that points lie well, and that reading from each gives the plain bytes, also by several
+/// threads at once.
+pub fn check_points(
+    codec: &Codec,
+    stored: &[u8],
+    encoding: Encoding,
+    span: u64,
+    plain: &[u8],
+) -> Vec<SeekPoint> {
     let (decoded, points) = decode_with_points(codec, stored, encoding, span);
     assert!(decoded == plain, "the first pass gives something else");
     assert_eq!(points[0].plain, 0);
-    assert!(points.windows(2).all(|w| w[1].plain - w[0].plain >= span), "points are closer than wanted");
+    assert!(
+        points.windows(2).all(|w| w[1].plain - w[0].plain >= span),
+        "points are closer than wanted"
+    );
     assert!(points.iter().all(|p| p.plain < plain.len().max(1) as u64));
     let reopened = codec.reopen(file(stored), encoding).unwrap();
     let read = |point: &SeekPoint, length: usize| {
         let from = point.plain as usize;
         let mut buffer = vec![0; length.min(plain.len() - from)];
         reopened.read(point, 0, &mut buffer).unwrap();
-        assert!(buffer == plain[from..from + buffer.len()], "reading {length} bytes from {from} gives something else");
+        assert!(
+            buffer == plain[from..from + buffer.len()],
+            "reading {length} bytes from {from} gives something else"
+        );
     };
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -117,7 +143,8 @@ pub fn check_points(codec: &Codec, stored: &[u8], encoding: Encoding, span: u64,
                 let mut random = Random(thread);
                 for _ in 0..points.len().min(20) {
                     let index = random.below(points.len());
-                    let frame = points.get(index + 1).map_or(plain.len() as u64, |p| p.plain) - points[index].plain;
+                    let frame = points.get(index + 1).map_or(plain.len() as u64, |p| p.plain)
+                        - points[index].plain;
                     read(&points[index], frame as usize);
                     read(&points[index], random.below(2 * span as usize));
                 }
@@ -141,7 +168,8 @@ impl GpgHome {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap(); // sockets want short paths
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        std::fs::write(directory.path().join("gpg-agent.conf"), "allow-loopback-pinentry\n").unwrap();
+        std::fs::write(directory.path().join("gpg-agent.conf"), "allow-loopback-pinentry\n")
+            .unwrap();
         Self(directory)
     }
 
@@ -152,7 +180,15 @@ impl GpgHome {
     /// Runs gpg, which has to be installed, and to succeed.
     pub fn run(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let mut child = Command::new("gpg")
-            .args(["--homedir", self.path().to_str().unwrap(), "--batch", "--no-tty", "--trust-model", "always", "--quiet"])
+            .args([
+                "--homedir",
+                self.path().to_str().unwrap(),
+                "--batch",
+                "--no-tty",
+                "--trust-model",
+                "always",
+                "--quiet",
+            ])
             .args(["--pinentry-mode=loopback"])
             .args(arguments)
             .stdin(Stdio::piped())
@@ -165,29 +201,51 @@ impl GpgHome {
             scope.spawn(move || stdin.write_all(input));
             child.wait_with_output().unwrap()
         });
-        assert!(output.status.success(), "gpg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "gpg {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     }
 
     /// Encrypts with the passphrase "geheim" and a cheap key derivation.
     pub fn symmetric(&self, arguments: &[&str], plain: &[u8]) -> Vec<u8> {
-        self.run(&[&["--passphrase", "geheim", "--s2k-count", "65536"], arguments, &["--symmetric"]].concat(), plain)
+        self.run(
+            &[&["--passphrase", "geheim", "--s2k-count", "65536"], arguments, &["--symmetric"]]
+                .concat(),
+            plain,
+        )
     }
 
     /// Makes a key with subkeys of the given algorithm and usage, and returns its fingerprint.
-    pub fn key(&self, name: &str, passphrase: &str, primary: &str, subkeys: &[(&str, &str)]) -> String {
+    pub fn key(
+        &self,
+        name: &str,
+        passphrase: &str,
+        primary: &str,
+        subkeys: &[(&str, &str)],
+    ) -> String {
         let secret = ["--passphrase", passphrase];
-        self.run(&[&secret[..], &["--quick-generate-key", name, primary, "sign,cert", "never"]].concat(), &[]);
+        self.run(
+            &[&secret[..], &["--quick-generate-key", name, primary, "sign,cert", "never"]].concat(),
+            &[],
+        );
         let fingerprint = self.fingerprints(name)[0].clone();
         for (algorithm, usage) in subkeys {
-            self.run(&[&secret[..], &["--quick-add-key", &fingerprint, algorithm, usage, "never"]].concat(), &[]);
+            self.run(
+                &[&secret[..], &["--quick-add-key", &fingerprint, algorithm, usage, "never"]]
+                    .concat(),
+                &[],
+            );
         }
         fingerprint
     }
 
     /// Returns the fingerprints of a key and its subkeys.
     pub fn fingerprints(&self, name: &str) -> Vec<String> {
-        let list = String::from_utf8(self.run(&["--with-colons", "--list-keys", name], &[])).unwrap();
+        let list =
+            String::from_utf8(self.run(&["--with-colons", "--list-keys", name], &[])).unwrap();
         let lines = list.lines().filter_map(|l| l.strip_prefix("fpr:"));
         lines.map(|l| l.trim_matches(':').to_owned()).collect()
     }
@@ -202,6 +260,10 @@ impl GpgHome {
 
 impl Drop for GpgHome {
     fn drop(&mut self) {
-        let _ = Command::new("gpgconf").arg("--homedir").arg(self.path()).args(["--kill", "all"]).status();
+        let _ = Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(self.path())
+            .args(["--kill", "all"])
+            .status();
     }
 }

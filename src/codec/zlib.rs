@@ -1,7 +1,7 @@
 //! [`Inflater`]: the few functions of libz-rs-sys that seek points need, behind a safe door.
 //!
-//! flate2 and the safe zlib-rs interface have neither `Z_BLOCK` nor `inflatePrime`, so this file, and it alone in this room,
-//! is `unsafe`.
+//! flate2 and the safe zlib-rs interface have neither `Z_BLOCK` nor `inflatePrime`, so this file,
+//! and it alone in this room, is `unsafe`.
 
 use super::Cause;
 use libz_rs_sys as z;
@@ -35,7 +35,8 @@ impl Wrapping {
 pub(super) enum Met {
     /// The end of input or output.
     Edge,
-    /// The border between two deflate blocks: of the last input byte taken, so many high bits (0 to 7) belong to what follows.
+    /// The border between two deflate blocks: of the last input byte taken, so many high bits (0 to
+    /// 7) belong to what follows.
     Block(u8),
     /// The end of the deflated data, with a right checksum if the wrapping has one.
     End,
@@ -46,7 +47,8 @@ pub(super) struct Step {
     pub taken: usize,
     pub made: usize,
     pub met: Met,
-    /// At a border between blocks or behind the last one: how many bits of the input that was taken belong to what follows.
+    /// At a border between blocks or behind the last one: how many bits of the input that was taken
+    /// belong to what follows.
     pub bits: Option<u8>,
 }
 
@@ -55,8 +57,8 @@ pub(super) struct Inflater {
     stream: Box<z::z_stream>,
 }
 
-// SAFETY: the stream owns all that its pointers point at, except for the input and output of a call, which `step` clears; it is
-// changed only through `&mut self`.
+// SAFETY: the stream owns all that its pointers point at, except for the input and output of a
+// call, which `step` clears; it is changed only through `&mut self`.
 unsafe impl Send for Inflater {}
 // SAFETY: as above; what takes `&self` only reads.
 unsafe impl Sync for Inflater {}
@@ -66,9 +68,13 @@ impl Inflater {
         let mut stream = Box::<z::z_stream>::default();
         let size = size_of::<z::z_stream>() as c_int;
         // SAFETY: `stream` is a valid z_stream, and the version is the library's own.
-        let code = unsafe { z::inflateInit2_(&mut *stream, wrapping.window_bits(), z::zlibVersion(), size) };
+        let code = unsafe {
+            z::inflateInit2_(&mut *stream, wrapping.window_bits(), z::zlibVersion(), size)
+        };
         if code != z::Z_OK {
-            return Err(Cause::Other(format!("cannot inflate: out of memory (zlib's code {code})")));
+            return Err(Cause::Other(format!(
+                "cannot inflate: out of memory (zlib's code {code})"
+            )));
         }
         Ok(Self { stream })
     }
@@ -79,7 +85,8 @@ impl Inflater {
         unsafe { z::inflateReset2(&mut *self.stream, wrapping.window_bits()) };
     }
 
-    /// Puts a fresh raw stream at a border between blocks: `bits` (0 to 7) from `value`, and the output before it.
+    /// Puts a fresh raw stream at a border between blocks: `bits` (0 to 7) from `value`, and the
+    /// output before it.
     pub fn enter(&mut self, bits: u8, value: u8, window: &[u8]) -> Result<(), Cause> {
         let window = &window[window.len().saturating_sub(WINDOW)..];
         // SAFETY: the stream is initialised, and the pointer and length are those of a slice.
@@ -89,10 +96,15 @@ impl Inflater {
                 z::inflateSetDictionary(&mut *self.stream, window.as_ptr(), window.len() as u32),
             ]
         };
-        if codes == [z::Z_OK; 2] { Ok(()) } else { Err(Cause::SeekPoint("its deflate state is invalid")) }
+        if codes == [z::Z_OK; 2] {
+            Ok(())
+        } else {
+            Err(Cause::SeekPoint("its deflate state is invalid"))
+        }
     }
 
-    /// Inflates from `input` to `output` until one of them is used up or, if `blocks`, up to the next border between blocks.
+    /// Inflates from `input` to `output` until one of them is used up or, if `blocks`, up to the
+    /// next border between blocks.
     pub fn step(&mut self, input: &[u8], output: &mut [u8], blocks: bool) -> Result<Step, Cause> {
         let (avail_in, avail_out) = (clip(input.len()), clip(output.len()));
         let stream = &mut *self.stream;
@@ -100,17 +112,22 @@ impl Inflater {
         (stream.next_out, stream.avail_out) = (output.as_mut_ptr(), avail_out);
         // SAFETY: the stream is initialised, pointers and lengths are those of the slices.
         let code = unsafe { z::inflate(stream, if blocks { z::Z_BLOCK } else { z::Z_NO_FLUSH }) };
-        let (taken, made) = ((avail_in - stream.avail_in) as usize, (avail_out - stream.avail_out) as usize);
+        let (taken, made) =
+            ((avail_in - stream.avail_in) as usize, (avail_out - stream.avail_out) as usize);
         (stream.next_in, stream.avail_in) = (std::ptr::null(), 0);
         (stream.next_out, stream.avail_out) = (std::ptr::null_mut(), 0);
         let met = match code {
             z::Z_STREAM_END => Met::End,
             // Bit 7: at a border or behind the header; bit 6: the last block.
-            z::Z_OK | z::Z_BUF_ERROR if blocks && stream.data_type & (128 + 64) == 128 && stream.data_type & 63 < 8 => {
+            z::Z_OK | z::Z_BUF_ERROR
+                if blocks && stream.data_type & (128 + 64) == 128 && stream.data_type & 63 < 8 =>
+            {
                 Met::Block((stream.data_type & 7) as u8)
             }
             z::Z_OK | z::Z_BUF_ERROR => Met::Edge,
-            z::Z_NEED_DICT => return Err(Cause::damaged("the compressed data ask for a dictionary")),
+            z::Z_NEED_DICT => {
+                return Err(Cause::damaged("the compressed data ask for a dictionary"));
+            }
             z::Z_MEM_ERROR => return Err(Cause::Other("cannot inflate: out of memory".to_owned())),
             _ => return Err(Cause::damaged("the compressed data are invalid")),
         };

@@ -1,7 +1,8 @@
 //! [`ArchiveDirectory`]: duplicity's archive directory while a session holds it: locked, brought up to date, written.
 //!
-//! duplicity and `dupfs` use it in turn, and neither notices the other: names, contents, the lock and the rules of synchronisation are
-//! duplicity's. Everything here is decrypted, in the rights that the user's umask gives: so duplicity has it.
+//! duplicity and `dupfs` use it in turn, and neither notices the other: names, contents, the lock
+//! and the rules of synchronisation are duplicity's. Everything here is decrypted, in the rights
+//! that the user's umask gives: so duplicity has it.
 //!
 //! | name | content |
 //! |---|---|
@@ -16,7 +17,9 @@ use super::BackupChain;
 use crate::codec::{self, Codec};
 use crate::format::{Content, Encoding, Prefixes, StoredName};
 use crate::monitor::{Level, Monitor};
-use crate::storage::{self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile};
+use crate::storage::{
+    self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,7 +89,8 @@ impl ArchiveDirectory {
     /// Makes the directory if it is missing, and locks it.
     ///
     /// # Errors
-    /// [`ArchiveError::Locked`] when a duplicity or a dupfs is at work on it; [`ArchiveError::Local`] when it cannot be made.
+    /// [`ArchiveError::Locked`] when a duplicity or a dupfs is at work on it;
+    /// [`ArchiveError::Local`] when it cannot be made.
     pub fn lock(path: &Path) -> Result<Self, ArchiveError> {
         let local = |operation, path: &Path| {
             let path = path.to_path_buf();
@@ -94,10 +98,17 @@ impl ArchiveDirectory {
         };
         std::fs::create_dir_all(path).map_err(local("create", path))?;
         let file = path.join(LOCK);
-        let lock = File::options().append(true).create(true).open(&file).map_err(local("open", &file))?;
+        let lock =
+            File::options().append(true).create(true).open(&file).map_err(local("open", &file))?;
         match rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_path_buf(), files: LocalStorage::new(path), lock: Some(lock) }),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Err(ArchiveError::Locked(file)),
+            Ok(()) => Ok(Self {
+                path: path.to_path_buf(),
+                files: LocalStorage::new(path),
+                lock: Some(lock),
+            }),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                Err(ArchiveError::Locked(file))
+            }
             Err(errno) => Err(local("lock", &file)(errno.into())),
         }
     }
@@ -115,11 +126,13 @@ impl ArchiveDirectory {
         self.files.list()
     }
 
-    /// Finds out what has to be done so that manifests and signature files here are those in storage. With `partial` (duplicity's
-    /// `--metadata-sync-mode partial`), what belongs to other chains than `chain` is not copied.
+    /// Finds out what has to be done so that manifests and signature files here are those in
+    /// storage. With `partial` (duplicity's `--metadata-sync-mode partial`), what belongs to other
+    /// chains than `chain` is not copied.
     ///
-    /// A name counts without its last suffix, so that `….sigtar.gpg` there is `….sigtar.gz` here. What is not duplicity's stays, and so do
-    /// checkpoints; a file whose checkpoint is here, too, goes.
+    /// A name counts without its last suffix, so that `….sigtar.gpg` there is `….sigtar.gz` here.
+    /// What is not duplicity's stays, and so do checkpoints; a file whose checkpoint is here, too,
+    /// goes.
     ///
     /// # Errors
     /// [`storage::Error`] when the directory cannot be listed.
@@ -148,17 +161,27 @@ impl ArchiveDirectory {
         for listed in remote {
             let Some(name) = kept(listed).filter(|name| !name.partial) else { continue };
             let key = key(&listed.name);
-            let wanted = partial.is_none_or(|chain| name.session.end() >= chain.start() && name.session.start() <= chain.end());
-            if wanted && !here.contains_key(&key) && !parts.contains(&key) && !there.contains(&key) {
+            let wanted = partial.is_none_or(|chain| {
+                name.session.end() >= chain.start() && name.session.start() <= chain.end()
+            });
+            if wanted && !here.contains_key(&key) && !parts.contains(&key) && !there.contains(&key)
+            {
                 let suffix = if name.content == Content::Signatures { ".gz" } else { "" };
                 let encoding = name.encoding;
-                plan.copy.push(Copy { listed: listed.clone(), encoding, name: format!("{key}{suffix}") });
+                plan.copy.push(Copy {
+                    listed: listed.clone(),
+                    encoding,
+                    name: format!("{key}{suffix}"),
+                });
             }
             there.insert(key);
         }
         plan.copy.sort_by(|one, other| one.listed.name.cmp(&other.listed.name));
-        plan.delete =
-            here.into_iter().filter(|(key, _)| !there.contains(key) || parts.contains(key)).map(|(_, name)| name).collect();
+        plan.delete = here
+            .into_iter()
+            .filter(|(key, _)| !there.contains(key) || parts.contains(key))
+            .map(|(_, name)| name)
+            .collect();
         Ok(plan)
     }
 
@@ -174,7 +197,10 @@ impl ArchiveDirectory {
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
         for name in &plan.delete {
-            let text = format!("Deleting local {} (not authoritative at backend).", self.path.join(name).display());
+            let text = format!(
+                "Deleting local {} (not authoritative at backend).",
+                self.path.join(name).display()
+            );
             monitor.message(Level::Notice, &text);
             self.files.delete(name)?;
         }
@@ -267,10 +293,15 @@ mod tests {
         let path = directory.path().join("a/b");
         let held = ArchiveDirectory::lock(&path).unwrap();
         // A record lock belongs to the process, so another one has to try.
-        let script =
-            "import fcntl,sys\ntry: fcntl.lockf(open(sys.argv[1],'a'),fcntl.LOCK_EX|fcntl.LOCK_NB)\nexcept OSError: sys.exit(7)";
-        let try_lock =
-            || std::process::Command::new("python3").args(["-c", script]).arg(path.join(LOCK)).status().unwrap().code();
+        let script = "import fcntl,sys\ntry: fcntl.lockf(open(sys.argv[1],'a'),fcntl.LOCK_EX|fcntl.LOCK_NB)\nexcept OSError: sys.exit(7)";
+        let try_lock = || {
+            std::process::Command::new("python3")
+                .args(["-c", script])
+                .arg(path.join(LOCK))
+                .status()
+                .unwrap()
+                .code()
+        };
         assert_eq!(try_lock(), Some(7));
         drop(held);
         assert!(!path.join(LOCK).exists());
@@ -281,15 +312,36 @@ mod tests {
     fn plans_as_duplicity_does() {
         let directory = tempfile::tempdir().unwrap();
         let archive = ArchiveDirectory::lock(directory.path()).unwrap();
-        let (sig, man) = (format!("duplicity-full-signatures.{T}.sigtar"), format!("duplicity-full.{T}.manifest"));
-        let here = |names: &[String]| names.iter().for_each(|name| std::fs::write(directory.path().join(name), b"x").unwrap());
-        let remote =
-            listed(&[&format!("{sig}.gpg"), &format!("{man}.gpg"), &format!("duplicity-full.{T}.vol1.difftar.gpg"), "readme"]);
+        let (sig, man) = (
+            format!("duplicity-full-signatures.{T}.sigtar"),
+            format!("duplicity-full.{T}.manifest"),
+        );
+        let here = |names: &[String]| {
+            names.iter().for_each(|name| std::fs::write(directory.path().join(name), b"x").unwrap())
+        };
+        let remote = listed(&[
+            &format!("{sig}.gpg"),
+            &format!("{man}.gpg"),
+            &format!("duplicity-full.{T}.vol1.difftar.gpg"),
+            "readme",
+        ]);
         let plan = || archive.plan(&remote, &Prefixes::default(), None).unwrap();
-        let copies = |plan: &SyncPlan| plan.copy.iter().map(|copy| copy.name.clone()).collect::<Vec<_>>();
+        let copies =
+            |plan: &SyncPlan| plan.copy.iter().map(|copy| copy.name.clone()).collect::<Vec<_>>();
         assert_eq!(copies(&plan()), [format!("{sig}.gz"), man.clone()]);
-        here(&[format!("{sig}.gz"), man.clone(), "foreign".into(), "duplicity-full.20200101T000000Z.manifest".into()]);
-        assert_eq!(plan(), SyncPlan { copy: vec![], delete: vec!["duplicity-full.20200101T000000Z.manifest".into()] });
+        here(&[
+            format!("{sig}.gz"),
+            man.clone(),
+            "foreign".into(),
+            "duplicity-full.20200101T000000Z.manifest".into(),
+        ]);
+        assert_eq!(
+            plan(),
+            SyncPlan {
+                copy: vec![],
+                delete: vec!["duplicity-full.20200101T000000Z.manifest".into()]
+            }
+        );
         here(&[format!("{man}.part")]);
         assert!(plan().delete.contains(&man));
         std::fs::remove_file(directory.path().join(&man)).unwrap();
@@ -312,6 +364,9 @@ mod tests {
         let file = File::open(archive.path().join(format!("{name}.gz"))).unwrap();
         flate2::read::GzDecoder::new(file).read_to_string(&mut copy).unwrap();
         assert_eq!(copy, "signatures");
-        assert_eq!(archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap(), SyncPlan::default());
+        assert_eq!(
+            archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap(),
+            SyncPlan::default()
+        );
     }
 }

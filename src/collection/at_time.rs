@@ -10,18 +10,20 @@ pub struct AtTime {
     pub chain: usize,
     /// Position in that chain's sets; this one and all before it make the tree.
     pub set: usize,
-    /// Whether the time is before all backups, so that the set is younger than asked for. duplicity shows the oldest full set
-    /// then, with a warning when it lists files and with none when it restores.
+    /// Whether the time is before all backups, so that the set is younger than asked for. duplicity
+    /// shows the oldest full set then, with a warning when it lists files and with none when it
+    /// restores.
     pub before_first: bool,
 }
 
 impl Collection {
     /// Finds the set that answers for a time; `None` if there is no chain.
     ///
-    /// The chain is the one that spans the time, else the last that ended before it, else the first. Where a full set was made inside
-    /// the span of an older chain (two machines, or two archive directories, that write to one place), several span it: duplicity
-    /// gives up then; here the chain with the youngest full set answers. In the chain it is the last set that is not
-    /// younger than the time.
+    /// The chain is the one that spans the time, else the last that ended before it, else the
+    /// first. Where a full set was made inside the span of an older chain (two machines, or two
+    /// archive directories, that write to one place), several span it: duplicity gives up then;
+    /// here the chain with the youngest full set answers. In the chain it is the last set that is
+    /// not younger than the time.
     ///
     /// Source: restores by duplicity 0.8.22 and 3.2.1 at times inside, between and outside chains.
     pub fn at_time(&self, time: BackupTime) -> Option<AtTime> {
@@ -53,8 +55,17 @@ mod tests {
             .iter()
             .map(|&(start, end)| {
                 let [start, end] = [start, end].map(BackupTime::from_seconds);
-                let session = if start == end { Session::Full { time: end } } else { Session::Incremental { start, end } };
-                let name = StoredName { session, content: Content::Manifest, partial: false, encoding: Encoding::Plain };
+                let session = if start == end {
+                    Session::Full { time: end }
+                } else {
+                    Session::Incremental { start, end }
+                };
+                let name = StoredName {
+                    session,
+                    content: Content::Manifest,
+                    partial: false,
+                    encoding: Encoding::Plain,
+                };
                 Listed { name: name.print(&Prefixes::default()), size: 9, stamp: 0 }
             })
             .collect();
@@ -69,7 +80,13 @@ mod tests {
 
     #[test]
     fn times_as_duplicity_restores_them() {
-        let sessions = [(1000000, 1000000), (1000000, 1001000), (1001000, 1002000), (1010000, 1010000), (1010000, 1011000)];
+        let sessions = [
+            (1000000, 1000000),
+            (1000000, 1001000),
+            (1001000, 1002000),
+            (1010000, 1010000),
+            (1010000, 1011000),
+        ];
         let collection = collection(&sessions);
         for (time, expected) in [
             (999999, (1000000, true)),
@@ -82,13 +99,20 @@ mod tests {
         ] {
             assert_eq!(state(&collection, time), expected, "{time}");
         }
-        assert_eq!(collection.sets_of(collection.at_time(BackupTime::from_seconds(1001500)).unwrap()).len(), 2);
+        assert_eq!(
+            collection
+                .sets_of(collection.at_time(BackupTime::from_seconds(1001500)).unwrap())
+                .len(),
+            2
+        );
     }
 
     #[test]
     fn of_chains_that_overlap_the_youngest_answers() {
         let collection = collection(&[(10, 10), (10, 50), (20, 20), (20, 30)]);
-        for (time, expected) in [(15, 10), (20, 20), (25, 20), (30, 30), (31, 10), (50, 50), (60, 50)] {
+        for (time, expected) in
+            [(15, 10), (20, 20), (25, 20), (30, 30), (31, 10), (50, 50), (60, 50)]
+        {
             assert_eq!(state(&collection, time), (expected, false), "{time}");
         }
     }

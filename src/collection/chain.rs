@@ -32,17 +32,18 @@ impl BackupChain {
         &self.sets[self.sets.len() - 1]
     }
 
-    /// Takes the end off, so that at most `count` sets are left, but always the full one; returns what is taken off.
+    /// Takes the end off, so that at most `count` sets are left, but always the full one; returns
+    /// what is taken off.
     pub(super) fn cut(&mut self, count: usize) -> Vec<BackupSet> {
         self.sets.split_off(count.clamp(1, self.sets.len()))
     }
 
-    /// Links complete sets into chains, sorted by end time; also returns the sets that fit none, each with the reason among its
-    /// problems.
+    /// Links complete sets into chains, sorted by end time; also returns the sets that fit none,
+    /// each with the reason among its problems.
     ///
-    /// An increment goes behind the first chain (in the order of their full sets) that ends at its start. If a chain's last increment has
-    /// the same start, the one that ends later takes its place: so duplicity does it, and so sets that build on
-    /// the one replaced are orphaned.
+    /// An increment goes behind the first chain (in the order of their full sets) that ends at its
+    /// start. If a chain's last increment has the same start, the one that ends later takes its
+    /// place: so duplicity does it, and so sets that build on the one replaced are orphaned.
     ///
     /// Source: duplicity 0.8.22 and 3.2.1, tried with hand-made collections.
     pub(super) fn link(mut sets: Vec<BackupSet>) -> (Vec<Self>, Vec<BackupSet>) {
@@ -70,7 +71,8 @@ impl BackupChain {
     fn takes(&self, session: Session) -> bool {
         let last = self.last().session;
         let follows = session.start() == self.end() && session.end() > session.start();
-        follows || (!last.is_full() && last.start() == session.start() && last.end() < session.end())
+        follows
+            || (!last.is_full() && last.start() == session.start() && last.end() < session.end())
     }
 
     /// Adds an increment that belongs here; returns the set that it replaces.
@@ -109,12 +111,16 @@ impl SignatureChain {
     ///
     /// Source: duplicity 0.8.22 and 3.2.1, tried with hand-made collections.
     pub(super) fn link(mut files: Vec<SignatureFile>) -> (Vec<Self>, Vec<SignatureFile>) {
-        files.sort_by_key(|file| (!file.session.is_full(), file.session.start(), file.session.end()));
+        files.sort_by_key(|file| {
+            (!file.session.is_full(), file.session.start(), file.session.end())
+        });
         let mut chains: Vec<Self> = Vec::new();
         let mut orphaned = Vec::new();
         for file in files {
             let session = file.session;
-            let fits = |chain: &&mut Self| session.start() == chain.end() && session.end() > session.start();
+            let fits = |chain: &&mut Self| {
+                session.start() == chain.end() && session.end() > session.start()
+            };
             if session.is_full() {
                 chains.push(Self { files: vec![file] });
             } else if let Some(chain) = chains.iter_mut().find(fits) {

@@ -1,11 +1,13 @@
 //! duplicity's archive directory: manifests and signature files kept at hand, decrypted.
 //!
-//! duplicity keeps `*.manifest` as plain text and `*.sigtar.gz` compressed (`.st.z` for short names of 0.8) under the names, prefixes
-//! included, that the stored files have. Beside them lie things that are of no use here: `.part` checkpoints of an unfinished session,
-//! `.gpg` files on their way to the storage, statistics, a lock file. The directory is only ever read.
+//! duplicity keeps `*.manifest` as plain text and `*.sigtar.gz` compressed (`.st.z` for short names
+//! of 0.8) under the names, prefixes included, that the stored files have. Beside them lie things
+//! that are of no use here: `.part` checkpoints of an unfinished session, `.gpg` files on their way
+//! to the storage, statistics, a lock file. The directory is only ever read.
 //!
-//! A file here is a copy as of duplicity's last run. Its set may be gone from the storage since, and a restarted session may have
-//! replaced it; whoever uses it checks what it says against the storage.
+//! A file here is a copy as of duplicity's last run. Its set may be gone from the storage since,
+//! and a restarted session may have replaced it; whoever uses it checks what it says against the
+//! storage.
 //!
 //! Source: archive directories of duplicity 0.8.22 and 3.2.1.
 
@@ -16,7 +18,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What decides where the archive directory is. Paths are final: `~` and variables in them are expanded before.
+/// What decides where the archive directory is. Paths are final: `~` and variables in them are
+/// expanded before.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ArchiveOptions<'a> {
     /// `--archive-dir`.
@@ -32,11 +35,15 @@ pub struct ArchiveOptions<'a> {
 }
 
 impl ArchiveOptions<'_> {
-    /// Returns the archive directory of one collection: ARCHIVE/NAME. ARCHIVE is by default `duplicity` in the cache directory,
-    /// NAME the MD5 of the URL. `None` if nothing tells where caches are.
+    /// Returns the archive directory of one collection: ARCHIVE/NAME. ARCHIVE is by default
+    /// `duplicity` in the cache directory, NAME the MD5 of the URL. `None` if nothing tells where
+    /// caches are.
     pub fn directory(&self) -> Option<PathBuf> {
         let cache = || {
-            let xdg = self.xdg_cache_home.filter(|path| !path.as_os_str().is_empty()).map(Path::to_path_buf);
+            let xdg = self
+                .xdg_cache_home
+                .filter(|path| !path.as_os_str().is_empty())
+                .map(Path::to_path_buf);
             Some(xdg.or_else(|| self.home.map(|home| home.join(".cache")))?.join("duplicity"))
         };
         let archive = self.archive_dir.map(Path::to_path_buf).or_else(cache)?;
@@ -80,8 +87,12 @@ impl LocalCopy {
             if !kept || name.partial || name.encoding == Encoding::OpenPgp {
                 continue;
             }
-            let local = LocalFile { file: StoredFile::new(Arc::clone(&storage), listed), encoding: name.encoding };
-            let usual = if name.content == Content::Manifest { Encoding::Plain } else { Encoding::Gzip };
+            let local = LocalFile {
+                file: StoredFile::new(Arc::clone(&storage), listed),
+                encoding: name.encoding,
+            };
+            let usual =
+                if name.content == Content::Manifest { Encoding::Plain } else { Encoding::Gzip };
             if name.encoding == usual || !files.contains_key(&(name.session, name.content)) {
                 files.insert((name.session, name.content), local);
             }
@@ -110,7 +121,8 @@ mod tests {
     fn directories_as_duplicity_finds_them() {
         let url = "file:///srv/backup";
         let home = Some(Path::new("/home/me"));
-        let directory = |options: ArchiveOptions| options.directory().map(|path| path.display().to_string());
+        let directory =
+            |options: ArchiveOptions| options.directory().map(|path| path.display().to_string());
         let md5 = "018b63a28f536acd92d887ced9519d4d";
         let base = ArchiveOptions { url: url.as_bytes(), home, ..ArchiveOptions::default() };
         let (xdg, arch) = (Some(Path::new("/x")), Some(Path::new("/arch")));
@@ -121,10 +133,19 @@ mod tests {
                 "/home/me/.cache/duplicity/9f1201731aae6399ea03b8c1208082ec".into(),
             ),
             (ArchiveOptions { xdg_cache_home: xdg, ..base }, format!("/x/duplicity/{md5}")),
-            (ArchiveOptions { xdg_cache_home: Some(Path::new("")), ..base }, format!("/home/me/.cache/duplicity/{md5}")),
-            (ArchiveOptions { archive_dir: arch, xdg_cache_home: xdg, ..base }, format!("/arch/{md5}")),
+            (
+                ArchiveOptions { xdg_cache_home: Some(Path::new("")), ..base },
+                format!("/home/me/.cache/duplicity/{md5}"),
+            ),
+            (
+                ArchiveOptions { archive_dir: arch, xdg_cache_home: xdg, ..base },
+                format!("/arch/{md5}"),
+            ),
             (ArchiveOptions { name: Some("foo"), ..base }, "/home/me/.cache/duplicity/foo".into()),
-            (ArchiveOptions { archive_dir: arch, name: Some("a/b"), home: None, ..base }, "/arch/a/b".into()),
+            (
+                ArchiveOptions { archive_dir: arch, name: Some("a/b"), home: None, ..base },
+                "/arch/a/b".into(),
+            ),
         ] {
             assert_eq!(directory(options), Some(expected));
         }
@@ -152,8 +173,11 @@ mod tests {
         let prefixes = Prefixes { global: "p-".into(), ..Prefixes::default() };
         let local = LocalCopy::open(directory.path(), &prefixes).unwrap();
         let [t, u] = [1795359730, 1795359733].map(BackupTime::from_seconds);
-        let (full, later, inc) =
-            (Session::Full { time: t }, Session::Full { time: u }, Session::Incremental { start: t, end: u });
+        let (full, later, inc) = (
+            Session::Full { time: t },
+            Session::Full { time: u },
+            Session::Incremental { start: t, end: u },
+        );
         assert_eq!(local.files.len(), 3);
         assert_eq!(local.manifest(full).unwrap().encoding, Encoding::Plain);
         assert_eq!(local.signatures(full).unwrap().encoding, Encoding::Gzip);

@@ -1,8 +1,9 @@
 //! Which backups there are: from the names in a storage to backup sets and chains.
 //!
-//! There is no index file. Everything follows from names: files with the same times are one [`BackupSet`], and an incremental set belongs
-//! behind the set whose end time is its start time, which makes a [`BackupChain`] of a full set and the increments after it.
-//! Only equal times link sets; nothing inside the files repeats the link.
+//! There is no index file. Everything follows from names: files with the same times are one
+//! [`BackupSet`], and an incremental set belongs behind the set whose end time is its start time,
+//! which makes a [`BackupChain`] of a full set and the increments after it. Only equal times link
+//! sets; nothing inside the files repeats the link.
 //!
 //! [`scan()`] sorts a listing into a [`Collection`] and drops nothing:
 //!
@@ -15,9 +16,9 @@
 //! | a second encoding of one volume | [`BackupSet::problems`] |
 //! | all else | [`Collection::leftovers`] |
 //!
-//! Whether all volumes are there is not told by names: the manifest says how many there should be, and this room opens no file.
-//! [`LocalCopy`] finds manifests and signature files in duplicity's archive directory, already decrypted; [`ArchiveDirectory`] holds,
-//! synchronises and writes it.
+//! Whether all volumes are there is not told by names: the manifest says how many there should be,
+//! and this room opens no file. [`LocalCopy`] finds manifests and signature files in duplicity's
+//! archive directory, already decrypted; [`ArchiveDirectory`] holds, synchronises and writes it.
 //!
 //! ```
 //! use dupfs::{collection::scan, format::Prefixes, model::BackupTime, storage::Listed};

@@ -12,9 +12,11 @@ pub struct Collection {
     pub chains: Vec<BackupChain>,
     /// Complete sets in no chain, by end time, each with the reason among its problems.
     pub orphaned: Vec<BackupSet>,
-    /// Sets without manifest, full ones first, then by time. duplicity 3.x deletes the newest of these, 0.8 leaves them alone.
+    /// Sets without manifest, full ones first, then by time. duplicity 3.x deletes the newest of
+    /// these, 0.8 leaves them alone.
     pub incomplete: Vec<BackupSet>,
-    /// The chains of signature files by end time. They follow their own names: a set may be in a chain here and not there.
+    /// The chains of signature files by end time. They follow their own names: a set may be in a
+    /// chain here and not there.
     pub signature_chains: Vec<SignatureChain>,
     /// Signature files in no chain, by start time.
     pub orphaned_signatures: Vec<SignatureFile>,
@@ -38,7 +40,9 @@ pub enum Reason {
     #[error("its name is none of duplicity's")]
     Foreign,
     /// A temporary file, a copy made by hand, or a file of a collection with other prefixes.
-    #[error("its name looks like one of duplicity's, but with these prefixes duplicity writes no such name")]
+    #[error(
+        "its name looks like one of duplicity's, but with these prefixes duplicity writes no such name"
+    )]
     Misnamed,
     /// A checkpoint; it belongs in the archive directory, not on a storage.
     #[error("it is the checkpoint of an unfinished session")]
@@ -65,9 +69,17 @@ pub fn scan(listing: &[Listed], prefixes: &Prefixes) -> Collection {
         match StoredName::parse(&listed.name, prefixes) {
             Some(name) if !name.partial => {
                 let file = SetFile { listed: listed.clone(), encoding: name.encoding };
-                sessions.entry(name.session).or_default().entry(name.content).or_default().push(file);
+                sessions
+                    .entry(name.session)
+                    .or_default()
+                    .entry(name.content)
+                    .or_default()
+                    .push(file);
             }
-            name => collection.leave(listed.clone(), name.map_or_else(|| reason(&listed.name), |_| Reason::Partial)),
+            name => collection.leave(
+                listed.clone(),
+                name.map_or_else(|| reason(&listed.name), |_| Reason::Partial),
+            ),
         }
     }
     let mut complete = Vec::new();
@@ -84,13 +96,15 @@ pub fn scan(listing: &[Listed], prefixes: &Prefixes) -> Collection {
         }
     }
     (collection.chains, collection.orphaned) = BackupChain::link(complete);
-    (collection.signature_chains, collection.orphaned_signatures) = SignatureChain::link(signatures);
+    (collection.signature_chains, collection.orphaned_signatures) =
+        SignatureChain::link(signatures);
     collection
 }
 
 impl Collection {
-    /// Returns the position of the primary chain: the newest one, provided that signature files reach up to its last set, or up to
-    /// an increment just before. duplicity builds further increments on it and calls all other chains secondary.
+    /// Returns the position of the primary chain: the newest one, provided that signature files
+    /// reach up to its last set, or up to an increment just before. duplicity builds further
+    /// increments on it and calls all other chains secondary.
     ///
     /// Source: `collection-status` of duplicity 0.8.22 and 3.2.1.
     pub fn primary(&self) -> Option<usize> {
@@ -101,11 +115,14 @@ impl Collection {
         reached.then(|| self.chains.len() - 1)
     }
 
-    /// Returns how many sets of the newest chain an increment can build on; `None` if it can build on none.
+    /// Returns how many sets of the newest chain an increment can build on; `None` if it can build
+    /// on none.
     ///
-    /// Increments at the end without a volume are passed over: nothing can be restored of them, and what they had would be lost to all that
-    /// builds on them. So is the last set before these if its signature file is missing, as by duplicity; of duplicity, though, such a
-    /// set that stands on the full one ends the chain, and those without volumes count as long as they have signatures.
+    /// Increments at the end without a volume are passed over: nothing can be restored of them, and
+    /// what they had would be lost to all that builds on them. So is the last set before these if
+    /// its signature file is missing, as by duplicity; of duplicity, though, such a set that stands
+    /// on the full one ends the chain, and those without volumes count as long as they have
+    /// signatures.
     pub fn buildable(&self) -> Option<usize> {
         let sets = self.chains.last()?.sets();
         let held = sets.len() - sets.iter().rev().take_while(|set| set.is_hollow()).count();
@@ -118,7 +135,8 @@ impl Collection {
         self.chains.last_mut().map_or_else(Vec::new, |chain| chain.cut(count))
     }
 
-    /// Returns the increments at the end of the newest chain of which only the manifest is left: duplicity counts such a set as incomplete.
+    /// Returns the increments at the end of the newest chain of which only the manifest is left:
+    /// duplicity counts such a set as incomplete.
     pub fn remains_of_newest(&self) -> impl Iterator<Item = &BackupSet> {
         let sets = self.chains.last().map_or(&[][..], BackupChain::sets);
         sets.iter().rev().take_while(|set| set.is_hollow() && set.signatures.is_none())
@@ -126,10 +144,13 @@ impl Collection {
 
     /// Returns the orphaned sets that can go, one after the other, without a change to the chains.
     ///
-    /// That is nearly always all of them. But one that another has replaced stood in a chain while the sets between the two found
-    /// their places: without it they may find others, or none. So it is where two sets end in the same second.
+    /// That is nearly always all of them. But one that another has replaced stood in a chain while
+    /// the sets between the two found their places: without it they may find others, or none. So it
+    /// is where two sets end in the same second.
     pub fn dispensable(&self) -> Vec<Session> {
-        let is_replaced = |set: &&BackupSet| set.problems.iter().any(|problem| matches!(problem, Problem::Replaced { .. }));
+        let is_replaced = |set: &&BackupSet| {
+            set.problems.iter().any(|problem| matches!(problem, Problem::Replaced { .. }))
+        };
         let (mut doubtful, others): (Vec<_>, Vec<_>) = self.orphaned.iter().partition(is_replaced);
         // What never was in a chain decided nothing.
         let mut dispensable: BTreeSet<Session> = others.iter().map(|set| set.session).collect();
@@ -138,7 +159,8 @@ impl Collection {
         loop {
             let before = doubtful.len();
             doubtful.retain(|set| {
-                let without: Vec<_> = rest.iter().filter(|other| other.session != set.session).cloned().collect();
+                let without: Vec<_> =
+                    rest.iter().filter(|other| other.session != set.session).cloned().collect();
                 let is_needed = BackupChain::link(without.clone()).0 != self.chains;
                 if !is_needed {
                     rest = without;
@@ -147,7 +169,12 @@ impl Collection {
                 is_needed
             });
             if doubtful.len() == before {
-                return self.orphaned.iter().map(|set| set.session).filter(|session| dispensable.contains(session)).collect();
+                return self
+                    .orphaned
+                    .iter()
+                    .map(|set| set.session)
+                    .filter(|session| dispensable.contains(session))
+                    .collect();
             }
         }
     }
@@ -187,7 +214,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn scanned(names: &[String]) -> Collection {
-        let listing: Vec<_> = names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect();
+        let listing: Vec<_> =
+            names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect();
         scan(&listing, &Prefixes::default())
     }
 
@@ -205,7 +233,9 @@ mod tests {
         let contents = [Content::Volume(1), Content::Signatures, Content::Manifest];
         sessions
             .iter()
-            .flat_map(|&(start, end)| contents.map(|content| name(session(start, end), content, Encoding::Gzip)))
+            .flat_map(|&(start, end)| {
+                contents.map(|content| name(session(start, end), content, Encoding::Gzip))
+            })
             .collect()
     }
 
@@ -220,11 +250,16 @@ mod tests {
     #[test]
     fn chains_by_equal_times() {
         for (sessions, chains, orphaned) in [
-            (&[(1, 1), (1, 2), (2, 3), (9, 9), (9, 10)][..], vec![vec![1, 2, 3], vec![9, 10]], vec![]),
+            (
+                &[(1, 1), (1, 2), (2, 3), (9, 9), (9, 10)][..],
+                vec![vec![1, 2, 3], vec![9, 10]],
+                vec![],
+            ),
             // A missing set in the middle orphans all later ones.
             (&[(1, 1), (2, 3), (3, 4)], vec![vec![1]], vec![3, 4]),
             (&[(1, 2)], vec![], vec![2]),
-            // Of two with the same start the later is kept, and what builds on the other is orphaned.
+            // Of two with the same start the later is kept, and what builds on the other is
+            // orphaned.
             (&[(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)], vec![vec![1, 3, 5]], vec![2, 4]),
             // Unless something builds on the other already when the later one comes.
             (&[(1, 1), (1, 2), (2, 3), (2, 5), (3, 4)], vec![vec![1, 2, 3, 4]], vec![5]),
@@ -251,10 +286,14 @@ mod tests {
     #[test]
     fn orphans_say_why() {
         let collection = scanned(&sets(&[(1, 1), (1, 2), (1, 3), (2, 4)]));
-        let reasons: Vec<_> = collection.orphaned.iter().map(|set| set.problems[0].to_string()).collect();
+        let reasons: Vec<_> =
+            collection.orphaned.iter().map(|set| set.problems[0].to_string()).collect();
         assert_eq!(
             reasons,
-            ["a later set, of 19700101T000003Z, has the same base and takes its place", "the set that it builds on is missing"]
+            [
+                "a later set, of 19700101T000003Z, has the same base and takes its place",
+                "the set that it builds on is missing"
+            ]
         );
     }
 
@@ -275,7 +314,11 @@ mod tests {
         assert_eq!((full.is_encrypted(), inc.is_encrypted()), (true, false));
         assert_eq!(inc.volumes.keys().copied().collect::<Vec<_>>(), [1, 9, 10]);
         assert_eq!(inc.volumes[&9].encoding, Encoding::Plain);
-        assert!(collection.leftovers.is_empty() && full.signatures.is_some() && inc.signatures.is_none());
+        assert!(
+            collection.leftovers.is_empty()
+                && full.signatures.is_some()
+                && inc.signatures.is_none()
+        );
     }
 
     #[test]
@@ -295,16 +338,22 @@ mod tests {
         let mut names = sets(&[(1, 1), (1, 2), (2, 3)]);
         names.retain(|name| *name != self::name(session(1, 2), Content::Manifest, Encoding::Gzip));
         let collection = scanned(&names);
-        assert_eq!((times(&collection.chains), ends(&collection.incomplete)), (vec![vec![1]], vec![2]));
+        assert_eq!(
+            (times(&collection.chains), ends(&collection.incomplete)),
+            (vec![vec![1]], vec![2])
+        );
         assert_eq!(ends(&collection.orphaned), [3]);
     }
 
     #[test]
     fn primary_chain_needs_signatures() {
         let without = |sessions: &[(i64, i64)], missing: &[(i64, i64)]| {
-            let missing: Vec<_> =
-                missing.iter().map(|&(s, e)| name(session(s, e), Content::Signatures, Encoding::Gzip)).collect();
-            let names: Vec<_> = sets(sessions).into_iter().filter(|name| !missing.contains(name)).collect();
+            let missing: Vec<_> = missing
+                .iter()
+                .map(|&(s, e)| name(session(s, e), Content::Signatures, Encoding::Gzip))
+                .collect();
+            let names: Vec<_> =
+                sets(sessions).into_iter().filter(|name| !missing.contains(name)).collect();
             scanned(&names)
         };
         let chain = [(1, 1), (1, 2), (2, 3), (3, 4)];
@@ -312,7 +361,11 @@ mod tests {
         assert_eq!(without(&chain, &[(3, 4)]).primary(), Some(0));
         assert_eq!(without(&chain, &[(2, 3)]).primary(), None);
         assert_eq!(without(&chain, &[(2, 3)]).orphaned_signatures[0].session, session(3, 4));
-        assert_eq!(without(&chain[..2], &[(1, 2)]).primary(), None, "the set before is no increment");
+        assert_eq!(
+            without(&chain[..2], &[(1, 2)]).primary(),
+            None,
+            "the set before is no increment"
+        );
         assert_eq!(without(&[(1, 1), (9, 9)], &[]).primary(), Some(1));
         assert_eq!(without(&[(1, 1), (9, 9)], &[(9, 9)]).primary(), None);
         assert_eq!(scanned(&[]).primary(), None);
@@ -334,7 +387,11 @@ mod tests {
             (format!("{full}.jsonstat.gz"), Reason::Statistics),
         ];
         let collection = scanned(&names.clone().map(|(name, _)| name));
-        let found: Vec<_> = collection.leftovers.iter().map(|left| (left.listed.name.clone(), left.reason)).collect();
+        let found: Vec<_> = collection
+            .leftovers
+            .iter()
+            .map(|left| (left.listed.name.clone(), left.reason))
+            .collect();
         assert_eq!(found, names);
     }
 
@@ -346,9 +403,10 @@ mod tests {
             Just(Content::Signatures),
             Just(Content::Statistics)
         ];
-        let encoding = prop_oneof![Just(Encoding::Plain), Just(Encoding::Gzip), Just(Encoding::OpenPgp)];
-        let known =
-            (1i64..6, 1i64..6, content, encoding).prop_map(|(s, e, content, encoding)| name(session(s, e), content, encoding));
+        let encoding =
+            prop_oneof![Just(Encoding::Plain), Just(Encoding::Gzip), Just(Encoding::OpenPgp)];
+        let known = (1i64..6, 1i64..6, content, encoding)
+            .prop_map(|(s, e, content, encoding)| name(session(s, e), content, encoding));
         prop_oneof![9 => known, 1 => "[a-z.]{1,5}"]
     }
 

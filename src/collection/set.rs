@@ -44,7 +44,8 @@ pub struct SignatureFile {
 /// What can be odd about a set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// There are several files where one is expected, mostly in two encodings. duplicity aborts over such volumes.
+    /// There are several files where one is expected, mostly in two encodings. duplicity aborts
+    /// over such volumes.
     #[error("'{}' is ignored because of '{kept}'", ignored.name)]
     Duplicate {
         /// Name of the file that counts.
@@ -66,8 +67,14 @@ pub enum Problem {
 impl BackupSet {
     /// Sorts a session's files into a set. `files` has at least one file for each content.
     pub(super) fn new(session: Session, files: BTreeMap<Content, Vec<SetFile>>) -> Self {
-        let mut set =
-            Self { session, manifest: None, signatures: None, statistics: None, volumes: BTreeMap::new(), problems: Vec::new() };
+        let mut set = Self {
+            session,
+            manifest: None,
+            signatures: None,
+            statistics: None,
+            volumes: BTreeMap::new(),
+            problems: Vec::new(),
+        };
         let common = common_encoding(&files);
         for (content, candidates) in files {
             let Some(chosen) = set.choose(candidates, common) else { continue };
@@ -91,7 +98,8 @@ impl BackupSet {
         self.manifest.is_some()
     }
 
-    /// Returns whether it is an increment without a single volume: even one that changes nothing has one, so they are gone.
+    /// Returns whether it is an increment without a single volume: even one that changes nothing
+    /// has one, so they are gone.
     pub fn is_hollow(&self) -> bool {
         !self.session.is_full() && self.volumes.is_empty()
     }
@@ -103,7 +111,11 @@ impl BackupSet {
 
     /// Returns the set's files: manifest, signature file, statistics, volumes by number.
     pub fn files(&self) -> impl Iterator<Item = &SetFile> {
-        self.manifest.iter().chain(&self.signatures).chain(&self.statistics).chain(self.volumes.values())
+        self.manifest
+            .iter()
+            .chain(&self.signatures)
+            .chain(&self.statistics)
+            .chain(self.volumes.values())
     }
 
     /// Returns the signature file with its session.
@@ -111,19 +123,30 @@ impl BackupSet {
         Some(SignatureFile { session: self.session, file: self.signatures.clone()? })
     }
 
-    /// Chooses from several files for one purpose: one that is not empty, is encrypted or compressed like most volumes, and was
-    /// written last, in this order; then by name. The others are noted as problems.
-    fn choose(&mut self, mut candidates: Vec<SetFile>, common: Option<Encoding>) -> Option<SetFile> {
+    /// Chooses from several files for one purpose: one that is not empty, is encrypted or
+    /// compressed like most volumes, and was written last, in this order; then by name. The others
+    /// are noted as problems.
+    fn choose(
+        &mut self,
+        mut candidates: Vec<SetFile>,
+        common: Option<Encoding>,
+    ) -> Option<SetFile> {
         candidates.sort_by_cached_key(|file| {
             let Listed { name, size, stamp } = &file.listed;
             let encrypted = common.map(|common| common == Encoding::OpenPgp);
-            let fits = (common == Some(file.encoding), encrypted == Some(file.encoding == Encoding::OpenPgp));
+            let fits = (
+                common == Some(file.encoding),
+                encrypted == Some(file.encoding == Encoding::OpenPgp),
+            );
             Reverse((*size > 0, fits, *stamp, Reverse(name.clone())))
         });
         let mut candidates = candidates.into_iter();
         let chosen = candidates.next()?;
         for other in candidates {
-            self.problems.push(Problem::Duplicate { kept: chosen.listed.name.clone(), ignored: other.listed });
+            self.problems.push(Problem::Duplicate {
+                kept: chosen.listed.name.clone(),
+                ignored: other.listed,
+            });
         }
         Some(chosen)
     }
@@ -174,8 +197,14 @@ mod tests {
             (Content::Signatures, file("s.gpg", OpenPgp, 9, 0)),
             (Content::Signatures, file("S.gpg", OpenPgp, 9, 1)),
         ]);
-        assert_eq!(set.volumes.values().map(|file| name(Some(file))).collect::<Vec<_>>(), ["1.gpg", "2.gpg", "3"]);
-        assert_eq!((name(set.manifest.as_ref()), name(set.signatures.as_ref())), ("m.gpg", "S.gpg"));
+        assert_eq!(
+            set.volumes.values().map(|file| name(Some(file))).collect::<Vec<_>>(),
+            ["1.gpg", "2.gpg", "3"]
+        );
+        assert_eq!(
+            (name(set.manifest.as_ref()), name(set.signatures.as_ref())),
+            ("m.gpg", "S.gpg")
+        );
         assert_eq!(set.problems.len(), 4);
         assert_eq!(set.problems[0].to_string(), "'1.gz' is ignored because of '1.gpg'");
         assert!(set.is_encrypted() && set.is_complete());

@@ -24,7 +24,8 @@ const SETS_AHEAD: usize = 16;
 /// Volumes that are unlocked together: more would only keep the first ones waiting.
 const VOLUMES_AHEAD: usize = 16;
 
-/// Bytes that a volume may be ahead of the one before with a file that both hold; there is one such volume less than workers.
+/// Bytes that a volume may be ahead of the one before with a file that both hold; there is one such
+/// volume less than workers.
 const MOST_HELD: usize = 24 << 20;
 
 /// What holding a piece's header costs at least, in bytes.
@@ -69,15 +70,27 @@ pub fn is_full(cause: &std::io::Error) -> bool {
     matches!(cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
-/// Returns the names of the volumes of a snapshot that may hold something at a path or below it, oldest set first.
+/// Returns the names of the volumes of a snapshot that may hold something at a path or below it,
+/// oldest set first.
 ///
 /// # Errors
 /// [`catalog::Error`] when a manifest cannot be read, or a volume is missing.
-pub fn required_volumes(catalog: &Catalog, snapshot: &Snapshot, base: &EntryPath) -> Result<Vec<String>, catalog::Error> {
+pub fn required_volumes(
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    base: &EntryPath,
+) -> Result<Vec<String>, catalog::Error> {
     let mut names = Vec::new();
     for position in 0..=snapshot.position {
         for described in catalog.manifest(&snapshot.chain, position)?.volumes_below(base) {
-            names.push(catalog.volume(&snapshot.chain, position, described.number)?.file.listed().name.clone());
+            names.push(
+                catalog
+                    .volume(&snapshot.chain, position, described.number)?
+                    .file
+                    .listed()
+                    .name
+                    .clone(),
+            );
         }
     }
     Ok(names)
@@ -113,7 +126,12 @@ pub struct BulkReader<'a, T: Target> {
 
 impl<'a, T: Target> BulkReader<'a, T> {
     /// Prepares the reader.
-    pub fn new(catalog: &'a Catalog, request: ReadRequest<'a>, target: &'a T, monitor: &'a dyn Monitor) -> Self {
+    pub fn new(
+        catalog: &'a Catalog,
+        request: ReadRequest<'a>,
+        target: &'a T,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
         let delivered = VersionSet::new(request.expected.limit());
         Self {
             catalog,
@@ -136,24 +154,33 @@ impl<'a, T: Target> BulkReader<'a, T> {
         }
     }
 
-    /// Goes through the sets. Those in which nothing is wanted are looked at, too, unless their volumes have proved that already.
+    /// Goes through the sets. Those in which nothing is wanted are looked at, too, unless their
+    /// volumes have proved that already.
     ///
     /// # Errors
-    /// [`BulkReadError`] when the target is full, or the catalog fails; at the end also when sound volumes contradict what was wanted:
-    /// [`catalog::Error::is_contradicted`].
+    /// [`BulkReadError`] when the target is full, or the catalog fails; at the end also when sound
+    /// volumes contradict what was wanted: [`catalog::Error::is_contradicted`].
     pub fn run(&self) -> Result<(), BulkReadError> {
         let sets = self.request.snapshot.position + 1;
         let stored = |position: u32| -> u64 {
             let set = self.request.snapshot.chain.sets.get(position as usize);
             set.map_or(0, |set| set.volumes.values().map(|volume| volume.listed.size).sum())
         };
-        let volumes = |position: u32| self.request.snapshot.chain.sets.get(position as usize).map_or(0, |set| set.volumes.len());
+        let volumes = |position: u32| {
+            self.request
+                .snapshot
+                .chain
+                .sets
+                .get(position as usize)
+                .map_or(0, |set| set.volumes.len())
+        };
         self.total.store((0..sets).map(stored).sum(), Ordering::Relaxed);
         self.all_volumes.store((0..sets).map(volumes).sum(), Ordering::Relaxed);
         let (ask, asked) = bounded(2 * SETS_AHEAD);
         std::thread::scope(|scope| {
             // Without it each key is derived when it is needed.
-            let _ = Builder::new().name("keys".into()).spawn_scoped(scope, || self.open_ahead(&asked));
+            let _ =
+                Builder::new().name("keys".into()).spawn_scoped(scope, || self.open_ahead(&asked));
             let result = (0..sets).rev().try_for_each(|position| {
                 // Lets the keys get one set further; a thread that has ended needs no more.
                 let _ = ask.try_send(());
@@ -166,14 +193,18 @@ impl<'a, T: Target> BulkReader<'a, T> {
                     return Err(BulkReadError::Interrupted);
                 }
                 self.done.store(before + stored(position), Ordering::Relaxed);
-                self.monitor.progress(before + stored(position), self.total.load(Ordering::Relaxed));
-                self.volumes_done((0..sets).rev().take_while(|other| *other >= position).map(volumes).sum());
+                self.monitor
+                    .progress(before + stored(position), self.total.load(Ordering::Relaxed));
+                self.volumes_done(
+                    (0..sets).rev().take_while(|other| *other >= position).map(volumes).sum(),
+                );
                 Ok(())
             });
             drop(ask);
             self.drop_waiting();
             let contradicted = lock(&self.contradicted).take();
-            result.and(contradicted.map_or(Ok(()), |error| Err(catalog::Error::Again(error).into())))
+            result
+                .and(contradicted.map_or(Ok(()), |error| Err(catalog::Error::Again(error).into())))
         })
     }
 
@@ -183,26 +214,39 @@ impl<'a, T: Target> BulkReader<'a, T> {
             return;
         }
         let all = self.all_volumes.load(Ordering::Relaxed);
-        let (words, text) = (format!("{count} {all}"), format!("Processed volume {count} of {all}"));
-        self.monitor.event(&Event { level: Level::Info, code: code::PROGRESS, words: &words, text: &text });
+        let (words, text) =
+            (format!("{count} {all}"), format!("Processed volume {count} of {all}"));
+        self.monitor.event(&Event {
+            level: Level::Info,
+            code: code::PROGRESS,
+            words: &words,
+            text: &text,
+        });
     }
 
-    /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes longer than decoding a small set.
+    /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes
+    /// longer than decoding a small set.
     fn open_ahead(&self, asked: &Receiver<()>) {
         let chain = &self.request.snapshot.chain;
         let coming: Vec<u32> = self.request.likely.iter().rev().copied().collect();
         for (batch, positions) in coming.chunks(SETS_AHEAD).enumerate() {
-            if batch > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err()) || self.stop.load(Ordering::Relaxed) {
+            if batch > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err())
+                || self.stop.load(Ordering::Relaxed)
+            {
                 return;
             }
-            let sets = || positions.iter().filter_map(|position| chain.sets.get(*position as usize));
+            let sets =
+                || positions.iter().filter_map(|position| chain.sets.get(*position as usize));
             self.catalog.unlock(sets().filter_map(|set| set.manifest.as_ref()));
             let mut volumes = Vec::new();
             for (position, set) in positions.iter().zip(sets()) {
                 // What cannot be read is told when it is needed.
                 if let Ok(manifest) = self.catalog.manifest(chain, *position) {
-                    volumes
-                        .extend(manifest.volumes_below(self.request.base).filter_map(|volume| set.volumes.get(&volume.number)));
+                    volumes.extend(
+                        manifest
+                            .volumes_below(self.request.base)
+                            .filter_map(|volume| set.volumes.get(&volume.number)),
+                    );
                 }
             }
             for together in volumes.chunks(VOLUMES_AHEAD) {
@@ -253,7 +297,9 @@ impl<'a, T: Target> BulkReader<'a, T> {
             volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
         let nowhere = || Failure::Content("no volume of the backup holds it".into());
-        Some(Arc::new(concerned.map_or_else(nowhere, |(_, _, cause)| Failure::Stored(cause.clone()))))
+        Some(Arc::new(
+            concerned.map_or_else(nowhere, |(_, _, cause)| Failure::Stored(cause.clone())),
+        ))
     }
 
     fn set(&self, position: u32) -> Result<(), BulkReadError> {
@@ -261,8 +307,11 @@ impl<'a, T: Target> BulkReader<'a, T> {
             lock(&self.unproved).get_or_insert(Arc::new(error));
         }
         if !self.is_needed(position)? {
-            if let Err(error) = self.catalog.prove(&self.request.snapshot.chain, position, self.request.base) {
-                let place = if error.is_contradicted() { &self.contradicted } else { &self.unproved };
+            if let Err(error) =
+                self.catalog.prove(&self.request.snapshot.chain, position, self.request.base)
+            {
+                let place =
+                    if error.is_contradicted() { &self.contradicted } else { &self.unproved };
                 lock(place).get_or_insert(Arc::new(error));
             }
             return Ok(());
@@ -274,21 +323,24 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 return Ok(());
             }
         };
-        let volumes: Vec<u32> = manifest.volumes_below(self.request.base).map(|volume| volume.number).collect();
+        let volumes: Vec<u32> =
+            manifest.volumes_below(self.request.base).map(|volume| volume.number).collect();
         let (mut carried, mut before) = (None, None);
         for together in volumes.chunks(LINKED) {
             carried = self.volumes(position, &manifest, together, before, carried);
             before = together.last().copied();
         }
         if let Some(mut assembly) = carried {
-            assembly.failure.get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
+            assembly
+                .failure
+                .get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
             self.give_up(assembly, &mut self.target.place());
         }
         Ok(())
     }
 
-    /// Goes through some volumes of a set. Takes the file that continues in the first of them, from the volume `before`, and returns the one that
-    /// continues behind the last.
+    /// Goes through some volumes of a set. Takes the file that continues in the first of them, from
+    /// the volume `before`, and returns the one that continues behind the last.
     fn volumes(
         &self,
         position: u32,
@@ -301,8 +353,12 @@ impl<'a, T: Target> BulkReader<'a, T> {
         let links: Vec<Link<T::File>> = (0..=volumes.len()).map(|_| bounded(1)).collect();
         let _ = links[0].0.send(carried);
         let next = AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism().map_or(1, |count| count.get()).min(MOST_WORKERS).min(volumes.len());
-        // Taken in ascending order, so whoever waits for the volume before waits for somebody who is at work.
+        let workers = std::thread::available_parallelism()
+            .map_or(1, |count| count.get())
+            .min(MOST_WORKERS)
+            .min(volumes.len());
+        // Taken in ascending order, so whoever waits for the volume before waits for somebody who
+        // is at work.
         let work = || {
             let mut place = self.target.place();
             loop {
@@ -313,12 +369,15 @@ impl<'a, T: Target> BulkReader<'a, T> {
                     let _ = to.send(None);
                     break;
                 }
-                let before = index.checked_sub(1).map_or(before, |before| volumes.get(before).copied());
+                let before =
+                    index.checked_sub(1).map_or(before, |before| volumes.get(before).copied());
                 let from = before.is_some_and(|before| before + 1 == number).then_some(from);
                 let run = VolumeRun::new(self, &mut place, position, from);
-                let carry = std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, manifest)));
+                let carry =
+                    std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, manifest)));
                 // Whoever waits for it must not wait for ever; or nobody may be left to take it.
-                let (carry, panic) = carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
+                let (carry, panic) =
+                    carry.map_or_else(|panic| (None, Some(panic)), |carry| (carry, None));
                 let _ = to.send(carry);
                 if let Some(panic) = panic {
                     std::panic::resume_unwind(panic);
@@ -326,7 +385,8 @@ impl<'a, T: Target> BulkReader<'a, T> {
             }
         };
         std::thread::scope(|scope| {
-            let start = |_: &usize| Builder::new().name("volume".into()).spawn_scoped(scope, work).is_ok();
+            let start =
+                |_: &usize| Builder::new().name("volume".into()).spawn_scoped(scope, work).is_ok();
             // Where no thread can be had, this one does all.
             if (0..workers).filter(start).count() == 0 {
                 work();
@@ -336,7 +396,9 @@ impl<'a, T: Target> BulkReader<'a, T> {
         for ((_, receiver), &number) in links.iter().zip(volumes) {
             if let Ok(Some(mut assembly)) = receiver.try_recv() {
                 let bad = self.bad_volume(position, number);
-                assembly.failure.get_or_insert(bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())));
+                assembly.failure.get_or_insert(
+                    bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())),
+                );
                 self.give_up(assembly, &mut self.target.place());
             }
         }
@@ -431,7 +493,17 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         position: u32,
         from: Option<&'r Receiver<Option<FileAssembly<T::File>>>>,
     ) -> Self {
-        Self { reader, place, position, from, current: None, completed: Vec::new(), put_off: Vec::new(), skip: false, held: None }
+        Self {
+            reader,
+            place,
+            position,
+            from,
+            current: None,
+            completed: Vec::new(),
+            put_off: Vec::new(),
+            skip: false,
+            held: None,
+        }
     }
 
     /// Decodes the volume and returns the file that continues in the next.
@@ -439,7 +511,8 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         let (catalog, chain) = (self.reader.catalog, &self.reader.request.snapshot.chain);
         let result = catalog.pass(chain, self.position, number, &mut self);
         if let Ok(source) = catalog.volume(chain, self.position, number) {
-            let done = self.reader.done.fetch_add(source.file.size(), Ordering::Relaxed) + source.file.size();
+            let done = self.reader.done.fetch_add(source.file.size(), Ordering::Relaxed)
+                + source.file.size();
             self.reader.monitor.progress(done, self.reader.total.load(Ordering::Relaxed));
         }
         self.reader.volumes_done(self.reader.volumes.load(Ordering::Relaxed) + 1);
@@ -448,7 +521,8 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         match result {
             Ok(()) => {
                 self.reader.good_volumes.fetch_add(1, Ordering::Relaxed);
-                let continues = manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
+                let continues =
+                    manifest.volume(number).is_some_and(|volume| volume.last_piece.is_some());
                 match current {
                     Some(assembly) if continues => return Some(assembly),
                     Some(assembly) => self.end(assembly),
@@ -461,12 +535,20 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     }
 
     /// Takes back what came from a volume that turned out to be bad.
-    fn void(&mut self, number: u32, current: Option<FileAssembly<T::File>>, cause: Arc<catalog::Error>) {
+    fn void(
+        &mut self,
+        number: u32,
+        current: Option<FileAssembly<T::File>>,
+        cause: Arc<catalog::Error>,
+    ) {
         if cause.is_contradicted() {
             lock(&self.reader.contradicted).get_or_insert(cause.clone());
         }
         lock(&self.reader.bad_volumes).push((self.position, number, cause.clone()));
-        let waiting = self.put_off.drain(..).filter_map(|version| lock(&self.reader.waiting).remove(&version));
+        let waiting = self
+            .put_off
+            .drain(..)
+            .filter_map(|version| lock(&self.reader.waiting).remove(&version));
         for mut assembly in current.into_iter().chain(waiting).collect::<Vec<_>>() {
             assembly.failure.get_or_insert(Failure::Stored(cause.clone()));
             self.reader.give_up(assembly, self.place);
@@ -488,7 +570,12 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     fn start(&mut self, member: &Member, version: VersionId) -> Option<FileAssembly<T::File>> {
         if member.piece.is_some_and(|piece| piece > 1) {
             let from = self.from.take()?;
-            self.held = Some(Held { from, version, events: vec![HeldEvent::Piece(member.clone())], bytes: 0 });
+            self.held = Some(Held {
+                from,
+                version,
+                events: vec![HeldEvent::Piece(member.clone())],
+                bytes: 0,
+            });
             return None;
         }
         let mut assembly = if self.reader.request.expected.contains(version.number()) {
@@ -511,7 +598,8 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         Some(assembly)
     }
 
-    /// Gives what was held back to its file, once the volume before has ended; waits for that, or looks only whether it has.
+    /// Gives what was held back to its file, once the volume before has ended; waits for that, or
+    /// looks only whether it has.
     fn settle(&mut self, waits: bool) {
         let Some(held) = &self.held else { return };
         let carried = match waits {
@@ -521,11 +609,19 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
                 Err(_) => return,
             },
         };
-        let (Some(held), path) = (self.held.take(), self.current.as_ref().map(|(path, _)| path.clone())) else { return };
+        let (Some(held), path) =
+            (self.held.take(), self.current.as_ref().map(|(path, _)| path.clone()))
+        else {
+            return;
+        };
         let Some(mut assembly) = carried else {
             // The manifest said that it ended there, and it was believed.
-            if let Some(path) = path.filter(|_| self.reader.delivered.contains(held.version.number())) {
-                let cause = Failure::Content("it goes on in a volume that the manifest does not tell of".into());
+            if let Some(path) =
+                path.filter(|_| self.reader.delivered.contains(held.version.number()))
+            {
+                let cause = Failure::Content(
+                    "it goes on in a volume that the manifest does not tell of".into(),
+                );
                 self.take_back(held.version, &path, cause);
             }
             return;
@@ -575,7 +671,12 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
     fn version_below(&self, version: VersionId) -> Option<VersionId> {
         let version = self.reader.catalog.version(version).ok()?;
-        self.reader.catalog.version_before(&version).ok()?.filter(Version::is_file).map(|below| below.id)
+        self.reader
+            .catalog
+            .version_before(&version)
+            .ok()?
+            .filter(Version::is_file)
+            .map(|below| below.id)
     }
 }
 
@@ -590,7 +691,10 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
             if let Some(held) = &mut self.held {
                 self.skip = member.piece.is_none();
                 if !self.skip {
-                    held.hold(HeldEvent::Piece(member.clone()), HELD_PIECE + 2 * member.path.as_bytes().len());
+                    held.hold(
+                        HeldEvent::Piece(member.clone()),
+                        HELD_PIECE + 2 * member.path.as_bytes().len(),
+                    );
                 }
                 let waits = held.bytes >= MOST_HELD;
                 self.settle(waits);

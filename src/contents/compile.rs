@@ -10,7 +10,8 @@ use crate::volume::append_commands;
 const STEP: u64 = 256 * 1024;
 
 impl Contents {
-    /// Returns all that a version's own set holds of it, with pieces joined and the commands of a delta told apart.
+    /// Returns all that a version's own set holds of it, with pieces joined and the commands of a
+    /// delta told apart.
     pub(super) fn own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
         // What the volumes have told may go between two questions, when the catalog starts over.
         self.catalog().undisturbed(|| self.find_own_part(chain, version))
@@ -42,7 +43,12 @@ impl Contents {
     }
 
     /// Tells the commands of a delta apart whose bytes lie in `stored`, across volumes.
-    fn commands(&self, chain: &Chain, version: &Version, stored: &Extents) -> Result<Extents, Error> {
+    fn commands(
+        &self,
+        chain: &Chain,
+        version: &Version,
+        stored: &Extents,
+    ) -> Result<Extents, Error> {
         let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
         let mut parser = DeltaParser::default();
         let mut content = Extents::default();
@@ -74,14 +80,21 @@ impl Contents {
             if !is_delta {
                 break;
             }
-            let failed = |cause: &str| Error::Content { path: self.path_for_message(version), cause: cause.into() };
+            let failed = |cause: &str| Error::Content {
+                path: self.path_for_message(version),
+                cause: cause.into(),
+            };
             let before = self.catalog().version_before(&below)?;
-            below = before.filter(Version::is_file).ok_or_else(|| failed("there is no file that its delta applies to"))?;
+            below = before
+                .filter(Version::is_file)
+                .ok_or_else(|| failed("there is no file that its delta applies to"))?;
         }
         let mut map = ExtentMap::default();
         for (position, part) in layers.into_iter().rev() {
-            map = apply(&map, position, &part)
-                .map_err(|cause| Error::Content { path: self.path_for_message(version), cause: cause.into() })?;
+            map = apply(&map, position, &part).map_err(|cause| Error::Content {
+                path: self.path_for_message(version),
+                cause: cause.into(),
+            })?;
         }
         Ok(map)
     }
@@ -92,7 +105,9 @@ fn join(parts: Vec<(u32, Part)>) -> Result<Part, String> {
     let mut joined: Option<Part> = None;
     for (_, part) in parts {
         match &mut joined {
-            None if part.pieces.start > 1 => return Err(format!("piece 1 to {} of it are missing", part.pieces.start - 1)),
+            None if part.pieces.start > 1 => {
+                return Err(format!("piece 1 to {} of it are missing", part.pieces.start - 1));
+            }
             None => joined = Some(part),
             // A second copy of what is there already: the first counts.
             Some(joined) if joined.is_last || part.pieces.end <= joined.pieces.end => {}
@@ -103,13 +118,17 @@ fn join(parts: Vec<(u32, Part)>) -> Result<Part, String> {
                 joined.pieces.end = part.pieces.end;
                 joined.is_last = part.is_last;
                 let mut extents = part.extents.iter();
-                extents.try_for_each(|extent| joined.extents.push(extent)).map_err(|cause| cause.to_string())?;
+                extents
+                    .try_for_each(|extent| joined.extents.push(extent))
+                    .map_err(|cause| cause.to_string())?;
             }
         }
     }
     match joined {
         None => Err("no volume of its set holds it".into()),
-        Some(part) if !part.is_last => Err(format!("its pieces from {} on are missing", part.pieces.end)),
+        Some(part) if !part.is_last => {
+            Err(format!("its pieces from {} on are missing", part.pieces.end))
+        }
         Some(part) => Ok(part),
     }
 }
@@ -127,7 +146,10 @@ fn apply(below: &ExtentMap, position: u32, part: &Part) -> Result<ExtentMap, &'s
                 if offset.checked_add(length).is_none_or(|end| end > below.size()) {
                     return Err("its delta copies beyond the file below");
                 }
-                below.slice(offset, length).try_for_each(|piece| map.push(piece)).map_err(too_many)?;
+                below
+                    .slice(offset, length)
+                    .try_for_each(|piece| map.push(piece))
+                    .map_err(too_many)?;
             }
         }
     }

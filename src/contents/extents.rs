@@ -1,8 +1,9 @@
 //! [`ExtentMap`]: a flat list of (length, volume, offset); slicing, adding up.
 //!
-//! A few deltas that copy the same ranges again and again can ask for any number of pieces. So they are held in blocks: per piece its length, and how
-//! its place differs from the end of the piece before, some 5 bytes; an index has where each block begins. All maps of the process have a
-//! bound together, with the lists of extents that they are made of.
+//! A few deltas that copy the same ranges again and again can ask for any number of pieces. So they
+//! are held in blocks: per piece its length, and how its place differs from the end of the piece
+//! before, some 5 bytes; an index has where each block begins. All maps of the process have a bound
+//! together, with the lists of extents that they are made of.
 
 use crate::format::{Held, TooMany};
 use crate::format::{put, put_signed, take, take_signed};
@@ -10,7 +11,8 @@ use crate::format::{put, put_signed, take, take_signed};
 /// Pieces in a block: what is decoded to find one.
 const BLOCK: usize = 64;
 
-/// What a map costs besides its lists, in a cache: itself, the cache's own entry, and what the allocator adds.
+/// What a map costs besides its lists, in a cache: itself, the cache's own entry, and what the
+/// allocator adds.
 const BESIDES: usize = 256;
 
 /// Consecutive bytes of a file that lie consecutively in one volume.
@@ -69,13 +71,18 @@ impl Behind {
         if take(rest)? != 0 {
             (position, volume) = (take(rest)? as u32, take(rest)? as u32);
         }
-        let piece = Piece { position, volume, offset: self.offset.wrapping_add(distance as u64), length };
+        let piece =
+            Piece { position, volume, offset: self.offset.wrapping_add(distance as u64), length };
         *self = Self::of(piece);
         Some(piece)
     }
 
     fn of(piece: Piece) -> Self {
-        Self { position: piece.position, volume: piece.volume, offset: piece.offset.wrapping_add(piece.length) }
+        Self {
+            position: piece.position,
+            volume: piece.volume,
+            offset: piece.offset.wrapping_add(piece.length),
+        }
     }
 }
 
@@ -122,12 +129,14 @@ impl ExtentMap {
         Ok(())
     }
 
-    /// Returns the pieces that make up the bytes from `offset` on, at most `length` of them; fewer only at the end of the file.
+    /// Returns the pieces that make up the bytes from `offset` on, at most `length` of them; fewer
+    /// only at the end of the file.
     pub fn slice(&self, offset: u64, length: u64) -> impl Iterator<Item = Piece> {
         let end = offset.saturating_add(length).min(self.size());
         let block = self.blocks.partition_point(|&(start, _)| start <= offset).saturating_sub(1);
         let (mut start, at) = self.blocks.get(block).copied().unwrap_or_default();
-        let (mut rest, mut index, mut behind) = (&self.bytes[at..], block * BLOCK, Behind::default());
+        let (mut rest, mut index, mut behind) =
+            (&self.bytes[at..], block * BLOCK, Behind::default());
         let pieces = std::iter::from_fn(move || {
             if index.is_multiple_of(BLOCK) {
                 behind = Behind::default();
@@ -140,10 +149,16 @@ impl ExtentMap {
             start += piece.length;
             (from, piece)
         });
-        places.skip_while(move |(start, piece)| start + piece.length <= offset).map_while(move |(start, piece)| {
-            let (from, to) = (start.max(offset), (start + piece.length).min(end));
-            (from < to).then(|| Piece { offset: piece.offset + (from - start), length: to - from, ..piece })
-        })
+        places.skip_while(move |(start, piece)| start + piece.length <= offset).map_while(
+            move |(start, piece)| {
+                let (from, to) = (start.max(offset), (start + piece.length).min(end));
+                (from < to).then(|| Piece {
+                    offset: piece.offset + (from - start),
+                    length: to - from,
+                    ..piece
+                })
+            },
+        )
     }
 }
 

@@ -64,7 +64,17 @@ impl<F: Incoming> FileAssembly<F> {
     /// Begins with the first member of the goal.
     pub fn new(goal: VersionId, entry: Entry, file: F) -> Self {
         let wanted = PendingRanges::everything();
-        Self { goal, version: goal, entry, file, size: 0, failure: None, wanted, delta: None, next_piece: 0 }
+        Self {
+            goal,
+            version: goal,
+            entry,
+            file,
+            size: 0,
+            failure: None,
+            wanted,
+            delta: None,
+            next_piece: 0,
+        }
     }
 
     /// A version begins, with its first member.
@@ -95,14 +105,22 @@ impl<F: Incoming> FileAssembly<F> {
         let Self { wanted, file, delta, .. } = self;
         let result = match delta {
             None => write(wanted, file, bytes),
-            Some(Delta { parser, below }) => parser.feed(bytes, |command: Command<'_>| match command {
-                Command::Literal { bytes, .. } => write(wanted, file, bytes),
-                Command::Copy { offset, length } => wanted.advance(length, |at, length, target| {
-                    let offset = offset.checked_add(at).filter(|offset| offset.checked_add(length).is_some());
-                    let start = offset.ok_or_else(|| Failure::Content("its delta copies beyond any file".into()))?;
-                    Ok(below.push(Range { start, length, target })?)
-                }),
-            }),
+            Some(Delta { parser, below }) => {
+                parser.feed(bytes, |command: Command<'_>| match command {
+                    Command::Literal { bytes, .. } => write(wanted, file, bytes),
+                    Command::Copy { offset, length } => {
+                        wanted.advance(length, |at, length, target| {
+                            let offset = offset
+                                .checked_add(at)
+                                .filter(|offset| offset.checked_add(length).is_some());
+                            let start = offset.ok_or_else(|| {
+                                Failure::Content("its delta copies beyond any file".into())
+                            })?;
+                            Ok(below.push(Range { start, length, target })?)
+                        })
+                    }
+                })
+            }
         };
         if let Err(failure) = result {
             self.failure.get_or_insert(failure);
@@ -119,7 +137,10 @@ impl<F: Incoming> FileAssembly<F> {
             }
         }
         if !self.wanted.is_satisfied() {
-            self.fail(format!("a delta copies beyond the {} bytes of the file below", self.wanted.position()));
+            self.fail(format!(
+                "a delta copies beyond the {} bytes of the file below",
+                self.wanted.position()
+            ));
         }
         if self.failure.is_some() {
             return Outcome::Failed(self);
@@ -155,7 +176,11 @@ impl From<Full> for Failure {
     }
 }
 
-fn write(wanted: &mut PendingRanges, file: &mut impl Incoming, bytes: &[u8]) -> Result<(), Failure> {
+fn write(
+    wanted: &mut PendingRanges,
+    file: &mut impl Incoming,
+    bytes: &[u8],
+) -> Result<(), Failure> {
     wanted.advance(bytes.len() as u64, |at, length, target| {
         file.write_at(&bytes[at as usize..(at + length) as usize], target).map_err(Failure::Target)
     })

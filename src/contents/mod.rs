@@ -1,8 +1,9 @@
 //! The bytes of one version of a file, or of all files of a snapshot in one round over its volumes.
 //!
-//! The content of a version is a list of extents, `(length, volume, offset in the volume's plain tar)`. A whole member is one
-//! extent per piece. A delta is a list of commands: a literal is an extent in the delta's own volume, a copy is a slice of the
-//! extent map of the version below. So a chain of any depth compiles to one flat map, and nothing in between is written out:
+//! The content of a version is a list of extents, `(length, volume, offset in the volume's plain
+//! tar)`. A whole member is one extent per piece. A delta is a list of commands: a literal is an
+//! extent in the delta's own volume, a copy is a slice of the extent map of the version below. So a
+//! chain of any depth compiles to one flat map, and nothing in between is written out:
 //!
 //! ```text
 //! version 2   delta   |copy 40..90|lit|            map 2   |  v1@812 len 50  | v9@300 len 3 |
@@ -10,10 +11,11 @@
 //! version 0   whole   |--------- 100 bytes -----|  map 0   | v1@776 len 100 |
 //! ```
 //!
-//! Two ways lead through a delta chain. [`Contents`] goes upwards, from the whole member to the version asked for, and compiles the
-//! map that serves any range: that needs the catalog's level 2 of all volumes concerned. [`PendingRanges`] goes downwards, from
-//! the newest set to the oldest: which ranges of the version below does the target still need, and where do they go? So a [`BulkReader`]
-//! meets each volume once, with nothing known before, several at a time:
+//! Two ways lead through a delta chain. [`Contents`] goes upwards, from the whole member to the
+//! version asked for, and compiles the map that serves any range: that needs the catalog's level 2
+//! of all volumes concerned. [`PendingRanges`] goes downwards, from the newest set to the oldest:
+//! which ranges of the version below does the target still need, and where do they go? So a
+//! [`BulkReader`] meets each volume once, with nothing known before, several at a time:
 //!
 //! ```text
 //! set 2   d' delta      → file d gets its literals; from the version below it still wants some ranges
@@ -21,14 +23,18 @@
 //! set 0   d whole       → the rest of the ranges; d is complete
 //! ```
 //!
-//! A chain of any depth costs one pass, and nothing in between is written out. Memory holds a bit per version, and the wanted
-//! ranges of files that wait for older sets, beyond some in a temporary file. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
+//! A chain of any depth costs one pass, and nothing in between is written out. Memory holds a bit
+//! per version, and the wanted ranges of files that wait for older sets, beyond some in a temporary
+//! file. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
 //! only compares.
 //!
 //! # Invariants
-//! - A map is made only of parts whose pieces are complete and in order, and of copies that lie within the version below.
-//! - The size of a version is the length of its map, or of what its own set tells; it is never estimated.
-//! - A round completes a file only when all of it has come from volumes whose hashes match their manifests; else it names the cause.
+//! - A map is made only of parts whose pieces are complete and in order, and of copies that lie
+//!   within the version below.
+//! - The size of a version is the length of its map, or of what its own set tells; it is never
+//!   estimated.
+//! - A round completes a file only when all of it has come from volumes whose hashes match their
+//!   manifests; else it names the cause.
 
 mod bulk_reader;
 mod compile;
@@ -69,7 +75,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether the version that was asked for has turned out to be wrong: [`crate::catalog::Error::is_contradicted`].
+    /// Returns whether the version that was asked for has turned out to be wrong:
+    /// [`crate::catalog::Error::is_contradicted`].
     pub fn is_contradicted(&self) -> bool {
         matches!(self, Self::Catalog(cause) if cause.is_contradicted())
     }

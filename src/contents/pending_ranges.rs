@@ -1,8 +1,9 @@
 //! [`PendingRanges`]: the way down a delta chain, by which a restore meets each volume once.
 //!
-//! A small delta can copy the same bytes millions of times, and many files may wait for older sets at once. So ranges are held in [`Ranges`]: the
-//! last some thousands as they are, the others in sorted runs of some 6 bytes a range. Runs are in memory while all files together have few,
-//! and in a temporary file without a name when they have many: that holds no content, only places.
+//! A small delta can copy the same bytes millions of times, and many files may wait for older sets
+//! at once. So ranges are held in [`Ranges`]: the last some thousands as they are, the others in
+//! sorted runs of some 6 bytes a range. Runs are in memory while all files together have few, and
+//! in a temporary file without a name when they have many: that holds no content, only places.
 
 use crate::format::{put, put_signed, take, take_signed};
 use std::cmp::Reverse;
@@ -68,7 +69,10 @@ impl Ranges {
     /// [`Full`] when there is no room for it.
     pub fn push(&mut self, range: Range) -> Result<(), Full> {
         match self.fresh.last_mut() {
-            Some(last) if last.end() == range.start && last.target.checked_add(last.length) == Some(range.target) => {
+            Some(last)
+                if last.end() == range.start
+                    && last.target.checked_add(last.length) == Some(range.target) =>
+            {
                 last.length = last.length.saturating_add(range.length);
             }
             _ => {
@@ -97,10 +101,19 @@ impl Ranges {
     /// Returns them by start.
     fn sorted(mut self) -> Result<Sorted, Full> {
         self.fresh.sort_unstable_by_key(|range| range.start);
-        let mut sorted = Sorted { fresh: self.fresh.into_iter().peekable(), runs: Vec::new(), heads: BinaryHeap::new() };
+        let mut sorted = Sorted {
+            fresh: self.fresh.into_iter().peekable(),
+            runs: Vec::new(),
+            heads: BinaryHeap::new(),
+        };
         for run in self.runs {
-            let mut reader =
-                RunReader { run, at: 0, window: Vec::new(), used: 0, before: Range { start: 0, length: 0, target: 0 } };
+            let mut reader = RunReader {
+                run,
+                at: 0,
+                window: Vec::new(),
+                used: 0,
+                before: Range { start: 0, length: 0, target: 0 },
+            };
             if let Some(head) = reader.next()? {
                 sorted.heads.push(Reverse((head.start, sorted.runs.len())));
                 sorted.runs.push((head, reader));
@@ -191,7 +204,8 @@ struct RunReader {
     at: u64,
     window: Vec<u8>,
     used: usize,
-    /// The range before, from which the distances are counted: its length is added to its target already.
+    /// The range before, from which the distances are counted: its length is added to its target
+    /// already.
     before: Range,
 }
 
@@ -206,7 +220,8 @@ impl RunReader {
         }
         let mut rest = &self.window[self.used..];
         let mut range = || {
-            let (start, length, distance) = (take(&mut rest)?, take(&mut rest)?, take_signed(&mut rest)?);
+            let (start, length, distance) =
+                (take(&mut rest)?, take(&mut rest)?, take_signed(&mut rest)?);
             Some(Range {
                 start: self.before.start.wrapping_add(start),
                 length,
@@ -257,8 +272,9 @@ impl Sorted {
     }
 }
 
-/// Which ranges of a version's content go where in the target file. The content itself comes along once, in order, by
-/// [`PendingRanges::advance`]. Of the version asked for all is wanted; of each one below, what the deltas above have copied.
+/// Which ranges of a version's content go where in the target file. The content itself comes along
+/// once, in order, by [`PendingRanges::advance`]. Of the version asked for all is wanted; of each
+/// one below, what the deltas above have copied.
 #[derive(Debug)]
 pub struct PendingRanges {
     /// Those not yet reached.
@@ -273,7 +289,11 @@ pub struct PendingRanges {
 impl PendingRanges {
     /// Wants everything, each byte at its own place.
     pub fn everything() -> Self {
-        let ahead = Sorted { fresh: Vec::new().into_iter().peekable(), runs: Vec::new(), heads: BinaryHeap::new() };
+        let ahead = Sorted {
+            fresh: Vec::new().into_iter().peekable(),
+            runs: Vec::new(),
+            heads: BinaryHeap::new(),
+        };
         Self { ahead, active: Ranges::default(), position: 0, is_everything: true }
     }
 
@@ -285,7 +305,12 @@ impl PendingRanges {
         if ranges.fresh.len() > WAITING {
             ranges.pack()?;
         }
-        Ok(Self { ahead: ranges.sorted()?, active: Ranges::default(), position: 0, is_everything: false })
+        Ok(Self {
+            ahead: ranges.sorted()?,
+            active: Ranges::default(),
+            position: 0,
+            is_everything: false,
+        })
     }
 
     /// Returns whether nothing is wanted any more.
@@ -298,12 +323,16 @@ impl PendingRanges {
         self.position
     }
 
-    /// Takes the next `length` bytes of the content, and tells each wanted part of them: offset within these bytes, length, offset
-    /// in the target. Stops at the first error.
+    /// Takes the next `length` bytes of the content, and tells each wanted part of them: offset
+    /// within these bytes, length, offset in the target. Stops at the first error.
     ///
     /// # Errors
     /// What `tell` says; an error when there is no room for what is still wanted.
-    pub fn advance<E: From<Full>>(&mut self, length: u64, mut tell: impl FnMut(u64, u64, u64) -> Result<(), E>) -> Result<(), E> {
+    pub fn advance<E: From<Full>>(
+        &mut self,
+        length: u64,
+        mut tell: impl FnMut(u64, u64, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (start, end) = (self.position, self.position.saturating_add(length));
         self.position = end;
         if self.is_everything {
@@ -331,7 +360,8 @@ impl PendingRanges {
         Ok(())
     }
 
-    /// Tells, at the end of the content, whether all that was wanted has come. Wanting everything is content with any end.
+    /// Tells, at the end of the content, whether all that was wanted has come. Wanting everything
+    /// is content with any end.
     pub fn is_satisfied(&self) -> bool {
         self.ahead.is_empty() && self.active.is_empty()
     }
@@ -344,12 +374,15 @@ mod tests {
 
     fn wanted(ranges: impl IntoIterator<Item = (u64, u64, u64)>) -> PendingRanges {
         let mut list = Ranges::default();
-        ranges.into_iter().for_each(|(start, length, target)| list.push(Range { start, length, target }).unwrap());
+        ranges.into_iter().for_each(|(start, length, target)| {
+            list.push(Range { start, length, target }).unwrap()
+        });
         PendingRanges::ranges(list).unwrap()
     }
 
     proptest! {
-        /// Bytes copied through `PendingRanges` equal bytes copied plainly, in whatever steps the content comes.
+        /// Bytes copied through `PendingRanges` equal bytes copied plainly, in whatever steps the
+        /// content comes.
         #[test]
         fn equals_plain_copying(
             content in prop::collection::vec(any::<u8>(), 1..80),
@@ -368,7 +401,12 @@ mod tests {
     }
 
     /// Copies what is wanted of a content that comes in steps.
-    fn copied(content: &[u8], ranges: Vec<(u64, u64, u64)>, steps: &[usize], length: usize) -> Vec<u8> {
+    fn copied(
+        content: &[u8],
+        ranges: Vec<(u64, u64, u64)>,
+        steps: &[usize],
+        length: usize,
+    ) -> Vec<u8> {
         let (mut wanted, mut written, mut rest) = (wanted(ranges), vec![0; length], content);
         for step in steps.iter().cycle() {
             if rest.is_empty() {
@@ -387,24 +425,39 @@ mod tests {
         written
     }
 
-    /// More ranges than are held as they are, all active at the same time, and as runs in memory and in the file.
+    /// More ranges than are held as they are, all active at the same time, and as runs in memory
+    /// and in the file.
     #[test]
     fn any_number_of_ranges_comes_back() {
         let content: Vec<u8> = (0..251).collect();
         let count = 5 * FRESH as u64;
-        let ranges: Vec<_> = (0..count).map(|number| (number * 7 % 250, 1 + number % 2, number * 2)).collect();
+        let ranges: Vec<_> =
+            (0..count).map(|number| (number * 7 % 250, 1 + number % 2, number * 2)).collect();
         let expected: Vec<u8> = (0..count)
-            .flat_map(|number| [(number * 7 % 250) as u8, if number % 2 == 1 { (number * 7 % 250) as u8 + 1 } else { 0 }])
+            .flat_map(|number| {
+                [
+                    (number * 7 % 250) as u8,
+                    if number % 2 == 1 { (number * 7 % 250) as u8 + 1 } else { 0 },
+                ]
+            })
             .collect();
         for step in [1, 100, 1000] {
-            assert!(copied(&content, ranges.clone(), &[step], expected.len()) == expected, "{step}");
+            assert!(
+                copied(&content, ranges.clone(), &[step], expected.len()) == expected,
+                "{step}"
+            );
         }
-        let fresh: Vec<Range> = (0..5000).map(|number| Range { start: number * 3, length: 9, target: 1 << 40 }).collect();
+        let fresh: Vec<Range> = (0..5000)
+            .map(|number| Range { start: number * 3, length: 9, target: 1 << 40 })
+            .collect();
         for run in [Run::new(&fresh).unwrap(), Run::in_file(&[0; 9]).unwrap()] {
             assert!(run.window(1 << 30).unwrap().is_empty());
         }
-        let Run::Memory(bytes) = &Run::new(&fresh).unwrap() else { panic!("more than 64 MiB are held") };
-        let in_file = Ranges { fresh: Vec::new(), runs: vec![Arc::new(Run::in_file(bytes).unwrap())] };
+        let Run::Memory(bytes) = &Run::new(&fresh).unwrap() else {
+            panic!("more than 64 MiB are held")
+        };
+        let in_file =
+            Ranges { fresh: Vec::new(), runs: vec![Arc::new(Run::in_file(bytes).unwrap())] };
         let mut sorted = in_file.sorted().unwrap();
         for range in fresh {
             assert_eq!(sorted.next_before(u64::MAX).unwrap(), Some(range));

@@ -87,7 +87,8 @@ impl Contents {
         Ok(File { chain: chain.clone(), map })
     }
 
-    /// Fills `buffer` with the bytes of a file from `offset` on; returns how many, fewer only at its end.
+    /// Fills `buffer` with the bytes of a file from `offset` on; returns how many, fewer only at
+    /// its end.
     ///
     /// # Errors
     /// [`Error`] when any of these bytes cannot be read or trusted.
@@ -101,13 +102,20 @@ impl Contents {
         Ok(filled)
     }
 
-    pub(super) fn read_piece(&self, chain: &Chain, piece: &Piece, buffer: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn read_piece(
+        &self,
+        chain: &Chain,
+        piece: &Piece,
+        buffer: &mut [u8],
+    ) -> Result<(), Error> {
         let source = self.catalog.volume(chain, piece.position, piece.volume)?;
         Ok(self.volumes.read(&source, piece.offset, buffer)?)
     }
 
     pub(super) fn path_for_message(&self, version: &Version) -> String {
-        self.catalog.path(version).map_or_else(|_| version.name.escape_ascii().to_string(), |path| path.to_string())
+        self.catalog
+            .path(version)
+            .map_or_else(|_| version.name.escape_ascii().to_string(), |path| path.to_string())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Maps> {

@@ -43,7 +43,8 @@ pub trait Place {
     /// Drops a file that cannot be completed.
     fn discard(&mut self, file: Self::File);
 
-    /// Takes back a file that was complete, since a volume that held a part of it turned out to be bad.
+    /// Takes back a file that was complete, since a volume that held a part of it turned out to be
+    /// bad.
     ///
     /// # Errors
     /// What the operating system says.
@@ -61,6 +62,7 @@ pub trait Incoming: Send {
     /// What the operating system says.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Gives back what it holds of the system until [`Place::resume`], so that any number of files may wait.
+    /// Gives back what it holds of the system until [`Place::resume`], so that any number of files
+    /// may wait.
     fn close(&mut self);
 }

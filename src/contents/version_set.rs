@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A set of version numbers from 0 to a limit. VersionSet may be set and cleared from many threads at once.
+/// A set of version numbers from 0 to a limit. VersionSet may be set and cleared from many threads
+/// at once.
 pub struct VersionSet(Vec<AtomicU64>);
 
 impl VersionSet {
@@ -33,7 +34,9 @@ impl VersionSet {
 
     /// Returns whether a number is in.
     pub fn contains(&self, number: u64) -> bool {
-        self.0.get((number / 64) as usize).is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
+        self.0
+            .get((number / 64) as usize)
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
     }
 
     /// Returns whether any number of a range is in.

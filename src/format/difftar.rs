@@ -1,6 +1,7 @@
 //! Members of a volume: what one tar entry says of one path.
 //!
-//! The entry's name starts with a prefix that tells which kind it is; the rest is the path below the source directory.
+//! The entry's name starts with a prefix that tells which kind it is; the rest is the path below
+//! the source directory.
 //!
 //! | prefix | type | meaning |
 //! |---|---|---|
@@ -9,8 +10,8 @@
 //! | `deleted/` | any (written as regular) | the path is gone |
 //! | `multivol_snapshot/PATH/N`, `multivol_diff/PATH/N` | regular | piece N of a file whose data is longer than 65535 bytes |
 //!
-//! Directories end in `/`. The source directory itself is `snapshot/./`; a source that is a single file is the regular entry
-//! `snapshot/` or `diff/`, in pieces `multivol_snapshot/./1` and so on.
+//! Directories end in `/`. The source directory itself is `snapshot/./`; a source that is a single
+//! file is the regular entry `snapshot/` or `diff/`, in pieces `multivol_snapshot/./1` and so on.
 //!
 //! Source: seen in volumes of duplicity 0.8.22 and 3.2.1.
 
@@ -24,7 +25,8 @@ pub struct Member {
     pub path: EntryPath,
     /// What it says.
     pub kind: MemberKind,
-    /// Number of the piece, usually from 1; `None` if the member is not split. The last piece may have 0 bytes.
+    /// Number of the piece, usually from 1; `None` if the member is not split. The last piece may
+    /// have 0 bytes.
     pub piece: Option<u64>,
     /// Metadata; `None` exactly for deleted paths. Repeated in every piece.
     pub entry: Option<Entry>,
@@ -49,13 +51,16 @@ impl Member {
     /// Parses a tar header of a volume.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses (`..` is an attack), a piece without number, a hard
-    /// link or another type that duplicity never writes, and a delta or a piece that is no regular file.
+    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a
+    /// path that [`EntryPath`] refuses (`..` is an attack), a piece without number, a hard link or
+    /// another type that duplicity never writes, and a delta or a piece that is no regular file.
     pub fn parse(header: &TarHeader) -> Result<Self, Error> {
         let error = |cause| Error::Member { name: header.name.clone(), cause };
         let (kind, split, rest) = kind_of(&header.name).ok_or_else(|| error("unknown prefix"))?;
         let (rest, piece) = match split {
-            true => split_piece(rest).map(|(rest, piece)| (rest, Some(piece))).ok_or_else(|| error("no piece number"))?,
+            true => split_piece(rest)
+                .map(|(rest, piece)| (rest, Some(piece)))
+                .ok_or_else(|| error("no piece number"))?,
             false => (rest, None),
         };
         let path = entry_path(&header.name, rest)?;
@@ -74,14 +79,16 @@ impl Member {
 pub const PIECE: usize = 65536;
 
 impl Member {
-    /// Returns the tar header of a member, the counterpart of [`Member::parse`]; its `offset` means nothing here.
+    /// Returns the tar header of a member, the counterpart of [`Member::parse`]; its `offset` means
+    /// nothing here.
     pub fn header(&self) -> TarHeader {
         let (prefix, split_prefix) = match self.kind {
             MemberKind::Whole => ("snapshot/", "multivol_snapshot/"),
             MemberKind::Delta => ("diff/", "multivol_diff/"),
             MemberKind::Deleted => ("deleted/", "deleted/"),
         };
-        let is_directory = self.entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::Directory);
+        let is_directory =
+            self.entry.as_ref().is_some_and(|entry| entry.kind == EntryKind::Directory);
         let prefix = if self.piece.is_some() { split_prefix } else { prefix };
         let mut name = [prefix.as_bytes(), self.path.as_bytes()].concat();
         if self.path.is_root() && (is_directory || self.piece.is_some()) {
@@ -98,7 +105,9 @@ impl Member {
 
 /// Returns a header with the metadata of an entry; that of a deleted path is all zero.
 pub(super) fn with_entry(name: Vec<u8>, entry: Option<&Entry>, size: u64) -> TarHeader {
-    let Some(entry) = entry else { return TarHeader { name, typeflag: b'0', ..TarHeader::default() } };
+    let Some(entry) = entry else {
+        return TarHeader { name, typeflag: b'0', ..TarHeader::default() };
+    };
     let (mut link, mut device) = (Vec::new(), (0, 0));
     let typeflag = match &entry.kind {
         EntryKind::File => b'0',
@@ -145,7 +154,9 @@ fn kind_of(name: &[u8]) -> Option<(MemberKind, bool, &[u8])> {
         (b"multivol_snapshot/", MemberKind::Whole, true),
         (b"multivol_diff/", MemberKind::Delta, true),
     ];
-    prefixes.into_iter().find_map(|(prefix, kind, split)| Some((kind, split, name.strip_prefix(prefix)?)))
+    prefixes
+        .into_iter()
+        .find_map(|(prefix, kind, split)| Some((kind, split, name.strip_prefix(prefix)?)))
 }
 
 /// Takes the piece number from the end of `PATH/N`.
@@ -158,7 +169,9 @@ fn split_piece(rest: &[u8]) -> Option<(&[u8], u64)> {
 pub(super) fn entry_path(name: &[u8], rest: &[u8]) -> Result<EntryPath, Error> {
     EntryPath::parse(rest.strip_suffix(b"/").unwrap_or(rest)).map_err(|invalid| match invalid {
         InvalidPath::TooLong { .. } => Error::TooLong(invalid),
-        InvalidPath::Elsewhere(_) => Error::Member { name: name.to_vec(), cause: "not a path below the source directory" },
+        InvalidPath::Elsewhere(_) => {
+            Error::Member { name: name.to_vec(), cause: "not a path below the source directory" }
+        }
     })
 }
 
@@ -175,7 +188,12 @@ pub(super) fn entry(header: &TarHeader) -> Result<Entry, &'static str> {
         b'1' => return Err("hard link"),
         _ => return Err("unknown type"),
     };
-    let owner = Owner { uid: header.uid, gid: header.gid, user: header.user.clone(), group: header.group.clone() };
+    let owner = Owner {
+        uid: header.uid,
+        gid: header.gid,
+        user: header.user.clone(),
+        group: header.group.clone(),
+    };
     Ok(Entry { kind, mode: header.mode, owner, mtime: header.mtime })
 }
 
@@ -290,13 +308,15 @@ mod tests {
             }
             assert_eq!(Member::parse(&header).unwrap().header(), header, "{name}");
         }
-        let deleted = TarHeader { name: b"deleted/d/in".to_vec(), typeflag: b'0', ..TarHeader::default() };
+        let deleted =
+            TarHeader { name: b"deleted/d/in".to_vec(), typeflag: b'0', ..TarHeader::default() };
         assert_eq!(Member::parse(&deleted).unwrap().header(), deleted);
     }
 
     #[test]
     fn entries_by_type() {
-        let kind = |typeflag| Member::parse(&header(typeflag, "snapshot/a")).unwrap().entry.unwrap().kind;
+        let kind =
+            |typeflag| Member::parse(&header(typeflag, "snapshot/a")).unwrap().entry.unwrap().kind;
         assert_eq!(kind(b'0'), EntryKind::File);
         assert_eq!(kind(b'2'), EntryKind::Symlink { target: b"to".to_vec() });
         assert_eq!(kind(b'3'), EntryKind::CharDevice { major: 8, minor: 1 });

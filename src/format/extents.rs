@@ -1,25 +1,29 @@
 //! [`Extents`]: a list of [`Extent`]s that is small in memory.
 //!
-//! A delta of some kilobytes can ask for millions of extents. So a list holds them as the database does: per extent its length and kind, and where
-//! it starts as the distance from the end of the last one of its kind. Numbers are LEB128, distances zigzag, which is some 4 bytes an extent.
+//! A delta of some kilobytes can ask for millions of extents. So a list holds them as the database
+//! does: per extent its length and kind, and where it starts as the distance from the end of the
+//! last one of its kind. Numbers are LEB128, distances zigzag, which is some 4 bytes an extent.
 //!
 //! # Invariants
-//! - All that counts itself as [`Held`] takes at most [`MOST_HELD`] bytes, in the whole process. Who would pass that is refused.
+//! - All that counts itself as [`Held`] takes at most [`MOST_HELD`] bytes, in the whole process.
+//!   Who would pass that is refused.
 
 use super::Extent;
 use super::number::{put, put_signed, take, take_signed};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that lists of extents, and maps made of them, may take together. A file of 1 TiB in members of 64 KiB, as duplicity cuts it, has a list
-/// and a map of some 100 MB each while it is opened.
+/// Bytes that lists of extents, and maps made of them, may take together. A file of 1 TiB in
+/// members of 64 KiB, as duplicity cuts it, has a list and a map of some 100 MB each while it is
+/// opened.
 pub const MOST_HELD: usize = 384 << 20;
 /// Bytes by which a growing list is counted; what is smaller is not.
 const STEP: usize = 4096;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// What one list holds of the process's memory for extents, in bytes; given back when it is dropped.
+/// What one list holds of the process's memory for extents, in bytes; given back when it is
+/// dropped.
 #[derive(Debug, Default)]
 pub struct Held(usize);
 
@@ -102,7 +106,8 @@ impl Ends {
         let head = take(rest)?;
         let length = head >> 1;
         if head & COPIED == 0 {
-            self.volume = u32::try_from(i64::from(self.volume).checked_add(take_signed(rest)?)?).ok()?;
+            self.volume =
+                u32::try_from(i64::from(self.volume).checked_add(take_signed(rest)?)?).ok()?;
             let offset = self.stored.wrapping_add(take_signed(rest)? as u64);
             self.stored = offset.wrapping_add(length);
             Some(Extent::Stored { volume: self.volume, offset, length })
@@ -131,7 +136,8 @@ impl Extents {
         std::iter::from_fn(move || ends.take(&mut rest)).chain(self.last)
     }
 
-    /// Appends an extent, as part of the last one where it goes on right behind it. An empty one is left out.
+    /// Appends an extent, as part of the last one where it goes on right behind it. An empty one is
+    /// left out.
     ///
     /// # Errors
     /// [`TooMany`] when there is no room for it.
@@ -141,12 +147,15 @@ impl Extents {
             return Ok(());
         }
         match (&mut self.last, extent) {
-            (Some(Stored { volume, offset, length }), Stored { volume: v, offset: o, length: l })
-                if *volume == v && offset.checked_add(*length) == Some(o) =>
-            {
+            (
+                Some(Stored { volume, offset, length }),
+                Stored { volume: v, offset: o, length: l },
+            ) if *volume == v && offset.checked_add(*length) == Some(o) => {
                 *length += l;
             }
-            (Some(Copied { offset, length }), Copied { offset: o, length: l }) if offset.checked_add(*length) == Some(o) => {
+            (Some(Copied { offset, length }), Copied { offset: o, length: l })
+                if offset.checked_add(*length) == Some(o) =>
+            {
                 *length += l;
             }
             _ => {
@@ -177,7 +186,8 @@ impl Extents {
         list.held.grow(bytes.len()).ok()?;
         while !bytes.is_empty() {
             let extent = ends.take(&mut bytes)?;
-            let (Extent::Stored { offset, length, .. } | Extent::Copied { offset, length }) = extent;
+            let (Extent::Stored { offset, length, .. } | Extent::Copied { offset, length }) =
+                extent;
             offset.checked_add(length)?;
             list.append(extent);
         }
@@ -218,7 +228,8 @@ mod tests {
         for (offset, length) in [(0, 5), (5, 3), (8, 0), (9, 1)] {
             list.push(Extent::Copied { offset, length }).unwrap();
         }
-        let expected = [Extent::Copied { offset: 0, length: 8 }, Extent::Copied { offset: 9, length: 1 }];
+        let expected =
+            [Extent::Copied { offset: 0, length: 8 }, Extent::Copied { offset: 9, length: 1 }];
         assert_eq!((list.iter().collect::<Vec<_>>(), list.len()), (expected.to_vec(), 2));
     }
 
@@ -226,12 +237,16 @@ mod tests {
     #[test]
     fn a_million_copies_take_a_few_megabytes_and_the_process_has_a_bound() {
         let mut list = Extents::default();
-        (0..1_000_000).for_each(|number| list.push(Extent::Copied { offset: number % 251 * 2, length: 1 }).unwrap());
+        (0..1_000_000).for_each(|number| {
+            list.push(Extent::Copied { offset: number % 251 * 2, length: 1 }).unwrap()
+        });
         assert!(list.bytes.len() < 4 << 20, "{}", list.bytes.len());
         assert!(list.held.0 >= list.bytes.len());
         let mut other = Held::default();
         assert_eq!(other.grow(MOST_HELD - list.bytes.len()), Err(TooMany));
         other.grow(1 << 20).unwrap();
-        assert!(list.iter().eq((0..1_000_000).map(|number| Extent::Copied { offset: number % 251 * 2, length: 1 })));
+        assert!(list.iter().eq(
+            (0..1_000_000).map(|number| Extent::Copied { offset: number % 251 * 2, length: 1 })
+        ));
     }
 }

@@ -10,14 +10,17 @@
 //! | incremental signatures | `duplicity-new-signatures.T1.to.T2.sigtar` | `dns.T1.T2.st` |
 //! | statistics (3.x, optional) | `duplicity-full.T.jsonstat`, `duplicity-inc.T1.to.T2.jsonstat` | |
 //!
-//! T is `20261122T151019Z` in long names, `2026-11-22T10:02:16-05:00` in old ones (`--old-filenames`), and base-36 seconds since 1970 in
-//! short ones, where volume numbers are base 36 too. One collection may mix all three: only the decoded times count. The user's
-//! prefixes stand in front. Behind stands one suffix: `.gpg` or `.g` encrypted, `.gz` or `.z` compressed, nothing plain. Signature
-//! files, manifests and statistics of an unfinished session have `.part` or `.p` instead, in the archive directory only, and are plain.
+//! T is `20261122T151019Z` in long names, `2026-11-22T10:02:16-05:00` in old ones
+//! (`--old-filenames`), and base-36 seconds since 1970 in short ones, where volume numbers are base
+//! 36 too. One collection may mix all three: only the decoded times count. The user's prefixes
+//! stand in front. Behind stands one suffix: `.gpg` or `.g` encrypted, `.gz` or `.z` compressed,
+//! nothing plain. Signature files, manifests and statistics of an unfinished session have `.part`
+//! or `.p` instead, in the archive directory only, and are plain.
 //!
-//! duplicity itself ignores whatever follows a dot behind the last word, so it takes `….difftar.gz.tmp`, `….difftar.part`
-//! or `….manifest.bak` for the real thing, then aborts over two of them, or reads the wrong one. It also takes intervals
-//! and plain dates for times. Only names that it writes itself are accepted here. Leading zeros of a volume number are harmless and
+//! duplicity itself ignores whatever follows a dot behind the last word, so it takes
+//! `….difftar.gz.tmp`, `….difftar.part` or `….manifest.bak` for the real thing, then aborts over
+//! two of them, or reads the wrong one. It also takes intervals and plain dates for times. Only
+//! names that it writes itself are accepted here. Leading zeros of a volume number are harmless and
 //! stay allowed; volume 0 makes duplicity crash and is none here.
 //!
 //! Source: names written by duplicity 0.8.22 and 3.2.1; what they accept was tried with both.
@@ -107,7 +110,8 @@ pub enum NameForm {
     /// `duplicity-full.20261122T151019Z.vol1.difftar`, the only form that versions 3.x write.
     #[default]
     Long,
-    /// The same with local times: `duplicity-full.2026-11-22T10:02:16-05:00.vol1.difftar` (`--old-filenames`).
+    /// The same with local times: `duplicity-full.2026-11-22T10:02:16-05:00.vol1.difftar`
+    /// (`--old-filenames`).
     Old {
         /// What stands for each `:` (`--time-separator`).
         separator: char,
@@ -116,7 +120,8 @@ pub enum NameForm {
     Short,
 }
 
-/// What the user put in front of all names: `global` first, then that of the kind, then the name, without separators.
+/// What the user put in front of all names: `global` first, then that of the kind, then the name,
+/// without separators.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Prefixes {
     /// `--file-prefix`.
@@ -146,11 +151,13 @@ impl StoredName {
     /// Parses a name in any of the three forms; `None` if duplicity would not have written it.
     pub fn parse(name: &str, prefixes: &Prefixes) -> Option<Self> {
         let rest = name.strip_prefix(&prefixes.global)?;
-        let kinds = [Content::Volume(1), Content::Manifest, Content::Signatures, Content::Statistics];
+        let kinds =
+            [Content::Volume(1), Content::Manifest, Content::Signatures, Content::Statistics];
         kinds.into_iter().find_map(|kind| {
             let rest = rest.strip_prefix(prefixes.of(kind))?;
             let parsed = parse_long(rest).or_else(|| parse_short(rest))?;
-            (std::mem::discriminant(&parsed.content) == std::mem::discriminant(&kind)).then_some(parsed)
+            (std::mem::discriminant(&parsed.content) == std::mem::discriminant(&kind))
+                .then_some(parsed)
         })
     }
 
@@ -178,7 +185,9 @@ impl StoredName {
         };
         let times = match self.session {
             Session::Full { time } => print_base36(time.seconds().max(0) as u64),
-            Session::Incremental { start, end } => [start, end].map(|time| print_base36(time.seconds().max(0) as u64)).join("."),
+            Session::Incremental { start, end } => {
+                [start, end].map(|time| print_base36(time.seconds().max(0) as u64)).join(".")
+            }
         };
         let content = match self.content {
             Content::Volume(number) => format!("{}.dt", print_base36(number.into())),
@@ -206,7 +215,9 @@ impl StoredName {
         // Writing to a String cannot fail.
         let _ = match self.session {
             Session::Full { time } => write!(name, "{}", print(time)),
-            Session::Incremental { start, end } => write!(name, "{}.to.{}", print(start), print(end)),
+            Session::Incremental { start, end } => {
+                write!(name, "{}.to.{}", print(start), print(end))
+            }
         };
         let _ = match self.content {
             Content::Volume(number) => write!(name, ".vol{number}.difftar"),
@@ -235,12 +246,16 @@ fn parse_long(name: &str) -> Option<StoredName> {
     .into_iter()
     .find_map(|(word, full, signatures)| Some((full, signatures, name.strip_prefix(word)?)))?;
     let (start, rest) = take_long_time(rest)?;
-    let (end, rest) = if full { (start, rest) } else { take_long_time(rest.strip_prefix(".to.")?)? };
+    let (end, rest) =
+        if full { (start, rest) } else { take_long_time(rest.strip_prefix(".to.")?)? };
     let (content, rest) = match rest.strip_prefix(".vol") {
         _ if signatures => (Content::Signatures, rest.strip_prefix(".sigtar")?),
         Some(rest) => {
             let (number, rest) = rest.split_once('.')?;
-            (Content::Volume(decimal(number.as_bytes())?.try_into().ok()?), rest.strip_prefix("difftar")?)
+            (
+                Content::Volume(decimal(number.as_bytes())?.try_into().ok()?),
+                rest.strip_prefix("difftar")?,
+            )
         }
         None => match rest.strip_prefix(".manifest") {
             Some(rest) => (Content::Manifest, rest),
@@ -273,7 +288,13 @@ fn parse_short(name: &str) -> Option<StoredName> {
     assemble(full, start, end, content, rest)
 }
 
-fn assemble(full: bool, start: BackupTime, end: BackupTime, content: Content, suffix: &str) -> Option<StoredName> {
+fn assemble(
+    full: bool,
+    start: BackupTime,
+    end: BackupTime,
+    content: Content,
+    suffix: &str,
+) -> Option<StoredName> {
     let volume = matches!(content, Content::Volume(_));
     let (partial, encoding) = match suffix {
         "" => (false, Encoding::Plain),
@@ -286,7 +307,8 @@ fn assemble(full: bool, start: BackupTime, end: BackupTime, content: Content, su
     if content == Content::Volume(0) || [start, end].contains(&BackupTime::from_seconds(0)) {
         return None;
     }
-    let session = if full { Session::Full { time: end } } else { Session::Incremental { start, end } };
+    let session =
+        if full { Session::Full { time: end } } else { Session::Incremental { start, end } };
     Some(StoredName { session, content, partial, encoding })
 }
 
@@ -297,10 +319,13 @@ fn take_long_time(text: &str) -> Option<(BackupTime, &str)> {
         Some((parse(time)?, rest))
     };
     // With `--old-filenames` a zone is `Z` or `+hh:mm`.
-    form(16, BackupTime::parse_compact).or_else(|| form(20, BackupTime::parse_w3c)).or_else(|| form(25, BackupTime::parse_w3c))
+    form(16, BackupTime::parse_compact)
+        .or_else(|| form(20, BackupTime::parse_w3c))
+        .or_else(|| form(25, BackupTime::parse_w3c))
 }
 
-/// Takes a time of a short name and the dot behind it from the front. Times after the year 9999 are refused.
+/// Takes a time of a short name and the dot behind it from the front. Times after the year 9999 are
+/// refused.
 fn take_short_time(text: &str) -> Option<(BackupTime, &str)> {
     const END_OF_9999: i64 = 253_402_300_799;
     let (digits, rest) = text.split_once('.')?;
@@ -341,7 +366,10 @@ mod tests {
     }
 
     fn inc(start: i64, end: i64) -> Session {
-        Session::Incremental { start: BackupTime::from_seconds(start), end: BackupTime::from_seconds(end) }
+        Session::Incremental {
+            start: BackupTime::from_seconds(start),
+            end: BackupTime::from_seconds(end),
+        }
     }
 
     const ODD: &str = "duplicity-full.2026-11-22T10:02:16-05:00.manifest";
@@ -350,13 +378,49 @@ mod tests {
     fn names_as_duplicity_writes_them() {
         let (t, u) = (1795359730, 1795359733);
         for (name, session, content, partial, encoding) in [
-            ("duplicity-full-signatures.20261122T150210Z.sigtar", full(t), Content::Signatures, false, Plain),
+            (
+                "duplicity-full-signatures.20261122T150210Z.sigtar",
+                full(t),
+                Content::Signatures,
+                false,
+                Plain,
+            ),
             ("duplicity-full.20261122T150210Z.manifest", full(t), Content::Manifest, false, Plain),
-            ("duplicity-full.20261122T150210Z.vol1.difftar", full(t), Content::Volume(1), false, Plain),
-            ("duplicity-full.20261122T150210Z.vol10.difftar.gz", full(t), Content::Volume(10), false, Gzip),
-            ("duplicity-full.20261122T150210Z.vol001.difftar.gpg", full(t), Content::Volume(1), false, OpenPgp),
-            ("duplicity-full.20261122T150210Z.manifest.gz", full(t), Content::Manifest, false, Gzip),
-            ("duplicity-full.20261122t150210z.manifest.gpg", full(t), Content::Manifest, false, OpenPgp),
+            (
+                "duplicity-full.20261122T150210Z.vol1.difftar",
+                full(t),
+                Content::Volume(1),
+                false,
+                Plain,
+            ),
+            (
+                "duplicity-full.20261122T150210Z.vol10.difftar.gz",
+                full(t),
+                Content::Volume(10),
+                false,
+                Gzip,
+            ),
+            (
+                "duplicity-full.20261122T150210Z.vol001.difftar.gpg",
+                full(t),
+                Content::Volume(1),
+                false,
+                OpenPgp,
+            ),
+            (
+                "duplicity-full.20261122T150210Z.manifest.gz",
+                full(t),
+                Content::Manifest,
+                false,
+                Gzip,
+            ),
+            (
+                "duplicity-full.20261122t150210z.manifest.gpg",
+                full(t),
+                Content::Manifest,
+                false,
+                OpenPgp,
+            ),
             (
                 "duplicity-inc.20261122T150210Z.to.20261122T150213Z.vol2.difftar.gpg",
                 inc(t, u),
@@ -364,7 +428,13 @@ mod tests {
                 false,
                 OpenPgp,
             ),
-            ("duplicity-inc.20261122T150210Z.to.20261122T150213Z.manifest", inc(t, u), Content::Manifest, false, Plain),
+            (
+                "duplicity-inc.20261122T150210Z.to.20261122T150213Z.manifest",
+                inc(t, u),
+                Content::Manifest,
+                false,
+                Plain,
+            ),
             (
                 "duplicity-new-signatures.20261122T150210Z.to.20261122T150213Z.sigtar.gz",
                 inc(t, u),
@@ -372,10 +442,34 @@ mod tests {
                 false,
                 Gzip,
             ),
-            ("duplicity-full.20261122T150210Z.jsonstat.gz", full(t), Content::Statistics, false, Gzip),
-            ("duplicity-inc.20261122T150210Z.to.20261122T150213Z.jsonstat", inc(t, u), Content::Statistics, false, Plain),
-            ("duplicity-full-signatures.20261122T150210Z.sigtar.part", full(t), Content::Signatures, true, Plain),
-            ("duplicity-full.20261122T150210Z.manifest.part", full(t), Content::Manifest, true, Plain),
+            (
+                "duplicity-full.20261122T150210Z.jsonstat.gz",
+                full(t),
+                Content::Statistics,
+                false,
+                Gzip,
+            ),
+            (
+                "duplicity-inc.20261122T150210Z.to.20261122T150213Z.jsonstat",
+                inc(t, u),
+                Content::Statistics,
+                false,
+                Plain,
+            ),
+            (
+                "duplicity-full-signatures.20261122T150210Z.sigtar.part",
+                full(t),
+                Content::Signatures,
+                true,
+                Plain,
+            ),
+            (
+                "duplicity-full.20261122T150210Z.manifest.part",
+                full(t),
+                Content::Manifest,
+                true,
+                Plain,
+            ),
             ("df.towsfm.1.dt.g", full(t), Content::Volume(1), false, OpenPgp),
             ("df.towsfm.10.dt.z", full(t), Content::Volume(36), false, Gzip),
             ("df.towsfm.m.dt", full(t), Content::Volume(22), false, Plain),
@@ -402,7 +496,10 @@ mod tests {
             for session in [full(1795359736), inc(1795359730, 1782000000)] {
                 for content in [Content::Volume(12), Content::Manifest, Content::Signatures] {
                     let name = StoredName { session, content, partial: false, encoding: Gzip };
-                    assert_eq!(parse(&name.print_as(NameForm::Old { separator }, &Prefixes::default())), Some(name));
+                    assert_eq!(
+                        parse(&name.print_as(NameForm::Old { separator }, &Prefixes::default())),
+                        Some(name)
+                    );
                 }
             }
         }
@@ -411,11 +508,18 @@ mod tests {
     #[test]
     fn old_names_carry_a_zone() {
         let t = 1795359736;
-        let inc_name = "duplicity-inc.2026-11-22T10:02:16-05:00.to.2026-11-22T10:02:17-05:00.vol1.difftar.gz";
+        let inc_name =
+            "duplicity-inc.2026-11-22T10:02:16-05:00.to.2026-11-22T10:02:17-05:00.vol1.difftar.gz";
         assert_eq!(parse(ODD).unwrap().session, full(t));
         assert_eq!(parse(inc_name).unwrap().session, inc(t, t + 1));
-        assert_eq!(parse("duplicity-full.2026-11-22T11:47:39-04:30.manifest").unwrap().session, full(1795360659));
-        assert_eq!(parse("duplicity-full.2026-11-22T20_32_17+05_30.manifest.gpg").unwrap().session, full(t + 1));
+        assert_eq!(
+            parse("duplicity-full.2026-11-22T11:47:39-04:30.manifest").unwrap().session,
+            full(1795360659)
+        );
+        assert_eq!(
+            parse("duplicity-full.2026-11-22T20_32_17+05_30.manifest.gpg").unwrap().session,
+            full(t + 1)
+        );
         assert_eq!(parse("duplicity-full.2026-11-22T15:02:16Z.manifest").unwrap().session, full(t));
     }
 
@@ -448,7 +552,8 @@ mod tests {
     #[test]
     fn what_duplicity_would_misread_is_refused() {
         for name in [
-            // Temporary and foreign files beside real ones: duplicity takes each of these for the real thing.
+            // Temporary and foreign files beside real ones: duplicity takes each of these for the
+            // real thing.
             "duplicity-full.20261122T150210Z.vol1.difftar.gz.tmp",
             "duplicity-full.20261122T150210Z.vol1.difftar.gz.par2",
             "duplicity-full.20261122T150210Z.vol1.difftar.gz.vol000+01.par2",
@@ -510,10 +615,17 @@ mod tests {
             Just(Content::Statistics)
         ];
         let encoding = prop_oneof![Just(Plain), Just(Gzip), Just(OpenPgp)];
-        (session, content, any::<bool>(), encoding).prop_map(|(session, content, partial, encoding)| {
-            let partial = partial && !matches!(content, Content::Volume(_));
-            StoredName { session, content, partial, encoding: if partial { Plain } else { encoding } }
-        })
+        (session, content, any::<bool>(), encoding).prop_map(
+            |(session, content, partial, encoding)| {
+                let partial = partial && !matches!(content, Content::Volume(_));
+                StoredName {
+                    session,
+                    content,
+                    partial,
+                    encoding: if partial { Plain } else { encoding },
+                }
+            },
+        )
     }
 
     proptest! {

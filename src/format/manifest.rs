@@ -1,4 +1,5 @@
-//! The text of a manifest: which paths each volume of a set holds, and the hash of the volume as stored.
+//! The text of a manifest: which paths each volume of a set holds, and the hash of the volume as
+//! stored.
 //!
 //! ```text
 //! Hostname vm
@@ -15,20 +16,26 @@
 //!     new      "with\x20space"
 //! ```
 //!
-//! The number behind a path is that of a piece. `EndingPath` with number k: the file goes on in the next volume after piece k.
-//! `StartingPath` with number k: the volume begins with piece k and that is not the last. No number: the member is not split, *or*
-//! it is the last piece of a file; absent does not mean unsplit.
+//! The number behind a path is that of a piece. `EndingPath` with number k: the file goes on in the
+//! next volume after piece k. `StartingPath` with number k: the volume begins with piece k and that
+//! is not the last. No number: the member is not split, *or* it is the last piece of a file; absent
+//! does not mean unsplit.
 //!
 //! Three things make manifests harder than they look:
-//! - A session that was interrupted and went on appends to what it had written, so a volume may be described twice; the last block
-//!   wins, and the volumes that were forgotten are those above the number of the very last block (1, 2, 3, 2 means 1 and 2).
-//! - duplicity 0.8's `replicate` writes blocks in any order, each once. The rule about the last block would drop volumes then (and
-//!   duplicity does drop them), so it counts only when some volume is described twice.
-//! - A `Filelist` may stand between blocks, after a restart. It belongs to no block and ends with the next one.
+//! - A session that was interrupted and went on appends to what it had written, so a volume may be
+//!   described twice; the last block wins, and the volumes that were forgotten are those above the
+//!   number of the very last block (1, 2, 3, 2 means 1 and 2).
+//! - duplicity 0.8's `replicate` writes blocks in any order, each once. The rule about the last
+//!   block would drop volumes then (and duplicity does drop them), so it counts only when some
+//!   volume is described twice.
+//! - A `Filelist` may stand between blocks, after a restart. It belongs to no block and ends with
+//!   the next one.
 //!
-//! Nothing protects a manifest against damage; a set's volumes in the listing are a second witness of how many there are.
+//! Nothing protects a manifest against damage; a set's volumes in the listing are a second witness
+//! of how many there are.
 //!
-//! Source: manifests of duplicity 0.8.22 and 3.2.1, of sessions killed at many points, and of `replicate`.
+//! Source: manifests of duplicity 0.8.22 and 3.2.1, of sessions killed at many points, and of
+//! `replicate`.
 
 use super::{Error, tar::decimal};
 use crate::model::EntryPath;
@@ -40,7 +47,8 @@ const MOST_VOLUMES: usize = 1 << 20;
 /// Bytes of paths that are held; of most volumes there is one.
 const MOST_PATHS: usize = 128 << 20;
 
-/// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then some.
+/// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then
+/// some.
 const MOST_LINE: u64 = 1024 * 1024;
 use std::ops::Range;
 
@@ -55,7 +63,8 @@ pub struct Manifest {
     volumes: Vec<Row>,
     /// The paths that they begin and end with, one behind the other.
     paths: Vec<u8>,
-    /// Whether each volume starts where the one before ends, or after it, so that paths can be searched in halves.
+    /// Whether each volume starts where the one before ends, or after it, so that paths can be
+    /// searched in halves.
     ordered: bool,
 }
 
@@ -72,7 +81,8 @@ pub struct ManifestVolume {
     pub last: EntryPath,
     /// The last member's piece, unless it is a file's last piece or not split.
     pub last_piece: Option<u64>,
-    /// Hash of the stored file; `None` if there is none that can be read. duplicity always writes one, and cannot restore without it.
+    /// Hash of the stored file; `None` if there is none that can be read. duplicity always writes
+    /// one, and cannot restore without it.
     pub hash: Option<VolumeHash>,
 }
 
@@ -118,10 +128,23 @@ impl ManifestVolume {
     /// Prints the block of lines of a volume.
     pub fn print(&self) -> Vec<u8> {
         let mut text = format!("Volume {}:\n", self.number).into_bytes();
-        let bounds = [("StartingPath   ", &self.first, self.first_piece), ("EndingPath     ", &self.last, self.last_piece)];
+        let bounds = [
+            ("StartingPath   ", &self.first, self.first_piece),
+            ("EndingPath     ", &self.last, self.last_piece),
+        ];
         for (word, path, piece) in bounds {
             let piece = piece.map_or(" ".into(), |piece| piece.to_string());
-            text.extend([b"    ", word.as_bytes(), &Manifest::print_path(path), b" ", piece.as_bytes(), b"\n"].concat());
+            text.extend(
+                [
+                    b"    ",
+                    word.as_bytes(),
+                    &Manifest::print_path(path),
+                    b" ",
+                    piece.as_bytes(),
+                    b"\n",
+                ]
+                .concat(),
+            );
         }
         self.hash.iter().for_each(|hash| text.extend(print_hash(hash)));
         text
@@ -208,13 +231,21 @@ impl Manifest {
 
     fn described(&self, row: &Row) -> ManifestVolume {
         let Row { number, first, first_piece, last, last_piece, hash } = *row;
-        ManifestVolume { number, first: self.path(first), first_piece, last: self.path(last), last_piece, hash }
+        ManifestVolume {
+            number,
+            first: self.path(first),
+            first_piece,
+            last: self.path(last),
+            last_piece,
+            hash,
+        }
     }
 
     /// Parses the decoded bytes of a manifest.
     ///
     /// # Errors
-    /// [`Error::Manifest`] when a volume lacks its number or a path, a line of a volume is malformed, or there is no volume at all.
+    /// [`Error::Manifest`] when a volume lacks its number or a path, a line of a volume is
+    /// malformed, or there is no volume at all.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut parser = Parser::default();
         let mut count = 0;
@@ -235,17 +266,23 @@ impl Manifest {
         parser.finish().map_err(|cause| Error::Manifest { line: count, cause })
     }
 
-    /// Reads a manifest and tells its lists of files, line by line: regular files only, in path order but for restarts.
+    /// Reads a manifest and tells its lists of files, line by line: regular files only, in path
+    /// order but for restarts.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the stream fails, [`Error::Manifest`] for a malformed line in a list; some lines may have been told then.
-    pub fn read_list(stream: impl BufRead, mut tell: impl FnMut(FileChange, &EntryPath)) -> Result<(), Error> {
+    /// [`Error::Stream`] when the stream fails, [`Error::Manifest`] for a malformed line in a list;
+    /// some lines may have been told then.
+    pub fn read_list(
+        stream: impl BufRead,
+        mut tell: impl FnMut(FileChange, &EntryPath),
+    ) -> Result<(), Error> {
         let mut in_list = false;
         let take = |line: &[u8]| {
             if after_word(line, b"Volume").is_some() || after_word(line, b"Filelist").is_some() {
                 in_list = after_word(line, b"Filelist").is_some();
             } else if in_list && !line.trim_ascii().is_empty() {
-                let (change, path) = list_line(line).ok_or("malformed line in the list of files")?;
+                let (change, path) =
+                    list_line(line).ok_or("malformed line in the list of files")?;
                 tell(change, &path);
             }
             Ok(())
@@ -253,11 +290,16 @@ impl Manifest {
         each_line(stream, take).map(drop)
     }
 
-    /// Copies a manifest line by line, its list of files included, with the hashes that `hash` gives for some of its volumes.
+    /// Copies a manifest line by line, its list of files included, with the hashes that `hash`
+    /// gives for some of its volumes.
     ///
     /// # Errors
     /// [`Error::Stream`] when the stream fails, or `out`; [`Error::Manifest`] for a malformed line.
-    pub fn copy(stream: impl BufRead, out: &mut impl Write, hash: impl Fn(u32) -> Option<VolumeHash>) -> Result<(), Error> {
+    pub fn copy(
+        stream: impl BufRead,
+        out: &mut impl Write,
+        hash: impl Fn(u32) -> Option<VolumeHash>,
+    ) -> Result<(), Error> {
         let (mut parser, mut failed) = (Parser::default(), None);
         let copied = each_line(stream, |line| {
             parser.take_line(line)?;
@@ -341,8 +383,9 @@ impl Manifest {
         self.stretch(|_, last| last < path, |first, _| first > path && !first.starts_with(path))
     }
 
-    /// Returns the volumes that lie neither before nor after what is sought, by their first and last paths. Where volumes overlap, as only
-    /// damage or another program can make them, it is the shortest stretch that holds all of these.
+    /// Returns the volumes that lie neither before nor after what is sought, by their first and
+    /// last paths. Where volumes overlap, as only damage or another program can make them, it is
+    /// the shortest stretch that holds all of these.
     fn stretch(
         &self,
         before: impl Fn(&EntryPath, &EntryPath) -> bool,
@@ -358,13 +401,18 @@ impl Manifest {
             let start = self.volumes.iter().position(meets).unwrap_or(0);
             start..self.volumes.iter().rposition(meets).map_or(start, |last| last + 1)
         };
-        self.volumes.get::<Range<usize>>(range).unwrap_or_default().iter().map(|row| self.described(row))
+        self.volumes
+            .get::<Range<usize>>(range)
+            .unwrap_or_default()
+            .iter()
+            .map(|row| self.described(row))
     }
 }
 
 impl PartialEq for Manifest {
     fn eq(&self, other: &Self) -> bool {
-        (&self.hostname, &self.local_directory) == (&other.hostname, &other.local_directory) && self.volumes().eq(other.volumes())
+        (&self.hostname, &self.local_directory) == (&other.hostname, &other.local_directory)
+            && self.volumes().eq(other.volumes())
     }
 }
 
@@ -378,13 +426,19 @@ impl Place {
 }
 
 /// Reads a stream line by line, and returns their number.
-fn each_line(mut stream: impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), &'static str>) -> Result<usize, Error> {
+fn each_line(
+    mut stream: impl BufRead,
+    mut take: impl FnMut(&[u8]) -> Result<(), &'static str>,
+) -> Result<usize, Error> {
     let (mut line, mut count) = (Vec::new(), 0);
     loop {
         line.clear();
         count += 1;
         // Whoever writes longer lines than any path can be wants to exhaust memory.
-        let length = Read::by_ref(&mut stream).take(MOST_LINE).read_until(b'\n', &mut line).map_err(Error::Stream)?;
+        let length = Read::by_ref(&mut stream)
+            .take(MOST_LINE)
+            .read_until(b'\n', &mut line)
+            .map_err(Error::Stream)?;
         let cause = |cause| Error::Manifest { line: count, cause };
         match line.strip_suffix(b"\n") {
             Some(line) => take(line).map_err(cause)?,
@@ -420,7 +474,10 @@ impl Parser {
     fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         if let Some(rest) = after_word(line, b"Volume") {
             self.end_block()?;
-            let number = rest.strip_suffix(b":").and_then(decimal).and_then(|number| u32::try_from(number).ok());
+            let number = rest
+                .strip_suffix(b":")
+                .and_then(decimal)
+                .and_then(|number| u32::try_from(number).ok());
             let number = number.filter(|&number| number > 0).ok_or("malformed volume number")?;
             self.block = Some(Block { number, ..Block::default() });
             self.in_list = false;
@@ -440,7 +497,8 @@ impl Parser {
 
     fn end_block(&mut self) -> Result<(), &'static str> {
         if let Some(block) = self.block.take() {
-            let (first, first_piece) = block.first.ok_or("the volume before has no starting path")?;
+            let (first, first_piece) =
+                block.first.ok_or("the volume before has no starting path")?;
             let (last, last_piece) = block.last.ok_or("the volume before has no ending path")?;
             self.manifest.push(ManifestVolume {
                 number: block.number,
@@ -477,13 +535,17 @@ impl Block {
         } else if let Some(rest) = after_word(line, b"EndingPath") {
             self.last = Some(bound(rest).ok_or("malformed ending path")?);
         } else if let Some(rest) = after_word(line, b"Hash") {
-            // One that is malformed is none: then this volume cannot be trusted, and the others can.
+            // One that is malformed is none: then this volume cannot be trusted, and the others
+            // can.
             let found = if let Some(digits) = after_word(rest, b"SHA1") {
                 unhex(digits).map(VolumeHash::Sha1)
             } else {
                 after_word(rest, b"MD5").and_then(unhex).map(VolumeHash::Md5)
             };
-            if !matches!((self.hash, found), (Some(VolumeHash::Sha1(_)), Some(VolumeHash::Md5(_))) | (_, None)) {
+            if !matches!(
+                (self.hash, found),
+                (Some(VolumeHash::Sha1(_)), Some(VolumeHash::Md5(_))) | (_, None)
+            ) {
                 self.hash = found;
             }
         }
@@ -501,8 +563,13 @@ fn after_word<'a>(line: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
 /// Parses the line of a regular file, as [`Manifest::print_list_line`] prints it.
 fn list_line(line: &[u8]) -> Option<(FileChange, EntryPath)> {
     let line = line.trim_ascii_start();
-    let words = [(&b"new"[..], FileChange::New), (b"changed", FileChange::Changed), (b"deleted", FileChange::Deleted)];
-    let (rest, change) = words.iter().find_map(|(word, change)| Some((after_word(line, word)?, *change)))?;
+    let words = [
+        (&b"new"[..], FileChange::New),
+        (b"changed", FileChange::Changed),
+        (b"deleted", FileChange::Deleted),
+    ];
+    let (rest, change) =
+        words.iter().find_map(|(word, change)| Some((after_word(line, word)?, *change)))?;
     Some((change, EntryPath::parse(&unquote(rest)?).ok()?))
 }
 
@@ -515,7 +582,8 @@ fn bound(text: &[u8]) -> Option<(EntryPath, Option<u64>)> {
     Some((EntryPath::parse(&path).ok().filter(|_| !path.is_empty())?, piece))
 }
 
-/// Returns whether a path that holds this byte is written in quotes. The byte itself is then written as `\xHH`, all others raw.
+/// Returns whether a path that holds this byte is written in quotes. The byte itself is then
+/// written as `\xHH`, all others raw.
 fn needs_quoting(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | b'\\' | b'"' | b'\'')
 }
@@ -618,7 +686,8 @@ Volume 2:
     fn a_copy_has_other_hashes() {
         let copy = |text: &str, hash: &dyn Fn(u32) -> Option<VolumeHash>| {
             let mut out = Vec::new();
-            Manifest::copy(text.as_bytes(), &mut out, hash).map(|()| String::from_utf8(out).unwrap())
+            Manifest::copy(text.as_bytes(), &mut out, hash)
+                .map(|()| String::from_utf8(out).unwrap())
         };
         let list = "Filelist 1\n    new      Hash\n";
         let text = format!("{EXAMPLE}{list}");
@@ -627,10 +696,11 @@ Volume 2:
         let expected = text.replace("021d354e3eb35b94de6f5285e8b9ec0dcdfa7585", &"ab".repeat(20));
         assert_eq!(copy(&text, &|number| (number == 2).then_some(new)).unwrap(), expected);
         // Lines from the future stay, and a weaker hash of the same volume goes.
-        let text =
-            "Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash MD5 00112233445566778899aabbccddeeff\n    Colour red";
-        let expected =
-            format!("Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash SHA1 {}\n    Colour red\n", "ab".repeat(20));
+        let text = "Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash MD5 00112233445566778899aabbccddeeff\n    Colour red";
+        let expected = format!(
+            "Volume 1:\n    StartingPath a\n    EndingPath b\n    Hash SHA1 {}\n    Colour red\n",
+            "ab".repeat(20)
+        );
         assert_eq!(copy(text, &|_| Some(new)).unwrap(), expected);
         assert!(copy("Volume x:\n", &|_| None).is_err());
     }
@@ -655,7 +725,8 @@ Volume 2:
         ];
         for (written, expected) in cases {
             // A list of files may stand between any two blocks.
-            let text: String = written.iter().map(|&number| block(number, "a", "b") + FILELIST).collect();
+            let text: String =
+                written.iter().map(|&number| block(number, "a", "b") + FILELIST).collect();
             assert_eq!(numbers(&text), expected, "{written:?}");
         }
         let text = block(1, "a", "old") + &block(1, "a", "new");
@@ -666,7 +737,8 @@ Volume 2:
     fn lists_are_told_wherever_they_stand() {
         let told = |text: &str| {
             let mut told = Vec::new();
-            Manifest::read_list(text.as_bytes(), |change, path| told.push((change, path.clone()))).map(|()| told)
+            Manifest::read_list(text.as_bytes(), |change, path| told.push((change, path.clone())))
+                .map(|()| told)
         };
         let expected = [
             (FileChange::Changed, path("bigrand")),
@@ -684,27 +756,43 @@ Volume 2:
 
     #[test]
     fn odd_but_readable() {
-        // As `replicate` writes it, and as an empty increment looks; keywords in any case; lines from the future.
+        // As `replicate` writes it, and as an empty increment looks; keywords in any case; lines
+        // from the future.
         let manifest = Manifest::parse(block(1, ".", ".").as_bytes()).unwrap();
         assert_eq!((manifest.hostname, manifest.local_directory), (None, None));
-        let text =
-            "hostname A B\nHOSTNAME C\nLocaldir \"a\\x20b\"\nvolume 1:\n\tstartingpath a\n    Colour red\n    ENDINGPATH b 7";
+        let text = "hostname A B\nHOSTNAME C\nLocaldir \"a\\x20b\"\nvolume 1:\n\tstartingpath a\n    Colour red\n    ENDINGPATH b 7";
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
         assert_eq!(manifest.hostname.as_deref(), Some(&b"A B"[..]));
         assert_eq!(manifest.local_directory.as_deref(), Some(&b"a b"[..]));
-        assert_eq!(manifest.volume(1).map(|volume| (volume.last_piece, volume.hash)), Some((Some(7), None)));
+        assert_eq!(
+            manifest.volume(1).map(|volume| (volume.last_piece, volume.hash)),
+            Some((Some(7), None))
+        );
     }
 
     #[test]
     fn sha1_goes_before_md5() {
-        let (sha1, md5) = (format!("    Hash SHA1 {}\n", "ab".repeat(20)), format!("    Hash MD5 {}\n", "CD".repeat(16)));
-        let hash = |lines: String| Manifest::parse((block(1, "a", "b") + &lines).as_bytes()).unwrap().volume(1).unwrap().hash;
+        let (sha1, md5) = (
+            format!("    Hash SHA1 {}\n", "ab".repeat(20)),
+            format!("    Hash MD5 {}\n", "CD".repeat(16)),
+        );
+        let hash = |lines: String| {
+            Manifest::parse((block(1, "a", "b") + &lines).as_bytes())
+                .unwrap()
+                .volume(1)
+                .unwrap()
+                .hash
+        };
         assert_eq!(hash(format!("{sha1}{md5}")), Some(VolumeHash::Sha1([0xab; 20])));
         assert_eq!(hash(format!("{md5}{sha1}")), Some(VolumeHash::Sha1([0xab; 20])));
         assert_eq!(hash(md5), Some(VolumeHash::Md5([0xcd; 16])));
         for none in ["BLAKE3 abcd", "SHA1 abcd", "SHA1", "MD5 xx", ""] {
             assert_eq!(hash(format!("    Hash {none}\n")), None, "{none}");
-            assert_eq!(hash(format!("{sha1}    Hash {none}\n")), Some(VolumeHash::Sha1([0xab; 20])), "{none}");
+            assert_eq!(
+                hash(format!("{sha1}    Hash {none}\n")),
+                Some(VolumeHash::Sha1([0xab; 20])),
+                "{none}"
+            );
         }
     }
 
@@ -721,7 +809,10 @@ Volume 2:
         let manifest = Manifest::new(None, None, (1..=10_000).map(volume)).unwrap();
         assert!(manifest.weight() < 10_000 * 120, "{}", manifest.weight());
         assert_eq!(manifest.volume(5000), Some(volume(5000)));
-        let long = |number: u32| ManifestVolume { last: path(&"x".repeat(60_000 + number as usize)), ..volume(number) };
+        let long = |number: u32| ManifestVolume {
+            last: path(&"x".repeat(60_000 + number as usize)),
+            ..volume(number)
+        };
         assert!(Manifest::new(None, None, (1..2400).map(long)).is_err());
     }
 
@@ -749,14 +840,20 @@ Volume 2:
         ] {
             assert!(Manifest::parse(text.as_bytes()).is_err(), "{text}");
         }
-        let error = Manifest::parse(good.replace("EndingPath     b", "EndingPath     ..").as_bytes()).unwrap_err();
+        let error =
+            Manifest::parse(good.replace("EndingPath     b", "EndingPath     ..").as_bytes())
+                .unwrap_err();
         assert_eq!(error.to_string(), "cannot parse manifest at line 3: malformed ending path");
     }
 
     #[test]
     fn volumes_by_path() {
-        let volumes = [(1, ".", "a"), (2, "a", "d/sub"), (3, "d/x", "d/x"), (4, "d-y", "e"), (5, "g", "h")];
-        let manifest = Manifest::parse(volumes.map(|(n, first, last)| block(n, first, last)).concat().as_bytes()).unwrap();
+        let volumes =
+            [(1, ".", "a"), (2, "a", "d/sub"), (3, "d/x", "d/x"), (4, "d-y", "e"), (5, "g", "h")];
+        let manifest = Manifest::parse(
+            volumes.map(|(n, first, last)| block(n, first, last)).concat().as_bytes(),
+        )
+        .unwrap();
         for (text, with, below) in [
             (".", &[1][..], &[1, 2, 3, 4, 5][..]),
             ("a", &[1, 2], &[1, 2]),
@@ -767,13 +864,26 @@ Volume 2:
             ("g/1", &[5], &[5]),
             ("i", &[], &[]),
         ] {
-            assert!(manifest.volumes_with(&path(text)).map(|volume| volume.number).eq(with.iter().copied()), "{text}");
-            assert!(manifest.volumes_below(&path(text)).map(|volume| volume.number).eq(below.iter().copied()), "{text}");
+            assert!(
+                manifest
+                    .volumes_with(&path(text))
+                    .map(|volume| volume.number)
+                    .eq(with.iter().copied()),
+                "{text}"
+            );
+            assert!(
+                manifest
+                    .volumes_below(&path(text))
+                    .map(|volume| volume.number)
+                    .eq(below.iter().copied()),
+                "{text}"
+            );
         }
     }
 
     fn any_path() -> impl Strategy<Value = EntryPath> {
-        prop::collection::vec(any::<u8>(), 0..12).prop_filter_map("no path", |bytes| EntryPath::parse(&bytes).ok())
+        prop::collection::vec(any::<u8>(), 0..12)
+            .prop_filter_map("no path", |bytes| EntryPath::parse(&bytes).ok())
     }
 
     fn any_volume() -> impl Strategy<Value = ManifestVolume> {
@@ -783,17 +893,20 @@ Volume 2:
             Just(None)
         ];
         let bound = || (any_path(), any::<Option<u64>>());
-        (1u32.., bound(), bound(), hash).prop_map(|(number, (first, first_piece), (last, last_piece), hash)| ManifestVolume {
-            number,
-            first,
-            first_piece,
-            last,
-            last_piece,
-            hash,
-        })
+        (1u32.., bound(), bound(), hash).prop_map(
+            |(number, (first, first_piece), (last, last_piece), hash)| ManifestVolume {
+                number,
+                first,
+                first_piece,
+                last,
+                last_piece,
+                hash,
+            },
+        )
     }
 
-    /// Asks plainly whether a path, or something below it, can lie in a volume: its bounds, cut to the path's depth, enclose it.
+    /// Asks plainly whether a path, or something below it, can lie in a volume: its bounds, cut to
+    /// the path's depth, enclose it.
     fn may_meet(asked: &EntryPath, volume: &ManifestVolume) -> bool {
         let first = volume.first.components().take(asked.components().count());
         first.cmp(asked.components()).is_le() && *asked <= volume.last
@@ -813,7 +926,8 @@ Volume 2:
             prop_assert_eq!(Manifest::parse(&manifest.print()).unwrap(), manifest);
         }
 
-        /// Searching in halves finds what asking every volume finds, and overlapping volumes are never left out.
+        /// Searching in halves finds what asking every volume finds, and overlapping volumes are
+        /// never left out.
         #[test]
         fn searches_find_every_volume(mut cuts in prop::collection::vec("[ab](/[ab]){0,2}", 2..12), asked in "[ab](/[ab]){0,3}", sort in any::<bool>()) {
             let mut cuts: Vec<_> = cuts.drain(..).map(|text| path(&text)).collect();

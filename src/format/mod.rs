@@ -1,7 +1,8 @@
 //! duplicity's grammars: pure functions between bytes and nouns.
 //!
-//! A backup set is a tar stream cut into *volumes*, a *manifest* that says which paths each volume holds, and a *signature file*.
-//! This room reads and prints all three, and the names that they are stored under:
+//! A backup set is a tar stream cut into *volumes*, a *manifest* that says which paths each volume
+//! holds, and a *signature file*. This room reads and prints all three, and the names that they are
+//! stored under:
 //!
 //! | bytes | parsed by | into | printed by |
 //! |---|---|---|---|
@@ -12,8 +13,8 @@
 //! | a header in a signature file | [`SignatureMember::parse`] | path, entry or deleted | [`SignatureMember::header`] |
 //! | the table behind the tar of a volume of our own | [`Toc::parse`] | frames, chunk hashes, a row for each path | [`TocWriter`] |
 //!
-//! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are checked, names with `..` refused,
-//! and what must be held in memory at once is limited.
+//! Nothing here opens a file, decodes or decrypts. All input is taken as hostile: numbers are
+//! checked, names with `..` refused, and what must be held in memory at once is limited.
 
 use crate::model::InvalidPath;
 use std::io;
@@ -67,7 +68,8 @@ pub enum Error {
         /// What is wrong with it.
         cause: &'static str,
     },
-    /// A tar entry is that of a path over the limit: the only one that readers pass over, and report.
+    /// A tar entry is that of a path over the limit: the only one that readers pass over, and
+    /// report.
     #[error("cannot take tar entry: {0}")]
     TooLong(InvalidPath),
     /// The stream below a text failed.

@@ -32,8 +32,8 @@ pub struct Part {
     pub pieces: Range<u64>,
     /// The members are a delta.
     pub is_delta: bool,
-    /// The extents are the content of the version. Otherwise they are a stretch of its delta, in stored bytes: the delta
-    /// began in a volume before, so its commands could not be told apart.
+    /// The extents are the content of the version. Otherwise they are a stretch of its delta, in
+    /// stored bytes: the delta began in a volume before, so its commands could not be told apart.
     pub is_content: bool,
     /// Nothing is known to follow in a later volume.
     pub is_last: bool,
@@ -64,7 +64,8 @@ impl Part {
     /// Prints bytes for a database: flags, pieces, then the extents as [`Extents`] holds them.
     pub fn encode(&self) -> Vec<u8> {
         let flags = [(self.is_delta, DELTA), (self.is_content, CONTENT), (self.is_last, LAST)];
-        let mut bytes = vec![flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum()];
+        let mut bytes =
+            vec![flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum()];
         put(&mut bytes, self.pieces.start);
         put(&mut bytes, self.pieces.end - self.pieces.start);
         self.extents.encode(&mut bytes);
@@ -103,7 +104,11 @@ mod tests {
     fn extent() -> impl Strategy<Value = Extent> {
         let numbers = || (0u64..1 << 50, 1u64..1 << 50);
         prop_oneof![
-            (any::<u32>(), numbers()).prop_map(|(volume, (offset, length))| Extent::Stored { volume, offset, length }),
+            (any::<u32>(), numbers()).prop_map(|(volume, (offset, length))| Extent::Stored {
+                volume,
+                offset,
+                length
+            }),
             numbers().prop_map(|(offset, length)| Extent::Copied { offset, length }),
         ]
     }

@@ -6,8 +6,8 @@
 //! | `snapshot/` | anything else | none |
 //! | `deleted/` | a path that is gone | none |
 //!
-//! The source directory itself is `snapshot/`; a source that is a single file is `signature/`. A header's size is that of the
-//! signature, never that of the file.
+//! The source directory itself is `snapshot/`; a source that is a single file is `signature/`. A
+//! header's size is that of the signature, never that of the file.
 //!
 //! Source: seen in signature files of duplicity 0.8.22 and 3.2.1.
 
@@ -39,8 +39,9 @@ impl SignatureMember {
     /// Parses a tar header of a signature file.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a path that [`EntryPath`] refuses, a hard link or another type that duplicity never
-    /// writes, and a signature of something that is no regular file.
+    /// [`Error::TooLong`] for a path over the limit; [`Error::Member`] for an unknown prefix, a
+    /// path that [`EntryPath`] refuses, a hard link or another type that duplicity never writes,
+    /// and a signature of something that is no regular file.
     pub fn parse(header: &TarHeader) -> Result<Self, Error> {
         let error = |cause| Error::Member { name: header.name.clone(), cause };
         let rest = |prefix: &[u8]| header.name.strip_prefix(prefix);
@@ -75,7 +76,11 @@ impl SignatureMember {
             Some(EntryKind::Directory) if !self.path.is_root() => ("snapshot/", "/"),
             Some(_) => ("snapshot/", ""),
         };
-        with_entry([prefix.as_bytes(), self.path.as_bytes(), slash.as_bytes()].concat(), entry, self.length)
+        with_entry(
+            [prefix.as_bytes(), self.path.as_bytes(), slash.as_bytes()].concat(),
+            entry,
+            self.length,
+        )
     }
 }
 
@@ -84,7 +89,13 @@ mod tests {
     use super::*;
 
     fn parse(typeflag: u8, name: &str) -> Option<SignatureMember> {
-        SignatureMember::parse(&TarHeader { name: name.into(), typeflag, size: 12, ..TarHeader::default() }).ok()
+        SignatureMember::parse(&TarHeader {
+            name: name.into(),
+            typeflag,
+            size: 12,
+            ..TarHeader::default()
+        })
+        .ok()
     }
 
     #[test]
@@ -117,18 +128,30 @@ mod tests {
             (b'0', "signature/a"),
             (b'6', "snapshot/p"),
         ] {
-            let header = TarHeader { name: name.into(), typeflag, size: 12, mode: 0o644, mtime: 7, ..TarHeader::default() };
+            let header = TarHeader {
+                name: name.into(),
+                typeflag,
+                size: 12,
+                mode: 0o644,
+                mtime: 7,
+                ..TarHeader::default()
+            };
             assert_eq!(SignatureMember::parse(&header).unwrap().header(), header, "{name}");
         }
-        let deleted = TarHeader { name: b"deleted/a".to_vec(), typeflag: b'0', ..TarHeader::default() };
+        let deleted =
+            TarHeader { name: b"deleted/a".to_vec(), typeflag: b'0', ..TarHeader::default() };
         assert_eq!(SignatureMember::parse(&deleted).unwrap().header(), deleted);
     }
 
     #[test]
     fn what_duplicity_never_writes_is_refused() {
-        for (typeflag, name) in
-            [(b'0', "diff/a"), (b'0', "signature"), (b'5', "signature/d/"), (b'1', "snapshot/a"), (b'0', "signature/../a")]
-        {
+        for (typeflag, name) in [
+            (b'0', "diff/a"),
+            (b'0', "signature"),
+            (b'5', "signature/d/"),
+            (b'1', "snapshot/a"),
+            (b'0', "signature/../a"),
+        ] {
             assert!(parse(typeflag, name).is_none(), "{name}");
         }
     }

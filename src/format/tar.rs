@@ -1,13 +1,16 @@
 //! Tar headers in the dialects that duplicity reads and writes, from a stream, at memory speed.
 //!
-//! Python 3.8 and later write POSIX ustar headers, with a pax extended header (`x`) in front where a value does not fit; earlier
-//! ones wrote GNU tar: long names in `L` and `K` entries, large and negative numbers in base 256. Both are read. Names are the
-//! stored bytes, untouched: after `hdrcharset=BINARY` as without it, pax `path` holds the file name's own bytes.
+//! Python 3.8 and later write POSIX ustar headers, with a pax extended header (`x`) in front where
+//! a value does not fit; earlier ones wrote GNU tar: long names in `L` and `K` entries, large and
+//! negative numbers in base 256. Both are read. Names are the stored bytes, untouched: after
+//! `hdrcharset=BINARY` as without it, pax `path` holds the file name's own bytes.
 //!
-//! The type flag is never derived from a name: duplicity stores a source that is a single file as the *regular* entry `snapshot/`.
+//! The type flag is never derived from a name: duplicity stores a source that is a single file as
+//! the *regular* entry `snapshot/`.
 //!
-//! The end is the first block of zeros (there may be only one, and garbage after it) or the end of the stream where a header could
-//! start (duplicity 0.8.22 writes gzip and plain volumes without zeros, so the tar of an empty increment has 0 bytes).
+//! The end is the first block of zeros (there may be only one, and garbage after it) or the end of
+//! the stream where a header could start (duplicity 0.8.22 writes gzip and plain volumes without
+//! zeros, so the tar of an empty increment has 0 bytes).
 
 use super::Error;
 use std::ffi::CStr;
@@ -18,7 +21,8 @@ use std::ops::Range;
 const BLOCK: usize = 512;
 /// How much is read at once; a multiple of [`BLOCK`]. Small enough for a second-level cache.
 const BUFFER: usize = 128 * 1024;
-/// The longest pax header or GNU long name that is held in memory, in bytes. Paths are at most some thousand bytes long.
+/// The longest pax header or GNU long name that is held in memory, in bytes. Paths are at most some
+/// thousand bytes long.
 const LONGEST_META: u64 = 1 << 20;
 
 /// One tar entry's header, with what pax and GNU headers before it said.
@@ -59,7 +63,8 @@ impl TarHeader {
     }
 }
 
-/// Reads a tar from a stream: headers by [`next`](Self::next), the data of each by [`chunk`](Self::chunk).
+/// Reads a tar from a stream: headers by [`next`](Self::next), the data of each by
+/// [`chunk`](Self::chunk).
 pub struct TarReader<R> {
     source: R,
     buffer: Box<[u8]>,
@@ -86,12 +91,16 @@ impl<R: Read> TarReader<R> {
         self.offset
     }
 
-    /// Skips what is left of the current entry and returns the next one's header; `None` at the end, and ever after.
+    /// Skips what is left of the current entry and returns the next one's header; `None` at the
+    /// end, and ever after.
     ///
     /// # Errors
-    /// [`Error::Tar`] where the bytes are no header, or the stream ends inside a header or inside data; [`Error::Read`] when the
-    /// stream itself fails.
-    #[expect(clippy::should_implement_trait, reason = "an iterator could not lend the data in between")]
+    /// [`Error::Tar`] where the bytes are no header, or the stream ends inside a header or inside
+    /// data; [`Error::Read`] when the stream itself fails.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator could not lend the data in between"
+    )]
     pub fn next(&mut self) -> Result<Option<TarHeader>, Error> {
         self.skip()?;
         let mut extended = Extended::default();
@@ -131,10 +140,12 @@ impl<R: Read> TarReader<R> {
         self.source
     }
 
-    /// Returns the next part of the current entry's data, at most 128 KiB; `None` when all of it has been returned.
+    /// Returns the next part of the current entry's data, at most 128 KiB; `None` when all of it
+    /// has been returned.
     ///
     /// # Errors
-    /// [`Error::Tar`] if the stream ends inside the data; [`Error::Read`] when the stream itself fails.
+    /// [`Error::Tar`] if the stream ends inside the data; [`Error::Read`] when the stream itself
+    /// fails.
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         if self.data_left == 0 {
             return Ok(None);
@@ -171,7 +182,12 @@ impl<R: Read> TarReader<R> {
                 Ok(0) => return Ok(()),
                 Ok(length) => self.ready.end += length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Read { offset: self.offset + self.ready.len() as u64, source }),
+                Err(source) => {
+                    return Err(Error::Read {
+                        offset: self.offset + self.ready.len() as u64,
+                        source,
+                    });
+                }
             }
         }
         Ok(())
@@ -191,7 +207,8 @@ impl<R: Read> TarReader<R> {
         Ok(())
     }
 
-    /// Takes the next header block and returns where in the buffer it is; `None` at the end of the tar.
+    /// Takes the next header block and returns where in the buffer it is; `None` at the end of the
+    /// tar.
     fn header_block(&mut self) -> Result<Option<usize>, Error> {
         if !self.ended {
             self.fill(BLOCK)?;
@@ -212,7 +229,8 @@ impl<R: Read> TarReader<R> {
         // The sum counts its own field as eight blanks. Some ancient writers added up signed bytes.
         let sum = i64::from(sum - sum_of(&block[148..156]) + 8 * u32::from(b' '));
         let signed = || sum - 256 * block.iter().filter(|&&b| b >= 0x80).count() as i64;
-        let stated = number(&block[148..156]).map_err(|cause| Error::Tar { offset: self.offset, cause })?;
+        let stated =
+            number(&block[148..156]).map_err(|cause| Error::Tar { offset: self.offset, cause })?;
         if stated != sum && stated != signed() {
             return Err(self.broken("header checksum is wrong"));
         }
@@ -265,7 +283,8 @@ struct Extended {
 }
 
 impl Extended {
-    /// Takes pax records, `LENGTH key=value\n` each, LENGTH counting all of it. An empty value takes a record back.
+    /// Takes pax records, `LENGTH key=value\n` each, LENGTH counting all of it. An empty value
+    /// takes a record back.
     ///
     /// Source: POSIX.1-2017, pax, "pax Extended Header".
     fn take_pax(&mut self, mut records: &[u8]) -> Result<(), &'static str> {
@@ -273,8 +292,13 @@ impl Extended {
         // Some writers count the padding as part of the records.
         while !records.is_empty() && records.iter().any(|&b| b != 0) {
             let blank = records.iter().position(|&b| b == b' ').ok_or(BROKEN)?;
-            let length = decimal(&records[..blank]).and_then(|length| usize::try_from(length).ok()).ok_or(BROKEN)?;
-            let record = records.get(blank + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or(BROKEN)?;
+            let length = decimal(&records[..blank])
+                .and_then(|length| usize::try_from(length).ok())
+                .ok_or(BROKEN)?;
+            let record = records
+                .get(blank + 1..length)
+                .and_then(|record| record.strip_suffix(b"\n"))
+                .ok_or(BROKEN)?;
             let equals = record.iter().position(|&b| b == b'=').ok_or(BROKEN)?;
             self.take_record(&record[..equals], &record[equals + 1..])?;
             records = &records[length..];
@@ -289,7 +313,12 @@ impl Extended {
             true => Ok(None),
             false => decimal(value).map(Some).ok_or(BROKEN),
         };
-        let id = || number()?.map(u32::try_from).transpose().map_err(|_| "owner number in pax record is too large");
+        let id = || {
+            number()?
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| "owner number in pax record is too large")
+        };
         match key {
             b"path" => self.path = bytes,
             b"linkpath" => self.link = bytes,
@@ -310,7 +339,8 @@ impl Extended {
         let text = |field: Range<usize>| until_nul(&block[field]).to_vec();
         let id = |field: Range<usize>| match number(&block[field])? {
             id @ 0..=0xffff_ffff => Ok(id as u32),
-            // Writers with signed numbers stored 4294967294, the owner "nobody" of some systems, as -2.
+            // Writers with signed numbers stored 4294967294, the owner "nobody" of some systems, as
+            // -2.
             id @ -0x8000_0000..0 => Ok(id as i32 as u32),
             _ => Err("owner or device number is too large"),
         };
@@ -335,7 +365,8 @@ impl Extended {
     }
 }
 
-/// Returns the name in a header block, after the `prefix` field that POSIX writers other than duplicity split long names with.
+/// Returns the name in a header block, after the `prefix` field that POSIX writers other than
+/// duplicity split long names with.
 fn short_name(block: &[u8]) -> Vec<u8> {
     let name = until_nul(&block[..100]);
     let prefix = until_nul(&block[345..500]);
@@ -345,11 +376,15 @@ fn short_name(block: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Adds up at most 512 bytes, whole words of them: eight at once, as four 16-bit sums that cannot overflow (64 * 2 * 255 < 2^16).
+/// Adds up at most 512 bytes, whole words of them: eight at once, as four 16-bit sums that cannot
+/// overflow (64 * 2 * 255 < 2^16).
 fn sum_of(bytes: &[u8]) -> u32 {
     const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
     let (words, _) = bytes.as_chunks::<8>();
-    let sums = words.iter().map(|&word| u64::from_le_bytes(word)).fold(0, |sums, word| sums + (word & EVEN) + (word >> 8 & EVEN));
+    let sums = words
+        .iter()
+        .map(|&word| u64::from_le_bytes(word))
+        .fold(0, |sums, word| sums + (word & EVEN) + (word >> 8 & EVEN));
     (0..4).map(|lane| (sums >> (16 * lane) & 0xffff) as u32).sum()
 }
 
@@ -357,8 +392,8 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
     CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
 }
 
-/// Parses a number field: octal digits between blanks and NULs, all blank for 0, or base 256 if the first bit is set: two's
-/// complement without that bit.
+/// Parses a number field: octal digits between blanks and NULs, all blank for 0, or base 256 if the
+/// first bit is set: two's complement without that bit.
 ///
 /// Source: GNU tar manual, "Basic Tar Format"; POSIX.1-2017, "ustar Interchange Format".
 fn number(field: &[u8]) -> Result<i64, &'static str> {
@@ -466,7 +501,8 @@ mod tests {
         let mut body = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
-            let length = (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
+            let length =
+                (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
             body.extend_from_slice(format!("{length} {key}=").as_bytes());
             body.extend_from_slice(value);
             body.push(b'\n');
@@ -525,7 +561,12 @@ mod tests {
     fn ends_are_taken_as_duplicity_writes_them() {
         let mut tar = Vec::new();
         append(&mut tar, &gnu_header(b'0', b"snapshot/a", 3), b"abc");
-        for end in [&b""[..], &[0; 512], &[0; 10240], &[&[0; 512][..], b"\x8c\x0d\x04\x09garbage"].concat()] {
+        for end in [
+            &b""[..],
+            &[0; 512],
+            &[0; 10240],
+            &[&[0; 512][..], b"\x8c\x0d\x04\x09garbage"].concat(),
+        ] {
             let tar = [&tar[..], end].concat();
             assert_eq!(read_all(&tar[..]).unwrap().len(), 1);
         }
@@ -542,7 +583,10 @@ mod tests {
         for length in (0..tar.len()).filter(|length| !clean.contains(length)) {
             assert!(read_all(&tar[..length]).is_err(), "{length}");
         }
-        assert_eq!(error_of(&tar[..1024]), "cannot parse tar at byte 1024: ends after an extended header");
+        assert_eq!(
+            error_of(&tar[..1024]),
+            "cannot parse tar at byte 1024: ends after an extended header"
+        );
         assert_eq!(error_of(&tar[..1000]), "cannot parse tar at byte 1000: ends inside padding");
         assert_eq!(error_of(&tar[..2100]), "cannot parse tar at byte 2100: ends inside data");
     }
@@ -573,7 +617,10 @@ mod tests {
         assert_eq!(header.name, b"snapshot/bad\xff\xfe\nname");
         assert_eq!(header.link, b"to\xff");
         assert_eq!((header.user, header.group), ("jürgen".as_bytes().to_vec(), vec![]));
-        assert_eq!((header.uid, header.gid, header.mtime, header.mode), (4294967294, 3000000, -2, 0o644));
+        assert_eq!(
+            (header.uid, header.gid, header.mtime, header.mode),
+            (4294967294, 3000000, -2, 0o644)
+        );
     }
 
     #[test]
@@ -587,7 +634,10 @@ mod tests {
         append(&mut tar, &gnu_header(b'0', b"snapshot/b", 0), b"");
         let entries = read_all(&tar[..]).unwrap();
         assert_eq!(entries.len(), 2);
-        assert_eq!((&entries[0].0.name[..], &entries[0].1[..]), (&b"snapshot/a"[..], &b"hello"[..]));
+        assert_eq!(
+            (&entries[0].0.name[..], &entries[0].1[..]),
+            (&b"snapshot/a"[..], &b"hello"[..])
+        );
         assert_eq!(entries[1].0.name, b"snapshot/b");
         tar.truncate(tar.len() - 2 * BLOCK - BLOCK);
         assert!(error_of(&tar).ends_with("ends after an extended header"));
@@ -595,10 +645,22 @@ mod tests {
 
     #[test]
     fn pax_times_are_rounded_down() {
-        let cases: [(&[u8], i64); 7] =
-            [(b"5", 5), (b"5.999", 5), (b"0.1", 0), (b"-0.1", -1), (b"-5.0", -5), (b"-5.", -5), (b"-0", 0)];
+        let cases: [(&[u8], i64); 7] = [
+            (b"5", 5),
+            (b"5.999", 5),
+            (b"0.1", 0),
+            (b"-0.1", -1),
+            (b"-5.0", -5),
+            (b"-5.", -5),
+            (b"-0", 0),
+        ];
         for (text, expected) in cases {
-            assert_eq!(only(&with_pax(&[("mtime", text)])).mtime, expected, "{}", text.escape_ascii());
+            assert_eq!(
+                only(&with_pax(&[("mtime", text)])).mtime,
+                expected,
+                "{}",
+                text.escape_ascii()
+            );
         }
     }
 
@@ -619,7 +681,9 @@ mod tests {
             append(&mut tar, &gnu_header(b'0', b"snapshot/a", 0), b"");
             assert!(read_all(&tar[..]).is_err(), "{}", body.escape_ascii());
         }
-        for (key, value) in [("uid", &b"4294967296"[..]), ("size", b"-1"), ("mtime", b"soon"), ("gid", b"1x")] {
+        for (key, value) in
+            [("uid", &b"4294967296"[..]), ("size", b"-1"), ("mtime", b"soon"), ("gid", b"1x")]
+        {
             assert!(read_all(&with_pax(&[(key, value)])[..]).is_err(), "{key}");
         }
     }
@@ -685,9 +749,20 @@ mod tests {
             let mut tar = Vec::new();
             append(&mut tar, &gnu_header(typeflag, b"snapshot/a", 999), b"");
             append(&mut tar, &gnu_header(b'0', b"snapshot/b", 0), b"");
-            assert_eq!(read_all(&tar[..]).unwrap().iter().map(|(header, _)| header.size).collect::<Vec<_>>(), [0, 0]);
+            assert_eq!(
+                read_all(&tar[..])
+                    .unwrap()
+                    .iter()
+                    .map(|(header, _)| header.size)
+                    .collect::<Vec<_>>(),
+                [0, 0]
+            );
         }
-        assert_eq!(only(gnu_header(b'0', b"snapshot/", 0).as_bytes()).typeflag, b'0', "a slash makes no directory");
+        assert_eq!(
+            only(gnu_header(b'0', b"snapshot/", 0).as_bytes()).typeflag,
+            b'0',
+            "a slash makes no directory"
+        );
     }
 
     #[derive(Debug, Clone)]
@@ -701,20 +776,28 @@ mod tests {
     }
 
     fn written() -> impl Strategy<Value = Written> {
-        let name =
-            prop_oneof!["[a-zé]{1,12}(/[a-z]{1,30}){0,12}".prop_map(String::into_bytes), prop::collection::vec(1u8.., 1..150)];
+        let name = prop_oneof![
+            "[a-zé]{1,12}(/[a-z]{1,30}){0,12}".prop_map(String::into_bytes),
+            prop::collection::vec(1u8.., 1..150)
+        ];
         let link = prop::option::of(prop::collection::vec(1u8.., 1..250));
-        let data = prop_oneof![prop::collection::vec(any::<u8>(), 0..1200), (0usize..300_000).prop_map(|length| vec![7; length])];
-        (name, link, any::<(u32, u32)>(), 0u16..0o10000, any::<u32>(), data).prop_map(|(name, link, ids, mode, mtime, data)| {
-            let name = name.into_iter().map(|b| if b == b'\\' { b'_' } else { b }).collect();
-            Written { name, link, ids, mode, mtime, data }
-        })
+        let data = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..1200),
+            (0usize..300_000).prop_map(|length| vec![7; length])
+        ];
+        (name, link, any::<(u32, u32)>(), 0u16..0o10000, any::<u32>(), data).prop_map(
+            |(name, link, ids, mode, mtime, data)| {
+                let name = name.into_iter().map(|b| if b == b'\\' { b'_' } else { b }).collect();
+                Written { name, link, ids, mode, mtime, data }
+            },
+        )
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The `tar` crate writes GNU tar: long names and links, numbers in base 256; we read the same.
+        /// The `tar` crate writes GNU tar: long names and links, numbers in base 256; we read the
+        /// same.
         #[test]
         fn reads_what_the_tar_crate_writes(entries in prop::collection::vec(written(), 0..6)) {
             use std::os::unix::ffi::OsStrExt;

@@ -1,8 +1,9 @@
 //! [`Toc`]: the table of contents that volumes of our own carry behind the tar's end.
 //!
-//! duplicity ignores what follows the end of a tar. So a volume that dupfs has written says there, in a frame of its own, all that
-//! the first pass over a volume finds out: where decoding can start, a hash of each stretch of stored bytes, and of each path its
-//! metadata and where its bytes lie. How the table is found, and what proves that it is whole, is the codec's business.
+//! duplicity ignores what follows the end of a tar. So a volume that dupfs has written says there,
+//! in a frame of its own, all that the first pass over a volume finds out: where decoding can
+//! start, a hash of each stretch of stored bytes, and of each path its metadata and where its bytes
+//! lie. How the table is found, and what proves that it is whole, is the codec's business.
 //!
 //! | field | bytes |
 //! |---|---|
@@ -28,8 +29,9 @@
 //!
 //! which is some 20 bytes for a small file.
 //!
-//! Whoever hashes on from that state with the stored bytes from the table to the end of the file must come to the hash that the
-//! manifest has: otherwise the table, sound in itself, belongs to another volume that was put here.
+//! Whoever hashes on from that state with the stored bytes from the table to the end of the file
+//! must come to the hash that the manifest has: otherwise the table, sound in itself, belongs to
+//! another volume that was put here.
 
 use super::number::{put, put_signed, take, take_signed};
 use super::{Error, Extent, Part, Session};
@@ -79,7 +81,8 @@ pub struct Toc {
     pub plain_length: u64,
     /// The stored bytes before the table.
     pub stored: StoredFrames,
-    /// Where decoding can start: plain offset, ascending from 0 and within the plain bytes, and the codec's state there.
+    /// Where decoding can start: plain offset, ascending from 0 and within the plain bytes, and the
+    /// codec's state there.
     pub frames: Vec<(u64, Vec<u8>)>,
     rows: Vec<u8>,
 }
@@ -110,8 +113,9 @@ impl Toc {
     /// Parses a table, and looks at each of its rows once.
     ///
     /// # Errors
-    /// [`Error::Toc`] for anything that [`TocWriter`] would not write: paths out of order or that [`EntryPath`] refuses, extents
-    /// outside the volume, another version, too few bytes or too many.
+    /// [`Error::Toc`] for anything that [`TocWriter`] would not write: paths out of order or that
+    /// [`EntryPath`] refuses, extents outside the volume, another version, too few bytes or too
+    /// many.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut rest = bytes;
         let parsed = Self::take(&mut rest);
@@ -119,10 +123,14 @@ impl Toc {
         let (mut toc, count) = parsed.map_err(|cause| Error::Toc { offset, cause })?;
         let mut rows = RowReader::new(rest, &toc);
         for _ in 0..count {
-            rows.row().map_err(|cause| Error::Toc { offset: bytes.len() - rows.rest.len(), cause })?;
+            rows.row()
+                .map_err(|cause| Error::Toc { offset: bytes.len() - rows.rest.len(), cause })?;
         }
         if !rows.rest.is_empty() {
-            return Err(Error::Toc { offset: bytes.len() - rows.rest.len(), cause: "more bytes than rows" });
+            return Err(Error::Toc {
+                offset: bytes.len() - rows.rest.len(),
+                cause: "more bytes than rows",
+            });
         }
         toc.rows = rest.to_vec();
         Ok(toc)
@@ -189,9 +197,10 @@ impl TocWriter {
         Self::default()
     }
 
-    /// Adds what the volume holds of one path, all of it; `entry` is `None` for a path that is gone, and `part` does not matter then.
-    /// Rows come in path order, each path once; a table where they do not is refused when it is read. Stored extents are taken to
-    /// lie in this very volume.
+    /// Adds what the volume holds of one path, all of it; `entry` is `None` for a path that is
+    /// gone, and `part` does not matter then. Rows come in path order, each path once; a table
+    /// where they do not is refused when it is read. Stored extents are taken to lie in this very
+    /// volume.
     pub fn push(&mut self, path: &EntryPath, entry: Option<&Entry>, part: &Part) {
         self.count += 1;
         let path = path.as_bytes();
@@ -255,8 +264,8 @@ impl TocWriter {
         }
     }
 
-    /// Returns how many bytes the rows take so far. Frames and chunk hashes, which come at the end, take some 32 bytes more for
-    /// each 64 KiB of the stored file.
+    /// Returns how many bytes the rows take so far. Frames and chunk hashes, which come at the end,
+    /// take some 32 bytes more for each 64 KiB of the stored file.
     pub fn encoded_length(&self) -> usize {
         self.rows.len()
     }
@@ -328,7 +337,16 @@ struct RowReader<'a> {
 impl<'a> RowReader<'a> {
     fn new(rest: &'a [u8], toc: &Toc) -> Self {
         let (volume, plain_length) = (toc.volume, toc.plain_length);
-        Self { rest, volume, plain_length, path: None, owners: Vec::new(), last: None, mtime: 0, stored_end: 0 }
+        Self {
+            rest,
+            volume,
+            plain_length,
+            path: None,
+            owners: Vec::new(),
+            last: None,
+            mtime: 0,
+            stored_end: 0,
+        }
     }
 
     fn row(&mut self) -> Result<TocRow, &'static str> {
@@ -355,7 +373,8 @@ impl<'a> RowReader<'a> {
         if front.len() + suffix.len() > EntryPath::LONGEST {
             return Err("a path is too long");
         }
-        let path = EntryPath::parse(&[front, suffix].concat()).map_err(|_| "not a path below the source directory")?;
+        let path = EntryPath::parse(&[front, suffix].concat())
+            .map_err(|_| "not a path below the source directory")?;
         if self.path.as_ref().is_some_and(|before| *before >= path) {
             return Err("paths are not in order");
         }
@@ -367,7 +386,8 @@ impl<'a> RowReader<'a> {
         let (mode, number) = match same {
             true => self.last.ok_or("no mode and owner to repeat")?,
             false => {
-                let mode = u16::try_from(take_number(&mut self.rest)?).ok().filter(|mode| mode >> 12 == 0);
+                let mode =
+                    u16::try_from(take_number(&mut self.rest)?).ok().filter(|mode| mode >> 12 == 0);
                 let mode = mode.ok_or("mode has more than 12 bits")?;
                 let number = take_length(&mut self.rest)?;
                 if number == self.owners.len() {
@@ -383,7 +403,8 @@ impl<'a> RowReader<'a> {
 
     fn owner(&mut self) -> Result<Owner, &'static str> {
         let (uid, gid) = (take_u32(&mut self.rest)?, take_u32(&mut self.rest)?);
-        let mut name = || take_length(&mut self.rest).and_then(|length| take_bytes(&mut self.rest, length));
+        let mut name =
+            || take_length(&mut self.rest).and_then(|length| take_bytes(&mut self.rest, length));
         Ok(Owner { uid, gid, user: name()?.to_vec(), group: name()?.to_vec() })
     }
 
@@ -398,7 +419,9 @@ impl<'a> RowReader<'a> {
             }
             FIFO => EntryKind::Fifo,
             CHAR_DEVICE => EntryKind::CharDevice { major: take_u32(rest)?, minor: take_u32(rest)? },
-            BLOCK_DEVICE => EntryKind::BlockDevice { major: take_u32(rest)?, minor: take_u32(rest)? },
+            BLOCK_DEVICE => {
+                EntryKind::BlockDevice { major: take_u32(rest)?, minor: take_u32(rest)? }
+            }
             _ => return Err("unknown kind of entry"),
         })
     }
@@ -421,14 +444,31 @@ impl<'a> RowReader<'a> {
             let head = take_number(&mut self.rest)?;
             let distance = take_signed(&mut self.rest).ok_or(SHORT)?;
             let (is_copied, length) = (head & 1 != 0, head >> 1);
-            let (end, limit) = if is_copied { (&mut copied_end, LIMIT) } else { (&mut self.stored_end, self.plain_length) };
+            let (end, limit) = if is_copied {
+                (&mut copied_end, LIMIT)
+            } else {
+                (&mut self.stored_end, self.plain_length)
+            };
             let offset = end.wrapping_add(distance as u64);
-            *end = offset.checked_add(length).filter(|end| length > 0 && *end <= limit).ok_or("an extent lies outside")?;
-            Ok(if is_copied { Extent::Copied { offset, length } } else { Extent::Stored { volume: self.volume, offset, length } })
+            *end = offset
+                .checked_add(length)
+                .filter(|end| length > 0 && *end <= limit)
+                .ok_or("an extent lies outside")?;
+            Ok(if is_copied {
+                Extent::Copied { offset, length }
+            } else {
+                Extent::Stored { volume: self.volume, offset, length }
+            })
         };
         let extents = (0..count).map(|_| extent()).collect::<Result<_, &'static str>>()?;
         let flag = |flag: u8| head & flag != 0;
-        Ok(Part { pieces, is_delta: flag(DELTA), is_content: flag(CONTENT), is_last: flag(LAST), extents })
+        Ok(Part {
+            pieces,
+            is_delta: flag(DELTA),
+            is_content: flag(CONTENT),
+            is_last: flag(LAST),
+            extents,
+        })
     }
 }
 
@@ -442,7 +482,10 @@ fn take_frames(rest: &mut &[u8], plain_length: u64) -> Result<Vec<(u64, Vec<u8>)
     for number in 0..count {
         let distance = take_number(rest)?;
         let last = frames.last().map_or(0, |(plain, _)| *plain);
-        let plain = last.checked_add(distance).filter(|plain| *plain <= plain_length).ok_or("a frame lies outside")?;
+        let plain = last
+            .checked_add(distance)
+            .filter(|plain| *plain <= plain_length)
+            .ok_or("a frame lies outside")?;
         if (number == 0) != (plain == 0) || number > 0 && distance == 0 {
             return Err("frames are not in order");
         }
@@ -491,7 +534,12 @@ mod tests {
     const PLAIN: u64 = 1 << 40;
 
     fn owner() -> impl Strategy<Value = Owner> {
-        (0..3u32, 0..2u32).prop_map(|(uid, gid)| Owner { uid, gid, user: vec![b'u'; uid as usize], group: b"g".to_vec() })
+        (0..3u32, 0..2u32).prop_map(|(uid, gid)| Owner {
+            uid,
+            gid,
+            user: vec![b'u'; uid as usize],
+            group: b"g".to_vec(),
+        })
     }
 
     fn kind() -> impl Strategy<Value = EntryKind> {
@@ -506,43 +554,66 @@ mod tests {
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
-        (kind(), 0..0x1000u16, owner(), any::<i64>()).prop_map(|(kind, mode, owner, mtime)| Entry { kind, mode, owner, mtime })
+        (kind(), 0..0x1000u16, owner(), any::<i64>()).prop_map(|(kind, mode, owner, mtime)| Entry {
+            kind,
+            mode,
+            owner,
+            mtime,
+        })
     }
 
     fn part() -> impl Strategy<Value = Part> {
-        let extent = (any::<bool>(), 0..PLAIN / 2, 1..PLAIN / 2).prop_map(|(is_copied, offset, length)| match is_copied {
-            true => Extent::Copied { offset, length },
-            false => Extent::Stored { volume: 7, offset, length },
-        });
-        let pieces = prop_oneof![Just(0..1), (0..9u64, 0..1u64 << 60).prop_map(|(start, count)| start..start + count)];
-        (pieces, any::<[bool; 3]>(), prop::collection::vec(extent, 0..5)).prop_map(|(pieces, [a, b, c], extents)| Part {
-            pieces,
-            is_delta: a,
-            is_content: b,
-            is_last: c,
-            extents: extents.into_iter().collect(),
-        })
+        let extent =
+            (any::<bool>(), 0..PLAIN / 2, 1..PLAIN / 2).prop_map(|(is_copied, offset, length)| {
+                match is_copied {
+                    true => Extent::Copied { offset, length },
+                    false => Extent::Stored { volume: 7, offset, length },
+                }
+            });
+        let pieces = prop_oneof![
+            Just(0..1),
+            (0..9u64, 0..1u64 << 60).prop_map(|(start, count)| start..start + count)
+        ];
+        (pieces, any::<[bool; 3]>(), prop::collection::vec(extent, 0..5)).prop_map(
+            |(pieces, [a, b, c], extents)| Part {
+                pieces,
+                is_delta: a,
+                is_content: b,
+                is_last: c,
+                extents: extents.into_iter().collect(),
+            },
+        )
     }
 
     fn rows() -> impl Strategy<Value = Vec<TocRow>> {
         let row = prop::option::of((entry(), part()));
-        prop::collection::btree_map("[ab]{1,3}(/[ab\u{e9}]{1,3}){0,3}", row, 0..20).prop_map(|rows| {
-            let rows = rows.into_iter().map(|(path, row)| {
-                let (entry, part) = row.map_or((None, Part::default()), |(entry, part)| (Some(entry), part));
-                TocRow { path: EntryPath::parse(path.as_bytes()).unwrap(), entry, part }
-            });
-            let mut rows: Vec<_> = rows.collect();
-            rows.sort_by(|a, b| a.path.cmp(&b.path));
-            rows
-        })
+        prop::collection::btree_map("[ab]{1,3}(/[ab\u{e9}]{1,3}){0,3}", row, 0..20).prop_map(
+            |rows| {
+                let rows = rows.into_iter().map(|(path, row)| {
+                    let (entry, part) =
+                        row.map_or((None, Part::default()), |(entry, part)| (Some(entry), part));
+                    TocRow { path: EntryPath::parse(path.as_bytes()).unwrap(), entry, part }
+                });
+                let mut rows: Vec<_> = rows.collect();
+                rows.sort_by(|a, b| a.path.cmp(&b.path));
+                rows
+            },
+        )
     }
 
     fn write(session: Session, rows: &[TocRow], stored_length: u64) -> Vec<u8> {
         let mut writer = TocWriter::new();
         rows.iter().for_each(|row| writer.push(&row.path, row.entry.as_ref(), &row.part));
         let frames = [(0, vec![1]), (1 << 20, vec![2; 200])];
-        let chunks: Vec<[u8; 32]> = (0..stored_length.div_ceil(CHUNK as u64)).map(|number| [number as u8; 32]).collect();
-        writer.finish(session, 7, PLAIN, &frames, &StoredFrames { length: stored_length, sha1: [9; SHA1_STATE], chunks })
+        let chunks: Vec<[u8; 32]> =
+            (0..stored_length.div_ceil(CHUNK as u64)).map(|number| [number as u8; 32]).collect();
+        writer.finish(
+            session,
+            7,
+            PLAIN,
+            &frames,
+            &StoredFrames { length: stored_length, sha1: [9; SHA1_STATE], chunks },
+        )
     }
 
     fn full() -> Session {
@@ -586,13 +657,15 @@ mod tests {
     fn counts_beyond_all_bounds_take_no_memory() {
         let head = [&MAGIC[..], &[VERSION, 0, 0, 1]].concat();
         let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
-        let small = |fields: &[&[u8]]| Toc::parse(&[&head[..], &fields.concat()].concat()).unwrap_err().to_string();
+        let small = |fields: &[&[u8]]| {
+            Toc::parse(&[&head[..], &fields.concat()].concat()).unwrap_err().to_string()
+        };
         for fields in [
-            &[&[9, 9][..], &huge][..],                                                // frames
-            &[&[9], &huge[..], &[1, 0, 0]],                                           // chunks
-            &[&[9, 0, 1, 0, 0], &huge[..]],                                           // rows
-            &[&[9, 0, 1, 0], &huge[..]],                                              // state
-            &[&[9, 0, 1, 0, 0, 1, 0], &huge[..]],                                     // path
+            &[&[9, 9][..], &huge][..],            // frames
+            &[&[9], &huge[..], &[1, 0, 0]],       // chunks
+            &[&[9, 0, 1, 0, 0], &huge[..]],       // rows
+            &[&[9, 0, 1, 0], &huge[..]],          // state
+            &[&[9, 0, 1, 0, 0, 1, 0], &huge[..]], // path
             &[&[9, 0, 1, 0, 0, 1, 0, 1, b'a', FILE, 0, 0, 0, 0, 0, 0, 0], &huge[..]], // extents
         ] {
             assert!(small(fields).contains("too early"), "{fields:?}: {}", small(fields));
@@ -603,11 +676,17 @@ mod tests {
     fn what_lies_outside_is_refused() {
         let file = |path: &str, extent: Extent| TocRow {
             path: EntryPath::parse(path.as_bytes()).unwrap(),
-            entry: Some(Entry { kind: EntryKind::File, mode: 0o644, owner: Owner::default(), mtime: 0 }),
+            entry: Some(Entry {
+                kind: EntryKind::File,
+                mode: 0o644,
+                owner: Owner::default(),
+                mtime: 0,
+            }),
             part: Part { pieces: 0..1, extents: [extent].into_iter().collect(), ..Part::default() },
         };
         let stored = |offset, length| Extent::Stored { volume: 7, offset, length };
-        let refused = |rows: &[TocRow]| Toc::parse(&write(full(), rows, 0)).unwrap_err().to_string();
+        let refused =
+            |rows: &[TocRow]| Toc::parse(&write(full(), rows, 0)).unwrap_err().to_string();
         assert!(Toc::parse(&write(full(), &[file("a", stored(PLAIN - 9, 9))], 0)).is_ok());
         for extent in [
             stored(PLAIN - 9, 10),
@@ -618,8 +697,12 @@ mod tests {
         ] {
             assert!(refused(&[file("a", extent)]).contains("outside"), "{extent:?}");
         }
-        assert!(refused(&[file("b", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
-        assert!(refused(&[file("a", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order"));
+        assert!(
+            refused(&[file("b", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order")
+        );
+        assert!(
+            refused(&[file("a", stored(0, 1)), file("a", stored(0, 1))]).contains("not in order")
+        );
         let toc = Toc::parse(&write(full(), &[], 0)).unwrap();
         let mut bytes = Vec::new();
         put(&mut bytes, EntryPath::LONGEST as u64 - 1);
@@ -639,9 +722,13 @@ mod tests {
             mtime,
         };
         for number in 0..1000u64 {
-            let path = EntryPath::parse(format!("some/directory/IMG_{number:05}.jpg").as_bytes()).unwrap();
-            let extents = [Extent::Stored { volume: 1, offset: number * 5120 + 512, length: 4000 }].into_iter().collect();
-            let part = Part { pieces: 0..1, is_delta: false, is_content: true, is_last: true, extents };
+            let path =
+                EntryPath::parse(format!("some/directory/IMG_{number:05}.jpg").as_bytes()).unwrap();
+            let extents = [Extent::Stored { volume: 1, offset: number * 5120 + 512, length: 4000 }]
+                .into_iter()
+                .collect();
+            let part =
+                Part { pieces: 0..1, is_delta: false, is_content: true, is_last: true, extents };
             writer.push(&path, Some(&entry(1_700_000_000 + number as i64 * 1000)), &part);
         }
         assert!(writer.encoded_length() < 20_000, "{}", writer.encoded_length());

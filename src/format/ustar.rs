@@ -1,10 +1,11 @@
-//! Tar headers as duplicity on Python 3.8 and later writes them: POSIX ustar, with a pax extended header in front where a value does
-//! not fit.
+//! Tar headers as duplicity on Python 3.8 and later writes them: POSIX ustar, with a pax extended
+//! header in front where a value does not fit.
 //!
-//! A name that is longer than its field or not ASCII stands in a pax record, byte for byte; if it is not UTF-8 either, the records
-//! begin with `hdrcharset=BINARY`. The field itself then holds what fits of it, with `?` for each character that is not ASCII. Numbers
-//! that do not fit stand in a record, and 0 in the field. The `prefix` field is never used, and the data of an entry is filled up to whole
-//! blocks with zeros ([`padding`]).
+//! A name that is longer than its field or not ASCII stands in a pax record, byte for byte; if it
+//! is not UTF-8 either, the records begin with `hdrcharset=BINARY`. The field itself then holds
+//! what fits of it, with `?` for each character that is not ASCII. Numbers that do not fit stand in
+//! a record, and 0 in the field. The `prefix` field is never used, and the data of an entry is
+//! filled up to whole blocks with zeros ([`padding`]).
 //!
 //! Source: headers in volumes of duplicity 0.8.22 and 3.2.1 on Python 3.11, compared byte by byte.
 
@@ -19,8 +20,8 @@ pub fn padding(size: u64) -> usize {
 }
 
 impl TarHeader {
-    /// Appends the header, and the pax header in front of it that it may need. `data_offset` means nothing here; a negative time is
-    /// written as 0.
+    /// Appends the header, and the pax header in front of it that it may need. `data_offset` means
+    /// nothing here; a negative time is written as 0.
     pub fn print(&self, out: &mut Vec<u8>) {
         let mut records = Records::default();
         let mut block = [0; BLOCK];
@@ -82,7 +83,8 @@ impl Records {
             }
         } else {
             let characters = text.utf8_chunks().flat_map(|chunk| {
-                let valid = chunk.valid().chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' });
+                let valid =
+                    chunk.valid().chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' });
                 valid.chain(chunk.invalid().iter().map(|_| b'?'))
             });
             field.iter_mut().zip(characters).for_each(|(byte, character)| *byte = character);
@@ -173,7 +175,10 @@ mod tests {
     fn pax_records_as_in_a_volume() {
         let out = printed(&header(b"snapshot/bad\xff\xfename"));
         assert!(out.starts_with(b"././@PaxHeader\0"));
-        assert_eq!(&out[512..560], b"21 hdrcharset=BINARY\n27 path=snapshot/bad\xff\xfename\n".as_slice());
+        assert_eq!(
+            &out[512..560],
+            b"21 hdrcharset=BINARY\n27 path=snapshot/bad\xff\xfename\n".as_slice()
+        );
         assert_eq!(&out[1024..1046], b"snapshot/bad??name\0\0\0\0");
         let out = printed(&header("snapshot/na\u{ef}ve.txt".as_bytes()));
         assert_eq!(&out[512..541], "28 path=snapshot/na\u{ef}ve.txt\n\0".as_bytes());

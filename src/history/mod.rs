@@ -7,17 +7,21 @@
 //! /2026-11-22T16.10.19+0100/a    a version: the same inode in every snapshot that shows it
 //! ```
 //!
-//! An inode number is computed, never stored: of a directory it is (directory, snapshot), of anything else its version. Nothing is
-//! remembered for an inode that was looked up, so there is nothing to forget. What a snapshot shows never changes; only the root,
-//! and the link counts of versions that the newest snapshot of a chain still shows, are news when a backup is added
+//! An inode number is computed, never stored: of a directory it is (directory, snapshot), of
+//! anything else its version. Nothing is remembered for an inode that was looked up, so there is
+//! nothing to forget. What a snapshot shows never changes; only the root, and the link counts of
+//! versions that the newest snapshot of a chain still shows, are news when a backup is added
 //! ([`Found::may_change`]).
 //!
-//! Names and metadata are those of the signature files until a volume is read for a file. If that contradicts them, the whole chain is
-//! shown anew, as its volumes have it, under new inode numbers; the old ones are stale, as those of a backup that was removed.
+//! Names and metadata are those of the signature files until a volume is read for a file. If that
+//! contradicts them, the whole chain is shown anew, as its volumes have it, under new inode
+//! numbers; the old ones are stale, as those of a backup that was removed.
 //!
-//! A storage that fails takes no snapshot away, and nothing of its failure is remembered; only damage is, until the storage is listed anew.
+//! A storage that fails takes no snapshot away, and nothing of its failure is remembered; only
+//! damage is, until the storage is listed anew.
 //!
-//! What cannot be shown has no folder: a set that cannot be read, with what builds on it, and a chain to which there is no key.
+//! What cannot be shown has no folder: a set that cannot be read, with what builds on it, and a
+//! chain to which there is no key.
 
 mod names;
 mod number;

@@ -15,7 +15,8 @@ pub const LATEST: &[u8] = b"latest";
 #[derive(Debug, Clone)]
 pub struct TimeTemplate(String);
 
-/// Sorts as the times do within one zone; without colons, at which rsync, scp, `docker -v`, overlayfs and Samba split or refuse names.
+/// Sorts as the times do within one zone; without colons, at which rsync, scp, `docker -v`,
+/// overlayfs and Samba split or refuse names.
 const DEFAULT: &str = "%Y-%m-%dT%H.%M.%S%z";
 
 /// What [`TimeTemplate::parse`] calls RFC 3339, and its fields.
@@ -29,7 +30,9 @@ impl Default for TimeTemplate {
 
 /// Why a template cannot name folders.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("'{0}' is no template for folder names: use strftime fields such as %Y-%m-%d_%H-%M-%S, and no '/', or rfc3339")]
+#[error(
+    "'{0}' is no template for folder names: use strftime fields such as %Y-%m-%d_%H-%M-%S, and no '/', or rfc3339"
+)]
 pub struct InvalidTemplate(String);
 
 impl TimeTemplate {
@@ -40,7 +43,8 @@ impl TimeTemplate {
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let template = Self(if text == RFC3339.0 { RFC3339.1 } else { text }.to_string());
         let is_known = StrftimeItems::new(text).all(|item| !matches!(item, Item::Error));
-        match is_known && EntryPath::is_name(template.name(BackupTime::from_seconds(0)).as_bytes()) {
+        match is_known && EntryPath::is_name(template.name(BackupTime::from_seconds(0)).as_bytes())
+        {
             true => Ok(template),
             false => Err(InvalidTemplate(text.to_string())),
         }
@@ -80,15 +84,18 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names the first sets of each chain, as many as given. Of several that would get one name, the later ones get `.2`, `.3` …
+    /// Names the first sets of each chain, as many as given. Of several that would get one name,
+    /// the later ones get `.2`, `.3` …
     pub fn new(chains: &[(Arc<Chain>, usize)], template: &TimeTemplate) -> Self {
         let mut sorted: Vec<SnapshotName> = Vec::new();
         for (chain, usable) in chains {
-            sorted.extend(chain.sets.iter().take(*usable).enumerate().map(|(position, set)| SnapshotName {
-                name: template.name(set.end()).into_bytes(),
-                chain: chain.clone(),
-                position: position as u32,
-                time: set.end(),
+            sorted.extend(chain.sets.iter().take(*usable).enumerate().map(|(position, set)| {
+                SnapshotName {
+                    name: template.name(set.end()).into_bytes(),
+                    chain: chain.clone(),
+                    position: position as u32,
+                    time: set.end(),
+                }
             }));
         }
         sorted.sort_by_key(|snapshot| snapshot.time);
@@ -106,17 +113,21 @@ impl Names {
         }
         let newest = sorted.last().map(|snapshot| snapshot.name.clone());
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
-        let latest = newest.and_then(|newest| sorted.iter().position(|snapshot| snapshot.name == newest));
+        let latest =
+            newest.and_then(|newest| sorted.iter().position(|snapshot| snapshot.name == newest));
         Self { sorted, latest, tops: OnceLock::new() }
     }
 
     /// Returns the folder of a name.
     pub fn get(&self, name: &[u8]) -> Option<&SnapshotName> {
-        self.sorted.binary_search_by(|snapshot| snapshot.name.as_slice().cmp(name)).ok().map(|index| &self.sorted[index])
+        self.sorted
+            .binary_search_by(|snapshot| snapshot.name.as_slice().cmp(name))
+            .ok()
+            .map(|index| &self.sorted[index])
     }
 
-    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken for a directory as long as the catalog does
-    /// not know.
+    /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken
+    /// for a directory as long as the catalog does not know.
     pub fn top(&self, snapshot: &SnapshotName, catalog: &Catalog) -> EntryKind {
         let tops = self.tops.get_or_init(|| catalog.tops().unwrap_or_default());
         let of_chain = tops.get(&snapshot.chain.number()).map(Vec::as_slice).unwrap_or_default();

@@ -4,17 +4,20 @@ use crate::catalog::VersionId;
 
 /// The root, which holds the snapshots.
 pub const ROOT: u64 = 1;
-/// Set in the numbers of directories. Below it 31 bits for the number of the snapshot's set, and 31 for that of the directory.
+/// Set in the numbers of directories. Below it 31 bits for the number of the snapshot's set, and 31
+/// for that of the directory.
 const DIRECTORY: u64 = 1 << 62;
 const SET_SHIFT: u32 = 31;
 /// VersionSet of a version's number within its chain.
 const VERSION_SHIFT: u32 = 40;
 
-/// Set in the numbers of links to the newest snapshot. Below it, the number of its set: the kernel keeps the target of a link for
-/// as long as it knows the inode, so another target needs another number.
+/// Set in the numbers of links to the newest snapshot. Below it, the number of its set: the kernel
+/// keeps the target of a link for as long as it knows the inode, so another target needs another
+/// number.
 const LATEST: u64 = 1 << 61;
 
-/// What an inode number stands for. Sets are counted across chains, so one number tells chain and position.
+/// What an inode number stands for. Sets are counted across chains, so one number tells chain and
+/// position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inode {
     /// The root.
@@ -51,11 +54,14 @@ impl Inode {
         let bits = |shift: u32, count: u32| number >> shift & ((1 << count) - 1);
         match number {
             ROOT => Some(Self::Root),
-            _ if number & DIRECTORY != 0 => Some(Self::Directory { set: bits(SET_SHIFT, 31), directory: bits(0, SET_SHIFT) }),
-            _ if number & LATEST != 0 => Some(Self::Latest { set: bits(0, 31) }),
-            _ if number >> VERSION_SHIFT != 0 => {
-                Some(Self::Version(VersionId::from_parts(number >> VERSION_SHIFT, bits(0, VERSION_SHIFT))))
+            _ if number & DIRECTORY != 0 => {
+                Some(Self::Directory { set: bits(SET_SHIFT, 31), directory: bits(0, SET_SHIFT) })
             }
+            _ if number & LATEST != 0 => Some(Self::Latest { set: bits(0, 31) }),
+            _ if number >> VERSION_SHIFT != 0 => Some(Self::Version(VersionId::from_parts(
+                number >> VERSION_SHIFT,
+                bits(0, VERSION_SHIFT),
+            ))),
             _ => None,
         }
     }

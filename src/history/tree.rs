@@ -33,7 +33,8 @@ pub struct Attributes {
     pub kind: EntryKind,
     /// The 12 permission bits.
     pub mode: u16,
-    /// Snapshots that show this version; 1 for directories, as their subdirectories are not counted.
+    /// Snapshots that show this version; 1 for directories, as their subdirectories are not
+    /// counted.
     pub links: u32,
     /// Owner.
     pub uid: u32,
@@ -67,18 +68,27 @@ pub struct Item {
     pub found: Option<Found>,
 }
 
-/// Returns what no other chain has, for numbers come back when chains have gone; and what this one no longer has when its newest manifest is
-/// another, which may open.
+/// Returns what no other chain has, for numbers come back when chains have gone; and what this one
+/// no longer has when its newest manifest is another, which may open.
 fn identity(chain: &Chain) -> Identity {
     let manifest = chain.sets.last().and_then(|last| last.manifest.as_ref());
-    (chain.number(), chain.sets.first().map(|full| full.end()), manifest.map(|file| file.listed.clone()))
+    (
+        chain.number(),
+        chain.sets.first().map(|full| full.end()),
+        manifest.map(|file| file.listed.clone()),
+    )
 }
 
 type Identity = (u64, Option<BackupTime>, Option<Listed>);
 
 impl HistoryTree {
     /// Shows the chains that the catalog knows. `owner`, if given, owns everything.
-    pub fn new(contents: Arc<Contents>, accounts: Accounts, owner: Option<(u32, u32)>, template: TimeTemplate) -> Self {
+    pub fn new(
+        contents: Arc<Contents>,
+        accounts: Accounts,
+        owner: Option<(u32, u32)>,
+        template: TimeTemplate,
+    ) -> Self {
         let (names, closed) = Default::default();
         let tree = Self { contents, accounts, owner, template, names, closed };
         tree.name_snapshots();
@@ -95,25 +105,34 @@ impl HistoryTree {
         Ok(())
     }
 
-    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later. What the storage has refused so far is
-    /// tried again.
+    /// Fills the catalog for all chains, the newest first, so that nobody has to wait for it later.
+    /// What the storage has refused so far is tried again.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; if it is damaged, it loses its folder.
+    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; if it
+    /// is damaged, it loses its folder.
     pub fn fill(&self) -> Result<(), catalog::Error> {
-        let filled: Vec<_> = self.catalog().chains().iter().rev().map(|chain| self.fill_chain(chain)).collect();
+        let filled: Vec<_> =
+            self.catalog().chains().iter().rev().map(|chain| self.fill_chain(chain)).collect();
         self.name_snapshots();
         filled.into_iter().collect()
     }
 
-    /// Takes the folders from the backups of a chain, since there is no key to them, until its newest manifest is another.
+    /// Takes the folders from the backups of a chain, since there is no key to them, until its
+    /// newest manifest is another.
     pub fn close(&self, chain: &Chain) {
-        self.closed.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(chain));
+        self.closed
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .insert(identity(chain));
         self.name_snapshots();
     }
 
     fn is_closed(&self, chain: &Chain) -> bool {
-        self.closed.read().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&identity(chain))
+        self.closed
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .contains(&identity(chain))
     }
 
     fn fill_chain(&self, chain: &Chain) -> Result<(), catalog::Error> {
@@ -121,7 +140,10 @@ impl HistoryTree {
             return Ok(());
         }
         self.catalog().fill(chain)?;
-        self.catalog().locked(chain).into_iter().for_each(|text| self.catalog().log_once(Level::Error, text));
+        self.catalog()
+            .locked(chain)
+            .into_iter()
+            .for_each(|text| self.catalog().log_once(Level::Error, text));
         Ok(())
     }
 
@@ -143,7 +165,9 @@ impl HistoryTree {
             }
             Some(Inode::Directory { set, directory }) => {
                 let (snapshot, id) = self.directory(set, directory)?;
-                let found = snapshot.look_up(self.catalog(), id, name).map_err(|error| self.unreadable(&snapshot, error))?;
+                let found = snapshot
+                    .look_up(self.catalog(), id, name)
+                    .map_err(|error| self.unreadable(&snapshot, error))?;
                 found.map(|version| self.found(&snapshot, &version)).transpose()
             }
             Some(_) => Err(Error::NotDirectory),
@@ -158,9 +182,10 @@ impl HistoryTree {
     pub fn attributes(&self, inode: u64) -> Result<Found, Error> {
         match Inode::parse(inode).ok_or(Error::NotFound)? {
             Inode::Root => Ok(self.root()),
-            latest @ Inode::Latest { .. } => {
-                self.latest().filter(|found| found.attributes.inode == latest.number()).ok_or(Error::Stale)
-            }
+            latest @ Inode::Latest { .. } => self
+                .latest()
+                .filter(|found| found.attributes.inode == latest.number())
+                .ok_or(Error::Stale),
             Inode::Directory { set, directory } => {
                 let (snapshot, id) = self.directory(set, directory)?;
                 let version = self.directory_version(&snapshot, id)?;
@@ -173,17 +198,24 @@ impl HistoryTree {
         }
     }
 
-    /// Lists a directory by name, from behind `after` on: at most `limit` items, fewer only at the end.
+    /// Lists a directory by name, from behind `after` on: at most `limit` items, fewer only at the
+    /// end.
     ///
     /// # Errors
     /// [`Error`] when it is no directory (any more), or something cannot be read.
-    pub fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Error> {
+    pub fn list(
+        &self,
+        directory: u64,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Error> {
         match Inode::parse(directory) {
             Some(Inode::Root) => Ok(self.list_root(after, limit)),
             Some(Inode::Directory { set, directory }) => {
                 let (snapshot, id) = self.directory(set, directory)?;
-                let versions =
-                    snapshot.list(self.catalog(), id, after, limit).map_err(|error| self.unreadable(&snapshot, error))?;
+                let versions = snapshot
+                    .list(self.catalog(), id, after, limit)
+                    .map_err(|error| self.unreadable(&snapshot, error))?;
                 Ok(versions.iter().filter_map(|version| self.item(&snapshot, version)).collect())
             }
             Some(_) => Err(Error::NotDirectory),
@@ -201,10 +233,12 @@ impl HistoryTree {
                 EntryKind::Symlink { target } => Ok(target),
                 _ => Err(Error::NotFound),
             },
-            Some(Inode::Version(id)) => match self.version(id)?.1.entry().map(|entry| &entry.kind) {
-                Some(EntryKind::Symlink { target }) => Ok(target.clone()),
-                _ => Err(Error::NotFound),
-            },
+            Some(Inode::Version(id)) => {
+                match self.version(id)?.1.entry().map(|entry| &entry.kind) {
+                    Some(EntryKind::Symlink { target }) => Ok(target.clone()),
+                    _ => Err(Error::NotFound),
+                }
+            }
             _ => Err(Error::NotFound),
         }
     }
@@ -217,7 +251,10 @@ impl HistoryTree {
         let Some(Inode::Version(id)) = Inode::parse(inode) else { return Err(Error::NotFile) };
         let (snapshot, version) = self.version(id)?;
         match version.is_file() {
-            true => self.contents.open(&snapshot.chain, &version).map_err(|error| self.damaged(&snapshot, &version, &error)),
+            true => self
+                .contents
+                .open(&snapshot.chain, &version)
+                .map_err(|error| self.damaged(&snapshot, &version, &error)),
             false => Err(Error::NotFile),
         }
     }
@@ -226,7 +263,13 @@ impl HistoryTree {
     ///
     /// # Errors
     /// [`Error`] when any byte of the range cannot be read or trusted; the monitor has heard of it.
-    pub fn read(&self, file: &File, inode: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+    pub fn read(
+        &self,
+        file: &File,
+        inode: u64,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error> {
         self.contents.read(file, offset, buffer).map_err(|error| match Inode::parse(inode) {
             Some(Inode::Version(id)) => match self.version(id) {
                 Ok((snapshot, version)) => self.damaged(&snapshot, &version, &error),
@@ -246,8 +289,10 @@ impl HistoryTree {
 
     fn name_snapshots(&self) {
         let chains = self.catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
-        let chains: Vec<_> = chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
-        *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(Names::new(&chains, &self.template));
+        let chains: Vec<_> =
+            chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+        *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Arc::new(Names::new(&chains, &self.template));
     }
 
     fn chain(&self, number: u64) -> Result<Arc<Chain>, Error> {
@@ -257,10 +302,11 @@ impl HistoryTree {
     /// Returns the snapshot of a set, and the id of a directory in it.
     fn directory(&self, set: u64, directory: u64) -> Result<(Snapshot, DirectoryId), Error> {
         let (chain, position) = self.catalog().set(set).ok_or(Error::Stale)?;
-        let snapshot = self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
-            what: format!("cannot open directory {directory}"),
-            cause: error.to_string(),
-        })?;
+        let snapshot =
+            self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
+                what: format!("cannot open directory {directory}"),
+                cause: error.to_string(),
+            })?;
         let id = DirectoryId::from_parts(snapshot.chain.number(), directory);
         Ok((snapshot, id))
     }
@@ -271,9 +317,10 @@ impl HistoryTree {
         match self.catalog().version(id) {
             Ok(version) => Ok((Snapshot { chain, position: version.position }, version)),
             Err(catalog::Error::Gone(_)) => Err(Error::Stale),
-            Err(error) => {
-                Err(Error::Unreadable { what: format!("cannot find version {}", id.number()), cause: error.to_string() })
-            }
+            Err(error) => Err(Error::Unreadable {
+                what: format!("cannot find version {}", id.number()),
+                cause: error.to_string(),
+            }),
         }
     }
 
@@ -294,8 +341,16 @@ impl HistoryTree {
             (process.0.as_raw(), process.1.as_raw())
         });
         let mtime = names.newest().map_or(0, |newest| newest.time.seconds());
-        let attributes =
-            Attributes { inode: number::ROOT, kind: EntryKind::Directory, mode: 0o555, links: 1, uid, gid, size: 0, mtime };
+        let attributes = Attributes {
+            inode: number::ROOT,
+            kind: EntryKind::Directory,
+            mode: 0o555,
+            links: 1,
+            uid,
+            gid,
+            size: 0,
+            mtime,
+        };
         Found { attributes, may_change: true }
     }
 
@@ -323,22 +378,30 @@ impl HistoryTree {
             found: Some(found),
         });
         // There may be thousands, and they are asked for some at a time.
-        let from = names.sorted.partition_point(|snapshot| after.is_some_and(|after| snapshot.name.as_slice() <= after));
-        // Without attributes: they would have the backup's signature files read, and `ls` of the root needs none of them.
+        let from = names.sorted.partition_point(|snapshot| {
+            after.is_some_and(|after| snapshot.name.as_slice() <= after)
+        });
+        // Without attributes: they would have the backup's signature files read, and `ls` of the
+        // root needs none of them.
         items.extend(names.sorted[from..].iter().take(limit).map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
             kind: names.top(snapshot, self.catalog()),
             found: None,
         }));
-        items.extend(latest.filter(|latest| after.is_none_or(|after| latest.name.as_slice() > after)));
+        items.extend(
+            latest.filter(|latest| after.is_none_or(|after| latest.name.as_slice() > after)),
+        );
         items.sort_by(|a, b| a.name.cmp(&b.name));
         items.truncate(limit);
         items
     }
 
     fn snapshot_inode(&self, snapshot: &SnapshotName) -> Inode {
-        Inode::Directory { set: snapshot.chain.set_number(snapshot.position), directory: DirectoryId::root_number() }
+        Inode::Directory {
+            set: snapshot.chain.set_number(snapshot.position),
+            directory: DirectoryId::root_number(),
+        }
     }
 
     fn snapshot_found(&self, named: &SnapshotName) -> Result<Found, Error> {
@@ -349,14 +412,20 @@ impl HistoryTree {
             let passes = error.is_passing();
             let error = Error::Unreadable { what: what(), cause: error.to_string() };
             if passes {
-                self.catalog().log_once(Level::Warning, format!("{error}; it is tried again whenever it is asked for"));
+                self.catalog().log_once(
+                    Level::Warning,
+                    format!("{error}; it is tried again whenever it is asked for"),
+                );
             }
             error
         };
         let snapshot = self.catalog().snapshot(&named.chain, named.position).map_err(unreadable)?;
         let root = snapshot.root(self.catalog()).map_err(unreadable)?;
         let Some(root) = root else {
-            return Err(Error::Unreadable { what: what(), cause: "it holds no source directory".into() });
+            return Err(Error::Unreadable {
+                what: what(),
+                cause: "it holds no source directory".into(),
+            });
         };
         let mut found = self.found(&snapshot, &root)?;
         found.may_change = true; // The folder goes when the backup is removed.
@@ -366,16 +435,23 @@ impl HistoryTree {
     fn found(&self, snapshot: &Snapshot, version: &Version) -> Result<Found, Error> {
         let Some(entry) = version.entry() else { return Err(Error::NotFound) };
         let size = match &entry.kind {
-            EntryKind::File => {
-                self.contents.size(&snapshot.chain, version).map_err(|error| self.damaged(snapshot, version, &error))?
-            }
+            EntryKind::File => self
+                .contents
+                .size(&snapshot.chain, version)
+                .map_err(|error| self.damaged(snapshot, version, &error))?,
             EntryKind::Symlink { target } => target.len() as u64,
             _ => 0,
         };
         Ok(self.found_with(snapshot, version, entry, size))
     }
 
-    fn found_with(&self, snapshot: &Snapshot, version: &Version, entry: &Entry, size: u64) -> Found {
+    fn found_with(
+        &self,
+        snapshot: &Snapshot,
+        version: &Version,
+        entry: &Entry,
+        size: u64,
+    ) -> Found {
         let (uid, gid) = self.owner.unwrap_or_else(|| self.accounts.numbers(&entry.owner));
         let (inode, links, may_change) = match version.child() {
             Some(id) => {
@@ -384,7 +460,11 @@ impl HistoryTree {
             }
             None => {
                 let end = version.until.unwrap_or(snapshot.chain.sets.len() as u32);
-                (Inode::Version(version.id), end.saturating_sub(version.position).max(1), version.until.is_none())
+                (
+                    Inode::Version(version.id),
+                    end.saturating_sub(version.position).max(1),
+                    version.until.is_none(),
+                )
             }
         };
         let attributes = Attributes {
@@ -412,19 +492,30 @@ impl HistoryTree {
         Some(Item { name: version.name.clone(), inode, kind, found: known.map(|_| found) })
     }
 
-    /// Shows what the volumes of a chain hold from now on, since its signature files say something else: all of it under new inode numbers. Who
-    /// knows an old one hears that it is stale, and the kernel looks its path up again.
+    /// Shows what the volumes of a chain hold from now on, since its signature files say something
+    /// else: all of it under new inode numbers. Who knows an old one hears that it is stale, and
+    /// the kernel looks its path up again.
     fn correct(&self, chain: &Chain) -> Error {
         if let Err(error) = self.catalog().void(chain) {
-            return Error::Unreadable { what: "cannot correct what is shown".into(), cause: error.to_string() };
+            return Error::Unreadable {
+                what: "cannot correct what is shown".into(),
+                cause: error.to_string(),
+            };
         }
         self.name_snapshots();
         Error::Stale
     }
 
     fn unreadable(&self, snapshot: &Snapshot, error: catalog::Error) -> Error {
-        let time = snapshot.chain.sets.get(snapshot.position as usize).map_or_else(String::new, |set| set.end().to_string());
-        Error::Unreadable { what: format!("cannot read the backup of {time}"), cause: error.to_string() }
+        let time = snapshot
+            .chain
+            .sets
+            .get(snapshot.position as usize)
+            .map_or_else(String::new, |set| set.end().to_string());
+        Error::Unreadable {
+            what: format!("cannot read the backup of {time}"),
+            cause: error.to_string(),
+        }
     }
 
     /// Tells the monitor, once, that a file cannot be read, and why.
@@ -432,9 +523,17 @@ impl HistoryTree {
         if error.is_contradicted() {
             return self.correct(&snapshot.chain);
         }
-        let time = snapshot.chain.sets.get(version.position as usize).map_or_else(String::new, |set| set.end().to_string());
-        let path = self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
-        let error = Error::Unreadable { what: format!("cannot read '{path}' of {time}"), cause: error.to_string() };
+        let time = snapshot
+            .chain
+            .sets
+            .get(version.position as usize)
+            .map_or_else(String::new, |set| set.end().to_string());
+        let path =
+            self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
+        let error = Error::Unreadable {
+            what: format!("cannot read '{path}' of {time}"),
+            cause: error.to_string(),
+        };
         self.catalog().log_once(Level::Error, error.to_string());
         error
     }
@@ -450,19 +549,30 @@ mod tests {
     fn a_listing_of_the_root_costs_one_question() {
         let files = Arc::new(Files::default());
         for position in 0..50 {
-            let top = if (20..30).contains(&position) { State::File(vec![1; 9]) } else { State::Directory };
+            let top = if (20..30).contains(&position) {
+                State::File(vec![1; 9])
+            } else {
+                State::Directory
+            };
             files.write(position, &[&[(".", top)]], false);
         }
         let world = World::plain(&files);
         world.chain();
-        let contents = Contents::new(world.catalog.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
-        let tree = HistoryTree::new(Arc::new(contents), Accounts::new(true), None, TimeTemplate::default());
+        let contents =
+            Contents::new(world.catalog.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
+        let tree = HistoryTree::new(
+            Arc::new(contents),
+            Accounts::new(true),
+            None,
+            TimeTemplate::default(),
+        );
         tree.fill().unwrap();
         for cost in [1, 0] {
             let before = world.catalog.questions();
             let listed = tree.list(number::ROOT, None, 100).unwrap();
             assert_eq!(world.catalog.questions() - before, cost);
-            let files: Vec<_> = (0..50).filter(|position| listed[*position].kind == EntryKind::File).collect();
+            let files: Vec<_> =
+                (0..50).filter(|position| listed[*position].kind == EntryKind::File).collect();
             assert_eq!((listed.len(), files), (51, Vec::from_iter(20..30)));
         }
     }

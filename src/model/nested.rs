@@ -2,8 +2,8 @@
 
 use super::EntryPath;
 
-/// Directories, each in the one before it, with something of each. Holds one path for all of them: as many paths as there are levels would take
-/// memory by the square of the depth.
+/// Directories, each in the one before it, with something of each. Holds one path for all of them:
+/// as many paths as there are levels would take memory by the square of the depth.
 #[derive(Debug)]
 pub struct Nested<T> {
     /// The path of the deepest one, or one below it.
@@ -34,7 +34,8 @@ impl<T> Nested<T> {
     /// Takes the deepest directory if a path does not lie in it.
     pub fn pop_outside(&mut self, path: &EntryPath) -> Option<(EntryPath, T)> {
         let &(length, _) = self.open.last()?;
-        let is_inside = path.as_bytes().get(..length) == self.path.as_bytes().get(..length) && path.is_end(length);
+        let is_inside = path.as_bytes().get(..length) == self.path.as_bytes().get(..length)
+            && path.is_end(length);
         if is_inside { None } else { self.pop() }
     }
 

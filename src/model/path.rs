@@ -3,17 +3,20 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// The path of one entry below the source directory: raw bytes, components joined by `/`; empty for the root.
+/// The path of one entry below the source directory: raw bytes, components joined by `/`; empty for
+/// the root.
 ///
-/// A value never holds an empty component, `.`, `..`, a leading or trailing `/`, or a NUL byte, so it can be joined to a
-/// directory without leaving it (symlinks aside). Paths compare as lists of components, bytewise, the shorter list first:
-/// the order of every stream that duplicity writes.
+/// A value never holds an empty component, `.`, `..`, a leading or trailing `/`, or a NUL byte, so
+/// it can be joined to a directory without leaving it (symlinks aside). Paths compare as lists of
+/// components, bytewise, the shorter list first: the order of every stream that duplicity writes.
 ///
-/// Nor is a path longer than [`LONGEST`](Self::LONGEST) bytes, or of more than [`DEEPEST`](Self::DEEPEST) components: each component costs a row of the
-/// catalog and a directory of a restore, and names shrink well, so that a path of kilobytes could bring gigabytes. All paths from a storage and from a
-/// source are made here, so that this limit is the only one.
+/// Nor is a path longer than [`LONGEST`](Self::LONGEST) bytes, or of more than
+/// [`DEEPEST`](Self::DEEPEST) components: each component costs a row of the catalog and a directory
+/// of a restore, and names shrink well, so that a path of kilobytes could bring gigabytes. All
+/// paths from a storage and from a source are made here, so that this limit is the only one.
 ///
-/// Source: names and order of members in volumes of duplicity 0.8.22 and 3.2.1, which abort on `..`.
+/// Source: names and order of members in volumes of duplicity 0.8.22 and 3.2.1, which abort on
+/// `..`.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
 
@@ -39,8 +42,9 @@ pub enum InvalidPath {
 }
 
 impl EntryPath {
-    /// Bytes of a path at most. A system call takes 4096 (PATH_MAX), and the originals save nothing that is deeper; this program opens directories
-    /// step by step, and so has no such limit, nor has a file system. This is 16 times as much.
+    /// Bytes of a path at most. A system call takes 4096 (PATH_MAX), and the originals save nothing
+    /// that is deeper; this program opens directories step by step, and so has no such limit, nor
+    /// has a file system. This is 16 times as much.
     ///
     /// Source: seen with 0.8.22 and 3.2.1, which save 2049 of 5000 nested folders of one letter.
     pub const LONGEST: usize = 64 * 1024;
@@ -55,8 +59,8 @@ impl EntryPath {
     /// Parses components joined by `/`; the empty string and `.` are the root.
     ///
     /// # Errors
-    /// [`InvalidPath`] for an empty component (so also for a leading, trailing or doubled `/`), `.` or `..` as a component, NUL, and a path over
-    /// the limit.
+    /// [`InvalidPath`] for an empty component (so also for a leading, trailing or doubled `/`), `.`
+    /// or `..` as a component, NUL, and a path over the limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPath> {
         if bytes.is_empty() || bytes == b"." {
             return Ok(Self::root());
@@ -78,10 +82,15 @@ impl EntryPath {
         if bytes.len() <= Self::LONGEST && depth <= Self::DEEPEST {
             return Ok(());
         }
-        Err(InvalidPath::TooLong { start: bytes[..bytes.len().min(60)].to_vec(), length: bytes.len(), depth })
+        Err(InvalidPath::TooLong {
+            start: bytes[..bytes.len().min(60)].to_vec(),
+            length: bytes.len(),
+            depth,
+        })
     }
 
-    /// Returns whether `name` can be one component: not empty, not `.` or `..`, without `/` and NUL.
+    /// Returns whether `name` can be one component: not empty, not `.` or `..`, without `/` and
+    /// NUL.
     pub fn is_name(name: &[u8]) -> bool {
         !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/') && !name.contains(&0)
     }
@@ -140,7 +149,8 @@ impl EntryPath {
         self.split_last().map(|(parent, _)| Self(parent.to_vec()))
     }
 
-    /// Returns the directory on the way to this path whose own path has so many bytes, or the nearest one above that.
+    /// Returns the directory on the way to this path whose own path has so many bytes, or the
+    /// nearest one above that.
     pub fn ancestor(&self, length: usize) -> Self {
         let end = (0..=length.min(self.0.len())).rev().find(|&end| self.is_end(end));
         Self(self.0[..end.unwrap_or(0)].to_vec())
@@ -153,7 +163,11 @@ impl EntryPath {
 
     /// Returns whether this path is `ancestor` itself or lies below it.
     pub fn starts_with(&self, ancestor: &Self) -> bool {
-        ancestor.is_root() || self.0.strip_prefix(&ancestor.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        ancestor.is_root()
+            || self
+                .0
+                .strip_prefix(&ancestor.0[..])
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// Returns what follows `ancestor`; `None` when this path does not lie there.
@@ -168,7 +182,8 @@ impl EntryPath {
 
 impl Ord for EntryPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // No component holds NUL, so counting `/` as the smallest byte is the order of component lists.
+        // No component holds NUL, so counting `/` as the smallest byte is the order of component
+        // lists.
         let key = |&b: &u8| if b == b'/' { 0 } else { b };
         self.0.iter().map(key).cmp(other.0.iter().map(key))
     }
@@ -188,7 +203,11 @@ impl fmt::Display for EntryPath {
         }
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+                if c.is_control() {
+                    write!(f, "{}", c.escape_default())?
+                } else {
+                    write!(f, "{c}")?
+                }
             }
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
@@ -236,13 +255,19 @@ mod tests {
         assert!(path(&long).join(b"e").is_err());
         long.push('n');
         assert_eq!(path(&long).as_bytes().len(), EntryPath::LONGEST);
-        let error = EntryPath::parse(vec!["x"; 400_000].join("/").as_bytes()).unwrap_err().to_string();
-        assert!(error.len() < 250 && error.contains("799999 bytes and 400000 components"), "{error}");
+        let error =
+            EntryPath::parse(vec!["x"; 400_000].join("/").as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.len() < 250 && error.contains("799999 bytes and 400000 components"),
+            "{error}"
+        );
     }
 
     #[test]
     fn ancestors_end_at_a_component() {
-        for (length, ancestor) in [(0, ""), (1, ""), (2, "ab"), (3, "ab"), (6, "ab"), (7, "ab/cdef"), (99, "ab/cdef")] {
+        for (length, ancestor) in
+            [(0, ""), (1, ""), (2, "ab"), (3, "ab"), (6, "ab"), (7, "ab/cdef"), (99, "ab/cdef")]
+        {
             assert_eq!(path("ab/cdef").ancestor(length), path(ancestor), "{length}");
         }
     }

@@ -1,13 +1,16 @@
 //! [`BackupTime`]: the whole second that names a backup set, and the time expressions that users type.
 //!
-//! Users type what duplicity takes: `now`, seconds since 1970, an interval before now (`3D`, `1h78m`), or a date with or without time; and
-//! the name of a folder in the mount, which they may have copied.
-//! Two meanings differ from duplicity's, on purpose. A date or time without zone follows the local clock as it ran then, summer time
-//! included; duplicity counts local standard time all year. And zones are read as RFC 3339 has them; duplicity adds the minutes
-//! of a zone even when its hours are negative, which old file names need ([`BackupTime::parse_w3c`]) but people do not.
+//! Users type what duplicity takes: `now`, seconds since 1970, an interval before now (`3D`,
+//! `1h78m`), or a date with or without time; and the name of a folder in the mount, which they may
+//! have copied. Two meanings differ from duplicity's, on purpose. A date or time without zone
+//! follows the local clock as it ran then, summer time included; duplicity counts local standard
+//! time all year. And zones are read as RFC 3339 has them; duplicity adds the minutes of a zone
+//! even when its hours are negative, which old file names need ([`BackupTime::parse_w3c`]) but
+//! people do not.
 
 use chrono::{
-    DateTime, Datelike, Days, Local, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc,
+    DateTime, Datelike, Days, Local, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta,
+    TimeZone, Timelike, Utc,
 };
 use std::fmt;
 
@@ -38,7 +41,24 @@ impl BackupTime {
     ///
     /// Source: names written by duplicity 0.8.22 and 3.2.1; its readers take lower case too.
     pub fn parse_compact(text: &str) -> Option<Self> {
-        let &[y1, y2, y3, y4, m1, m2, d1, d2, b'T' | b't', hour1, hour2, min1, min2, s1, s2, b'Z' | b'z'] = text.as_bytes()
+        let &[
+            y1,
+            y2,
+            y3,
+            y4,
+            m1,
+            m2,
+            d1,
+            d2,
+            b'T' | b't',
+            hour1,
+            hour2,
+            min1,
+            min2,
+            s1,
+            s2,
+            b'Z' | b'z',
+        ] = text.as_bytes()
         else {
             return None;
         };
@@ -46,23 +66,29 @@ impl BackupTime {
         utc(clock(date, number(&[hour1, hour2])?, number(&[min1, min2])?, number(&[s1, s2])?)?, 0)
     }
 
-    /// Parses the time in an old file name: `YYYY-MM-DDThh:mm:ss` and a zone, `Z` or sign, `hh:mm`. Any other character may stand
-    /// for all the `:`, as duplicity's `--time-separator` made it, but no letter, digit, `-` or `.`.
+    /// Parses the time in an old file name: `YYYY-MM-DDThh:mm:ss` and a zone, `Z` or sign, `hh:mm`.
+    /// Any other character may stand for all the `:`, as duplicity's `--time-separator` made it,
+    /// but no letter, digit, `-` or `.`.
     ///
-    /// The minutes of the zone are always added, even when the hours are negative: Newfoundland's -3 h 30 min stands as `-04:30`.
+    /// The minutes of the zone are always added, even when the hours are negative: Newfoundland's
+    /// -3 h 30 min stands as `-04:30`.
     ///
     /// Source: names written by duplicity 0.8.22 with `--old-filenames` in several zones.
     pub fn parse_w3c(text: &str) -> Option<Self> {
-        let separator =
-            text.chars().nth(13).filter(|&c| c.is_ascii_graphic() && !c.is_ascii_alphanumeric() && !"-.".contains(c))?;
+        let separator = text
+            .chars()
+            .nth(13)
+            .filter(|&c| c.is_ascii_graphic() && !c.is_ascii_alphanumeric() && !"-.".contains(c))?;
         let (time, zone) = civil_time(text.as_bytes(), separator as u8)?;
         let (hours, minutes) = zone_parts(zone, separator as u8)?;
         utc(time, 60 * hours + minutes)
     }
 
-    /// Parses what a user typed; intervals count back from `now`. Times and dates without zone are local ones.
+    /// Parses what a user typed; intervals count back from `now`. Times and dates without zone are
+    /// local ones.
     ///
-    /// A local time that the clock showed twice is the later one (standard time); one that it skipped is read with the offset before.
+    /// A local time that the clock showed twice is the later one (standard time); one that it
+    /// skipped is read with the offset before.
     ///
     /// # Errors
     /// [`InvalidTime`] when the text is none of the forms, or too far from today to be counted.
@@ -72,19 +98,25 @@ impl BackupTime {
         let parsed = match text.as_bytes() {
             b"" => None,
             b"now" => Some(now),
-            digits if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => text.parse().ok().map(Self),
+            digits if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+                text.parse().ok().map(Self)
+            }
             bytes => interval(bytes)
                 .and_then(|seconds| now.0.checked_sub(seconds).map(Self))
                 .or_else(|| Self::parse_compact(text))
                 .or_else(|| w3c_or_local(bytes))
                 .or_else(|| folder(bytes))
-                .or_else(|| Self::parse_compact(&format!("{text}Z")).and_then(|time| local(time.utc().naive_utc())))
+                .or_else(|| {
+                    Self::parse_compact(&format!("{text}Z"))
+                        .and_then(|time| local(time.utc().naive_utc()))
+                })
                 .or_else(|| local(clock(typed_date(text)?, 0, 0, 0)?)),
         };
         parsed.ok_or_else(|| InvalidTime(text.to_string()))
     }
 
-    /// Returns the same point as a calendar date in UTC; years beyond the calendar's end are cut to it.
+    /// Returns the same point as a calendar date in UTC; years beyond the calendar's end are cut to
+    /// it.
     pub fn utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.0, 0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -93,8 +125,9 @@ impl BackupTime {
         })
     }
 
-    /// Prints local time with its zone as in old file names, the counterpart of [`BackupTime::parse_w3c`]: the hours of the zone are rounded
-    /// down, so that the minutes are to be added. `separator` stands for each `:`.
+    /// Prints local time with its zone as in old file names, the counterpart of
+    /// [`BackupTime::parse_w3c`]: the hours of the zone are rounded down, so that the minutes are
+    /// to be added. `separator` stands for each `:`.
     ///
     /// Source: names written by duplicity 0.8.22 with `--old-filenames` in several zones.
     pub fn print_w3c(self, separator: char) -> String {
@@ -104,7 +137,9 @@ impl BackupTime {
         let minutes = offset.local_minus_utc().div_euclid(60);
         let zone = match (minutes.div_euclid(60), minutes.rem_euclid(60)) {
             (0, 0) => "Z".to_string(),
-            (hours, minutes) => format!("{}{:02}:{minutes:02}", if hours < 0 { '-' } else { '+' }, hours.abs()),
+            (hours, minutes) => {
+                format!("{}{:02}:{minutes:02}", if hours < 0 { '-' } else { '+' }, hours.abs())
+            }
         };
         format!("{time}{zone}").replace(':', &separator.to_string())
     }
@@ -112,11 +147,15 @@ impl BackupTime {
     /// Prints local time as C's `asctime` does, in English: `Wed Jan  1 00:00:00 2020`.
     pub fn print_asctime(self) -> String {
         const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let utc = self.utc().naive_utc();
-        let time = utc.checked_add_offset(Local.offset_from_utc_datetime(&utc).fix()).unwrap_or(utc);
-        let (day, month) = (DAYS[time.weekday().num_days_from_monday() as usize], MONTHS[time.month0() as usize]);
-        let (date, hour, minute, second, year) = (time.day(), time.hour(), time.minute(), time.second(), time.year());
+        let time =
+            utc.checked_add_offset(Local.offset_from_utc_datetime(&utc).fix()).unwrap_or(utc);
+        let (day, month) =
+            (DAYS[time.weekday().num_days_from_monday() as usize], MONTHS[time.month0() as usize]);
+        let (date, hour, minute, second, year) =
+            (time.day(), time.hour(), time.minute(), time.second(), time.year());
         format!("{day} {month} {date:2} {hour:02}:{minute:02}:{second:02} {year}")
     }
 }
@@ -130,7 +169,11 @@ impl fmt::Display for BackupTime {
 
 /// Parses decimal digits, nothing else.
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    digits
+        .iter()
+        .all(u8::is_ascii_digit)
+        .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
+        .flatten()
 }
 
 /// Makes a date. Days up to 31 are taken in any month and roll over: February 30 is March 1 or 2.
@@ -138,7 +181,8 @@ fn date(year: i64, month: i64, day: i64) -> Option<NaiveDate> {
     if !(1901..=2099).contains(&year) || !(1..=31).contains(&day) {
         return None;
     }
-    NaiveDate::from_ymd_opt(year as i32, month.try_into().ok()?, 1)?.checked_add_days(Days::new(day as u64 - 1))
+    NaiveDate::from_ymd_opt(year as i32, month.try_into().ok()?, 1)?
+        .checked_add_days(Days::new(day as u64 - 1))
 }
 
 /// Makes a time of day; seconds up to 61 are taken and roll over.
@@ -146,7 +190,8 @@ fn clock(date: NaiveDate, hour: i64, minute: i64, second: i64) -> Option<NaiveDa
     if second > 61 {
         return None;
     }
-    date.and_hms_opt(hour.try_into().ok()?, minute.try_into().ok()?, 0)?.checked_add_signed(TimeDelta::seconds(second))
+    date.and_hms_opt(hour.try_into().ok()?, minute.try_into().ok()?, 0)?
+        .checked_add_signed(TimeDelta::seconds(second))
 }
 
 /// Parses `YYYY-MM-DDThh:mm:ss`, with another separator perhaps, and returns what follows.
@@ -237,8 +282,12 @@ fn local(time: NaiveDateTime) -> Option<BackupTime> {
     let offset = match Local.offset_from_local_datetime(&time) {
         MappedLocalTime::Single(offset) => offset,
         // The smaller offset gives the later point.
-        MappedLocalTime::Ambiguous(one, other) => std::cmp::min_by_key(one, other, |offset| offset.fix().local_minus_utc()),
-        MappedLocalTime::None => Local.offset_from_utc_datetime(&time.checked_sub_days(Days::new(1))?),
+        MappedLocalTime::Ambiguous(one, other) => {
+            std::cmp::min_by_key(one, other, |offset| offset.fix().local_minus_utc())
+        }
+        MappedLocalTime::None => {
+            Local.offset_from_utc_datetime(&time.checked_sub_days(Days::new(1))?)
+        }
     };
     Some(BackupTime(time.and_utc().timestamp() - i64::from(offset.fix().local_minus_utc())))
 }
@@ -285,7 +334,11 @@ mod tests {
             ("2026-11-22T20_32_17+05_30", "2026-11-22T15:02:17Z"),
             ("2026-11-22T15:02:17Z", "2026-11-22T15:02:17Z"),
         ] {
-            assert_eq!(BackupTime::parse_w3c(text).map(BackupTime::seconds), Some(at(expected)), "{text}");
+            assert_eq!(
+                BackupTime::parse_w3c(text).map(BackupTime::seconds),
+                Some(at(expected)),
+                "{text}"
+            );
         }
         for bad in [
             "2026-11-22T20_32_17+05:30",
@@ -299,7 +352,8 @@ mod tests {
         }
     }
 
-    /// Expressions that mean the same everywhere. duplicity takes the last for an error, since 0 is none to it.
+    /// Expressions that mean the same everywhere. duplicity takes the last for an error, since 0 is
+    /// none to it.
     const SAME: [(&str, &str); 24] = [
         ("now", "2023-11-14T22:13:20Z"),
         ("0s", "2023-11-14T22:13:20Z"),
@@ -382,11 +436,20 @@ mod tests {
 
     /// Expressions without zone, with what they mean in UTC, New York and Berlin.
     const LOCAL: [(&str, [&str; 3]); 20] = [
-        ("2002-01-25T07:00:00", ["2002-01-25T07:00:00Z", "2002-01-25T12:00:00Z", "2002-01-25T06:00:00Z"]),
+        (
+            "2002-01-25T07:00:00",
+            ["2002-01-25T07:00:00Z", "2002-01-25T12:00:00Z", "2002-01-25T06:00:00Z"],
+        ),
         // To duplicity an error outside UTC.
-        ("20020125T070000", ["2002-01-25T07:00:00Z", "2002-01-25T12:00:00Z", "2002-01-25T06:00:00Z"]),
+        (
+            "20020125T070000",
+            ["2002-01-25T07:00:00Z", "2002-01-25T12:00:00Z", "2002-01-25T06:00:00Z"],
+        ),
         // Summer time counts; duplicity says 12:00 and 06:00.
-        ("2002-07-25T07:00:00", ["2002-07-25T07:00:00Z", "2002-07-25T11:00:00Z", "2002-07-25T05:00:00Z"]),
+        (
+            "2002-07-25T07:00:00",
+            ["2002-07-25T07:00:00Z", "2002-07-25T11:00:00Z", "2002-07-25T05:00:00Z"],
+        ),
         ("2002-07-05", ["2002-07-05T00:00:00Z", "2002-07-05T04:00:00Z", "2002-07-04T22:00:00Z"]),
         ("2002/3/5", ["2002-03-05T00:00:00Z", "2002-03-05T05:00:00Z", "2002-03-04T23:00:00Z"]),
         ("03-05-2002", ["2002-03-05T00:00:00Z", "2002-03-05T05:00:00Z", "2002-03-04T23:00:00Z"]),
@@ -400,35 +463,66 @@ mod tests {
         ("1901-01-01", ["1901-01-01T00:00:00Z", "1901-01-01T05:00:00Z", "1900-12-31T23:00:00Z"]),
         ("2099-12-31", ["2099-12-31T00:00:00Z", "2099-12-31T05:00:00Z", "2099-12-30T23:00:00Z"]),
         // Shown twice: in New York 01:30 on 2002-10-27, in Berlin 02:30.
-        ("2002-10-27T01:30:00", ["2002-10-27T01:30:00Z", "2002-10-27T06:30:00Z", "2002-10-26T23:30:00Z"]),
-        ("2002-10-27T02:30:00", ["2002-10-27T02:30:00Z", "2002-10-27T07:30:00Z", "2002-10-27T01:30:00Z"]),
+        (
+            "2002-10-27T01:30:00",
+            ["2002-10-27T01:30:00Z", "2002-10-27T06:30:00Z", "2002-10-26T23:30:00Z"],
+        ),
+        (
+            "2002-10-27T02:30:00",
+            ["2002-10-27T02:30:00Z", "2002-10-27T07:30:00Z", "2002-10-27T01:30:00Z"],
+        ),
         // Skipped: in New York 02:30 on 2002-04-07, in Berlin 02:30 on 2002-03-31.
-        ("2002-04-07T02:30:00", ["2002-04-07T02:30:00Z", "2002-04-07T07:30:00Z", "2002-04-07T00:30:00Z"]),
-        ("2002-03-31T02:30:00", ["2002-03-31T02:30:00Z", "2002-03-31T07:30:00Z", "2002-03-31T01:30:00Z"]),
-        ("2023-11-14T22:13:20", ["2023-11-14T22:13:20Z", "2023-11-15T03:13:20Z", "2023-11-14T21:13:20Z"]),
+        (
+            "2002-04-07T02:30:00",
+            ["2002-04-07T02:30:00Z", "2002-04-07T07:30:00Z", "2002-04-07T00:30:00Z"],
+        ),
+        (
+            "2002-03-31T02:30:00",
+            ["2002-03-31T02:30:00Z", "2002-03-31T07:30:00Z", "2002-03-31T01:30:00Z"],
+        ),
+        (
+            "2023-11-14T22:13:20",
+            ["2023-11-14T22:13:20Z", "2023-11-15T03:13:20Z", "2023-11-14T21:13:20Z"],
+        ),
     ];
 
     /// Points in time as clocks in UTC, New York and Berlin showed them.
     const SHOWN: [(i64, [&str; 3]); 3] = [
-        (1_700_000_000, ["Tue Nov 14 22:13:20 2023", "Tue Nov 14 17:13:20 2023", "Tue Nov 14 23:13:20 2023"]),
-        (1_577_836_800, ["Wed Jan  1 00:00:00 2020", "Tue Dec 31 19:00:00 2019", "Wed Jan  1 01:00:00 2020"]),
-        (1_027_580_400, ["Thu Jul 25 07:00:00 2002", "Thu Jul 25 03:00:00 2002", "Thu Jul 25 09:00:00 2002"]),
+        (
+            1_700_000_000,
+            ["Tue Nov 14 22:13:20 2023", "Tue Nov 14 17:13:20 2023", "Tue Nov 14 23:13:20 2023"],
+        ),
+        (
+            1_577_836_800,
+            ["Wed Jan  1 00:00:00 2020", "Tue Dec 31 19:00:00 2019", "Wed Jan  1 01:00:00 2020"],
+        ),
+        (
+            1_027_580_400,
+            ["Thu Jul 25 07:00:00 2002", "Thu Jul 25 03:00:00 2002", "Thu Jul 25 09:00:00 2002"],
+        ),
     ];
 
     const ZONES: [&str; 3] = ["UTC", "America/New_York", "Europe/Berlin"];
 
-    /// The zone belongs to the process, so each is tried in a process of its own: this test program, with the next test alone.
+    /// The zone belongs to the process, so each is tried in a process of its own: this test
+    /// program, with the next test alone.
     #[test]
     fn expressions_in_zones() {
         for zone in ZONES {
             let mut command = Command::new(std::env::current_exe().unwrap());
-            let output = command.args(["--exact", "model::time::tests::in_this_zone"]).env("TZ", zone).output().unwrap();
-            let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            let output = command
+                .args(["--exact", "model::time::tests::in_this_zone"])
+                .env("TZ", zone)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && text.contains("1 passed"), "{zone}: {text}");
         }
     }
 
-    /// Checks the zone that it is started in: the test above starts it in each of them, and the whole run in some zone or none.
+    /// Checks the zone that it is started in: the test above starts it in each of them, and the
+    /// whole run in some zone or none.
     #[test]
     fn in_this_zone() {
         let zone = std::env::var("TZ").unwrap_or_default();

@@ -1,22 +1,26 @@
-//! A collection once more, in another storage: the sets that it lacks, whole, with other keys if that is wanted.
+//! A collection once more, in another storage: the sets that it lacks, whole, with other keys if
+//! that is wanted.
 //!
 //! ```text
 //! source ─► set ─► files, on all cores ─┬─► encoded as the target wants it: the same bytes, their hash checked
 //!                                       └─► otherwise: decoded, encoded anew ─► a new hash in the manifest
 //! ```
-//! Members of volumes and signatures stay what they are, so sizes of volumes and blocks do, too. The manifest keeps all its lines but the
-//! hashes of volumes that were encoded anew.
+//! Members of volumes and signatures stay what they are, so sizes of volumes and blocks do, too.
+//! The manifest keeps all its lines but the hashes of volumes that were encoded anew.
 //!
 //! # Invariants
-//! - The manifest of a set is stored last, when all else is there: whoever is killed leaves a set that `cleanup` removes, and that the next
-//!   run begins anew, but for volumes that are there already with the same name and size, and the hash that their manifest knows.
+//! - The manifest of a set is stored last, when all else is there: whoever is killed leaves a set
+//!   that `cleanup` removes, and that the next run begins anew, but for volumes that are there
+//!   already with the same name and size, and the hash that their manifest knows.
 //! - An increment is stored only when the set before it is.
-//! - Nothing damaged is stored as good: volumes are checked against the manifest, all else is decoded once, if there is a key. Where there is
-//!   none, and so nothing can be encoded anew either, the monitor hears that bytes were copied unchecked.
+//! - Nothing damaged is stored as good: volumes are checked against the manifest, all else is
+//!   decoded once, if there is a key. Where there is none, and so nothing can be encoded anew
+//!   either, the monitor hears that bytes were copied unchecked.
 //!
 //! # Differences from duplicity's `replicate`, on purpose
-//! 0.8.22, the only version that has it, always decodes and encodes; it drops host, folder and list of files from manifests and stores them
-//! compressed, so that its replicas cannot be gone on with; and its dry run stores everything.
+//! 0.8.22, the only version that has it, always decodes and encodes; it drops host, folder and list
+//! of files from manifests and stores them compressed, so that its replicas cannot be gone on with;
+//! and its dry run stores everything.
 //!
 //! Source: duplicity 0.8.22, tried.
 
@@ -123,12 +127,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether only this set is to blame, so that other chains can be replicated all the same.
+    /// Returns whether only this set is to blame, so that other chains can be replicated all the
+    /// same.
     fn is_of_set(&self) -> bool {
         let is_read = |error: &storage::Error| error.operation == "read";
         let is_damaged = |error: &codec::Error| match &error.cause {
             Cause::Storage(error) => is_read(error),
-            Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_) | Cause::Unsupported(_) | Cause::Signature(_) => true,
+            Cause::Damaged(_)
+            | Cause::Truncated
+            | Cause::NotAuthentic(_)
+            | Cause::Unsupported(_)
+            | Cause::Signature(_) => true,
             _ => false,
         };
         match self {
@@ -142,12 +151,17 @@ impl Error {
     }
 }
 
-/// Stores all sets of the source's chains that the target lacks, oldest chain first. A set that is damaged is left out, with all that builds on
-/// it, and told.
+/// Stores all sets of the source's chains that the target lacks, oldest chain first. A set that is
+/// damaged is left out, with all that builds on it, and told.
 ///
 /// # Errors
 /// [`Error`] when nothing more can be stored, or there is no key; the next call goes on.
-pub fn replicate(source: &Source, target: &Target, options: &ReplicateOptions, monitor: &dyn Monitor) -> Result<Outcome, Error> {
+pub fn replicate(
+    source: &Source,
+    target: &Target,
+    options: &ReplicateOptions,
+    monitor: &dyn Monitor,
+) -> Result<Outcome, Error> {
     let mut outcome = Outcome { replicated: 0, there: 0, failed: 0, cause: None };
     let there = sessions(target.collection);
     let mut left: BTreeMap<Session, Vec<&Listed>> = BTreeMap::new();
@@ -170,7 +184,8 @@ pub fn replicate(source: &Source, target: &Target, options: &ReplicateOptions, m
                 Err(error) if error.is_of_set() => {
                     let rest = 1 + sets.by_ref().count();
                     let others = if rest > 1 { ", and what builds on it" } else { "" };
-                    let text = format!("the backup of {} is not replicated{others}: {error}", set.end());
+                    let text =
+                        format!("the backup of {} is not replicated{others}: {error}", set.end());
                     monitor.message(Level::Warning, &text);
                     outcome.failed += rest;
                     outcome.cause.get_or_insert(error);

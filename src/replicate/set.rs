@@ -79,8 +79,14 @@ impl<'a> SetReplicator<'a> {
         let Some(stored) = &self.set.manifest else { return Ok(Manifest::default()) };
         match self.read_manifest(self.stored(stored), stored.encoding) {
             Err(error) if is_locked(&error) => {
-                let copy = self.source.local_copy.as_ref().and_then(|copy| copy.manifest(self.set.session));
-                copy.map_or(Err(error), |copy| self.read_manifest(Arc::new(copy.file.clone()), copy.encoding))
+                let copy = self
+                    .source
+                    .local_copy
+                    .as_ref()
+                    .and_then(|copy| copy.manifest(self.set.session));
+                copy.map_or(Err(error), |copy| {
+                    self.read_manifest(Arc::new(copy.file.clone()), copy.encoding)
+                })
             }
             manifest => manifest,
         }
@@ -92,12 +98,14 @@ impl<'a> SetReplicator<'a> {
         Manifest::read(BufReader::new(decoder)).map_err(|cause| broken(&name, cause))
     }
 
-    /// Returns the set's files but for the manifest: the signature file first, as duplicity does; volumes as far as the manifest names them.
+    /// Returns the set's files but for the manifest: the signature file first, as duplicity does;
+    /// volumes as far as the manifest names them.
     fn files(&self, manifest: Option<&Manifest>) -> Result<Vec<(Content, &'a SetFile)>, Error> {
         let set = self.set;
         let numbers: Vec<u32> = match manifest {
             Some(manifest) => manifest.volumes().map(|volume| volume.number).collect(),
-            // If one is missing, it is among as many numbers as there are volumes, whatever the highest is.
+            // If one is missing, it is among as many numbers as there are volumes, whatever the
+            // highest is.
             None => (1..).take(set.volumes.len()).collect(),
         };
         let volume = |number: &u32| match set.volumes.get(number) {
@@ -105,12 +113,14 @@ impl<'a> SetReplicator<'a> {
             None => Err(Error::MissingVolume { set: set.end(), number: *number }),
         };
         let signatures = set.signatures.iter().map(|file| (Content::Signatures, file));
-        let others = signatures.chain(set.statistics.iter().map(|file| (Content::Statistics, file)));
+        let others =
+            signatures.chain(set.statistics.iter().map(|file| (Content::Statistics, file)));
         others.map(Ok).chain(numbers.iter().map(volume)).collect()
     }
 
-    /// Deletes what an earlier run has left of this set under names that will not be written: duplicity refuses two volumes of one number. And
-    /// what the archive directory remembers of another set of this name: its hashes are not those of this one.
+    /// Deletes what an earlier run has left of this set under names that will not be written:
+    /// duplicity refuses two volumes of one number. And what the archive directory remembers of
+    /// another set of this name: its hashes are not those of this one.
     fn clear(&self, files: &[(Content, &SetFile)]) -> Result<(), Error> {
         let content = |listed: &Listed| {
             let name = StoredName::parse(&listed.name, &self.options.prefixes)?;
@@ -121,10 +131,13 @@ impl<'a> SetReplicator<'a> {
         remembered.try_for_each(|listed| archive.delete(&listed.name))?;
         for &left in self.left {
             let same = files.iter().find(|(of, _)| Some(*of) == content(left));
-            let is_kept = match same.filter(|(content, file)| self.is_there(*content, file) == Some(left)) {
-                Some((_, file)) => self.target.encoder.could_have_made(&self.stored(file), file.encoding)?,
-                None => false,
-            };
+            let is_kept =
+                match same.filter(|(content, file)| self.is_there(*content, file) == Some(left)) {
+                    Some((_, file)) => {
+                        self.target.encoder.could_have_made(&self.stored(file), file.encoding)?
+                    }
+                    None => false,
+                };
             if !is_kept {
                 self.target.storage.delete(&left.name)?;
             }
@@ -136,16 +149,26 @@ impl<'a> SetReplicator<'a> {
     fn is_there(&self, content: Content, file: &SetFile) -> Option<&Listed> {
         let name = self.name(content, file.encoding);
         let mut left = self.left.iter().copied();
-        left.find(|there| matches!(content, Content::Volume(_)) && there.name == name && there.size == file.listed.size)
+        left.find(|there| {
+            matches!(content, Content::Volume(_))
+                && there.name == name
+                && there.size == file.listed.size
+        })
     }
 
     /// Stores a volume.
-    fn volume(&self, number: u32, file: &SetFile, manifest: &Result<Manifest, Error>) -> Result<Replica, Error> {
+    fn volume(
+        &self,
+        number: u32,
+        file: &SetFile,
+        manifest: &Result<Manifest, Error>,
+    ) -> Result<Replica, Error> {
         let content = Content::Volume(number);
         let described = manifest.as_ref().ok().and_then(|manifest| manifest.volume(number));
         let hash = described.as_ref().and_then(|volume| volume.hash);
         let encoder = &self.target.encoder;
-        let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash };
+        let source =
+            VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash };
         if self.may_stay(encoder, file)? {
             if let Some(there) = self.is_there(content, file) {
                 return Ok(Replica { content, listed: there.clone(), hash: None });
@@ -160,9 +183,14 @@ impl<'a> SetReplicator<'a> {
             self.source.codec.decode(self.stored(file), file.encoding)?;
             return Err(volume::Error::NoHash(file.listed.name.clone()).into());
         };
-        let (work, writer) = ((self.set.session, &described), self.stage(content, encoder.encoding())?);
+        let (work, writer) =
+            ((self.set.session, &described), self.stage(content, encoder.encoding())?);
         let written = volume::rewrite(&source, &self.source.codec, work, encoder, writer)?;
-        Ok(Replica { content, listed: self.target.storage.put(&written.staged)?, hash: written.described.hash })
+        Ok(Replica {
+            content,
+            listed: self.target.storage.put(&written.staged)?,
+            hash: written.described.hash,
+        })
     }
 
     /// Stores a file that is no volume and no manifest.
@@ -176,7 +204,8 @@ impl<'a> SetReplicator<'a> {
             }
             false => {
                 let mut decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
-                let mut writer = encoder.writer(&file.listed.name, self.stage(content, encoder.encoding())?)?;
+                let mut writer =
+                    encoder.writer(&file.listed.name, self.stage(content, encoder.encoding())?)?;
                 std::io::copy(&mut decoder, &mut writer).map_err(codec::Error::from)?;
                 self.target.storage.put(&writer.finish()?.seal())?
             }
@@ -197,7 +226,11 @@ impl<'a> SetReplicator<'a> {
         if !encoder.could_have_made(&self.stored(file), file.encoding)? {
             return Ok(false);
         }
-        let Some(signed) = self.source.signed.as_ref().filter(|_| file.encoding == Encoding::OpenPgp) else { return Ok(true) };
+        let Some(signed) =
+            self.source.signed.as_ref().filter(|_| file.encoding == Encoding::OpenPgp)
+        else {
+            return Ok(true);
+        };
         match decode_all(signed, self.stored(file), file.encoding) {
             Err(codec::Error { cause: Cause::Signature(_), .. }) => Ok(false),
             decoded => Ok(decoded.map(|()| true)?),
@@ -206,7 +239,12 @@ impl<'a> SetReplicator<'a> {
 
     /// Copies a file byte by byte, without a hash to check.
     fn copy(&self, content: Content, file: &SetFile) -> Result<Listed, Error> {
-        let source = VolumeSource { key: 0, file: self.stored_file(file), encoding: file.encoding, hash: None };
+        let source = VolumeSource {
+            key: 0,
+            file: self.stored_file(file),
+            encoding: file.encoding,
+            hash: None,
+        };
         let staged = volume::copy(&source, self.stage(content, file.encoding)?)?;
         Ok(self.target.storage.put(&staged)?)
     }
@@ -225,8 +263,11 @@ impl<'a> SetReplicator<'a> {
             return Ok(());
         }
         let decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
-        let mut writer = encoder.writer(&file.listed.name, self.stage(Content::Manifest, encoder.encoding())?)?;
-        let copied = Manifest::copy(BufReader::new(decoder), &mut writer, |number| hashes.get(&number).copied());
+        let mut writer = encoder
+            .writer(&file.listed.name, self.stage(Content::Manifest, encoder.encoding())?)?;
+        let copied = Manifest::copy(BufReader::new(decoder), &mut writer, |number| {
+            hashes.get(&number).copied()
+        });
         copied.map_err(|cause| broken(&file.listed.name, cause))?;
         self.target.storage.put(&writer.finish()?.seal())?;
         Ok(())
@@ -263,7 +304,11 @@ fn broken(file: &str, cause: format::Error) -> Error {
 }
 
 /// Decodes a file to its end.
-fn decode_all(codec: &Codec, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<(), codec::Error> {
+fn decode_all(
+    codec: &Codec,
+    file: Arc<dyn ReadAt>,
+    encoding: Encoding,
+) -> Result<(), codec::Error> {
     std::io::copy(&mut codec.decode(file, encoding)?, &mut std::io::sink())?;
     Ok(())
 }
@@ -278,12 +323,17 @@ fn is_without_key(cause: &Cause) -> bool {
 }
 
 /// Does a work for each thing, on all cores; ends at the first error.
-fn on_all_cores<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> Result<R, Error> + Sync) -> Result<Vec<R>, Error> {
+fn on_all_cores<T: Sync, R: Send>(
+    things: &[T],
+    work: impl Fn(&T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(things.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::with_capacity(things.len()))));
     let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
     let turn = || {
-        while let Some(thing) = things.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| lock().is_ok()) {
+        while let Some(thing) =
+            things.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| lock().is_ok())
+        {
             let result = work(thing);
             let mut done = lock();
             match (&mut *done, result) {
@@ -295,7 +345,11 @@ fn on_all_cores<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> Result<R, E
     };
     std::thread::scope(|scope| {
         // Where no thread can be had, this one does all.
-        if (0..threads).filter(|_| std::thread::Builder::new().spawn_scoped(scope, turn).is_ok()).count() == 0 {
+        if (0..threads)
+            .filter(|_| std::thread::Builder::new().spawn_scoped(scope, turn).is_ok())
+            .count()
+            == 0
+        {
             turn();
         }
     });

@@ -1,33 +1,40 @@
 //! Writes a snapshot, or a part of it, into a directory.
 //!
-//! Three rounds. The first walks the snapshot and makes everything that has no content: directories, links, fifos, devices. The
-//! second is a [`contents::BulkReader`]: it goes through the volumes of the chain and brings each file to a temporary name, and to its
-//! own when it is complete. The third walks the snapshot again: it sets the metadata of the directories, children first, and names
-//! each file that has not been delivered.
+//! Three rounds. The first walks the snapshot and makes everything that has no content:
+//! directories, links, fifos, devices. The second is a [`contents::BulkReader`]: it goes through
+//! the volumes of the chain and brings each file to a temporary name, and to its own when it is
+//! complete. The third walks the snapshot again: it sets the metadata of the directories, children
+//! first, and names each file that has not been delivered.
 //!
-//! A selection, as of a backup, leaves paths out; renames give others to some, relative to what becomes the target.
+//! A selection, as of a backup, leaves paths out; renames give others to some, relative to what
+//! becomes the target.
 //!
-//! Volumes that contradict the catalog make it begin anew: what was made is taken back, and the catalog asks the volumes what there is
-//! ([`catalog::Error::is_contradicted`]).
+//! Volumes that contradict the catalog make it begin anew: what was made is taken back, and the
+//! catalog asks the volumes what there is ([`catalog::Error::is_contradicted`]).
 //!
 //! # Invariants
-//! - What is restored, names and metadata included, has been proved by volumes: all those in which, by their manifests, anything at the path
-//!   could lie are read, now or before; where one cannot be, that is a failure. Only a directory, a link or a device whose own volume is
-//!   damaged is made as the signature file has it.
-//! - A file gets its final name only when it is complete, with its metadata. What cannot be completed is removed and reported. This
-//!   holds with [`RestoreOptions::ignore_errors`], too: that changes what is said, and what counts as a failure.
-//! - Content goes before metadata: a mode or a time that the target cannot hold costs no file. It keeps a mode that lets nobody in whom
-//!   its own keeps out, and each kind is reported once.
-//! - Nothing temporary stays. An interrupted run removes what it has begun; what a killed one left is removed by the next run into the
-//!   same target, which knows it by the lock file of that run.
-//! - Nothing is written outside the target: every path is resolved below it component by component, following no link.
+//! - What is restored, names and metadata included, has been proved by volumes: all those in which,
+//!   by their manifests, anything at the path could lie are read, now or before; where one cannot
+//!   be, that is a failure. Only a directory, a link or a device whose own volume is damaged is
+//!   made as the signature file has it.
+//! - A file gets its final name only when it is complete, with its metadata. What cannot be
+//!   completed is removed and reported. This holds with [`RestoreOptions::ignore_errors`], too:
+//!   that changes what is said, and what counts as a failure.
+//! - Content goes before metadata: a mode or a time that the target cannot hold costs no file. It
+//!   keeps a mode that lets nobody in whom its own keeps out, and each kind is reported once.
+//! - Nothing temporary stays. An interrupted run removes what it has begun; what a killed one left
+//!   is removed by the next run into the same target, which knows it by the lock file of that run.
+//! - Nothing is written outside the target: every path is resolved below it component by component,
+//!   following no link.
 
 mod selected;
 mod target;
 
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
-use crate::contents::{self, BulkReadError, BulkReader, Failure, Place as _, ReadRequest, Target as _, VersionSet};
+use crate::contents::{
+    self, BulkReadError, BulkReader, Failure, Place as _, ReadRequest, Target as _, VersionSet,
+};
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::Selection;
@@ -49,9 +56,11 @@ pub struct RestoreOptions {
     pub keep_own_ownership: bool,
     /// What to restore of it, by paths as listings show them; everything if there is none.
     pub selection: Option<Arc<Selection>>,
-    /// `--rename`: paths relative to what becomes the target, and what they become; of several that fit the longest counts.
+    /// `--rename`: paths relative to what becomes the target, and what they become; of several that
+    /// fit the longest counts.
     pub renames: Vec<(EntryPath, EntryPath)>,
-    /// `--ignore-errors`: volumes with a wrong hash, and metadata that cannot be set, are no failures.
+    /// `--ignore-errors`: volumes with a wrong hash, and metadata that cannot be set, are no
+    /// failures.
     pub ignore_errors: bool,
     /// `--no-sparse`: write runs of zeros, too, which are left as holes otherwise.
     pub writes_zeros: bool,
@@ -62,7 +71,8 @@ pub struct RestoreOptions {
 pub struct Summary {
     /// Files, directories and the rest that stand in the target now.
     pub delivered: u64,
-    /// Entries that could not be delivered, or only without some of their metadata; each was reported.
+    /// Entries that could not be delivered, or only without some of their metadata; each was
+    /// reported.
     pub failed: u64,
     /// Those that lack for a reason that was to be ignored; each was reported, too.
     pub ignored: u64,
@@ -99,18 +109,21 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// The monitor wanted the end.
-    #[error("interrupted; what has been restored so far stays, each file of it whole: to go on, restore again with --force")]
+    #[error(
+        "interrupted; what has been restored so far stays, each file of it whole: to go on, restore again with --force"
+    )]
     Interrupted,
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
 }
 
-/// Writes what a snapshot holds at `options.path` to `target`: a directory's content into it, a file as it.
+/// Writes what a snapshot holds at `options.path` to `target`: a directory's content into it, a
+/// file as it.
 ///
 /// # Errors
-/// [`Error`] when nothing can be restored, or the target is full. Entries that cannot be delivered are no error: the monitor
-/// hears of each, and the summary counts them.
+/// [`Error`] when nothing can be restored, or the target is full. Entries that cannot be delivered
+/// are no error: the monitor hears of each, and the summary counts them.
 pub fn restore(
     catalog: &Catalog,
     snapshot: &Snapshot,
@@ -123,7 +136,9 @@ pub fn restore(
     loop {
         match try_restore(catalog, &snapshot, target, accounts, monitor, options) {
             // Each set is contradicted once, at most.
-            Err(Error::Catalog(error)) if error.is_contradicted() => snapshot = catalog.renew(&snapshot)?,
+            Err(Error::Catalog(error)) if error.is_contradicted() => {
+                snapshot = catalog.renew(&snapshot)?
+            }
             result => return result,
         }
     }
@@ -141,12 +156,14 @@ fn try_restore(
     let root = match look_up(catalog, snapshot, options) {
         Err(error @ (Error::PathNotFound(_) | Error::Nothing)) => {
             // Only volumes can tell that there is nothing.
-            (0..=snapshot.position).try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
+            (0..=snapshot.position)
+                .try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
             return Err(error);
         }
         root => root?,
     };
-    let target = Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
+    let target =
+        Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
     let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
@@ -170,27 +187,38 @@ fn try_restore(
     Ok(summary)
 }
 
-/// Makes sure that a target is free, as far as that can be told before anything is known of the backup: [`restore`] without force refuses
-/// what this refuses.
+/// Makes sure that a target is free, as far as that can be told before anything is known of the
+/// backup: [`restore`] without force refuses what this refuses.
 ///
 /// # Errors
-/// [`Error::TargetNotEmpty`] for a file or a directory with something in it; [`Error::Target`] when the system cannot tell.
+/// [`Error::TargetNotEmpty`] for a file or a directory with something in it; [`Error::Target`] when
+/// the system cannot tell.
 pub fn check_free(target: &Path) -> Result<(), Error> {
     target::check_free(target, target.is_dir(), false).map(drop)
 }
 
-/// Returns the names of the volumes that [`restore`] would read, oldest set first; the target is left as it is.
+/// Returns the names of the volumes that [`restore`] would read, oldest set first; the target is
+/// left as it is.
 ///
 /// # Errors
 /// As [`restore`], as far as that is known without reading a volume.
-pub fn dry_run(catalog: &Catalog, snapshot: &Snapshot, target: &Path, options: &RestoreOptions) -> Result<Vec<String>, Error> {
+pub fn dry_run(
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    target: &Path,
+    options: &RestoreOptions,
+) -> Result<Vec<String>, Error> {
     let root = look_up(catalog, snapshot, options)?;
     target::check_free(target, root.child().is_some(), options.force)?;
     Ok(contents::required_volumes(catalog, snapshot, &options.path)?)
 }
 
 /// Finds what is to be restored, which must not be nothing.
-fn look_up(catalog: &Catalog, snapshot: &Snapshot, options: &RestoreOptions) -> Result<Version, Error> {
+fn look_up(
+    catalog: &Catalog,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<Version, Error> {
     let root = match snapshot.find(catalog, &options.path)? {
         Some(root) => root,
         None if options.path.is_root() => return Err(Error::Nothing),
@@ -199,14 +227,16 @@ fn look_up(catalog: &Catalog, snapshot: &Snapshot, options: &RestoreOptions) -> 
     if options.selection.is_some() {
         // The root comes even if nothing in it does.
         let root_alone = usize::from(options.path.is_root());
-        let mut selected = Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone()).skip(root_alone);
+        let mut selected =
+            Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone())
+                .skip(root_alone);
         selected.next().transpose()?.ok_or(Error::Nothing)?;
     }
     Ok(root)
 }
 
-/// Files whose delta chains are followed beforehand, to tell which sets a restore will likely need. Of more files, some chain will
-/// reach into every set.
+/// Files whose delta chains are followed beforehand, to tell which sets a restore will likely need.
+/// Of more files, some chain will reach into every set.
 const FOLLOWED: usize = 256;
 
 /// What the rounds share.
@@ -220,7 +250,10 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     fn walk(&self) -> Result<Selected<'_>, catalog::Error> {
-        Ok(Selected::new(self.snapshot.walk(self.catalog, &self.options.path)?, self.options.selection.clone()))
+        Ok(Selected::new(
+            self.snapshot.walk(self.catalog, &self.options.path)?,
+            self.options.selection.clone(),
+        ))
     }
 
     /// First round: makes all that has no content.
@@ -228,7 +261,8 @@ impl Tree<'_> {
         let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
         let (expected, made) = (VersionSet::new(last), VersionSet::new(last));
         let (mut likely, mut files) = (BTreeSet::new(), 0);
-        let mut unmade = Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
+        let mut unmade =
+            Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
         let mut place = self.target.place();
         for item in self.walk()? {
             if self.monitor.is_interrupted() {
@@ -272,8 +306,13 @@ impl Tree<'_> {
         Ok(Planted { expected, likely, unmade, made })
     }
 
-    /// Takes back what was made, since it need not be what the backup holds; what --force has overwritten is gone.
-    fn take_back(&self, round: &BulkReader<'_, Target<'_>>, made: &VersionSet) -> Result<(), Error> {
+    /// Takes back what was made, since it need not be what the backup holds; what --force has
+    /// overwritten is gone.
+    fn take_back(
+        &self,
+        round: &BulkReader<'_, Target<'_>>,
+        made: &VersionSet,
+    ) -> Result<(), Error> {
         let mut place = self.target.place();
         let mut open = Nested::default();
         for item in self.walk()? {
@@ -296,10 +335,13 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Reports as a failure that a volume could not be read, even if it holds no file that is wanted: then only the signature file says so,
-    /// and nothing vouches for that.
+    /// Reports as a failure that a volume could not be read, even if it holds no file that is
+    /// wanted: then only the signature file says so, and nothing vouches for that.
     fn admit(&self, round: &BulkReader<'_, Target<'_>>, summary: &mut Summary) {
-        let Some(cause) = round.first_bad().filter(|_| summary.failed + summary.ignored == 0) else { return };
+        let Some(cause) = round.first_bad().filter(|_| summary.failed + summary.ignored == 0)
+        else {
+            return;
+        };
         if self.options.ignore_errors && is_wrong_hash(&cause) {
             return;
         }
@@ -308,7 +350,8 @@ impl Tree<'_> {
         summary.cause.get_or_insert(cause);
     }
 
-    /// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file before.
+    /// Adds the sets of a file's delta chain: duplicity writes a delta whenever there was a file
+    /// before.
     fn follow(&self, version: Version, likely: &mut BTreeSet<u32>) -> Result<(), Error> {
         let mut next = Some(version);
         while let Some(version) = next.filter(Version::is_file) {
@@ -319,14 +362,23 @@ impl Tree<'_> {
     }
 
     /// Third round: metadata of directories, children first; names each file that is not there.
-    fn finish(&self, round: &BulkReader<'_, Target<'_>>, mut unmade: Unmade, summary: &mut Summary) -> Result<(), Error> {
+    fn finish(
+        &self,
+        round: &BulkReader<'_, Target<'_>>,
+        mut unmade: Unmade,
+        summary: &mut Summary,
+    ) -> Result<(), Error> {
         let mut place = self.target.place();
         let mut open = Nested::default();
         let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
             let Some(entry) = version.entry() else { return };
             if let Err(cause) = place.finish_directory(&path, entry) {
                 summary.delivered = summary.delivered.saturating_sub(1);
-                self.fail(summary, &path, &format!("cannot set the metadata of directory '{path}': {cause}"));
+                self.fail(
+                    summary,
+                    &path,
+                    &format!("cannot set the metadata of directory '{path}': {cause}"),
+                );
             }
         };
         for item in self.walk()? {
@@ -345,7 +397,10 @@ impl Tree<'_> {
                     }
                     Some(cause) if self.options.ignore_errors && is_wrong_hash(&cause) => {
                         summary.ignored += 1;
-                        self.monitor.message(Level::Warning, &format!("{IGNORED}cannot restore '{path}': {cause}"));
+                        self.monitor.message(
+                            Level::Warning,
+                            &format!("{IGNORED}cannot restore '{path}': {cause}"),
+                        );
                     }
                     Some(cause) => {
                         self.fail(summary, &path, &format!("cannot restore '{path}': {cause}"));
@@ -364,22 +419,41 @@ impl Tree<'_> {
 
     fn fail(&self, summary: &mut Summary, path: &EntryPath, text: &str) {
         summary.failed += 1;
-        self.monitor.event(&Event { level: Level::Warning, code: code::CANNOT_RESTORE, words: &quoted(path.shown()), text });
+        self.monitor.event(&Event {
+            level: Level::Warning,
+            code: code::CANNOT_RESTORE,
+            words: &quoted(path.shown()),
+            text,
+        });
     }
 
     /// Reports, in duplicity's words, that a path is not tried.
     fn skip(&self, summary: &mut Summary, path: &EntryPath) {
         summary.failed += 1;
         let text = format!("Skipping {path} because of previous error");
-        self.monitor.event(&Event { level: Level::Warning, code: code::SKIPPED, words: &quoted(path.shown()), text: &text });
+        self.monitor.event(&Event {
+            level: Level::Warning,
+            code: code::SKIPPED,
+            words: &quoted(path.shown()),
+            text: &text,
+        });
     }
 
     /// Reports, in duplicity's words, that a path below what is restored is there.
     fn report_restored(&self, path: &EntryPath, entry: &Entry) {
-        let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root()) else { return };
+        let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root())
+        else {
+            return;
+        };
         let kind = entry.kind.word();
-        let (words, text) = (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
-        self.monitor.event(&Event { level: Level::Info, code: code::RESTORED, words: &words, text: &text });
+        let (words, text) =
+            (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
+        self.monitor.event(&Event {
+            level: Level::Info,
+            code: code::RESTORED,
+            words: &words,
+            text: &text,
+        });
     }
 }
 

@@ -6,7 +6,8 @@ use crate::source::{Candidate, CandidateKind, Selection, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Walks a snapshot in path order, and passes over what the selection leaves out. The root of a backup is always told.
+/// Walks a snapshot in path order, and passes over what the selection leaves out. The root of a
+/// backup is always told.
 pub struct Selected<'c> {
     walk: Walk<'c>,
     selection: Option<Arc<Selection>>,
@@ -39,12 +40,20 @@ impl<'c> Selected<'c> {
     }
 
     fn verdict(&self, path: &EntryPath, version: &Version) -> Verdict {
-        let (Some(selection), Some(entry)) = (&self.selection, version.entry()) else { return Verdict::Include };
+        let (Some(selection), Some(entry)) = (&self.selection, version.entry()) else {
+            return Verdict::Include;
+        };
         if path.is_root() {
             return Verdict::Include;
         }
         let kind = CandidateKind::from(&entry.kind);
-        selection.decide(&Candidate { path, kind, mtime: entry.mtime, is_foreign: false, holds: &|_| false })
+        selection.decide(&Candidate {
+            path,
+            kind,
+            mtime: entry.mtime,
+            is_foreign: false,
+            holds: &|_| false,
+        })
     }
 }
 

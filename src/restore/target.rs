@@ -40,7 +40,8 @@ pub struct Target<'a> {
     force: bool,
     ignore_errors: bool,
     set_owner: bool,
-    /// New files belong to this user and group by themselves, if no folder or file that is there already says otherwise.
+    /// New files belong to this user and group by themselves, if no folder or file that is there
+    /// already says otherwise.
     own: (u32, u32),
     /// All that is there is new.
     is_new: bool,
@@ -49,10 +50,12 @@ pub struct Target<'a> {
     prefix: String,
     next_temporary: AtomicU64,
     unowned: Mutex<Unowned>,
-    /// Kinds of metadata that could not be set, with how many entries lack them and one of these, and why.
+    /// Kinds of metadata that could not be set, with how many entries lack them and one of these,
+    /// and why.
     unset: Mutex<BTreeMap<&'static str, (u64, EntryPath, Errno)>>,
     writes_zeros: bool,
-    /// Names the temporary files of this run as its own for as long as the lock is held: its name in `top`.
+    /// Names the temporary files of this run as its own for as long as the lock is held: its name
+    /// in `top`.
     lock: Mutex<Option<(String, OwnedFd)>>,
 }
 
@@ -75,7 +78,8 @@ pub struct Temporary {
 }
 
 impl<'a> Target<'a> {
-    /// Opens the target of a directory, or of a single entry, and makes what is missing on the way to it.
+    /// Opens the target of a directory, or of a single entry, and makes what is missing on the way
+    /// to it.
     pub fn open(
         path: &Path,
         base: &EntryPath,
@@ -89,7 +93,10 @@ impl<'a> Target<'a> {
             true => (path.to_path_buf(), None),
             false => {
                 let name = path.file_name().ok_or_else(|| in_the_way(path, NAMES_DIRECTORY))?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let parent = path
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty())
+                    .unwrap_or(Path::new("."));
                 (parent.to_path_buf(), Some(name.as_bytes().to_vec()))
             }
         };
@@ -101,11 +108,15 @@ impl<'a> Target<'a> {
             open_up(fs::CWD, top.as_os_str(), OFlags::empty()).map_err(|e| failed(e.into()))?;
         }
         let top =
-            fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| failed(e.into()))?;
-        let inherits_group = fs::fstat(&top).map_err(|e| failed(e.into()))?.st_mode & libc::S_ISGID != 0;
+            fs::open(&top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| failed(e.into()))?;
+        let inherits_group =
+            fs::fstat(&top).map_err(|e| failed(e.into()))?.st_mode & libc::S_ISGID != 0;
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        let random: [u8; 8] = blake3::hash(format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes())
-            .as_bytes()[..8]
+        let random: [u8; 8] = blake3::hash(
+            format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes(),
+        )
+        .as_bytes()[..8]
             .try_into()
             .unwrap_or_default();
         let prefix = format!("{PREFIX}{:016x}", u64::from_le_bytes(random));
@@ -134,15 +145,25 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
-    /// Removes what killed runs of this user have left, as far as it can: their locks tell, which nobody holds any more.
+    /// Removes what killed runs of this user have left, as far as it can: their locks tell, which
+    /// nobody holds any more.
     fn remove_stale(&self) {
         let mut locks = Vec::new();
         for (name, _) in entries(&self.top) {
-            let is_own = self.lock.lock().is_ok_and(|lock| lock.as_ref().is_some_and(|(own, _)| own.as_bytes() == name));
-            let Some(prefix) = name.strip_suffix(LOCK.as_bytes()).filter(|prefix| !is_own && is_prefix(prefix)) else { continue };
+            let is_own = self
+                .lock
+                .lock()
+                .is_ok_and(|lock| lock.as_ref().is_some_and(|(own, _)| own.as_bytes() == name));
+            let Some(prefix) =
+                name.strip_suffix(LOCK.as_bytes()).filter(|prefix| !is_own && is_prefix(prefix))
+            else {
+                continue;
+            };
             let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(lock) = fs::openat(&self.top, &name[..], flags, Mode::empty()) else { continue };
-            if self.is_own_file(fs::fstat(&lock)) && fs::flock(&lock, fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if self.is_own_file(fs::fstat(&lock))
+                && fs::flock(&lock, fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+            {
                 locks.push((prefix.to_vec(), name.clone(), lock));
             }
         }
@@ -157,9 +178,14 @@ impl<'a> Target<'a> {
                 if is_directory && self.name.is_none() {
                     waiting.extend(path.join(&name));
                 }
-                let is_theirs = |prefix: &[u8]| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(b"-"));
+                let is_theirs = |prefix: &[u8]| {
+                    name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(b"-"))
+                };
                 let stat = || fs::statat(directory, &name[..], AtFlags::SYMLINK_NOFOLLOW);
-                if !is_directory && locks.iter().any(|(prefix, ..)| is_theirs(prefix)) && self.is_own_file(stat()) {
+                if !is_directory
+                    && locks.iter().any(|(prefix, ..)| is_theirs(prefix))
+                    && self.is_own_file(stat())
+                {
                     let _ = fs::unlinkat(directory, &name[..], AtFlags::empty());
                 }
             }
@@ -170,19 +196,25 @@ impl<'a> Target<'a> {
     }
 
     fn is_own_file(&self, stat: rustix::io::Result<fs::Stat>) -> bool {
-        stat.is_ok_and(|stat| stat.st_uid == self.own.0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        stat.is_ok_and(|stat| {
+            stat.st_uid == self.own.0
+                && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        })
     }
 
     /// Removes the lock, when no temporary file is left.
     pub fn release(&self) {
-        if let Some((name, _)) = self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        if let Some((name, _)) =
+            self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+        {
             let _ = fs::unlinkat(&self.top, &name, AtFlags::empty());
         }
     }
 
-    /// Sets rights and times, also where the owner could not be set: but no set-user-ID and set-group-ID then, which would be
-    /// another's. What the target cannot hold is noted; a mode that it refuses is tried without its special bits, and where the sticky bit kept
-    /// others from removing what is in a folder, without their right to write. Returns the first error.
+    /// Sets rights and times, also where the owner could not be set: but no set-user-ID and
+    /// set-group-ID then, which would be another's. What the target cannot hold is noted; a mode
+    /// that it refuses is tried without its special bits, and where the sticky bit kept others from
+    /// removing what is in a folder, without their right to write. Returns the first error.
     fn set_all(
         &self,
         (path, is_ours): (&EntryPath, bool),
@@ -205,8 +237,15 @@ impl<'a> Target<'a> {
     }
 
     /// Notes that a kind of metadata is beyond the target; passes other errors on.
-    fn note_unset(&self, kind: &'static str, path: &EntryPath, is_ours: bool, errno: Errno) -> rustix::io::Result<()> {
-        // Of somebody else's folder, the target is not to blame; and what is to be ignored is reported one by one.
+    fn note_unset(
+        &self,
+        kind: &'static str,
+        path: &EntryPath,
+        is_ours: bool,
+        errno: Errno,
+    ) -> rustix::io::Result<()> {
+        // Of somebody else's folder, the target is not to blame; and what is to be ignored is
+        // reported one by one.
         if !is_beyond(errno) || !is_ours || self.ignore_errors {
             return Err(errno);
         }
@@ -232,12 +271,15 @@ impl<'a> Target<'a> {
         Error::Target { path: self.path.clone(), cause }
     }
 
-    /// Returns where a path of the snapshot goes, relative to what becomes the target. Of several renames the longest counts.
+    /// Returns where a path of the snapshot goes, relative to what becomes the target. Of several
+    /// renames the longest counts.
     fn below(&self, path: &EntryPath) -> io::Result<EntryPath> {
         let below = path.strip_prefix(&self.base).ok_or(Errno::INVAL)?;
         let renames = self.renames.iter().filter(|(old, _)| !old.is_root());
         let renames = renames.filter_map(|(old, new)| Some((old, new, below.strip_prefix(old)?)));
-        let Some((_, new, rest)) = renames.max_by_key(|(old, ..)| old.as_bytes().len()) else { return Ok(below) };
+        let Some((_, new, rest)) = renames.max_by_key(|(old, ..)| old.as_bytes().len()) else {
+            return Ok(below);
+        };
         let renamed = rest.components().try_fold(new.clone(), |path, name| path.join(name));
         renamed.map_err(|_| Errno::INVAL.into())
     }
@@ -246,7 +288,8 @@ impl<'a> Target<'a> {
     fn tolerate(&self, path: &EntryPath, result: io::Result<()>) -> io::Result<()> {
         match result {
             Err(cause) if self.ignore_errors => {
-                let text = format!("{}cannot set the metadata of '{path}': {cause}", super::IGNORED);
+                let text =
+                    format!("{}cannot set the metadata of '{path}': {cause}", super::IGNORED);
                 self.monitor.message(Level::Warning, &text);
                 Ok(())
             }
@@ -254,7 +297,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Splits a path of the snapshot into its parent, relative to the top, and its name there; `None` for the top itself.
+    /// Splits a path of the snapshot into its parent, relative to the top, and its name there;
+    /// `None` for the top itself.
     fn split(&self, path: &EntryPath) -> io::Result<Option<(EntryPath, Vec<u8>)>> {
         let below = self.below(path)?;
         Ok(match (&self.name, below.split_last()) {
@@ -264,13 +308,15 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Returns whether directories may be there already: because they were before, or since renames put two into one.
+    /// Returns whether directories may be there already: because they were before, or since renames
+    /// put two into one.
     fn merges(&self) -> bool {
         self.force || !self.renames.is_empty()
     }
 
-    /// Sets the owner if that is wanted and possible; returns which of the rights are meant for whoever owns it now: not the set-user-ID of
-    /// another user's program, which would make it one of ours.
+    /// Sets the owner if that is wanted and possible; returns which of the rights are meant for
+    /// whoever owns it now: not the set-user-ID of another user's program, which would make it one
+    /// of ours.
     fn set_owner(
         &self,
         path: &EntryPath,
@@ -287,9 +333,13 @@ impl<'a> Target<'a> {
             return Ok(ALL);
         }
         match chown(Some(Uid::from_raw(numbers.0)), Some(Gid::from_raw(numbers.1))) {
-            // Only root may give files away, and not everywhere: some file systems know no owners, some namespaces not all of them.
-            Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS)) => {
-                let mut unowned = self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            // Only root may give files away, and not everywhere: some file systems know no owners,
+            // some namespaces not all of them.
+            Err(
+                errno @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS),
+            ) => {
+                let mut unowned =
+                    self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 unowned.count += 1;
                 unowned.example.get_or_insert_with(|| (path.clone(), errno));
                 Ok(if is_directory { WITHOUT_OWNER } else { self.own_rights(numbers) })
@@ -332,8 +382,10 @@ pub enum Way {
 pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, Error> {
     let failed = |cause: io::Error| Error::Target { path: path.to_path_buf(), cause };
     // A link to a directory is as good as the directory, for a directory.
-    let there = if is_directory { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
-    let is_empty = || std::fs::read_dir(path).map(|mut entries| entries.next().is_none()).map_err(failed);
+    let there =
+        if is_directory { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+    let is_empty =
+        || std::fs::read_dir(path).map(|mut entries| entries.next().is_none()).map_err(failed);
     match there {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Way::Free),
         Err(cause) => Err(failed(cause)),
@@ -344,9 +396,13 @@ pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, E
         Ok(data) => Err(in_the_way(
             path,
             match (data.is_dir(), is_directory) {
-                (true, true) => "exists and is not an empty directory; give --force to write into it",
+                (true, true) => {
+                    "exists and is not an empty directory; give --force to write into it"
+                }
                 (true, false) => NAMES_DIRECTORY,
-                (false, true) => "is no directory, and a directory is to be restored; name another place",
+                (false, true) => {
+                    "is no directory, and a directory is to be restored; name another place"
+                }
                 (false, false) => "exists; give --force to replace it",
             },
         )),
@@ -354,13 +410,15 @@ pub fn check_free(path: &Path, is_directory: bool, force: bool) -> Result<Way, E
 }
 
 /// Why a single entry cannot be restored to a path.
-const NAMES_DIRECTORY: &str = "is a directory, and a single entry is to be restored; name a path in it";
+const NAMES_DIRECTORY: &str =
+    "is a directory, and a single entry is to be restored; name a path in it";
 
 fn in_the_way(path: &Path, why: &'static str) -> Error {
     Error::TargetNotEmpty { path: path.to_path_buf(), why }
 }
 
-/// A way into the target. Entries come in path order, so it keeps the last directory open, and some of those above it.
+/// A way into the target. Entries come in path order, so it keeps the last directory open, and some
+/// of those above it.
 pub struct Place<'a> {
     target: &'a Target<'a>,
     /// The directory that was asked for last.
@@ -373,7 +431,11 @@ impl Place<'_> {
     /// Makes a directory, link, fifo or device.
     pub fn make(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
         let Some((parent, name)) = self.target.split(path)? else {
-            return if entry.kind == EntryKind::Directory { Ok(()) } else { Err(Errno::ISDIR.into()) };
+            return if entry.kind == EntryKind::Directory {
+                Ok(())
+            } else {
+                Err(Errno::ISDIR.into())
+            };
         };
         let force = self.target.force;
         let target = self.target;
@@ -382,14 +444,26 @@ impl Place<'_> {
         let make = || -> rustix::io::Result<()> {
             match &entry.kind {
                 EntryKind::Directory => fs::mkdirat(parent, &name, Mode::from_raw_mode(WHILE_OPEN)),
-                EntryKind::Symlink { target } => fs::symlinkat(OsString::from_vec(target.clone()), parent, &name),
-                EntryKind::Fifo => fs::mknodat(parent, &name, FileType::Fifo, Mode::from_raw_mode(0o600), 0),
-                EntryKind::CharDevice { major, minor } => {
-                    fs::mknodat(parent, &name, FileType::CharacterDevice, Mode::from_raw_mode(0o600), fs::makedev(*major, *minor))
+                EntryKind::Symlink { target } => {
+                    fs::symlinkat(OsString::from_vec(target.clone()), parent, &name)
                 }
-                EntryKind::BlockDevice { major, minor } => {
-                    fs::mknodat(parent, &name, FileType::BlockDevice, Mode::from_raw_mode(0o600), fs::makedev(*major, *minor))
+                EntryKind::Fifo => {
+                    fs::mknodat(parent, &name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
                 }
+                EntryKind::CharDevice { major, minor } => fs::mknodat(
+                    parent,
+                    &name,
+                    FileType::CharacterDevice,
+                    Mode::from_raw_mode(0o600),
+                    fs::makedev(*major, *minor),
+                ),
+                EntryKind::BlockDevice { major, minor } => fs::mknodat(
+                    parent,
+                    &name,
+                    FileType::BlockDevice,
+                    Mode::from_raw_mode(0o600),
+                    fs::makedev(*major, *minor),
+                ),
                 EntryKind::File => Ok(()),
             }
         };
@@ -404,7 +478,11 @@ impl Place<'_> {
                 if !force {
                     return Err(Errno::EXIST.into());
                 }
-                fs::unlinkat(parent, &name, if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
+                fs::unlinkat(
+                    parent,
+                    &name,
+                    if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() },
+                )?;
                 make()?;
             }
             result => result?,
@@ -412,13 +490,21 @@ impl Place<'_> {
         if entry.kind == EntryKind::Directory {
             return Ok(());
         }
-        let owned = target.set_owner(path, entry, |uid, gid| fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
+        let owned = target.set_owner(path, entry, |uid, gid| {
+            fs::chownat(parent, &name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        });
         let change = |mode| {
             if let EntryKind::Symlink { .. } = entry.kind {
                 return Ok(());
             }
-            // By a handle, since somebody else might put a link in its place meanwhile, in a directory that was there before.
-            let made = fs::openat(parent, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            // By a handle, since somebody else might put a link in its place meanwhile, in a
+            // directory that was there before.
+            let made = fs::openat(
+                parent,
+                &name,
+                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
             if FileType::from_raw_mode(fs::fstat(&made)?.st_mode) == FileType::Symlink {
                 return Err(Errno::LOOP);
             }
@@ -438,7 +524,16 @@ impl Place<'_> {
         // The top may have been there before, as an empty folder of somebody else.
         let is_made = !target.force && target.split(path)?.is_some();
         let is_ours = is_made || fs::fstat(directory)?.st_uid == target.own.0;
-        target.tolerate(path, target.set_all((path, is_ours), owned, entry, |mode| fs::fchmod(directory, mode), touch))
+        target.tolerate(
+            path,
+            target.set_all(
+                (path, is_ours),
+                owned,
+                entry,
+                |mode| fs::fchmod(directory, mode),
+                touch,
+            ),
+        )
     }
 
     /// Removes a directory that is empty.
@@ -455,16 +550,29 @@ impl Place<'_> {
                 // Zeros at the end are holes, too.
                 fs::ftruncate(file, size)?;
             }
-            let owned = target.set_owner(&temporary.path, entry, |uid, gid| fs::fchown(file, uid, gid));
+            let owned =
+                target.set_owner(&temporary.path, entry, |uid, gid| fs::fchown(file, uid, gid));
             let touch = || fs::futimens(file, &times(entry.mtime));
-            let set = target.set_all((&temporary.path, true), owned, entry, |mode| fs::fchmod(file, mode), touch);
+            let set = target.set_all(
+                (&temporary.path, true),
+                owned,
+                entry,
+                |mode| fs::fchmod(file, mode),
+                touch,
+            );
             target.tolerate(&temporary.path, set)?;
         }
         let parent = self.directory(&parent)?;
         let name = c_string(name)?;
         if !target.force {
             // Two names that the target takes for one must not both count as delivered.
-            match fs::renameat_with(parent, &temporary.name, parent, &name, fs::RenameFlags::NOREPLACE) {
+            match fs::renameat_with(
+                parent,
+                &temporary.name,
+                parent,
+                &name,
+                fs::RenameFlags::NOREPLACE,
+            ) {
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 result => return Ok(result?),
             }
@@ -478,12 +586,16 @@ impl Place<'_> {
         }
     }
 
-    /// Opens a directory below the top, component by component, following no link: no path can lead elsewhere. It begins at the
-    /// deepest directory that is still open, so `n` nested directories cost some `n log n` steps, up or down.
+    /// Opens a directory below the top, component by component, following no link: no path can lead
+    /// elsewhere. It begins at the deepest directory that is still open, so `n` nested directories
+    /// cost some `n log n` steps, up or down.
     fn directory(&mut self, path: &EntryPath) -> io::Result<&OwnedFd> {
         let bytes = path.as_bytes();
-        let common = bytes.iter().zip(self.last.as_bytes()).take_while(|(new, old)| new == old).count();
-        let leads_on = |length| length == 0 || length <= common && bytes.get(length).is_none_or(|&next| next == b'/');
+        let common =
+            bytes.iter().zip(self.last.as_bytes()).take_while(|(new, old)| new == old).count();
+        let leads_on = |length| {
+            length == 0 || length <= common && bytes.get(length).is_none_or(|&next| next == b'/')
+        };
         self.open.truncate(self.open.partition_point(|(length, _)| leads_on(*length)));
         self.last = path.clone();
         let (mut length, mut directory) = match self.open.pop() {
@@ -503,7 +615,8 @@ impl Place<'_> {
         Ok(&self.open[self.open.len() - 1].1)
     }
 
-    /// Keeps a directory open. Of too many, each second one goes, so few are left of those far above, and many of the nearest.
+    /// Keeps a directory open. Of too many, each second one goes, so few are left of those far
+    /// above, and many of the nearest.
     fn keep(&mut self, length: usize, directory: OwnedFd) {
         if self.open.len() + 1 >= MOST_OPEN {
             let mut kept = (0..).map(|index| index % 2 == 0);
@@ -527,12 +640,23 @@ fn is_zero(block: &[u8]) -> bool {
     *block == ZEROS[..block.len()]
 }
 
-/// Returns whether an error of setting metadata means that the target has no such thing, or none for this user.
+/// Returns whether an error of setting metadata means that the target has no such thing, or none
+/// for this user.
 fn is_beyond(errno: Errno) -> bool {
-    matches!(errno, Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::RANGE | Errno::OVERFLOW)
+    matches!(
+        errno,
+        Errno::PERM
+            | Errno::ACCESS
+            | Errno::INVAL
+            | Errno::NOTSUP
+            | Errno::NOSYS
+            | Errno::RANGE
+            | Errno::OVERFLOW
+    )
 }
 
-/// Begins the names of temporary files, before 16 hexadecimal digits of the run, and a number behind a dash.
+/// Begins the names of temporary files, before 16 hexadecimal digits of the run, and a number
+/// behind a dash.
 const PREFIX: &str = ".dupfs-";
 /// Ends the name of a run's lock, behind its digits.
 const LOCK: &str = ".lock";
@@ -542,12 +666,14 @@ fn is_prefix(name: &[u8]) -> bool {
     digits.len() == 16 && digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Makes and holds the lock of a run. Without it, all goes on as well, but nobody will know what is left by it.
+/// Makes and holds the lock of a run. Without it, all goes on as well, but nobody will know what is
+/// left by it.
 fn lock(top: &OwnedFd, prefix: &str) -> Option<(String, OwnedFd)> {
     let name = format!("{prefix}{LOCK}");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let lock = fs::openat(top, &name, flags, Mode::from_raw_mode(0o600)).ok()?;
-    // Another run that finds it just now takes it for one of a killed run, and removes it: nothing is lost by that.
+    // Another run that finds it just now takes it for one of a killed run, and removes it: nothing
+    // is lost by that.
     let _ = fs::flock(&lock, fs::FlockOperation::NonBlockingLockExclusive);
     Some((name, lock))
 }
@@ -555,7 +681,9 @@ fn lock(top: &OwnedFd, prefix: &str) -> Option<(String, OwnedFd)> {
 /// Returns the names in a directory, and what they are, as far as it can be read.
 fn entries(directory: &OwnedFd) -> Vec<(Vec<u8>, FileType)> {
     let Ok(entries) = fs::Dir::read_from(directory) else { return Vec::new() };
-    let named = entries.filter_map(Result::ok).map(|entry| (entry.file_name().to_bytes().to_vec(), entry.file_type()));
+    let named = entries
+        .filter_map(Result::ok)
+        .map(|entry| (entry.file_name().to_bytes().to_vec(), entry.file_type()));
     let named = named.filter(|(name, _)| !matches!(&name[..], b"." | b".."));
     let known = named.map(|(name, kind)| match kind {
         FileType::Unknown => {
@@ -568,19 +696,31 @@ fn entries(directory: &OwnedFd) -> Vec<(Vec<u8>, FileType)> {
 }
 
 /// Lets its owner, if that is us, into a directory that is there already.
-fn open_up<P: rustix::path::Arg>(parent: impl std::os::fd::AsFd, name: P, flags: OFlags) -> rustix::io::Result<()> {
-    let directory = fs::openat(parent, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags, Mode::empty())?;
+fn open_up<P: rustix::path::Arg>(
+    parent: impl std::os::fd::AsFd,
+    name: P,
+    flags: OFlags,
+) -> rustix::io::Result<()> {
+    let directory = fs::openat(
+        parent,
+        name,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags,
+        Mode::empty(),
+    )?;
     let there = fs::fstat(&directory)?;
     let user = rustix::process::geteuid();
-    if there.st_mode & WHILE_OPEN != WHILE_OPEN && there.st_uid == user.as_raw() && !user.is_root() {
+    if there.st_mode & WHILE_OPEN != WHILE_OPEN && there.st_uid == user.as_raw() && !user.is_root()
+    {
         let mode = Mode::from_raw_mode(there.st_mode | WHILE_OPEN);
-        // By the handle: a link may have taken the directory's place. Where it does not work, what is written there will tell.
+        // By the handle: a link may have taken the directory's place. Where it does not work, what
+        // is written there will tell.
         let _ = fs::chmod(format!("/proc/self/fd/{}", directory.as_raw_fd()), mode);
     }
     Ok(())
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Directories that one way into the target keeps open, at most.
 const MOST_OPEN: usize = 16;
@@ -592,11 +732,13 @@ fn descend(parent: &OwnedFd, name: &[u8], makes: bool) -> io::Result<OwnedFd> {
     let name = c_string(name.to_vec())?;
     let open = || fs::openat(parent, &name, DIRECTORY, Mode::empty());
     Ok(match open() {
-        Err(Errno::NOENT) if makes => match fs::mkdirat(parent, &name, Mode::from_raw_mode(0o777)) {
-            // Another thread may have been faster.
-            Ok(()) | Err(Errno::EXIST) => open()?,
-            Err(errno) => return Err(errno.into()),
-        },
+        Err(Errno::NOENT) if makes => {
+            match fs::mkdirat(parent, &name, Mode::from_raw_mode(0o777)) {
+                // Another thread may have been faster.
+                Ok(()) | Err(Errno::EXIST) => open()?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
         opened => opened?,
     })
 }
@@ -634,17 +776,29 @@ impl contents::Place for Place<'_> {
     fn begin(&mut self, path: &EntryPath, _: VersionId) -> io::Result<Temporary> {
         let target = self.target;
         let (parent, _) = target.split(path)?.ok_or(Errno::ISDIR)?;
-        let name = format!("{}-{:x}", target.prefix, target.next_temporary.fetch_add(1, Ordering::Relaxed));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = format!(
+            "{}-{:x}",
+            target.prefix,
+            target.next_temporary.fetch_add(1, Ordering::Relaxed)
+        );
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(self.directory(&parent)?, &name, flags, Mode::from_raw_mode(0o600))?;
-        Ok(Temporary { name, path: path.clone(), file: Some(file.into()), is_sparse: !target.writes_zeros })
+        Ok(Temporary {
+            name,
+            path: path.clone(),
+            file: Some(file.into()),
+            is_sparse: !target.writes_zeros,
+        })
     }
 
     fn resume(&mut self, temporary: &mut Temporary) -> io::Result<()> {
         if temporary.file.is_none() {
             let (parent, _) = self.target.split(&temporary.path)?.ok_or(Errno::ISDIR)?;
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            temporary.file = Some(fs::openat(self.directory(&parent)?, &temporary.name, flags, Mode::empty())?.into());
+            temporary.file = Some(
+                fs::openat(self.directory(&parent)?, &temporary.name, flags, Mode::empty())?.into(),
+            );
         }
         Ok(())
     }
@@ -661,7 +815,8 @@ impl contents::Place for Place<'_> {
     fn discard(&mut self, temporary: Temporary) {
         let Ok(Some((parent, _))) = self.target.split(&temporary.path) else { return };
         if let Ok(parent) = self.directory(&parent) {
-            // It is reported anyway that the file is not there; a leftover has a name that says what it is.
+            // It is reported anyway that the file is not there; a leftover has a name that says
+            // what it is.
             let _ = fs::unlinkat(parent, &temporary.name, AtFlags::empty());
         }
     }
@@ -682,10 +837,14 @@ impl Incoming for Temporary {
         let (mut rest, mut at) = (bytes, offset);
         while !rest.is_empty() {
             let (mut zeros, mut data) = (0, 0);
-            while let Some(block) = block_at(&rest[zeros..], at + zeros as u64).filter(|block| is_zero(block)) {
+            while let Some(block) =
+                block_at(&rest[zeros..], at + zeros as u64).filter(|block| is_zero(block))
+            {
                 zeros += block.len();
             }
-            while let Some(block) = block_at(&rest[zeros + data..], at + (zeros + data) as u64).filter(|block| !is_zero(block)) {
+            while let Some(block) = block_at(&rest[zeros + data..], at + (zeros + data) as u64)
+                .filter(|block| !is_zero(block))
+            {
                 data += block.len();
             }
             file.write_all_at(&rest[zeros..zeros + data], at + zeros as u64)?;
@@ -723,17 +882,24 @@ mod tests {
     }
 
     fn in_target(test: impl FnOnce(&Path, &mut Place<'_>)) {
-        let (space, options, accounts) = (tempfile::tempdir().unwrap(), RestoreOptions::default(), Accounts::new(true));
-        let target = Target::open(space.path(), &EntryPath::root(), true, &options, &accounts, &Silent).unwrap();
-        test(space.path(), &mut Place { target: &target, last: EntryPath::root(), open: Vec::new() });
+        let (space, options, accounts) =
+            (tempfile::tempdir().unwrap(), RestoreOptions::default(), Accounts::new(true));
+        let target =
+            Target::open(space.path(), &EntryPath::root(), true, &options, &accounts, &Silent)
+                .unwrap();
+        test(
+            space.path(),
+            &mut Place { target: &target, last: EntryPath::root(), open: Vec::new() },
+        );
     }
 
     #[test]
     fn nested_directories_cost_a_few_steps_each() {
         const DEPTH: usize = 400;
         in_target(|_, place| {
-            let paths: Vec<_> =
-                (1..=DEPTH).map(|depth| EntryPath::parse(vec!["d"; depth].join("/").as_bytes()).unwrap()).collect();
+            let paths: Vec<_> = (1..=DEPTH)
+                .map(|depth| EntryPath::parse(vec!["d"; depth].join("/").as_bytes()).unwrap())
+                .collect();
             paths.iter().for_each(|path| place.make(path, &directory()).unwrap());
             assert!(OPENED.take() <= DEPTH as u64);
             paths.iter().rev().for_each(|path| place.finish_directory(path, &directory()).unwrap());
@@ -764,10 +930,19 @@ mod tests {
         in_target(|space, place| {
             std::fs::create_dir_all(space.join("a/b")).unwrap();
             std::os::unix::fs::symlink("a", space.join("link")).unwrap();
-            for (path, is_found) in
-                [("a/b", true), ("link/b", false), ("a/b", true), ("a/c", false), ("a/b/c", false), ("a", true)]
-            {
-                assert_eq!(place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).is_ok(), is_found, "{path}");
+            for (path, is_found) in [
+                ("a/b", true),
+                ("link/b", false),
+                ("a/b", true),
+                ("a/c", false),
+                ("a/b/c", false),
+                ("a", true),
+            ] {
+                assert_eq!(
+                    place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).is_ok(),
+                    is_found,
+                    "{path}"
+                );
             }
         });
     }

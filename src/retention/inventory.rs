@@ -13,7 +13,8 @@ pub struct Inventory {
     pub collection: Collection,
     /// What the archive directory holds.
     pub archived: Collection,
-    /// The files of each session, and what killed writers have left of such, in the order in which they are to be deleted.
+    /// The files of each session, and what killed writers have left of such, in the order in which
+    /// they are to be deleted.
     sessions: BTreeMap<Session, Vec<Deletion>>,
     /// The listings of both places.
     listings: [(Place, Vec<Listed>); 2],
@@ -25,11 +26,18 @@ impl Inventory {
     pub fn new(stored: &[Listed], archived: &[Listed], prefixes: &Prefixes) -> Self {
         let listings = [(Place::Storage, stored.to_vec()), (Place::Archive, archived.to_vec())];
         let mut sessions: BTreeMap<Session, Vec<Deletion>> = BTreeMap::new();
-        for (place, listed) in listings.iter().flat_map(|(place, listing)| listing.iter().map(|listed| (*place, listed))) {
+        for (place, listed) in listings
+            .iter()
+            .flat_map(|(place, listing)| listing.iter().map(|listed| (*place, listed)))
+        {
             let name = unfinished(&listed.name).unwrap_or(&listed.name);
             let name = StoredName::parse(name, prefixes).filter(|name| is_of_set(place, name));
             if let Some(StoredName { session, content, .. }) = name {
-                sessions.entry(session).or_default().push(Deletion { place, name: listed.name.clone(), content });
+                sessions.entry(session).or_default().push(Deletion {
+                    place,
+                    name: listed.name.clone(),
+                    content,
+                });
             }
         }
         for files in sessions.values_mut() {
@@ -49,10 +57,13 @@ impl Inventory {
         self.sessions.get(&session).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the signature files that are in no chain when some sessions are gone: those in the archive directory, then those in storage.
+    /// Returns the signature files that are in no chain when some sessions are gone: those in the
+    /// archive directory, then those in storage.
     pub(super) fn lonely_signatures(&self, gone: &BTreeSet<Session>) -> Vec<Deletion> {
-        let stays =
-            |listed: &&Listed| StoredName::parse(&listed.name, &self.prefixes).is_some_and(|name| !gone.contains(&name.session));
+        let stays = |listed: &&Listed| {
+            StoredName::parse(&listed.name, &self.prefixes)
+                .is_some_and(|name| !gone.contains(&name.session))
+        };
         let lonely = |(place, listing): &(Place, Vec<Listed>)| {
             let rest: Vec<Listed> = listing.iter().filter(stays).cloned().collect();
             let files = scan(&rest, &self.prefixes).orphaned_signatures.into_iter();
@@ -68,7 +79,8 @@ impl Inventory {
     }
 }
 
-/// Returns whether a file is one of its session's: checkpoints belong in the archive directory, volumes in the storage.
+/// Returns whether a file is one of its session's: checkpoints belong in the archive directory,
+/// volumes in the storage.
 fn is_of_set(place: Place, name: &StoredName) -> bool {
     match place {
         Place::Storage => !name.partial,

@@ -34,9 +34,14 @@ pub struct Step {
     pub deletions: Vec<Deletion>,
 }
 
-/// Deletes files step by step; returns how many are still there. A failure is a warning, since all else may still go; but behind a
-/// stored manifest that stays, nothing more of its step is deleted.
-pub fn delete(steps: &[Step], storage: &dyn Storage, archive: &ArchiveDirectory, monitor: &dyn Monitor) -> usize {
+/// Deletes files step by step; returns how many are still there. A failure is a warning, since all
+/// else may still go; but behind a stored manifest that stays, nothing more of its step is deleted.
+pub fn delete(
+    steps: &[Step],
+    storage: &dyn Storage,
+    archive: &ArchiveDirectory,
+    monitor: &dyn Monitor,
+) -> usize {
     let mut left = 0;
     for Step { text, deletions } in steps {
         text.iter().for_each(|text| monitor.message(Level::Notice, text));

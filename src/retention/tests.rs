@@ -14,7 +14,18 @@ use std::sync::{Arc, Mutex};
 type Times = (i64, i64);
 
 /// Two chains of three sets and one of two, and the newest.
-const HISTORY: &[Times] = &[(10, 10), (10, 11), (11, 12), (20, 20), (20, 21), (30, 30), (30, 31), (31, 32), (40, 40), (40, 41)];
+const HISTORY: &[Times] = &[
+    (10, 10),
+    (10, 11),
+    (11, 12),
+    (20, 20),
+    (20, 21),
+    (30, 30),
+    (30, 31),
+    (31, 32),
+    (40, 40),
+    (40, 41),
+];
 
 fn session((start, end): Times) -> Session {
     let [start, end] = [start, end].map(BackupTime::from_seconds);
@@ -28,13 +39,19 @@ fn name(times: Times, content: Content, encoding: Encoding, partial: bool) -> St
 /// Returns the stored files of complete sets with two volumes each.
 fn stored(sessions: &[Times]) -> Vec<String> {
     let contents = [Content::Volume(1), Content::Volume(2), Content::Signatures, Content::Manifest];
-    sessions.iter().flat_map(|&times| contents.map(|content| name(times, content, Encoding::Gzip, false))).collect()
+    sessions
+        .iter()
+        .flat_map(|&times| contents.map(|content| name(times, content, Encoding::Gzip, false)))
+        .collect()
 }
 
 /// Returns what the archive directory has of them.
 fn archived(sessions: &[Times]) -> Vec<String> {
     let kept = [(Content::Signatures, Encoding::Gzip), (Content::Manifest, Encoding::Plain)];
-    sessions.iter().flat_map(|&times| kept.map(|(content, encoding)| name(times, content, encoding, false))).collect()
+    sessions
+        .iter()
+        .flat_map(|&times| kept.map(|(content, encoding)| name(times, content, encoding, false)))
+        .collect()
 }
 
 fn without(names: Vec<String>, gone: &[String]) -> Vec<String> {
@@ -42,7 +59,12 @@ fn without(names: Vec<String>, gone: &[String]) -> Vec<String> {
 }
 
 fn inventory(stored: &[String], archived: &[String]) -> Inventory {
-    let listed = |names: &[String]| names.iter().map(|name| Listed { name: name.clone(), size: 9, stamp: 0 }).collect::<Vec<_>>();
+    let listed = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| Listed { name: name.clone(), size: 9, stamp: 0 })
+            .collect::<Vec<_>>()
+    };
     Inventory::new(&listed(stored), &listed(archived), &Prefixes::default())
 }
 
@@ -83,7 +105,11 @@ fn chains_go_that_end_before_the_time() {
         (42, vec![12, 21, 32], vec![], true),
     ] {
         let outdated = whole(HISTORY).outdated(at(before), Part::Chain);
-        assert_eq!((seconds(&outdated.chains), seconds(&outdated.needed)), (ends.clone(), needed.clone()), "{before}");
+        assert_eq!(
+            (seconds(&outdated.chains), seconds(&outdated.needed)),
+            (ends.clone(), needed.clone()),
+            "{before}"
+        );
         assert_eq!(outdated.is_newest_old, is_newest_old, "{before}");
         let gone = chain[..ends.len()].concat();
         for (place, names) in [(Place::Storage, stored(&gone)), (Place::Archive, archived(&gone))] {
@@ -92,7 +118,11 @@ fn chains_go_that_end_before_the_time() {
         let increments = whole(HISTORY).outdated(at(before), Part::Increments);
         assert_eq!(increments.chains, outdated.chains, "{before}");
         let gone: Vec<Times> = gone.into_iter().filter(|(start, end)| start != end).collect();
-        assert_eq!(sorted(deleted(&increments.steps, Place::Storage)), sorted(stored(&gone)), "{before}");
+        assert_eq!(
+            sorted(deleted(&increments.steps, Place::Storage)),
+            sorted(stored(&gone)),
+            "{before}"
+        );
     }
     assert_eq!(whole(&[]).outdated(at(99), Part::Chain), Outdated::default());
 }
@@ -100,7 +130,9 @@ fn chains_go_that_end_before_the_time() {
 #[test]
 fn full_backups_are_counted_from_the_newest() {
     let collection = whole(HISTORY).collection;
-    for (count, time) in [(0, None), (1, Some(40)), (2, Some(30)), (4, Some(10)), (5, None), (usize::MAX, None)] {
+    for (count, time) in
+        [(0, None), (1, Some(40)), (2, Some(30)), (4, Some(10)), (5, None), (usize::MAX, None)]
+    {
         assert_eq!(time_of_full(&collection, count).map(BackupTime::seconds), time, "{count}");
     }
     // A full one inside the span of an older chain, which goes on after it.
@@ -110,7 +142,8 @@ fn full_backups_are_counted_from_the_newest() {
 
 #[test]
 fn a_chain_of_a_full_set_alone_has_no_increments_to_lose() {
-    let outdated = whole(&[(10, 10), (20, 20), (20, 21), (40, 40)]).outdated(at(40), Part::Increments);
+    let outdated =
+        whole(&[(10, 10), (20, 20), (20, 21), (40, 40)]).outdated(at(40), Part::Increments);
     assert_eq!(seconds(&outdated.chains), [21]);
     let outdated = whole(&[(10, 10), (20, 20), (40, 40)]).outdated(at(40), Part::Increments);
     assert_eq!((outdated.chains, outdated.steps), (vec![], vec![]));
@@ -126,7 +159,8 @@ fn what_is_newer_goes_first() {
     // A second encoding of a volume goes, too.
     there.push(name((10, 11), Content::Volume(1), Encoding::OpenPgp, false));
     let steps = inventory(&there, &here).outdated(at(40), Part::Chain).steps;
-    let texts: Vec<_> = steps.iter().flat_map(|step| &step.text).map(|text| text.as_str()).collect();
+    let texts: Vec<_> =
+        steps.iter().flat_map(|step| &step.text).map(|text| text.as_str()).collect();
     let [first, second] = [11, 20].map(|end| at(end).print_asctime());
     let expected = [
         format!("Deleting complete signature chain {second}"),
@@ -145,11 +179,14 @@ fn what_is_newer_goes_first() {
             Content::Signatures => "s".into(),
             Content::Statistics => "j".into(),
         };
-        format!("{}{}{kind}", name.session.end().seconds(), if file.place == Place::Storage { "" } else { "here" })
+        format!(
+            "{}{}{kind}",
+            name.session.end().seconds(),
+            if file.place == Place::Storage { "" } else { "here" }
+        )
     };
     let order: Vec<_> = steps.iter().flat_map(|step| &step.deletions).map(shorten).collect();
-    let expected =
-        "20s 20m 202 201 20heres 20herem 11s 11m 112 111 111 11heres 11herem 10s 10m 10j 102 101 10heres 10herem 10herej";
+    let expected = "20s 20m 202 201 20heres 20herem 11s 11m 112 111 111 11heres 11herem 10s 10m 10j 102 101 10heres 10herem 10herej";
     assert_eq!(order.join(" "), expected);
 }
 
@@ -165,13 +202,15 @@ fn signature_files_that_are_needed_stay() {
         let expected = if before == 99 { &history[..4] } else { &history[..2] };
         assert_eq!(sorted(deleted(&steps, Place::Storage)), sorted(stored(expected)), "{gone:?}");
     }
-    // A full session that was interrupted when all but its manifest was stored, and that ends before the time.
+    // A full session that was interrupted when all but its manifest was stored, and that ends
+    // before the time.
     let history = [(10, 10), (20, 20), (30, 30)];
     let there = without(stored(&history), &[manifest((30, 30))]);
     let steps = inventory(&there, &[]).outdated(at(99), Part::Chain).steps;
     assert_eq!(sorted(deleted(&steps, Place::Storage)), sorted(stored(&history[..1])));
     // Those of sets that are gone long since go with the next chain.
-    let there = [stored(&[(10, 10), (20, 20)]), vec![signatures((5, 5)), signatures((5, 6))]].concat();
+    let there =
+        [stored(&[(10, 10), (20, 20)]), vec![signatures((5, 5)), signatures((5, 6))]].concat();
     let steps = inventory(&there, &[]).outdated(at(20), Part::Chain).steps;
     assert_eq!(deleted(&steps, Place::Storage).len(), 6);
     assert_eq!(inventory(&there, &[]).outdated(at(10), Part::Chain).steps, vec![]);
@@ -189,7 +228,11 @@ fn clean_up_takes_what_is_in_no_chain_and_nothing_else() {
     let none: Vec<String> = vec![];
     assert_eq!(cleaned(all.clone(), &archived(HISTORY)), (none.clone(), none.clone()));
     // Not even a set that has lost its signature file, or whose volumes are gone.
-    for gone in [signatures((40, 41)), signatures((40, 40)), name((40, 41), Content::Volume(1), Encoding::Gzip, false)] {
+    for gone in [
+        signatures((40, 41)),
+        signatures((40, 40)),
+        name((40, 41), Content::Volume(1), Encoding::Gzip, false),
+    ] {
         let (there, _) = cleaned(without(all.clone(), std::slice::from_ref(&gone)), &[]);
         let orphan = if gone == signatures((40, 40)) { vec![signatures((40, 41))] } else { vec![] };
         assert_eq!(there, orphan, "{gone}");
@@ -202,26 +245,41 @@ fn clean_up_takes_what_is_in_no_chain_and_nothing_else() {
     // A session under way, with its checkpoints.
     let new = (41, 42);
     let there = [all.clone(), vec![name(new, Content::Volume(1), Encoding::Gzip, false)]].concat();
-    let parts = [Content::Signatures, Content::Manifest].map(|content| name(new, content, Encoding::Plain, true));
+    let parts = [Content::Signatures, Content::Manifest]
+        .map(|content| name(new, content, Encoding::Plain, true));
     let here = [archived(HISTORY), parts.to_vec()].concat();
-    assert_eq!(cleaned(there, &here), (vec![name(new, Content::Volume(1), Encoding::Gzip, false)], sorted(parts.to_vec())));
+    assert_eq!(
+        cleaned(there, &here),
+        (vec![name(new, Content::Volume(1), Encoding::Gzip, false)], sorted(parts.to_vec()))
+    );
     // Foreign files, checkpoints in storage, statistics of sets that are there.
     let statistics = |times| name(times, Content::Statistics, Encoding::Gzip, false);
-    let foreign = ["readme".to_string(), format!("{}.tmp", all[0]), name((50, 50), Content::Manifest, Encoding::Plain, true)];
-    let there = [all.clone(), foreign.to_vec(), vec![statistics((10, 10)), statistics((9, 9))]].concat();
+    let foreign = [
+        "readme".to_string(),
+        format!("{}.tmp", all[0]),
+        name((50, 50), Content::Manifest, Encoding::Plain, true),
+    ];
+    let there =
+        [all.clone(), foreign.to_vec(), vec![statistics((10, 10)), statistics((9, 9))]].concat();
     assert_eq!(cleaned(there, &[]), (vec![statistics((9, 9))], none.clone()));
     // Two increments on one set: the later one counts, and keeps its signature file.
     let twice = [(4, 4), (4, 5), (4, 6), (5, 6), (6, 7)];
     assert_eq!(cleaned(stored(&twice), &[]), (sorted(stored(&[(4, 5), (5, 6)])), none.clone()));
-    // One that was replaced is why a later set is in a chain: where two sets end at 4, (4, 7) would take the place of (4, 5).
+    // One that was replaced is why a later set is in a chain: where two sets end at 4, (4, 7) would
+    // take the place of (4, 5).
     let ambiguous = [(2, 2), (2, 4), (4, 4), (4, 5), (5, 6), (4, 7), (5, 7)];
-    let ends = |collection: &Collection| collection.orphaned.iter().map(|set| set.session.end().seconds()).collect::<Vec<_>>();
+    let ends = |collection: &Collection| {
+        collection.orphaned.iter().map(|set| set.session.end().seconds()).collect::<Vec<_>>()
+    };
     assert_eq!(ends(&whole(&ambiguous).collection), [6]);
     assert_eq!(ends(&whole(&[&ambiguous[..4], &ambiguous[5..]].concat()).collection), [5, 7]);
     assert_eq!(cleaned(stored(&ambiguous), &[]).0, none);
     // Signature files in no chain, each where it is.
     let lonely = [signatures((8, 9))];
-    assert_eq!(cleaned([all.clone(), lonely.to_vec()].concat(), &[]), (lonely.to_vec(), none.clone()));
+    assert_eq!(
+        cleaned([all.clone(), lonely.to_vec()].concat(), &[]),
+        (lonely.to_vec(), none.clone())
+    );
     assert_eq!(cleaned(all, &lonely), (none, lonely.to_vec()));
 }
 
@@ -233,9 +291,13 @@ fn is_sound(collection: &Collection) -> bool {
 
 #[test]
 fn an_end_at_any_point_leaves_whole_sets_and_what_clean_up_takes() {
-    for (before, part) in
-        [(40, Part::Chain), (99, Part::Chain), (25, Part::Chain), (40, Part::Increments), (99, Part::Increments)]
-    {
+    for (before, part) in [
+        (40, Part::Chain),
+        (99, Part::Chain),
+        (25, Part::Chain),
+        (40, Part::Increments),
+        (99, Part::Increments),
+    ] {
         let steps = whole(HISTORY).outdated(at(before), part).steps;
         let files: Vec<Deletion> = steps.into_iter().flat_map(|step| step.deletions).collect();
         assert!(files.len() > 10);
@@ -252,16 +314,28 @@ fn an_end_at_any_point_leaves_whole_sets_and_what_clean_up_takes() {
             let [mut there, mut here] = left(&files[..count]);
             let interrupted = inventory(&there, &here);
             assert!(is_sound(&interrupted.collection), "{before}, {part:?}: {count} of {files:?}");
-            assert!(interrupted.collection.orphaned_signatures.is_empty(), "{before}, {part:?}: {count}");
+            assert!(
+                interrupted.collection.orphaned_signatures.is_empty(),
+                "{before}, {part:?}: {count}"
+            );
             // The same again, then clean-up, then what synchronisation does.
             let mut again = interrupted.outdated(at(before), part).steps;
             again.extend(interrupted.extraneous());
             there = without(there, &deleted(&again, Place::Storage));
             here = without(here, &deleted(&again, Place::Archive));
             let [all_there, all_here] = left(&files);
-            assert_eq!(sorted(there), sorted(all_there), "{before}, {part:?}: {count} of {files:?}");
+            assert_eq!(
+                sorted(there),
+                sorted(all_there),
+                "{before}, {part:?}: {count} of {files:?}"
+            );
             let spurious: Vec<_> = without(here, &all_here);
-            assert!(spurious.iter().all(|name| files[..count].iter().any(|file| same_set(&file.name, name))), "{spurious:?}");
+            assert!(
+                spurious
+                    .iter()
+                    .all(|name| files[..count].iter().any(|file| same_set(&file.name, name))),
+                "{spurious:?}"
+            );
         }
     }
 }
@@ -285,7 +359,11 @@ impl Monitor for Warnings {
 
 #[test]
 fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
-    let files = whole(HISTORY).outdated(at(40), Part::Chain).steps.into_iter().flat_map(|step| step.deletions);
+    let files = whole(HISTORY)
+        .outdated(at(40), Part::Chain)
+        .steps
+        .into_iter()
+        .flat_map(|step| step.deletions);
     let files: Vec<_> = files.filter(|file| file.place == Place::Storage).collect();
     let prefixes = Prefixes::default();
     for stubborn in &files {
@@ -303,7 +381,8 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         let archive = ArchiveDirectory::lock(&cache).unwrap();
         let look = || Inventory::new(&local.list().unwrap(), &archive.list().unwrap(), &prefixes);
         let warnings = Warnings::default();
-        let left = delete(&look().outdated(at(40), Part::Chain).steps, &failing, &archive, &warnings);
+        let left =
+            delete(&look().outdated(at(40), Part::Chain).steps, &failing, &archive, &warnings);
         let inventory = look();
         assert!(is_sound(&inventory.collection), "{stubborn:?}");
         assert_eq!(warnings.0.lock().unwrap().len(), 1, "{stubborn:?}");
@@ -316,17 +395,24 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         // When it can be deleted, nothing is left of it.
         delete(&inventory.outdated(at(40), Part::Chain).steps, local.as_ref(), &archive, &Silent);
         delete(&look().extraneous(), local.as_ref(), &archive, &Silent);
-        let names: Vec<String> = local.list().unwrap().into_iter().map(|listed| listed.name).collect();
+        let names: Vec<String> =
+            local.list().unwrap().into_iter().map(|listed| listed.name).collect();
         let expected = stored(&HISTORY[8..]);
         let is_signature = stubborn.content == Content::Signatures;
         // A signature file without set that begins a chain of its own goes with the next old chain.
         let rest = without(names, &expected);
-        assert!(rest.is_empty() || is_signature && rest == [stubborn.name.clone()], "{stubborn:?}: {rest:?}");
+        assert!(
+            rest.is_empty() || is_signature && rest == [stubborn.name.clone()],
+            "{stubborn:?}: {rest:?}"
+        );
     }
 }
 
 fn any_sessions() -> impl Strategy<Value = BTreeSet<Times>> {
-    prop::collection::btree_set((1i64..8, 0i64..4).prop_map(|(start, length)| (start, start + length)), 1..12)
+    prop::collection::btree_set(
+        (1i64..8, 0i64..4).prop_map(|(start, length)| (start, start + length)),
+        1..12,
+    )
 }
 
 proptest! {

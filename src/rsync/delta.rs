@@ -10,8 +10,8 @@
 //! | `45` to `54` | copy: `45` + 4 a + b has an offset of 2^a bytes and a length of 2^b bytes |
 //! | others | reserved |
 //!
-//! Literals and copies of length 0 are errors in librsync, and so is a delta without end. Whether a copy lies inside the basis is for
-//! the caller to check: only it knows the basis.
+//! Literals and copies of length 0 are errors in librsync, and so is a delta without end. Whether a
+//! copy lies inside the basis is for the caller to check: only it knows the basis.
 //!
 //! Source: librsync 2.3.2, prototab.h and rdiff; deltas in volumes of duplicity 0.8.22 and 3.2.1.
 
@@ -21,10 +21,11 @@ use std::io::{self, BufRead, Read};
 
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
 
-/// Returns the delta that makes `new` of what `signature` was made of. `new` is read as the delta is, each byte once, in order; the signature
-/// is held in memory, at some 30 bytes a block.
+/// Returns the delta that makes `new` of what `signature` was made of. `new` is read as the delta
+/// is, each byte once, in order; the signature is held in memory, at some 30 bytes a block.
 ///
-/// Signatures of another kind than [`SignatureWriter`](super::SignatureWriter) makes, or with blocks of more than 16 MiB, are librsync's work.
+/// Signatures of another kind than [`SignatureWriter`](super::SignatureWriter) makes, or with
+/// blocks of more than 16 MiB, are librsync's work.
 ///
 /// # Errors
 /// Those of reading the signature; while the delta is read, those of `new`.
@@ -38,7 +39,10 @@ pub fn delta<'a>(
     } else {
         Box::new(librsync::Delta::with_buf_read(new, signature).map_err(|error| match error {
             librsync::Error::Io(error) => error,
-            other => io::Error::new(io::ErrorKind::InvalidData, format!("librsync cannot take the signature: {other}")),
+            other => io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("librsync cannot take the signature: {other}"),
+            ),
         })?)
     };
     Ok(delta)
@@ -117,8 +121,8 @@ impl DeltaParser {
     /// Takes the next bytes of the delta and tells `sink` the commands in them, in order.
     ///
     /// # Errors
-    /// [`Error`] where the bytes are no delta, or the new content's length overflows; whatever `sink` returns. After an error the
-    /// parser is of no more use.
+    /// [`Error`] where the bytes are no delta, or the new content's length overflows; whatever
+    /// `sink` returns. After an error the parser is of no more use.
     pub fn feed<E: From<Error>>(
         &mut self,
         mut bytes: &[u8],
@@ -158,19 +162,23 @@ impl DeltaParser {
         }
     }
 
-    /// Takes a byte that belongs to no literal; returns offset and length of the copy that it completes, if it does.
+    /// Takes a byte that belongs to no literal; returns offset and length of the copy that it
+    /// completes, if it does.
     fn take_byte(&mut self, byte: u8) -> Result<Option<(u64, u64)>, Error> {
         match self.state {
             State::Magic(taken) => {
                 if MAGIC.get(taken) != Some(&byte) {
                     return Err(self.error("no magic number of a delta"));
                 }
-                self.state = if taken + 1 == MAGIC.len() { State::Opcode } else { State::Magic(taken + 1) };
+                self.state =
+                    if taken + 1 == MAGIC.len() { State::Opcode } else { State::Magic(taken + 1) };
             }
             State::Opcode => match byte {
                 0 => self.state = State::End,
                 0x01..=0x40 => self.begin_literal(byte.into())?,
-                0x41..=0x44 => self.state = State::Numbers(Numbers::behind(0, 1 << (byte - 0x41), false)),
+                0x41..=0x44 => {
+                    self.state = State::Numbers(Numbers::behind(0, 1 << (byte - 0x41), false))
+                }
                 0x45..=0x54 => {
                     let (a, b) = ((byte - 0x45) / 4, (byte - 0x45) % 4);
                     self.state = State::Numbers(Numbers::behind(1 << a, 1 << b, true));
@@ -213,7 +221,10 @@ impl DeltaParser {
         if length == 0 {
             return Err(self.error("a command of length 0"));
         }
-        self.length = self.length.checked_add(length).ok_or_else(|| self.error("the new content is longer than any file"))?;
+        self.length = self
+            .length
+            .checked_add(length)
+            .ok_or_else(|| self.error("the new content is longer than any file"))?;
         Ok(())
     }
 
@@ -251,7 +262,11 @@ mod tests {
             parser.feed(slice, |command| {
                 match command {
                     Command::Literal { bytes, offset } => {
-                        assert_eq!(&delta[offset as usize..][..bytes.len()], bytes, "offsets are those in the delta");
+                        assert_eq!(
+                            &delta[offset as usize..][..bytes.len()],
+                            bytes,
+                            "offsets are those in the delta"
+                        );
                         new.extend_from_slice(bytes);
                     }
                     Command::Copy { offset, length } => {
@@ -278,7 +293,8 @@ mod tests {
     fn deltas_of_duplicity() {
         let basis: Vec<u8> = (0..3000).map(|n| (n % 251) as u8).collect();
         let literal = [7; 512];
-        let long = [&b"\x46\x00\x02\x00\x42\x02\x00"[..], &literal, b"\x4a\x04\x00\x07\xb8\x00"].concat();
+        let long =
+            [&b"\x46\x00\x02\x00\x42\x02\x00"[..], &literal, b"\x4a\x04\x00\x07\xb8\x00"].concat();
         let cases: [(&[u8], Vec<u8>); 4] = [
             (b"\x46\x00\x0b\xb8\x00", basis.clone()),
             (b"\x00", vec![]),
@@ -303,7 +319,8 @@ mod tests {
                 commands.push(0);
                 assert_eq!(patch(&basis, &with_magic(&commands), 3).unwrap(), &basis[100..150]);
             }
-            let commands = [&[0x41 + a as u8][..], &3u64.to_be_bytes()[8 - offset_bytes..], b"abc\0"].concat();
+            let commands =
+                [&[0x41 + a as u8][..], &3u64.to_be_bytes()[8 - offset_bytes..], b"abc\0"].concat();
             assert_eq!(patch(&basis, &with_magic(&commands), 3).unwrap(), b"abc");
         }
     }
@@ -331,13 +348,23 @@ mod tests {
             (b"", 4, "it ends too early"),
             (&far, 13, "a copy ends beyond all files"),
         ] {
-            assert_eq!(patch(b"", &with_magic(commands), 1), Err(Error { what: "delta", offset, cause }), "{commands:?}");
+            assert_eq!(
+                patch(b"", &with_magic(commands), 1),
+                Err(Error { what: "delta", offset, cause }),
+                "{commands:?}"
+            );
         }
         let mut parser = DeltaParser::new();
         let result = parser.feed(&with_magic(&huge_twice), |_| Ok::<(), Error>(()));
         assert_eq!(result.unwrap_err().cause, "the new content is longer than any file");
-        assert_eq!(patch(b"", b"rs\x01\x36\0", 1), Err(Error { what: "delta", offset: 2, cause: "no magic number of a delta" }));
-        assert_eq!(patch(b"", b"", 1), Err(Error { what: "delta", offset: 0, cause: "it ends too early" }));
+        assert_eq!(
+            patch(b"", b"rs\x01\x36\0", 1),
+            Err(Error { what: "delta", offset: 2, cause: "no magic number of a delta" })
+        );
+        assert_eq!(
+            patch(b"", b"", 1),
+            Err(Error { what: "delta", offset: 0, cause: "it ends too early" })
+        );
     }
 
     #[test]
@@ -356,7 +383,9 @@ mod tests {
             for (seed, length, changed) in pieces {
                 let bytes: Vec<u8> = (0..length)
                     .map(|_| {
-                        state = state.wrapping_mul(1_664_525).wrapping_add(u32::from(seed) + 1_013_904_223);
+                        state = state
+                            .wrapping_mul(1_664_525)
+                            .wrapping_add(u32::from(seed) + 1_013_904_223);
                         (state >> 24) as u8
                     })
                     .collect();

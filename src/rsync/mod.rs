@@ -1,9 +1,10 @@
 //! The librsync algorithms, knowing nothing of backups.
 //!
-//! A *delta* makes new content from a *basis*: literal commands carry new bytes, copy commands name a range of the basis.
-//! [`DeltaParser`] reads one as it streams by, without holding literals, so that callers can note where they lie. [`delta()`] makes one,
-//! from new content and the basis's *signature*, which [`SignatureWriter`] has made when the basis was new. librsync itself is there for
-//! signatures of other kinds only, behind a check of what it is given.
+//! A *delta* makes new content from a *basis*: literal commands carry new bytes, copy commands name
+//! a range of the basis. [`DeltaParser`] reads one as it streams by, without holding literals, so
+//! that callers can note where they lie. [`delta()`] makes one, from new content and the basis's
+//! *signature*, which [`SignatureWriter`] has made when the basis was new. librsync itself is there
+//! for signatures of other kinds only, behind a check of what it is given.
 //!
 //! ```
 //! use dupfs::rsync::{Command, DeltaParser, Error};

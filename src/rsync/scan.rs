@@ -2,21 +2,26 @@
 //!
 //! The scan stands at a place of the new content and asks three questions, the cheapest first.
 //!
-//! 1. *Does the basis just go on?* Where a copy ends behind block i, or a literal as long as some blocks stands in for those behind it, the
-//!    block after them is expected, and the seven after that one: their weak sums are compared, then all eight MD4 at once. What has not
-//!    changed, or was overwritten in place, is gone through like this.
-//! 2. *Is it any other block?* The weak sum of a block that starts here, rolled on by one byte from place to place, is looked up in a filter
-//!    of bits, seldom in the index behind it, and only if a block has that sum the MD4 is computed.
-//! 3. *Is it the end of the basis?* The last block may be shorter than the others, how much is not told. It is looked for where the new
-//!    content has less than a block left.
+//! 1. *Does the basis just go on?* Where a copy ends behind block i, or a literal as long as some
+//!    blocks stands in for those behind it, the block after them is expected, and the seven after
+//!    that one: their weak sums are compared, then all eight MD4 at once. What has not changed, or
+//!    was overwritten in place, is gone through like this.
+//! 2. *Is it any other block?* The weak sum of a block that starts here, rolled on by one byte from
+//!    place to place, is looked up in a filter of bits, seldom in the index behind it, and only if
+//!    a block has that sum the MD4 is computed.
+//! 3. *Is it the end of the basis?* The last block may be shorter than the others, how much is not
+//!    told. It is looked for where the new content has less than a block left.
 //!
-//! A byte that is in no block goes into a literal. Memory: the signature, at 12 bytes a block; 6 to 12 for the filter and 5 to 11 for the
-//! index, 23 to 33 in all; twice eight blocks, or 1 MiB; up to 128 KiB of delta.
+//! A byte that is in no block goes into a literal. Memory: the signature, at 12 bytes a block; 6 to
+//! 12 for the filter and 5 to 11 for the index, 23 to 33 in all; twice eight blocks, or 1 MiB; up
+//! to 128 KiB of delta.
 //!
-//! Signatures come from a place that may be hostile. Equal sums are in the index once, sums that crowd only a few times (the rest is found by
-//! question 1), and MD4 that come to nothing are given up where they would take far more time than reading.
+//! Signatures come from a place that may be hostile. Equal sums are in the index once, sums that
+//! crowd only a few times (the rest is found by question 1), and MD4 that come to nothing are given
+//! up where they would take far more time than reading.
 //!
-//! Measured on 256 MiB in memory, processor time, on an EPYC 9004 that was busy with other work, in GB/s, librsync's in brackets:
+//! Measured on 256 MiB in memory, processor time, on an EPYC 9004 that was busy with other work, in
+//! GB/s, librsync's in brackets:
 //!
 //! | new content | blocks of 2048 | blocks of 16384, as 3.2.1 has them |
 //! |---|---|---|
@@ -25,8 +30,9 @@
 //! | other noise | 0.34 (0.047) | 0.54 (0.054) |
 //! | other text of the same words | 0.20 (0.045) | 0.42 (0.053) |
 //!
-//! In the last two rows rolling and its filter take most of the time. What has a weak sum of the signature by accident costs an MD4 besides:
-//! that is the more frequent, the larger the basis is, the shorter its blocks, and the less its bytes differ.
+//! In the last two rows rolling and its filter take most of the time. What has a weak sum of the
+//! signature by accident costs an MD4 besides: that is the more frequent, the larger the basis is,
+//! the shorter its blocks, and the less its bytes differ.
 //!
 //! Source: librsync 2.3.2, delta.c, for what is found; the way to it is our own.
 
@@ -44,7 +50,8 @@ pub const LONGEST_BLOCK: usize = 1 << 24;
 const LONGEST_IN_LANES: usize = 1 << 20;
 /// Bytes of new content that are held at least.
 const BUFFER: usize = 1 << 20;
-/// Longest literal of one command, the longest whose length takes two bytes; also, about, what is scanned and what is put out at once.
+/// Longest literal of one command, the longest whose length takes two bytes; also, about, what is
+/// scanned and what is put out at once.
 const LITERAL: usize = 0xffff;
 /// What a delta begins with.
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
@@ -60,7 +67,8 @@ pub struct Scan<R> {
     blocks: Blocks,
     /// The weak sum of the block at `position`, if it was rolled to.
     rolled: Option<u32>,
-    /// Copy that is still to be put out, from and to in the basis. It may be empty, and still tells what is expected.
+    /// Copy that is still to be put out, from and to in the basis. It may be empty, and still tells
+    /// what is expected.
     copy: (u64, u64),
     /// Bytes that follow it and are no copy.
     since: u64,
@@ -72,7 +80,8 @@ pub struct Scan<R> {
 }
 
 impl<R: BufRead> Scan<R> {
-    /// Starts; the signature must be [of our kind](super::signature::Form::is_ours), its blocks not longer than [`LONGEST_BLOCK`].
+    /// Starts; the signature must be [of our kind](super::signature::Form::is_ours), its blocks not
+    /// longer than [`LONGEST_BLOCK`].
     ///
     /// # Errors
     /// Those of reading the signature.
@@ -156,7 +165,10 @@ impl<R: BufRead> Scan<R> {
                 && pay(&mut self.patience, left.len())
                 && self.blocks.strong(last as usize) == &Md4::digest(left)[..self.blocks.strong];
             let leaving = u32::from(left[0]) + CHAR_OFFSET;
-            (s1, s2) = (s1.wrapping_sub(leaving), s2.wrapping_sub(leaving.wrapping_mul(left.len() as u32)));
+            (s1, s2) = (
+                s1.wrapping_sub(leaving),
+                s2.wrapping_sub(leaving.wrapping_mul(left.len() as u32)),
+            );
             fits
         });
         let literal = found.unwrap_or(ahead.len());
@@ -283,7 +295,8 @@ struct Blocks {
     /// Bytes, at least 6 a block: each weak sum clears two bits in one of them.
     filter: Vec<u8>,
     filter_shift: u32,
-    /// Numbers of blocks by the hash of their weak sum, from 1, or 0; at most three of four places are taken.
+    /// Numbers of blocks by the hash of their weak sum, from 1, or 0; at most three of four places
+    /// are taken.
     index: Vec<u32>,
     index_shift: u32,
     /// The sums of a block of zeros, once one was met.
@@ -297,7 +310,9 @@ const PROBES: usize = 32;
 /// Blocks of one weak sum that are in the index.
 const MOST_OF_A_SUM: usize = 4;
 /// Pairs of bits that a sum may have in its byte of the filter.
-const PAIRS: [u8; 16] = [0x03, 0x05, 0x09, 0x11, 0x21, 0x41, 0x81, 0x06, 0x0a, 0x12, 0x22, 0x42, 0x82, 0x0c, 0x30, 0xc0];
+const PAIRS: [u8; 16] = [
+    0x03, 0x05, 0x09, 0x11, 0x21, 0x41, 0x81, 0x06, 0x0a, 0x12, 0x22, 0x42, 0x82, 0x0c, 0x30, 0xc0,
+];
 
 impl Blocks {
     fn new(sums: Vec<u8>, length: usize, strong: usize) -> Self {
@@ -315,7 +330,8 @@ impl Blocks {
             index: vec![0; 1 << index_bits],
             index_shift: 32 - index_bits,
             zeros: OnceCell::new(),
-            // That many are wasted on blocks of equal weak sum, as there are 2^32, and then again the same.
+            // That many are wasted on blocks of equal weak sum, as there are 2^32, and then again
+            // the same.
             patience: 64 + ((count as u64 * length as u64) >> 31),
         };
         (0..count).for_each(|number| blocks.insert(number));
@@ -361,7 +377,8 @@ impl Blocks {
         if self.length <= LONGEST_IN_LANES { LANES * self.length } else { self.length }
     }
 
-    /// Returns how many blocks, of those from a number on, the content begins with: eight at most. `sum` is the weak sum of the first block.
+    /// Returns how many blocks, of those from a number on, the content begins with: eight at most.
+    /// `sum` is the weak sum of the first block.
     fn count_from(&self, number: u64, sum: u32, content: &[u8]) -> usize {
         let known = (self.count as u64).saturating_sub(number).min(LANES as u64) as usize;
         if known == 0 || self.weak(number as usize) != sum {
@@ -376,11 +393,17 @@ impl Blocks {
             // As in a hole of the file, where all else would only compute the same again and again.
             if are_zeros(content) {
                 let digest = || Md4::digest(&content[..self.length]);
-                let zeros = self.zeros.get_or_init(|| [&sum.to_be_bytes(), &digest()[..self.strong]].concat());
-                return (0..LANES).find(|&block| self.sums(number + block) != zeros).unwrap_or(LANES);
+                let zeros = self
+                    .zeros
+                    .get_or_init(|| [&sum.to_be_bytes(), &digest()[..self.strong]].concat());
+                return (0..LANES)
+                    .find(|&block| self.sums(number + block) != zeros)
+                    .unwrap_or(LANES);
             }
-            let weak = |block: usize| weak_sum((0, 0), &content[block * self.length..][..self.length]).1;
-            let weak_count = (1..LANES).find(|&block| self.weak(number + block) != weak(block)).unwrap_or(LANES);
+            let weak =
+                |block: usize| weak_sum((0, 0), &content[block * self.length..][..self.length]).1;
+            let weak_count =
+                (1..LANES).find(|&block| self.weak(number + block) != weak(block)).unwrap_or(LANES);
             if weak_count > 1
                 && let Some(words) = eight(content)
             {
@@ -404,7 +427,10 @@ impl Blocks {
     #[inline(always)]
     fn bits(&self, weak: u32) -> (usize, u8) {
         let hash = hash(weak);
-        ((hash >> self.filter_shift) as usize, PAIRS[(hash >> (self.filter_shift - 4)) as usize % PAIRS.len()])
+        (
+            (hash >> self.filter_shift) as usize,
+            PAIRS[(hash >> (self.filter_shift - 4)) as usize % PAIRS.len()],
+        )
     }
 
     /// Returns a block that is equal to the content, which has that weak sum.
@@ -418,7 +444,9 @@ impl Blocks {
             if sum.is_none() && !pay(patience, self.length) {
                 return None;
             }
-            if self.strong(number) == &sum.get_or_insert_with(|| Md4::digest(content))[..self.strong] {
+            if self.strong(number)
+                == &sum.get_or_insert_with(|| Md4::digest(content))[..self.strong]
+            {
                 *patience += self.length as u64;
                 return Some(number as u64);
             }
@@ -426,8 +454,8 @@ impl Blocks {
         None
     }
 
-    /// Rolls the weak sum of a block at the start of the content on by some bytes, or less, if the filter knows of a block there. Returns how
-    /// many: at least 1.
+    /// Rolls the weak sum of a block at the start of the content on by some bytes, or less, if the
+    /// filter knows of a block there. Returns how many: at least 1.
     fn roll(&self, weak: &mut u32, content: &[u8], steps: usize) -> usize {
         let (leaving, entering) = (&content[..steps], &content[self.length..][..steps]);
         #[cfg(target_arch = "x86_64")]
@@ -446,7 +474,9 @@ impl Blocks {
         for (place, (&leaves, &enters)) in leaving.iter().zip(entering).enumerate().skip(rolled) {
             let (leaves, enters) = (u32::from(leaves), u32::from(enters));
             s1 = s1.wrapping_add(enters.wrapping_sub(leaves));
-            s2 = s2.wrapping_add(s1.wrapping_sub((self.length as u32).wrapping_mul(leaves + CHAR_OFFSET)));
+            s2 = s2.wrapping_add(
+                s1.wrapping_sub((self.length as u32).wrapping_mul(leaves + CHAR_OFFSET)),
+            );
             *weak = s2 << 16 | s1 & 0xffff;
             if self.may_have(*weak) {
                 return place + 1;
@@ -455,9 +485,11 @@ impl Blocks {
         steps
     }
 
-    /// Rolls by groups of 16 bytes as long as there are some. Returns the bytes, and whether the filter knows of a block there.
+    /// Rolls by groups of 16 bytes as long as there are some. Returns the bytes, and whether the
+    /// filter knows of a block there.
     ///
-    /// Both sums are of 16 bits, and those of 16 places in one register: what they change by, added up over the places before.
+    /// Both sums are of 16 bits, and those of 16 places in one register: what they change by, added
+    /// up over the places before.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn roll_groups(&self, weak: &mut u32, leaving: &[u8], entering: &[u8]) -> (usize, bool) {
@@ -476,38 +508,62 @@ impl Blocks {
             _mm256_shuffle_epi8(_mm256_permute4x64_epi64::<0xff>(places), _mm256_set1_epi16(0x0706))
         }
         let (leaving, entering) = (leaving.as_chunks::<16>().0, entering.as_chunks::<16>().0);
-        let (length, offset) = (_mm256_set1_epi16(self.length as i16), _mm256_set1_epi16(CHAR_OFFSET as i16));
+        let (length, offset) =
+            (_mm256_set1_epi16(self.length as i16), _mm256_set1_epi16(CHAR_OFFSET as i16));
         let counts = _mm256_setr_epi16(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
         // The sums before a group. They are added last, for one group not to wait for another.
-        let (mut s1, mut s2) = (_mm256_set1_epi16(*weak as i16), _mm256_set1_epi16((*weak >> 16) as i16));
-        let [filter_shift, pair_shift] = [0, 4].map(|less| _mm_cvtsi32_si128(self.filter_shift as i32 - less));
+        let (mut s1, mut s2) =
+            (_mm256_set1_epi16(*weak as i16), _mm256_set1_epi16((*weak >> 16) as i16));
+        let [filter_shift, pair_shift] =
+            [0, 4].map(|less| _mm_cvtsi32_si128(self.filter_shift as i32 - less));
         // SAFETY: 16 bytes are read, at any address.
         let pairs = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(PAIRS.as_ptr().cast()) });
         let (mut sums, mut places, mut bits) = ([0u32; 16], [0u32; 16], [0u32; 16]);
         for (group, (leaves, enters)) in leaving.iter().zip(entering).enumerate() {
             // SAFETY: 16 bytes are read, at any address.
-            let [leaves, enters] =
-                [leaves, enters].map(|bytes| _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }));
+            let [leaves, enters] = [leaves, enters].map(|bytes| {
+                _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+            });
             let change1 = add_up(_mm256_sub_epi16(enters, leaves));
-            let change2 = add_up(_mm256_sub_epi16(change1, _mm256_mullo_epi16(length, _mm256_add_epi16(leaves, offset))));
-            let (here1, here2) =
-                (_mm256_add_epi16(s1, change1), _mm256_add_epi16(_mm256_add_epi16(s2, _mm256_mullo_epi16(s1, counts)), change2));
-            s2 = _mm256_add_epi16(_mm256_add_epi16(s2, _mm256_slli_epi16::<4>(s1)), everywhere_last(change2));
+            let change2 = add_up(_mm256_sub_epi16(
+                change1,
+                _mm256_mullo_epi16(length, _mm256_add_epi16(leaves, offset)),
+            ));
+            let (here1, here2) = (
+                _mm256_add_epi16(s1, change1),
+                _mm256_add_epi16(_mm256_add_epi16(s2, _mm256_mullo_epi16(s1, counts)), change2),
+            );
+            s2 = _mm256_add_epi16(
+                _mm256_add_epi16(s2, _mm256_slli_epi16::<4>(s1)),
+                everywhere_last(change2),
+            );
             s1 = _mm256_add_epi16(s1, everywhere_last(change1));
-            let (one, other) = (_mm256_unpacklo_epi16(here1, here2), _mm256_unpackhi_epi16(here1, here2));
-            let halves = [_mm256_permute2x128_si256::<0x20>(one, other), _mm256_permute2x128_si256::<0x31>(one, other)];
+            let (one, other) =
+                (_mm256_unpacklo_epi16(here1, here2), _mm256_unpackhi_epi16(here1, here2));
+            let halves = [
+                _mm256_permute2x128_si256::<0x20>(one, other),
+                _mm256_permute2x128_si256::<0x31>(one, other),
+            ];
             for (half, sums_here) in halves.into_iter().enumerate() {
                 // As in `bits`.
                 let hash = _mm256_mullo_epi32(sums_here, _mm256_set1_epi32(SPREAD as i32));
-                let pair = _mm256_and_si256(_mm256_srl_epi32(hash, pair_shift), _mm256_set1_epi32(0x0f));
+                let pair =
+                    _mm256_and_si256(_mm256_srl_epi32(hash, pair_shift), _mm256_set1_epi32(0x0f));
                 // SAFETY: 32 bytes are written, of 64 from the first half on, at any address.
                 unsafe {
                     _mm256_storeu_si256(sums[8 * half..].as_mut_ptr().cast(), sums_here);
-                    _mm256_storeu_si256(places[8 * half..].as_mut_ptr().cast(), _mm256_srl_epi32(hash, filter_shift));
-                    _mm256_storeu_si256(bits[8 * half..].as_mut_ptr().cast(), _mm256_shuffle_epi8(pairs, pair));
+                    _mm256_storeu_si256(
+                        places[8 * half..].as_mut_ptr().cast(),
+                        _mm256_srl_epi32(hash, filter_shift),
+                    );
+                    _mm256_storeu_si256(
+                        bits[8 * half..].as_mut_ptr().cast(),
+                        _mm256_shuffle_epi8(pairs, pair),
+                    );
                 }
             }
-            let is_known = |(&place, &bits): (&u32, &u32)| self.filter[place as usize] & bits as u8 == 0;
+            let is_known =
+                |(&place, &bits): (&u32, &u32)| self.filter[place as usize] & bits as u8 == 0;
             if let Some(place) = places.iter().zip(&bits).position(is_known) {
                 *weak = sums[place];
                 return (16 * group + place + 1, true);
@@ -545,7 +601,10 @@ mod tests {
         }
         let mut theirs = Vec::new();
         let kind = librsync::SignatureType::MD4;
-        librsync::Signature::with_options(basis, block as usize, strong, kind).unwrap().read_to_end(&mut theirs).unwrap();
+        librsync::Signature::with_options(basis, block as usize, strong, kind)
+            .unwrap()
+            .read_to_end(&mut theirs)
+            .unwrap();
         theirs
     }
 
@@ -563,7 +622,8 @@ mod tests {
         found
     }
 
-    /// Applies a delta, and checks that its commands are as long as they can be and as short as they can be written.
+    /// Applies a delta, and checks that its commands are as long as they can be and as short as
+    /// they can be written.
     fn patch(basis: &[u8], delta: &[u8]) -> Vec<u8> {
         let (mut new, mut end) = (Vec::new(), None);
         let mut parser = DeltaParser::new();
@@ -573,7 +633,9 @@ mod tests {
                 Command::Literal { bytes, .. } => {
                     new.extend_from_slice(bytes);
                     end = None;
-                    shortest += bytes.len() as u64 + [1, 2, 3][usize::from(bytes.len() > 0x40) + usize::from(bytes.len() > 0xff)];
+                    shortest += bytes.len() as u64
+                        + [1, 2, 3]
+                            [usize::from(bytes.len() > 0x40) + usize::from(bytes.len() > 0xff)];
                 }
                 Command::Copy { offset, length } => {
                     assert_ne!(end, Some(offset), "copies are joined");
@@ -609,7 +671,8 @@ mod tests {
         let basis: Vec<u8> = (0..3000).map(|n| (n % 251) as u8).collect();
         let literal = [7; 512];
         let overwritten = [&basis[..512], &literal, &basis[1024..]].concat();
-        let long = [&b"\x46\x00\x02\x00\x42\x02\x00"[..], &literal, b"\x4a\x04\x00\x07\xb8\x00"].concat();
+        let long =
+            [&b"\x46\x00\x02\x00\x42\x02\x00"[..], &literal, b"\x4a\x04\x00\x07\xb8\x00"].concat();
         for (basis, new, commands) in [
             (&basis[..], &basis[..], &b"\x46\x00\x0b\xb8\x00"[..]),
             (&basis, b"", b"\x00"),
@@ -633,7 +696,11 @@ mod tests {
                 assert_eq!((nothing.roll(&mut weak, &content, steps), weak), (steps, sum(steps)));
                 let one = Blocks::new([&sum(steps).to_be_bytes()[..], &[0; 8]].concat(), length, 8);
                 let mut weak = sum(0);
-                assert_eq!((one.roll(&mut weak, &content, 100), weak), (steps, sum(steps)), "there it stops");
+                assert_eq!(
+                    (one.roll(&mut weak, &content, 100), weak),
+                    (steps, sum(steps)),
+                    "there it stops"
+                );
             }
         }
     }
@@ -659,7 +726,11 @@ mod tests {
         impl BufRead for Failing<'_> {
             fn fill_buf(&mut self) -> io::Result<&[u8]> {
                 self.1 += 1;
-                if self.1 % 2 == 1 { Err(io::Error::from_raw_os_error(5)) } else { Ok(&self.0[..self.0.len().min(99_999)]) }
+                if self.1 % 2 == 1 {
+                    Err(io::Error::from_raw_os_error(5))
+                } else {
+                    Ok(&self.0[..self.0.len().min(99_999)])
+                }
             }
             fn consume(&mut self, count: usize) {
                 self.0 = &self.0[count..];
@@ -688,15 +759,23 @@ mod tests {
     #[test]
     fn a_signature_that_ends_too_early_is_an_error() {
         let signature = signature(&noise(3000, 1), 512, 8);
-        let mut checked = CheckedSignature::new(&signature[..signature.len() - 12], signature.len() as u64).unwrap();
-        assert_eq!(delta(&b"new"[..], &mut checked).err().map(|error| error.kind()), Some(io::ErrorKind::UnexpectedEof));
+        let mut checked =
+            CheckedSignature::new(&signature[..signature.len() - 12], signature.len() as u64)
+                .unwrap();
+        assert_eq!(
+            delta(&b"new"[..], &mut checked).err().map(|error| error.kind()),
+            Some(io::ErrorKind::UnexpectedEof)
+        );
     }
 
     #[test]
     fn other_kinds_are_left_to_librsync() {
         let (basis, mut theirs) = (noise(9000, 1), Vec::new());
         let kind = librsync::SignatureType::Blake2;
-        librsync::Signature::with_options(&basis[..], 512, 32, kind).unwrap().read_to_end(&mut theirs).unwrap();
+        librsync::Signature::with_options(&basis[..], 512, 32, kind)
+            .unwrap()
+            .read_to_end(&mut theirs)
+            .unwrap();
         let mut checked = CheckedSignature::new(&theirs[..], theirs.len() as u64).unwrap();
         let mut found = Vec::new();
         delta(&basis[..], &mut checked).unwrap().read_to_end(&mut found).unwrap();
@@ -715,7 +794,8 @@ mod tests {
             let zeros = vec![0; 1 << 20];
             let delta = ours(&zeros[..], &signature(&zeros, block, 8));
             assert_eq!(delta, [&MAGIC[..], b"\x47\x00\x00\x10\x00\x00\x00"].concat());
-            let middle = [&zeros[..600_000], &noise(35 * block as usize, 3), &zeros[600_000..]].concat();
+            let middle =
+                [&zeros[..600_000], &noise(35 * block as usize, 3), &zeros[600_000..]].concat();
             let delta = ours(&middle[..], &signature(&zeros, block, 8));
             assert!(delta.len() < 37 * block as usize, "{}", delta.len());
         }
@@ -730,12 +810,19 @@ mod tests {
         hostile[16..].fill(7);
         // Blocks of sums that all crowd in the same places of the index.
         let crowd: Vec<u8> = (0..1u32 << 17)
-            .flat_map(|number| [number.wrapping_mul(0x9e37_79b1u32.wrapping_pow(0x3fff_ffff)), number].map(u32::to_be_bytes))
+            .flat_map(|number| {
+                [number.wrapping_mul(0x9e37_79b1u32.wrapping_pow(0x3fff_ffff)), number]
+                    .map(u32::to_be_bytes)
+            })
             .flatten()
             .collect();
         let crowd = [[0x7273_0136u32, 512, 4].map(u32::to_be_bytes).concat(), crowd].concat();
         for (new, signature, case) in [
-            ([&zeros[..], &noise(8 << 20, 1)].concat(), signature(&zeros, 512, 8), "noise behind zeros"),
+            (
+                [&zeros[..], &noise(8 << 20, 1)].concat(),
+                signature(&zeros, 512, 8),
+                "noise behind zeros",
+            ),
             (noisy.clone(), signature(&zeros, 512, 8), "nearly zeros"),
             (zeros.clone(), signature(&noisy, 512, 8), "zeros"),
             (zeros.clone(), hostile, "weak sums of zeros, but not their strong ones"),
@@ -782,7 +869,9 @@ mod tests {
         match edit {
             Edit::Insert(length) => drop(content.splice(start..start, noise(*length, at.into()))),
             Edit::Delete(length) => drop(content.drain(part(length))),
-            Edit::Overwrite(length) => drop(content.splice(part(length), noise(part(length).len(), at.into()))),
+            Edit::Overwrite(length) => {
+                drop(content.splice(part(length), noise(part(length).len(), at.into())))
+            }
             Edit::Zero(length) => content[part(length)].fill(0),
             Edit::Duplicate(length) => {
                 let copied = content[part(length)].to_vec();
@@ -798,7 +887,11 @@ mod tests {
     }
 
     fn basis() -> impl Strategy<Value = Vec<u8>> {
-        let length = prop_oneof![0usize..5000, 0usize..120_000, (0usize..40).prop_map(|blocks| blocks * 512)];
+        let length = prop_oneof![
+            0usize..5000,
+            0usize..120_000,
+            (0usize..40).prop_map(|blocks| blocks * 512)
+        ];
         (length, 0u8..4).prop_map(|(length, kind)| match kind {
             0 => vec![0; length],
             1 => noise(1500, 5).into_iter().cycle().take(length).collect(),

@@ -1,12 +1,15 @@
-//! Signatures: a weak and a strong sum of each block of a file, from which a later session tells which blocks are still there.
+//! Signatures: a weak and a strong sum of each block of a file, from which a later session tells
+//! which blocks are still there.
 //!
-//! `72730136`, the block length and the length of a strong sum as 32-bit numbers, then for each block its weak sum and the first bytes of its
-//! MD4. All numbers are unsigned and big-endian. The last block may be shorter; an empty file has the 12 bytes of the head only.
+//! `72730136`, the block length and the length of a strong sum as 32-bit numbers, then for each
+//! block its weak sum and the first bytes of its MD4. All numbers are unsigned and big-endian. The
+//! last block may be shorter; an empty file has the 12 bytes of the head only.
 //!
-//! The weak sum of the bytes x1 to xn, in 16-bit arithmetic: `s1` is the sum of all x + 31, `s2` the sum of the values that `s1` takes
-//! after each byte; the sum is `s2 << 16 | s1`.
+//! The weak sum of the bytes x1 to xn, in 16-bit arithmetic: `s1` is the sum of all x + 31, `s2`
+//! the sum of the values that `s1` takes after each byte; the sum is `s2 << 16 | s1`.
 //!
-//! Source: librsync 2.3.2, checksum.h and rollsum.h; signatures of duplicity 0.8.22 and 3.2.1, which always ask for this kind.
+//! Source: librsync 2.3.2, checksum.h and rollsum.h; signatures of duplicity 0.8.22 and 3.2.1,
+//! which always ask for this kind.
 
 use super::Error;
 use super::md4::{LANES, eight};
@@ -30,7 +33,8 @@ const LARGEST_ALLOCATION: u64 = 1 << 26;
 /// What librsync adds to each byte.
 pub const CHAR_OFFSET: u32 = 31;
 
-/// Computes the signature of what is written to it, and writes that on. Holds no block: they may be large.
+/// Computes the signature of what is written to it, and writes that on. Holds no block: they may be
+/// large.
 pub struct SignatureWriter<W> {
     sink: W,
     block_length: usize,
@@ -47,7 +51,13 @@ impl<W: Write> SignatureWriter<W> {
     /// Those of `sink`.
     pub fn new(mut sink: W, block_length: u32) -> io::Result<Self> {
         sink.write_all(&[MAGIC, block_length, STRONG as u32].map(u32::to_be_bytes).concat())?;
-        Ok(Self { sink, block_length: block_length.max(1) as usize, block: Block::default(), length: HEAD as u64, zeros: None })
+        Ok(Self {
+            sink,
+            block_length: block_length.max(1) as usize,
+            block: Block::default(),
+            length: HEAD as u64,
+            zeros: None,
+        })
     }
 
     /// Takes the next bytes of the file.
@@ -72,7 +82,8 @@ impl<W: Write> SignatureWriter<W> {
                 bytes = rest;
                 continue;
             }
-            let (now, rest) = bytes.split_at(bytes.len().min(self.block_length - self.block.length));
+            let (now, rest) =
+                bytes.split_at(bytes.len().min(self.block_length - self.block.length));
             self.block.update(now);
             bytes = rest;
             if self.block.length == self.block_length {
@@ -94,7 +105,9 @@ impl<W: Write> SignatureWriter<W> {
 
     fn add_eight(&mut self, blocks: &[u8], strong: [[u32; LANES]; 4]) -> io::Result<()> {
         let mut sums = [[0; 4 + STRONG]; LANES];
-        for (lane, (sums, block)) in sums.iter_mut().zip(blocks.chunks(self.block_length)).enumerate() {
+        for (lane, (sums, block)) in
+            sums.iter_mut().zip(blocks.chunks(self.block_length)).enumerate()
+        {
             sums[..4].copy_from_slice(&weak_sum((0, 0), block).1.to_be_bytes());
             sums[4..8].copy_from_slice(&strong[0][lane].to_le_bytes());
             sums[8..].copy_from_slice(&strong[1][lane].to_le_bytes());
@@ -121,7 +134,8 @@ impl<W: Write> SignatureWriter<W> {
     }
 }
 
-/// Reports whether bytes, of which there is one at least, are all zeros: the first one is, and each equals the one before.
+/// Reports whether bytes, of which there is one at least, are all zeros: the first one is, and each
+/// equals the one before.
 pub fn are_zeros(bytes: &[u8]) -> bool {
     bytes[0] == 0 && bytes[1..] == bytes[..bytes.len() - 1]
 }
@@ -178,7 +192,8 @@ fn add_lanes(sums: (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
     add_weakly(sums, lanes.as_flattened())
 }
 
-/// Goes on with the two sums by whole lanes, at several times the speed of what a compiler makes of [`add_weakly`].
+/// Goes on with the two sums by whole lanes, at several times the speed of what a compiler makes of
+/// [`add_weakly`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn add_lanes_avx2((s1, s2): (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
@@ -195,13 +210,17 @@ fn add_lanes_avx2((s1, s2): (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
     // SAFETY: 32 bytes are read, at any address.
     let load = |bytes: &[u8; LANE]| unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
     let (weights, ones, zero) = (load(&BYTES), _mm256_set1_epi16(1), _mm256_setzero_si256());
-    // Of the bytes as such: their sum, the sum of what that was before each lane, and the weighted sums of the lanes.
+    // Of the bytes as such: their sum, the sum of what that was before each lane, and the weighted
+    // sums of the lanes.
     let (mut sum, mut before, mut weighted) = (zero, zero, zero);
     for lane in lanes {
         let bytes = load(lane);
         before = _mm256_add_epi64(before, sum);
         sum = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
-        weighted = _mm256_add_epi32(weighted, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, weights), ones));
+        weighted = _mm256_add_epi32(
+            weighted,
+            _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, weights), ones),
+        );
     }
     let total = |parts| {
         let mut words = [0u32; 8];
@@ -213,7 +232,9 @@ fn add_lanes_avx2((s1, s2): (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
     let (sum, before) = (add_up(&mut total(sum).step_by(2)), add_up(&mut total(before).step_by(2)));
     let length = (LANE * lanes.len()) as u64;
     let offsets = u64::from(CHAR_OFFSET).wrapping_mul(length * (length + 1) / 2) as u32;
-    let s2 = s2.wrapping_add(s1.wrapping_mul(length as u32)).wrapping_add(before.wrapping_mul(LANE as u32));
+    let s2 = s2
+        .wrapping_add(s1.wrapping_mul(length as u32))
+        .wrapping_add(before.wrapping_mul(LANE as u32));
     (
         s1.wrapping_add(sum).wrapping_add((length as u32).wrapping_mul(CHAR_OFFSET)),
         s2.wrapping_add(add_up(&mut total(weighted))).wrapping_add(offsets),
@@ -224,11 +245,18 @@ fn add_lanes_avx2((s1, s2): (u32, u32), lanes: &[[u8; LANE]]) -> (u32, u32) {
 fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> (u32, u32) {
     let (lanes, rest) = bytes.as_chunks::<LANE>();
     for lane in lanes {
-        // Products and sums of 16 and 32 bits, as vector units have them: at most 32 * 33 / 2 * 255.
+        // Products and sums of 16 and 32 bits, as vector units have them: at most 32 * 33 / 2 *
+        // 255.
         let sum: u32 = lane.iter().map(|&byte| u32::from(byte)).sum();
-        let weighted: i32 = lane.iter().zip(WEIGHTS).map(|(&byte, weight)| i32::from(i16::from(byte)) * i32::from(weight)).sum();
+        let weighted: i32 = lane
+            .iter()
+            .zip(WEIGHTS)
+            .map(|(&byte, weight)| i32::from(i16::from(byte)) * i32::from(weight))
+            .sum();
         let sum_of_weights = LANE as u32 * (LANE as u32 + 1) / 2;
-        s2 = s2.wrapping_add(s1.wrapping_mul(LANE as u32)).wrapping_add(weighted as u32 + CHAR_OFFSET * sum_of_weights);
+        s2 = s2
+            .wrapping_add(s1.wrapping_mul(LANE as u32))
+            .wrapping_add(weighted as u32 + CHAR_OFFSET * sum_of_weights);
         s1 = s1.wrapping_add(sum + CHAR_OFFSET * LANE as u32);
     }
     for &byte in rest {
@@ -238,7 +266,8 @@ fn add_weakly((mut s1, mut s2): (u32, u32), bytes: &[u8]) -> (u32, u32) {
     (s1, s2)
 }
 
-/// A stored signature whose form has been checked, to be read by librsync, which believes what it reads, or by our own scan.
+/// A stored signature whose form has been checked, to be read by librsync, which believes what it
+/// reads, or by our own scan.
 pub struct CheckedSignature<R> {
     head: io::Cursor<[u8; HEAD]>,
     form: Form,
@@ -258,12 +287,14 @@ pub struct Form {
 }
 
 impl Form {
-    /// Returns whether the sums are those of [`SignatureWriter`], perhaps with another length of strong sums.
+    /// Returns whether the sums are those of [`SignatureWriter`], perhaps with another length of
+    /// strong sums.
     pub fn is_ours(&self) -> bool {
         self.magic == MAGIC && self.strong <= MD4
     }
 
-    /// Returns whether [`SignatureWriter`] makes the same signature of the same content and block length.
+    /// Returns whether [`SignatureWriter`] makes the same signature of the same content and block
+    /// length.
     pub fn is_just_ours(&self) -> bool {
         self.magic == MAGIC && self.strong == STRONG
     }
@@ -275,10 +306,16 @@ impl<R: Read> CheckedSignature<R> {
     /// # Errors
     /// [`Error`] when it is none, inside an [`io::Error`], or those of `body`.
     pub fn new(mut body: R, length: u64) -> io::Result<Self> {
-        let failed = |cause| io::Error::new(io::ErrorKind::InvalidData, Error { what: "signature", offset: 0, cause });
+        let failed = |cause| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                Error { what: "signature", offset: 0, cause },
+            )
+        };
         let mut head = [0; HEAD];
         body.read_exact(&mut head)?;
-        let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let number =
+            |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (magic, block, strong) = (number(0), number(4), number(8));
         if magic != MAGIC && !OTHER_MAGICS.contains(&magic) {
             return Err(failed("no magic number of a signature"));
@@ -309,7 +346,9 @@ impl<R: Read> CheckedSignature<R> {
     pub fn read_sums(&mut self) -> io::Result<Vec<u8>> {
         // What is not there should not be allocated either.
         let mut sums = Vec::with_capacity(self.form.length.min(LARGEST_ALLOCATION) as usize);
-        if (&mut self.body).take(self.form.length).read_to_end(&mut sums)? as u64 != self.form.length {
+        if (&mut self.body).take(self.form.length).read_to_end(&mut sums)? as u64
+            != self.form.length
+        {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(sums)
@@ -341,20 +380,28 @@ mod tests {
     fn librsync(content: &[u8], block_length: u32) -> Vec<u8> {
         let mut theirs = Vec::new();
         let kind = librsync::SignatureType::MD4;
-        librsync::Signature::with_options(content, block_length as usize, 8, kind).unwrap().read_to_end(&mut theirs).unwrap();
+        librsync::Signature::with_options(content, block_length as usize, 8, kind)
+            .unwrap()
+            .read_to_end(&mut theirs)
+            .unwrap();
         theirs
     }
 
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn weak_sums_by_lanes_are_the_same() {
-        let bytes: Vec<u8> = (0..1u32 << 20).map(|n| if n < 1 << 19 { 255 } else { (n.wrapping_mul(n) >> 7) as u8 }).collect();
+        let bytes: Vec<u8> = (0..1u32 << 20)
+            .map(|n| if n < 1 << 19 { 255 } else { (n.wrapping_mul(n) >> 7) as u8 })
+            .collect();
         for length in [0, 32, 64, 1 << 10, 1 << 20] {
             let bytes = &bytes[bytes.len() - length..];
             if is_x86_feature_detected!("avx2") {
                 let sums = (0xffff_fff0, 0x1234_5678);
                 // SAFETY: the processor has AVX2.
-                assert_eq!(unsafe { add_lanes_avx2(sums, bytes.as_chunks().0) }, add_weakly(sums, bytes));
+                assert_eq!(
+                    unsafe { add_lanes_avx2(sums, bytes.as_chunks().0) },
+                    add_weakly(sums, bytes)
+                );
             }
         }
     }
@@ -362,7 +409,10 @@ mod tests {
     #[test]
     fn as_duplicity_writes_them() {
         let hello = signature(&[b"hello world\n"], 512);
-        assert_eq!(hello, b"\x72\x73\x01\x36\0\0\x02\0\0\0\0\x08\x27\xd8\x05\xda\x97\x66\x8a\xb2\xf2\x9d\x01\x15");
+        assert_eq!(
+            hello,
+            b"\x72\x73\x01\x36\0\0\x02\0\0\0\0\x08\x27\xd8\x05\xda\x97\x66\x8a\xb2\xf2\x9d\x01\x15"
+        );
         assert_eq!(signature(&[], 512), b"\x72\x73\x01\x36\0\0\x02\0\0\0\0\x08");
     }
 

@@ -1,8 +1,9 @@
 //! [`Ahead`]: has directories looked at by threads before the consumer comes to them.
 //!
-//! What is to be looked at waits sorted in the order of the walk, and a thread takes the first. What the consumer needs is done already,
-//! or is being done (then it helps with the next in order meanwhile), or waits (then it does it itself). So the consumer never
-//! depends on there being room, and the threads stop when enough is held.
+//! What is to be looked at waits sorted in the order of the walk, and a thread takes the first.
+//! What the consumer needs is done already, or is being done (then it helps with the next in order
+//! meanwhile), or waits (then it does it itself). So the consumer never depends on there being
+//! room, and the threads stop when enough is held.
 
 use super::listing::{Batch, Position, Surveyor, Task};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-/// How many threads look ahead. A third one gains nothing while a directory's entries are in the kernel's memory.
+/// How many threads look ahead. A third one gains nothing while a directory's entries are in the
+/// kernel's memory.
 const THREADS: usize = 2;
 
 /// How many entries are held ahead: some 3 MiB. The threads go on when half of them are consumed.
@@ -53,7 +55,12 @@ impl Ahead {
         let threads = if first.is_some() { THREADS } else { 0 };
         let waiting = first.into_iter().map(|first| (first.position(), first)).collect();
         let state = State { waiting, ..State::default() };
-        let shared = Shared { surveyor, state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() };
+        let shared = Shared {
+            surveyor,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        };
         let shared = Arc::new(shared);
         let spawn = |number| {
             let shared = shared.clone();
@@ -83,7 +90,8 @@ impl Ahead {
                 return batch;
             }
             if !state.running.contains(position) {
-                return Task::unknown(position).failed(io::Error::other("it was never looked at, for a reason of our own"));
+                return Task::unknown(position)
+                    .failed(io::Error::other("it was never looked at, for a reason of our own"));
             }
             state = match state.next() {
                 Some((at, task)) => self.shared.run(state, at, task),
@@ -137,10 +145,20 @@ impl Shared {
     }
 
     /// Does one task, and keeps what it finds.
-    fn run<'a>(&'a self, state: MutexGuard<'a, State>, at: Position, task: Task) -> MutexGuard<'a, State> {
+    fn run<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        at: Position,
+        task: Task,
+    ) -> MutexGuard<'a, State> {
         drop(state);
         let survey = catch_unwind(AssertUnwindSafe(|| self.surveyor.survey(&task)));
-        let died = |_| (task.failed(io::Error::other("looking at it failed for a reason of our own")), Vec::new());
+        let died = |_| {
+            (
+                task.failed(io::Error::other("looking at it failed for a reason of our own")),
+                Vec::new(),
+            )
+        };
         let (batch, tasks) = survey.unwrap_or_else(died);
         let mut state = self.lock();
         self.add(&mut state, tasks);

@@ -23,16 +23,20 @@ pub type Listed = HashMap<EntryPath, Vec<Vec<u8>>>;
 /// # Errors
 /// [`Error::Filelist`] if it cannot be read, [`Error::FilelistEncoding`] if it is not UTF-8.
 pub fn read(path: &Path) -> Result<String, Error> {
-    let bytes = read_bytes(path, PATIENCE).map_err(|cause| Error::Filelist { path: path.to_path_buf(), cause })?;
+    let bytes = read_bytes(path, PATIENCE)
+        .map_err(|cause| Error::Filelist { path: path.to_path_buf(), cause })?;
     let text = String::from_utf8(bytes).map_err(|_| Error::FilelistEncoding(path.to_path_buf()))?;
     Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
 
-/// Reads a list from whatever it is: a file, standard input, the pipe of a shell's `<(...)`, or a fifo. The originals wait for ever for somebody
-/// to write to a fifo; here that has an end. Whoever has opened it may take any time.
+/// Reads a list from whatever it is: a file, standard input, the pipe of a shell's `<(...)`, or a
+/// fifo. The originals wait for ever for somebody to write to a fifo; here that has an end. Whoever
+/// has opened it may take any time.
 fn read_bytes(path: &Path, patience: Duration) -> io::Result<Vec<u8>> {
-    // A pipe of a shell is a fifo that needs no name to be opened by, and its writer may be done already.
-    let is_fifo = std::fs::metadata(path)?.file_type().is_fifo() && rustix::fs::statfs(path)?.f_type != PIPEFS;
+    // A pipe of a shell is a fifo that needs no name to be opened by, and its writer may be done
+    // already.
+    let is_fifo = std::fs::metadata(path)?.file_type().is_fifo()
+        && rustix::fs::statfs(path)?.f_type != PIPEFS;
     if !is_fifo {
         return std::fs::read(path);
     }
@@ -45,7 +49,10 @@ fn read_bytes(path: &Path, patience: Duration) -> io::Result<Vec<u8>> {
         match (&fifo).read_to_end(&mut bytes) {
             Ok(_) if was_written || !bytes.is_empty() => return Ok(bytes),
             Ok(_) if began.elapsed() >= patience => {
-                return Err(io::Error::new(ErrorKind::TimedOut, "it is a fifo, and nobody writes to it"));
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "it is a fifo, and nobody writes to it",
+                ));
             }
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             // Nobody writes yet, or is just at it.
@@ -57,10 +64,15 @@ fn read_bytes(path: &Path, patience: Duration) -> io::Result<Vec<u8>> {
 /// What `statfs` says of pipes without a name.
 const PIPEFS: rustix::fs::FsWord = 0x5049_5045;
 
-/// Returns the patterns of a list with whether each includes: `is_include`, unless its line has a sign.
+/// Returns the patterns of a list with whether each includes: `is_include`, unless its line has a
+/// sign.
 ///
 /// Source: seen with 0.8.22 and 3.2.1, CLI.md 5.4.
-pub fn patterns(text: &str, null_separator: bool, is_include: bool) -> impl Iterator<Item = (bool, &str)> {
+pub fn patterns(
+    text: &str,
+    null_separator: bool,
+    is_include: bool,
+) -> impl Iterator<Item = (bool, &str)> {
     let lines = text.split(separator(null_separator)).map(|line| line.trim_matches(is_space));
     lines.filter(|line| !line.starts_with('#')).filter_map(move |line| {
         let (is_include, pattern) = match line.split_at_checked(2) {
@@ -78,7 +90,8 @@ pub fn patterns(text: &str, null_separator: bool, is_include: bool) -> impl Iter
 /// Empty components and `.` are left out, which duplicity would store as such.
 ///
 /// # Errors
-/// [`Error::AbsoluteFilesFrom`] for a path that leads elsewhere, [`Error::EmptyFilesFrom`] if none is listed.
+/// [`Error::AbsoluteFilesFrom`] for a path that leads elsewhere, [`Error::EmptyFilesFrom`] if none
+/// is listed.
 pub fn files(text: &str, null_separator: bool) -> Result<Listed, Error> {
     let mut listed = Listed::new();
     for line in text.split(separator(null_separator)).filter(|line| !line.is_empty()) {
@@ -133,7 +146,8 @@ mod tests {
     fn a_fifo_is_read_if_somebody_writes() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
         let error = read_bytes(&fifo, Duration::ZERO).unwrap_err();
         assert_eq!(error.to_string(), "it is a fifo, and nobody writes to it");
         for expected in ["/a\n".repeat(100_000), String::new()] {
@@ -165,18 +179,25 @@ mod tests {
             (false, "\u{feff}/bom"),
         ];
         assert_eq!(patterns(text, false, false).collect::<Vec<_>>(), expected);
-        assert_eq!(patterns("/a\0#x\0/b\nc", true, true).collect::<Vec<_>>(), [(true, "/a"), (true, "/b\nc")]);
+        assert_eq!(
+            patterns("/a\0#x\0/b\nc", true, true).collect::<Vec<_>>(),
+            [(true, "/a"), (true, "/b\nc")]
+        );
     }
 
     #[test]
     fn listed_files_bring_their_parents() {
         let listed = files("b/c\na\n./b/d/\nb//c\n", false).unwrap();
-        let names = |path: &str| listed.get(&EntryPath::parse(path.as_bytes()).unwrap()).cloned().unwrap_or_default();
+        let names = |path: &str| {
+            listed.get(&EntryPath::parse(path.as_bytes()).unwrap()).cloned().unwrap_or_default()
+        };
         assert_eq!(
             (names("."), names("b"), names("b/d")),
             (vec![b"a".to_vec(), b"b".to_vec()], vec![b"c".to_vec(), b"d".to_vec()], vec![])
         );
-        assert!(matches!(files("a\n/b", false), Err(Error::AbsoluteFilesFrom(path)) if path == "/b"));
+        assert!(
+            matches!(files("a\n/b", false), Err(Error::AbsoluteFilesFrom(path)) if path == "/b")
+        );
         assert!(matches!(files("a/../../b", false), Err(Error::AbsoluteFilesFrom(_))));
         assert!(matches!(files("\n\n", false), Err(Error::EmptyFilesFrom)));
     }

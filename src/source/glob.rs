@@ -18,7 +18,8 @@ pub enum Hit {
 #[derive(Debug)]
 pub struct Pattern {
     form: Form,
-    /// A match itself, as opposed to what lies below it, must be a directory: the pattern ended in `/`.
+    /// A match itself, as opposed to what lies below it, must be a directory: the pattern ended in
+    /// `/`.
     only_directories: bool,
 }
 
@@ -50,17 +51,24 @@ impl Pattern {
     /// Parses a shell pattern.
     ///
     /// # Errors
-    /// [`Error::Globbing`] for a doubled `/` before the first `**`, [`Error::BackwardRange`] for one in a class.
+    /// [`Error::Globbing`] for a doubled `/` before the first `**`, [`Error::BackwardRange`] for
+    /// one in a class.
     ///
     /// Source: seen with 0.8.22 and 3.2.1, CLI.md 5.2.
     pub fn glob(text: &str, ignore_case: bool) -> Result<Self, Error> {
         if text == "/" || text == "**" {
-            let form = if text == "/" { Form::special("/**", false, ignore_case)? } else { Form::Everything };
+            let form = if text == "/" {
+                Form::special("/**", false, ignore_case)?
+            } else {
+                Form::Everything
+            };
             return Ok(Self { form, only_directories: false });
         }
         let (glob, only_directories) = without_slash(text);
         if fixed(glob).contains("//") {
-            return Err(Error::Globbing(format!("Consecutive '/'s found in globbing string {text}")));
+            return Err(Error::Globbing(format!(
+                "Consecutive '/'s found in globbing string {text}"
+            )));
         }
         let form = match glob.contains(['*', '?', '[']) || ignore_case {
             true => Form::special(glob, only_directories, ignore_case)?,
@@ -83,7 +91,8 @@ impl Pattern {
         Ok(Self { form, only_directories: false })
     }
 
-    /// Reports what this pattern has to do with a path, which never ends in `/` except as `/` alone.
+    /// Reports what this pattern has to do with a path, which never ends in `/` except as `/`
+    /// alone.
     pub fn hit(&self, path: &str, is_directory: bool) -> Option<Hit> {
         match self.form.lies(path) {
             Some(Lies::At) if self.only_directories && !is_directory => None,
@@ -92,7 +101,8 @@ impl Pattern {
         }
     }
 
-    /// Returns whether this pattern matches a path; quicker than asking whether the path leads to a match as well.
+    /// Returns whether this pattern matches a path; quicker than asking whether the path leads to a
+    /// match as well.
     pub fn matches(&self, path: &str, is_directory: bool) -> bool {
         match self.form.lies(path) {
             Some(Lies::At) => is_directory || !self.only_directories,
@@ -105,21 +115,30 @@ impl Form {
     /// Compiles a pattern without its last `/`.
     fn special(glob: &str, only_directories: bool, ignore_case: bool) -> Result<Self, Error> {
         let compile = |text: &str| {
-            let built = regex::RegexBuilder::new(text).dot_matches_new_line(true).case_insensitive(ignore_case).build();
+            let built = regex::RegexBuilder::new(text)
+                .dot_matches_new_line(true)
+                .case_insensitive(ignore_case)
+                .build();
             built.map_err(|_| Error::Globbing(glob.to_string()))
         };
         let whole = translated(glob)?;
-        // A pattern that begins with anything needs no beginning, which lets the search jump to what it names.
+        // A pattern that begins with anything needs no beginning, which lets the search jump to
+        // what it names.
         let within = match whole.strip_prefix(".*") {
             Some(rest) => format!("{rest}(?:/|\\z)"),
             None => format!("\\A{whole}(?:/|\\z)"),
         };
         let exact = if only_directories { Some(compile(&format!("\\A{whole}\\z"))?) } else { None };
         let leads = leading_parts(fixed(glob)).map(translated).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::Special { within: compile(&within)?, exact, leads: compile(&format!("\\A(?:{})\\z", leads.join("|")))? })
+        Ok(Self::Special {
+            within: compile(&within)?,
+            exact,
+            leads: compile(&format!("\\A(?:{})\\z", leads.join("|")))?,
+        })
     }
 
-    /// Returns whether a path is a match or below one; of a special pattern that need not be a directory, all count as below.
+    /// Returns whether a path is a match or below one; of a special pattern that need not be a
+    /// directory, all count as below.
     fn lies(&self, path: &str) -> Option<Lies> {
         match self {
             Self::Everything => Some(Lies::Below),
@@ -139,22 +158,32 @@ impl Form {
     fn leads_from(&self, path: &str) -> bool {
         match self {
             Self::Everything => true,
-            Self::Plain(plain) => plain.strip_prefix(path).is_some_and(|rest| path == "/" || rest.starts_with('/')),
+            Self::Plain(plain) => {
+                plain.strip_prefix(path).is_some_and(|rest| path == "/" || rest.starts_with('/'))
+            }
             Self::Special { leads, .. } => leads.is_match(path),
         }
     }
 }
 
-/// Decodes a path or a pattern: a byte that is not UTF-8 becomes one character, which no name in use has.
+/// Decodes a path or a pattern: a byte that is not UTF-8 becomes one character, which no name in
+/// use has.
 ///
-/// duplicity uses lone surrogates, which Rust's strings cannot hold; the end of the last private plane serves as well.
+/// duplicity uses lone surrogates, which Rust's strings cannot hold; the end of the last private
+/// plane serves as well.
 pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
     }
-    let stand_in = |&byte: &u8| char::from_u32(0x10_FF00 + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let stand_in = |&byte: &u8| {
+        char::from_u32(0x10_FF00 + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
+    };
     let chunks = bytes.utf8_chunks();
-    Cow::Owned(chunks.flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(stand_in))).collect())
+    Cow::Owned(
+        chunks
+            .flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(stand_in)))
+            .collect(),
+    )
 }
 
 /// Takes one `/` from the end, and tells whether there was one.
@@ -167,7 +196,8 @@ fn fixed(glob: &str) -> &str {
     glob.find("**").map_or(glob, |at| &glob[..at + 2])
 }
 
-/// Returns the parts of a pattern that end before a `/`, and all of it; before a leading `/` the root.
+/// Returns the parts of a pattern that end before a `/`, and all of it; before a leading `/` the
+/// root.
 fn leading_parts(glob: &str) -> impl Iterator<Item = &str> {
     let ends = glob.match_indices('/').map(|(at, _)| at).chain([glob.len()]);
     ends.map(|end| if end == 0 { "/" } else { &glob[..end] })
@@ -213,7 +243,8 @@ fn translated(glob: &str) -> Result<String, Error> {
     Ok(regex)
 }
 
-/// Returns the length of what stands between `[` and its `]`, which as the first of the class is a plain character.
+/// Returns the length of what stands between `[` and its `]`, which as the first of the class is a
+/// plain character.
 fn class_end(after: &str) -> Option<usize> {
     let sign = after.len() - after.trim_start_matches_once(['!', '^']).len();
     let first = after[sign..].chars().next()?.len_utf8();
@@ -326,7 +357,9 @@ mod tests {
 
     #[test]
     fn literals_have_no_special_characters() {
-        let hit = |text: &str, ignore_case, path: &str| Pattern::literal(text, ignore_case).unwrap().hit(path, false);
+        let hit = |text: &str, ignore_case, path: &str| {
+            Pattern::literal(text, ignore_case).unwrap().hit(path, false)
+        };
         assert_eq!(hit("/s/a*[b]", false, "/s/a*[b]/x"), Some(Hit::Matches));
         assert_eq!(hit("/s/a*[b]", false, "/s/aab"), None);
         assert_eq!(hit("/s/A*[b]?/", true, "/S/a*[B]?"), Some(Hit::Matches));

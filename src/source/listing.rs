@@ -13,7 +13,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-/// How many entries of a directory are asked for in one go; of a larger one the rest is held as names.
+/// How many entries of a directory are asked for in one go; of a larger one the rest is held as
+/// names.
 pub const CHUNK: usize = 1024;
 
 /// What stands between the source and those who look at it.
@@ -34,8 +35,8 @@ pub struct Task {
     above: Option<Arc<Above>>,
 }
 
-/// Where a task stands in the order of the walk: by the directory, or by the first name of its rest, which comes before what
-/// lies below that name.
+/// Where a task stands in the order of the walk: by the directory, or by the first name of its
+/// rest, which comes before what lies below that name.
 pub type Position = (EntryPath, bool);
 
 /// What a task has found.
@@ -80,7 +81,9 @@ impl Task {
     /// Makes the task of looking at the source's root.
     pub fn root(place: &Place) -> Self {
         let facts = place.facts();
-        let above = place.copy_links.then(|| Arc::new(Above { device: facts.device, inode: facts.inode, parent: None }));
+        let above = place
+            .copy_links
+            .then(|| Arc::new(Above { device: facts.device, inode: facts.inode, parent: None }));
         Self { directory: EntryPath::root(), rest: None, above }
     }
 
@@ -92,7 +95,12 @@ impl Task {
     /// Returns where this stands in the order of the walk.
     pub fn position(&self) -> Position {
         let Some((names, from)) = &self.rest else { return (self.directory.clone(), true) };
-        (self.directory.join(names.get(*from).to_bytes()).unwrap_or_else(|_| self.directory.clone()), false)
+        (
+            self.directory
+                .join(names.get(*from).to_bytes())
+                .unwrap_or_else(|_| self.directory.clone()),
+            false,
+        )
     }
 
     /// Makes what is told when this task cannot be done.
@@ -126,7 +134,8 @@ impl Above {
 }
 
 impl Surveyor {
-    /// Looks at a directory, or at the next [`CHUNK`] entries of one; returns what is there and what is to be looked at next.
+    /// Looks at a directory, or at the next [`CHUNK`] entries of one; returns what is there and
+    /// what is to be looked at next.
     pub fn survey(&self, task: &Task) -> (Batch, Vec<Task>) {
         let directory = match self.place.open_directory(&task.directory) {
             Ok(directory) => directory,
@@ -137,7 +146,8 @@ impl Surveyor {
             Some((names, from)) => (names.clone(), *from),
             None => {
                 let (names, result) = self.names(&task.directory, directory.as_fd());
-                let failed = |cause: Errno| failure(task.directory.clone(), Operation::List, cause.into());
+                let failed =
+                    |cause: Errno| failure(task.directory.clone(), Operation::List, cause.into());
                 batch.items.extend(result.err().map(failed));
                 (Arc::new(names), 0)
             }
@@ -158,20 +168,27 @@ impl Surveyor {
             });
         }
         if to < names.len() {
-            let rest = Task { directory: task.directory.clone(), rest: Some((names, to)), above: task.above.clone() };
+            let rest = Task {
+                directory: task.directory.clone(),
+                rest: Some((names, to)),
+                above: task.above.clone(),
+            };
             batch.rest = Some(rest.position());
             tasks.push(rest);
         }
         (batch, tasks)
     }
 
-    /// Returns the names in a directory, or those of them that are listed to be saved, and how listing went.
+    /// Returns the names in a directory, or those of them that are listed to be saved, and how
+    /// listing went.
     fn names(&self, path: &EntryPath, directory: BorrowedFd) -> (Names, rustix::io::Result<()>) {
         let (mut names, result) = match self.listed(path) {
             Some(listed) => (Names::sorted(listed.iter().map(|name| (&name[..], 0))), Ok(())),
             None => Names::read(directory),
         };
-        for left_out in self.left_out.iter().filter(|left_out| left_out.parent().as_ref() == Some(path)) {
+        for left_out in
+            self.left_out.iter().filter(|left_out| left_out.parent().as_ref() == Some(path))
+        {
             names.remove(left_out.split_last().map_or(b"", |(_, name)| name));
         }
         (names, result)
@@ -194,14 +211,22 @@ impl Look<'_> {
     fn at(&self, name: &CStr, stat: rustix::io::Result<Stat>) -> Option<Item> {
         let path = match self.task.directory.join(name.to_bytes()) {
             Ok(path) => path,
-            // No file system has a name that is none, so the path is over the limit: not all of the directory can be listed.
-            Err(bad) => return Some(failure(self.task.directory.clone(), Operation::List, io::Error::other(bad))),
+            // No file system has a name that is none, so the path is over the limit: not all of the
+            // directory can be listed.
+            Err(bad) => {
+                return Some(failure(
+                    self.task.directory.clone(),
+                    Operation::List,
+                    io::Error::other(bad),
+                ));
+            }
         };
         let stat = match stat {
             Ok(stat) => stat,
             Err(cause) if self.is_silent(cause) || self.is_left_out(&path) => return None,
             Err(cause) if self.leads_nowhere(cause) => {
-                let is_included = self.verdict_by_name(&path, CandidateKind::Other) == Verdict::Include;
+                let is_included =
+                    self.verdict_by_name(&path, CandidateKind::Other) == Verdict::Include;
                 return is_included.then_some(Item::Dangling(path));
             }
             Err(cause) => return Some(failure(path, Operation::Stat, cause.into())),
@@ -209,7 +234,9 @@ impl Look<'_> {
         let facts = Facts::from(stat);
         let (file_type, name) = (facts.file_type(), name.to_bytes());
         let verdict = self.decide(&path, name, &facts);
-        if verdict == Verdict::Exclude || verdict == Verdict::Scan && file_type != FileType::Directory {
+        if verdict == Verdict::Exclude
+            || verdict == Verdict::Scan && file_type != FileType::Directory
+        {
             return None;
         }
         if file_type == FileType::Socket {
@@ -221,9 +248,10 @@ impl Look<'_> {
         }
         Some(match facts.kind(|| fs::readlinkat(self.directory, name, Vec::new())) {
             Err(cause) => failure(path, Operation::Stat, cause),
-            Ok(kind @ EntryKind::Directory) => {
-                Item::Directory { seen: Seen { path, kind, facts }, is_scanned: verdict == Verdict::Scan }
-            }
+            Ok(kind @ EntryKind::Directory) => Item::Directory {
+                seen: Seen { path, kind, facts },
+                is_scanned: verdict == Verdict::Scan,
+            },
             Ok(kind) => Item::Leaf(Seen { path, kind, facts }),
         })
     }
@@ -241,14 +269,19 @@ impl Look<'_> {
         selection.decide(&Candidate { path, kind, mtime: facts.mtime, is_foreign, holds: &holds })
     }
 
-    /// Returns whether an entry that cannot be asked for would be left out by its name, even if it is a directory.
+    /// Returns whether an entry that cannot be asked for would be left out by its name, even if it
+    /// is a directory.
     fn is_left_out(&self, path: &EntryPath) -> bool {
         self.verdict_by_name(path, CandidateKind::Directory) == Verdict::Exclude
     }
 
     fn verdict_by_name(&self, path: &EntryPath, kind: CandidateKind) -> Verdict {
-        let candidate = Candidate { path, kind, mtime: i64::MAX, is_foreign: false, holds: &|_| false };
-        self.surveyor.selection.as_ref().map_or(Verdict::Include, |selection| selection.decide(&candidate))
+        let candidate =
+            Candidate { path, kind, mtime: i64::MAX, is_foreign: false, holds: &|_| false };
+        self.surveyor
+            .selection
+            .as_ref()
+            .map_or(Verdict::Include, |selection| selection.decide(&candidate))
     }
 
     /// Returns whether a directory in this one has an entry of that name.
@@ -268,13 +301,15 @@ impl Look<'_> {
 
     /// Returns whether an entry that cannot be asked for is passed over in silence.
     fn is_silent(&self, cause: Errno) -> bool {
-        let is_listed = self.surveyor.selection.as_ref().is_some_and(|selection| selection.has_list());
+        let is_listed =
+            self.surveyor.selection.as_ref().is_some_and(|selection| selection.has_list());
         is_listed && (cause == Errno::NOENT || self.leads_nowhere(cause))
     }
 
     /// Returns whether an entry that cannot be asked for is a link without anything at its end.
     fn leads_nowhere(&self, cause: Errno) -> bool {
-        self.surveyor.place.copy_links && matches!(cause, Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
+        self.surveyor.place.copy_links
+            && matches!(cause, Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
     }
 }
 

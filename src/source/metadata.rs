@@ -59,7 +59,10 @@ impl From<Stat> for Facts {
             numbers: (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)),
             size: stat.st_size as u64,
             mtime: stat.st_mtime,
-            ctime: stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64),
+            ctime: stat
+                .st_ctime
+                .saturating_mul(1_000_000_000)
+                .saturating_add(stat.st_ctime_nsec as i64),
             inode: stat.st_ino,
             device: stat.st_dev,
         }
@@ -72,7 +75,10 @@ impl Facts {
     }
 
     /// Returns the type as the format has it; `target` reads a link.
-    pub fn kind(&self, target: impl FnOnce() -> rustix::io::Result<CString>) -> io::Result<EntryKind> {
+    pub fn kind(
+        &self,
+        target: impl FnOnce() -> rustix::io::Result<CString>,
+    ) -> io::Result<EntryKind> {
         let (major, minor) = self.numbers;
         Ok(match self.file_type() {
             FileType::Directory => EntryKind::Directory,
@@ -81,7 +87,9 @@ impl Facts {
             FileType::Fifo => EntryKind::Fifo,
             FileType::CharacterDevice => EntryKind::CharDevice { major, minor },
             FileType::BlockDevice => EntryKind::BlockDevice { major, minor },
-            FileType::Socket | FileType::Unknown => return Err(io::Error::other("its type cannot be saved")),
+            FileType::Socket | FileType::Unknown => {
+                return Err(io::Error::other("its type cannot be saved"));
+            }
         })
     }
 }
@@ -96,17 +104,21 @@ pub(super) struct Reader {
 impl Reader {
     /// Asks who this process is.
     pub fn this_process() -> Self {
-        let mut gids: Vec<u32> = process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
+        let mut gids: Vec<u32> =
+            process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
         gids.push(process::getegid().as_raw());
         Self { uid: process::geteuid().as_raw(), gids }
     }
 
-    /// Returns whether a file or directory may be read; asks the kernel only when the permission bits say no.
+    /// Returns whether a file or directory may be read; asks the kernel only when the permission
+    /// bits say no.
     pub fn may_read(&self, directory: BorrowedFd, name: &[u8], facts: &Facts) -> bool {
-        self.may_read_by_bits(facts) || fs::accessat(directory, name, Access::READ_OK, AtFlags::empty()).is_ok()
+        self.may_read_by_bits(facts)
+            || fs::accessat(directory, name, Access::READ_OK, AtFlags::empty()).is_ok()
     }
 
-    /// Returns whether the permission bits grant it, which may be more than access lists do: opening the file will show.
+    /// Returns whether the permission bits grant it, which may be more than access lists do:
+    /// opening the file will show.
     fn may_read_by_bits(&self, facts: &Facts) -> bool {
         let bit = match self.uid {
             0 => return true,
@@ -131,9 +143,21 @@ impl Owners {
     /// Puts together all that is known of a path.
     pub fn found(&mut self, seen: Seen, place: Arc<Place>) -> Found {
         let Seen { path, kind, facts } = seen;
-        let entry =
-            Entry { kind, mode: (facts.mode & 0o7777) as u16, owner: self.owner(facts.uid, facts.gid), mtime: facts.mtime };
-        Found { path, entry, size: facts.size, ctime: facts.ctime, inode: facts.inode, device: facts.device, place }
+        let entry = Entry {
+            kind,
+            mode: (facts.mode & 0o7777) as u16,
+            owner: self.owner(facts.uid, facts.gid),
+            mtime: facts.mtime,
+        };
+        Found {
+            path,
+            entry,
+            size: facts.size,
+            ctime: facts.ctime,
+            inode: facts.inode,
+            device: facts.device,
+            place,
+        }
     }
 
     fn owner(&mut self, uid: u32, gid: u32) -> Owner {
@@ -169,7 +193,8 @@ mod tests {
     #[test]
     fn accounts_without_name_have_none() {
         let mut owners = Owners::default();
-        let unnamed = Owner { uid: 3_999_999_999, gid: 0, user: Vec::new(), group: b"root".to_vec() };
+        let unnamed =
+            Owner { uid: 3_999_999_999, gid: 0, user: Vec::new(), group: b"root".to_vec() };
         for _ in 0..2 {
             assert_eq!(owners.owner(3_999_999_999, 0), unnamed);
             assert_eq!(owners.owner(0, 3_999_999_999).user, b"root");

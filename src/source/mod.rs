@@ -1,8 +1,10 @@
 //! The live tree to be saved: what is in it, and what of it is wanted.
 //!
-//! [`SourceTree`] holds a source directory (or a single file) open. [`SourceTree::walk`] tells what is found there as a list of
-//! [`Step`]s in the order of [`EntryPath`](crate::model::EntryPath), which is the order of everything that duplicity writes, so that it
-//! can be merged with what is saved already. A [`Selection`] are the user's include and exclude rules; the first that answers decides.
+//! [`SourceTree`] holds a source directory (or a single file) open. [`SourceTree::walk`] tells what
+//! is found there as a list of [`Step`]s in the order of [`EntryPath`](crate::model::EntryPath),
+//! which is the order of everything that duplicity writes, so that it can be merged with what is
+//! saved already. A [`Selection`] are the user's include and exclude rules; the first that answers
+//! decides.
 //!
 //! ```text
 //!            rules ──► Selection ──────────────┐ decide
@@ -13,23 +15,31 @@
 //! ```
 //!
 //! # How it is fast
-//! A directory is listed once and each entry asked for once, relative to its directory. Two threads do so ahead of the consumer, always
-//! for the directory that comes first in the order; what the consumer needs and nobody has begun, it does itself. The rules are
-//! asked before a directory is opened, so what is left out is never touched: not a slow network mount, nor what may not be read.
-//! Held ahead are some thousand entries, and of a directory the names: memory does not grow with the tree.
+//! A directory is listed once and each entry asked for once, relative to its directory. Two threads
+//! do so ahead of the consumer, always for the directory that comes first in the order; what the
+//! consumer needs and nobody has begun, it does itself. The rules are asked before a directory is
+//! opened, so what is left out is never touched: not a slow network mount, nor what may not be
+//! read. Held ahead are some thousand entries, and of a directory the names: memory does not grow
+//! with the tree.
 //!
 //! # Awkward cases
-//! - *Scanned* directories are entered but stored only if something inside is. The walk keeps those on the way to where it is, and tells
-//!   them in order once something inside is included.
-//! - What cannot be read looks absent, is told as a [`Failure`], and does not stop the walk. What vanishes meanwhile looks absent.
-//! - What the caller [leaves out](SourceTree::leaving_out) is dropped from the names, before anything is asked of it.
-//! - No file descriptor is kept per directory: everything is opened from the top by its path, in steps if the path is longer than the
-//!   kernel takes, and by `openat2`, which refuses symlinks on the way, so nobody can lead the walk elsewhere by a swap.
-//! - Names need not be UTF-8. Patterns see a byte that is not UTF-8 as one character, as duplicity's do.
-//! - With [`SourceOptions::copy_links`] a link that leads to a directory above itself is a failure, not an endless tree.
+//! - *Scanned* directories are entered but stored only if something inside is. The walk keeps those
+//!   on the way to where it is, and tells them in order once something inside is included.
+//! - What cannot be read looks absent, is told as a [`Failure`], and does not stop the walk. What
+//!   vanishes meanwhile looks absent.
+//! - What the caller [leaves out](SourceTree::leaving_out) is dropped from the names, before
+//!   anything is asked of it.
+//! - No file descriptor is kept per directory: everything is opened from the top by its path, in
+//!   steps if the path is longer than the kernel takes, and by `openat2`, which refuses symlinks on
+//!   the way, so nobody can lead the walk elsewhere by a swap.
+//! - Names need not be UTF-8. Patterns see a byte that is not UTF-8 as one character, as
+//!   duplicity's do.
+//! - With [`SourceOptions::copy_links`] a link that leads to a directory above itself is a failure,
+//!   not an endless tree.
 //!
 //! # Absent on purpose
-//! Hard links (each name is a file of its own, as in duplicity's format), extended attributes, and anything about what was saved before.
+//! Hard links (each name is a file of its own, as in duplicity's format), extended attributes, and
+//! anything about what was saved before.
 //!
 //! ```
 //! use dupfs::{monitor::Silent, source::{Base, Rule, Selection, SelectionOptions, SourceOptions, SourceTree, Step}};
@@ -68,7 +78,8 @@ pub use walk::{Failure, Operation, Step, Walk};
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no source tree, or no selection. The words are duplicity's own, since other programs search for them.
+/// Why there is no source tree, or no selection. The words are duplicity's own, since other
+/// programs search for them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing is at the path of the source. Exit code 13.
@@ -124,7 +135,8 @@ pub enum Error {
          selection options. Exiting because\nthis probably isn't what you meant."
     )]
     TrailingFilter(&'static str),
-    /// A path in a list of files to save is absolute, or leads out of the source by `..`. Exit code 72.
+    /// A path in a list of files to save is absolute, or leads out of the source by `..`. Exit code
+    /// 72.
     #[error(
         "Files-from list contains the absolute path:\n    {0}\nAll paths specified in a files-from list must be given relative to the \
          backup\nsource path."

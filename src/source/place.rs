@@ -13,13 +13,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The longest path that is given to the kernel in one piece. The kernel's own limit is 4096 with the NUL at its end.
+/// The longest path that is given to the kernel in one piece. The kernel's own limit is 4096 with
+/// the NUL at its end.
 const LONGEST: usize = 4000;
 
 /// How a source is read.
 #[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
-    /// `--copy-links`: takes symbolic links, the source itself included, for what they lead to; those that lead nowhere are absent.
+    /// `--copy-links`: takes symbolic links, the source itself included, for what they lead to;
+    /// those that lead nowhere are absent.
     pub copy_links: bool,
 }
 
@@ -48,20 +50,21 @@ impl SourceTree {
         Ok(Self { place: Arc::new(place), left_out: Arc::default() })
     }
 
-    /// Leaves entries out of all walks, with what lies below them, whatever a selection says. They are not even asked for: a mount may never
-    /// answer.
+    /// Leaves entries out of all walks, with what lies below them, whatever a selection says. They
+    /// are not even asked for: a mount may never answer.
     #[must_use]
     pub fn leaving_out(self, entries: impl Into<Arc<[EntryPath]>>) -> Self {
         Self { left_out: entries.into(), ..self }
     }
 
-    /// Returns whether the source itself is a symbolic link, which is all there is to be saved then.
+    /// Returns whether the source itself is a symbolic link, which is all there is to be saved
+    /// then.
     pub fn is_link(&self) -> bool {
         self.place.facts.file_type() == FileType::Symlink
     }
 
-    /// Returns the source as it stands at the start of whole paths, which patterns see: as typed, but without components
-    /// that are empty or `.`, except `.` alone.
+    /// Returns the source as it stands at the start of whole paths, which patterns see: as typed,
+    /// but without components that are empty or `.`, except `.` alone.
     ///
     /// Source: seen with 0.8.22 and 3.2.1, CLI.md 5.2.
     pub fn name(&self) -> &[u8] {
@@ -77,8 +80,8 @@ impl SourceTree {
         full
     }
 
-    /// Opens a regular file by its path, as [`Found::open`] does. What is there is looked at before, since to open a device may set it
-    /// going.
+    /// Opens a regular file by its path, as [`Found::open`] does. What is there is looked at
+    /// before, since to open a device may set it going.
     ///
     /// # Errors
     /// As [`Found::open`].
@@ -96,7 +99,8 @@ impl SourceTree {
     }
 }
 
-/// The open source. Everything in it is opened from here by its path, so that no directory needs to be held open.
+/// The open source. Everything in it is opened from here by its path, so that no directory needs to
+/// be held open.
 #[derive(Debug)]
 pub(super) struct Place {
     top: OwnedFd,
@@ -157,7 +161,12 @@ impl Place {
     }
 
     /// Opens a path below a directory, through symbolic links only if they are to be followed.
-    fn open_below(&self, from: BorrowedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fn open_below(
+        &self,
+        from: BorrowedFd,
+        path: &[u8],
+        flags: OFlags,
+    ) -> rustix::io::Result<OwnedFd> {
         if self.copy_links {
             return fs::openat(from, path, flags, Mode::empty());
         }
@@ -191,7 +200,8 @@ fn follow(copy_links: bool) -> OFlags {
 
 /// Takes empty components and `.` out of a path.
 fn canonical(path: &[u8]) -> Vec<u8> {
-    let components: Vec<_> = path.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+    let components: Vec<_> =
+        path.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
     match (path.first(), components.is_empty()) {
         (Some(b'/'), _) => [b"/", &components.join(&b'/')[..]].concat(),
         (_, true) => b".".to_vec(),
@@ -200,10 +210,12 @@ fn canonical(path: &[u8]) -> Vec<u8> {
 }
 
 impl Found {
-    /// Opens a regular file for reading, from the top of the source and never through a symbolic link, unless links are followed.
+    /// Opens a regular file for reading, from the top of the source and never through a symbolic
+    /// link, unless links are followed.
     ///
     /// # Errors
-    /// What the operating system says: it may have vanished, or not be readable after all; or it is no regular file any more.
+    /// What the operating system says: it may have vanished, or not be readable after all; or it is
+    /// no regular file any more.
     pub fn open(&self) -> io::Result<File> {
         if self.entry.kind != EntryKind::File {
             return Err(io::Error::other("it is no regular file"));
@@ -239,7 +251,9 @@ mod tests {
         std::fs::create_dir_all(directory.path().join("a/b")).unwrap();
         std::os::unix::fs::symlink("a", directory.path().join("l")).unwrap();
         let top = fs::openat(CWD, directory.path(), OFlags::PATH, Mode::empty()).unwrap();
-        let open = |path: &str| open_by_component(top.as_fd(), path.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW);
+        let open = |path: &str| {
+            open_by_component(top.as_fd(), path.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW)
+        };
         assert!(open("a/b").is_ok());
         assert!(open("l/b").is_err() && open("l").is_err());
     }

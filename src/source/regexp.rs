@@ -1,9 +1,10 @@
 //! [`Regexp`]: a regular expression in Python's spelling, searched for anywhere in a path.
 //!
-//! `fancy-regex` gives what needs no look-around and no back reference to the linear engine of `regex`, and backtracks for the rest.
-//! Both read nearly what Python reads; [`translated`] rewrites what people use and they read otherwise. Three differences stay: `$` is the
-//! very end, not also the place before a last newline; what only these engines know (`\p{L}`) is taken; and a search that would
-//! backtrack for more than a million steps is given up, which counts as no match.
+//! `fancy-regex` gives what needs no look-around and no back reference to the linear engine of
+//! `regex`, and backtracks for the rest. Both read nearly what Python reads; [`translated`]
+//! rewrites what people use and they read otherwise. Three differences stay: `$` is the very end,
+//! not also the place before a last newline; what only these engines know (`\p{L}`) is taken; and a
+//! search that would backtrack for more than a million steps is given up, which counts as no match.
 
 use super::Error;
 use std::iter::Peekable;
@@ -19,11 +20,16 @@ impl Regexp {
     /// # Errors
     /// [`Error::Regexp`] if it does not compile.
     pub fn new(pattern: &str, ignore_case: bool) -> Result<Self, Error> {
-        let built = fancy_regex::RegexBuilder::new(&translated(pattern)).case_insensitive(ignore_case).build();
-        built.map(Self).map_err(|cause| Error::Regexp { pattern: pattern.to_string(), cause: Box::new(cause) })
+        let built = fancy_regex::RegexBuilder::new(&translated(pattern))
+            .case_insensitive(ignore_case)
+            .build();
+        built
+            .map(Self)
+            .map_err(|cause| Error::Regexp { pattern: pattern.to_string(), cause: Box::new(cause) })
     }
 
-    /// Returns whether the expression matches somewhere; `None` if that would take too long to find out.
+    /// Returns whether the expression matches somewhere; `None` if that would take too long to find
+    /// out.
     pub fn is_match(&self, path: &str) -> Option<bool> {
         self.0.is_match(path).ok()
     }
@@ -79,7 +85,8 @@ fn translated(pattern: &str) -> String {
 /// Takes the flags behind a `(`, with what switches others off; none if it is no group with flags.
 fn flags(rest: &mut Peekable<Chars>) -> String {
     let flags: String = rest.clone().skip(1).take_while(|c| "aiLmsux-".contains(*c)).collect();
-    let is_flagged = rest.peek() == Some(&'?') && matches!(rest.clone().nth(1 + flags.len()), Some(')' | ':'));
+    let is_flagged =
+        rest.peek() == Some(&'?') && matches!(rest.clone().nth(1 + flags.len()), Some(')' | ':'));
     if !is_flagged || flags.is_empty() {
         return String::new();
     }
@@ -115,12 +122,14 @@ fn escape(out: &mut String, rest: &mut Peekable<Chars>, is_ascii: bool, is_in_cl
     }
 }
 
-/// Takes an octal number behind a backslash: up to three digits if the first is 0 or this is a class, else just three, since
-/// fewer are the number of a group.
+/// Takes an octal number behind a backslash: up to three digits if the first is 0 or this is a
+/// class, else just three, since fewer are the number of a group.
 fn octal(rest: &mut Peekable<Chars>, is_in_class: bool) -> Option<u32> {
     let digits: String = rest.clone().take(3).take_while(|c| c.is_digit(8)).collect();
-    let is_octal = digits.len() == 3 || !digits.is_empty() && is_in_class || digits.starts_with('0');
-    let number = u32::from_str_radix(&digits, 8).ok().filter(|number| is_octal && *number <= 0o377)?;
+    let is_octal =
+        digits.len() == 3 || !digits.is_empty() && is_in_class || digits.starts_with('0');
+    let number =
+        u32::from_str_radix(&digits, 8).ok().filter(|number| is_octal && *number <= 0o377)?;
     rest.nth(digits.len() - 1);
     Some(number)
 }

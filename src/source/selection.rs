@@ -46,7 +46,8 @@ pub enum Rule {
     FilterRegexp,
     /// `--filter-ignorecase`: patterns and expressions from here on match without case.
     FilterIgnoreCase,
-    /// `--filter-strictcase`: patterns and expressions from here on match with case, as they do at the start.
+    /// `--filter-strictcase`: patterns and expressions from here on match with case, as they do at
+    /// the start.
     FilterStrictCase,
     /// `--files-from FILE`: exactly the listed paths instead of a walk. The last one counts.
     FilesFrom(PathBuf),
@@ -64,7 +65,8 @@ pub struct SelectionOptions {
 /// What patterns are matched against.
 #[derive(Debug, Clone, Copy)]
 pub enum Base<'a> {
-    /// Whole paths below a source, which is named so: [`SourceTree::name`](super::SourceTree::name).
+    /// Whole paths below a source, which is named so:
+    /// [`SourceTree::name`](super::SourceTree::name).
     Source(&'a [u8]),
     /// Paths in a backup, as listings show them: for restores.
     Archive,
@@ -77,7 +79,8 @@ pub enum Verdict {
     Include,
     /// It is not, nor is anything below it.
     Exclude,
-    /// As a directory it is entered, and stored if something inside is; anything else is not stored.
+    /// As a directory it is entered, and stored if something inside is; anything else is not
+    /// stored.
     Scan,
 }
 
@@ -115,7 +118,8 @@ pub struct Candidate<'a> {
     pub mtime: i64,
     /// It lies on another device than the root.
     pub is_foreign: bool,
-    /// Returns whether it is a directory that holds an entry of this name; asked only if it would be stored otherwise.
+    /// Returns whether it is a directory that holds an entry of this name; asked only if it would
+    /// be stored otherwise.
     pub holds: &'a dyn Fn(&[u8]) -> bool,
 }
 
@@ -146,11 +150,16 @@ impl Selection {
     /// Compiles rules, and reads the lists that they name.
     ///
     /// # Errors
-    /// Any [`Error`] about patterns, expressions and lists; [`Error::RedundantInclusion`] if the last rule includes;
-    /// [`Error::RedundantFilter`] and [`Error::TrailingFilter`] if filter options have no effect.
+    /// Any [`Error`] about patterns, expressions and lists; [`Error::RedundantInclusion`] if the
+    /// last rule includes; [`Error::RedundantFilter`] and [`Error::TrailingFilter`] if filter
+    /// options have no effect.
     ///
     /// Source: seen with 0.8.22 and 3.2.1, CLI.md 5.
-    pub fn new(base: Base, options: &SelectionOptions, monitor: &dyn Monitor) -> Result<Self, Error> {
+    pub fn new(
+        base: Base,
+        options: &SelectionOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, Error> {
         check_filters(&options.rules)?;
         let mut builder = Builder::new(base, options.null_separator, monitor);
         for rule in &options.rules {
@@ -159,24 +168,29 @@ impl Selection {
         builder.finish()
     }
 
-    /// Decides on a path other than the root. What lies below an excluded directory is never to be asked for.
+    /// Decides on a path other than the root. What lies below an excluded directory is never to be
+    /// asked for.
     pub fn decide(&self, candidate: &Candidate) -> Verdict {
         let verdict = self.decide_by_tests(candidate);
-        // Decided first with duplicity, asked last here: a directory that is left out anyway need not be opened.
+        // Decided first with duplicity, asked last here: a directory that is left out anyway need
+        // not be opened.
         let is_marked = || self.marks.iter().any(|name| (candidate.holds)(name));
-        if verdict != Verdict::Exclude && candidate.kind == CandidateKind::Directory && is_marked() {
+        if verdict != Verdict::Exclude && candidate.kind == CandidateKind::Directory && is_marked()
+        {
             return Verdict::Exclude;
         }
         verdict
     }
 
-    /// Returns how many times a path other than a directory was left out though no rule excludes it, because an include
-    /// (nearly always one with `**`) had it scanned. Users do not expect that: it deserves a warning.
+    /// Returns how many times a path other than a directory was left out though no rule excludes
+    /// it, because an include (nearly always one with `**`) had it scanned. Users do not expect
+    /// that: it deserves a warning.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns how many searches for a regular expression were given up after a million steps back, and counted as no match.
+    /// Returns how many searches for a regular expression were given up after a million steps back,
+    /// and counted as no match.
     pub fn given_up(&self) -> u64 {
         self.given_up.load(Ordering::Relaxed)
     }
@@ -231,9 +245,15 @@ impl Test {
                 Hit::Matches => Some(Verdict::Include),
                 Hit::Leads => Some(Verdict::Scan),
             },
-            Self::Pattern { is_include: false, pattern } => excluded(pattern.matches(path, is_directory)),
+            Self::Pattern { is_include: false, pattern } => {
+                excluded(pattern.matches(path, is_directory))
+            }
             Self::Regexp { is_include, regexp } => match regexp.is_match(path) {
-                Some(is_match) => is_match.then_some(if *is_include { Verdict::Include } else { Verdict::Exclude }),
+                Some(is_match) => is_match.then_some(if *is_include {
+                    Verdict::Include
+                } else {
+                    Verdict::Exclude
+                }),
                 None => {
                     given_up.fetch_add(1, Ordering::Relaxed);
                     None
@@ -241,7 +261,9 @@ impl Test {
             },
             Self::Devices => excluded(candidate.kind == CandidateKind::Device),
             Self::OtherFilesystems => excluded(candidate.is_foreign),
-            Self::OlderThan(time) => excluded(candidate.kind == CandidateKind::File && candidate.mtime < time.seconds()),
+            Self::OlderThan(time) => {
+                excluded(candidate.kind == CandidateKind::File && candidate.mtime < time.seconds())
+            }
         }
     }
 }
@@ -274,8 +296,23 @@ impl<'a> Builder<'a> {
             Base::Archive => Vec::new(),
         };
         let (dropped, given_up) = Default::default();
-        let selection = Selection { prefix, tests: Vec::new(), marks: Vec::new(), listed: None, dropped, given_up };
-        Self { base, null_separator, monitor, mode: Mode::Globbing, ignore_case: false, selection, redundant: None }
+        let selection = Selection {
+            prefix,
+            tests: Vec::new(),
+            marks: Vec::new(),
+            listed: None,
+            dropped,
+            given_up,
+        };
+        Self {
+            base,
+            null_separator,
+            monitor,
+            mode: Mode::Globbing,
+            ignore_case: false,
+            selection,
+            redundant: None,
+        }
     }
 
     fn add(&mut self, rule: &Rule) -> Result<(), Error> {
@@ -286,8 +323,12 @@ impl<'a> Builder<'a> {
             Rule::ExcludeFilelist(path) => self.filelist(path, false)?,
             Rule::IncludeGlobbingFilelist(path) => self.globbing_filelist(path, true)?,
             Rule::ExcludeGlobbingFilelist(path) => self.globbing_filelist(path, false)?,
-            Rule::IncludeRegexp(pattern) => self.regexp(&argument(pattern, "--include-regexp")?, true)?,
-            Rule::ExcludeRegexp(pattern) => self.regexp(&argument(pattern, "--exclude-regexp")?, false)?,
+            Rule::IncludeRegexp(pattern) => {
+                self.regexp(&argument(pattern, "--include-regexp")?, true)?
+            }
+            Rule::ExcludeRegexp(pattern) => {
+                self.regexp(&argument(pattern, "--exclude-regexp")?, false)?
+            }
             // These two stand before all others, so they are not the last rule.
             Rule::ExcludeIfPresent(name) => self.mark(name)?,
             Rule::ExcludeDeviceFiles => self.selection.tests.insert(0, Test::Devices),
@@ -329,7 +370,9 @@ impl<'a> Builder<'a> {
 
     fn glob(&self, text: &str) -> Result<Pattern, Error> {
         const WITHOUT_CASE: &str = "ignorecase:";
-        let is_prefixed = text.get(..WITHOUT_CASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(WITHOUT_CASE));
+        let is_prefixed = text
+            .get(..WITHOUT_CASE.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(WITHOUT_CASE));
         let glob = if is_prefixed { &text[WITHOUT_CASE.len()..] } else { text };
         if glob.is_empty() {
             return Err(Error::EmptyPattern("ignorecase:"));
@@ -347,7 +390,8 @@ impl<'a> Builder<'a> {
         let Base::Archive = self.base else { return Ok(text) };
         let refused = || Err(Error::ArchivePattern(text.to_string()));
         let pattern = text.trim_start_matches("./");
-        let leads_elsewhere = pattern.starts_with('/') || pattern.split('/').any(|part| matches!(part, "." | ".."));
+        let leads_elsewhere =
+            pattern.starts_with('/') || pattern.split('/').any(|part| matches!(part, "." | ".."));
         if pattern.is_empty() || leads_elsewhere { refused() } else { Ok(pattern) }
     }
 
@@ -356,14 +400,20 @@ impl<'a> Builder<'a> {
         let Base::Source(name) = self.base else { return Ok(pattern) };
         let base = decode(name);
         if pattern.hit(&base, true).is_none() {
-            return Err(Error::FilePrefix { pattern: text.to_string(), base: String::from_utf8_lossy(name).into_owned() });
+            return Err(Error::FilePrefix {
+                pattern: text.to_string(),
+                base: String::from_utf8_lossy(name).into_owned(),
+            });
         }
         Ok(pattern)
     }
 
     fn regexp(&mut self, text: &str, is_include: bool) -> Result<(), Error> {
         let regexp = Regexp::new(text, self.ignore_case)?;
-        self.push(Test::Regexp { is_include, regexp }, is_include.then(|| format!("Regular expression: {text}")));
+        self.push(
+            Test::Regexp { is_include, regexp },
+            is_include.then(|| format!("Regular expression: {text}")),
+        );
         Ok(())
     }
 
@@ -409,7 +459,10 @@ impl<'a> Builder<'a> {
 
     fn files_from(&mut self, path: &Path) -> Result<(), Error> {
         self.live_only("--files-from")?;
-        self.monitor.message(Level::Notice, &format!("Reading files to backup from list {}", path.display()));
+        self.monitor.message(
+            Level::Notice,
+            &format!("Reading files to backup from list {}", path.display()),
+        );
         self.selection.listed = Some(filelist::files(&filelist::read(path)?, self.null_separator)?);
         Ok(())
     }
@@ -441,7 +494,9 @@ fn check_filters(rules: &[Rule]) -> Result<(), Error> {
         return Err(Error::TrailingFilter(option));
     }
     let names: std::collections::BTreeSet<_> = rules.iter().filter_map(name).collect();
-    if !names.is_empty() && names.iter().all(|name| matches!(*name, "--filter-globbing" | "--filter-strictcase")) {
+    if !names.is_empty()
+        && names.iter().all(|name| matches!(*name, "--filter-globbing" | "--filter-strictcase"))
+    {
         return Err(Error::RedundantFilter(Vec::from_iter(names).join(", ")));
     }
     Ok(())

@@ -28,7 +28,8 @@ fn selection(tree: &SourceTree, rules: Vec<Rule>) -> Result<Arc<Selection>, Erro
     Selection::new(Base::Source(tree.name()), &options, &Silent).map(Arc::new)
 }
 
-/// Returns what is told: paths without the root, sockets with `=`, links to nowhere with `?` and failures with `!` behind them.
+/// Returns what is told: paths without the root, sockets with `=`, links to nowhere with `?` and
+/// failures with `!` behind them.
 fn told(walk: Walk) -> Vec<String> {
     let steps = walk.map(|step| match step {
         Step::Found(found) => found.path.to_string(),
@@ -73,7 +74,8 @@ fn tricky_cases() {
     let root = rows::make_tree(directory.path());
     let is_absolute = |row: &&Row| row.source.starts_with(['R', '/']);
     ROWS.iter().filter(is_absolute).filter(|row| row.can_run()).for_each(|row| check(row, &root));
-    // The working directory belongs to the process, so relative sources are tried in one of their own.
+    // The working directory belongs to the process, so relative sources are tried in one of their
+    // own.
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "source::tests::relative_cases"])
         .env("DUPFS_TEST_TREE", &root)
@@ -81,7 +83,11 @@ fn tricky_cases() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Started by the test above, in the directory that holds the tree.
@@ -100,11 +106,14 @@ fn a_file_dropped_by_scanning_alone_is_counted() {
     let root = rows::make_tree(directory.path());
     let dropped = |include: &str, exclude: &str| {
         let tree = SourceTree::open(&root, &SourceOptions::default()).unwrap();
-        let selection = selection(&tree, vec![Rule::Include(include.into()), Rule::Exclude(exclude.into())]).unwrap();
+        let selection =
+            selection(&tree, vec![Rule::Include(include.into()), Rule::Exclude(exclude.into())])
+                .unwrap();
         tree.walk(Some(selection.clone())).for_each(drop);
         selection.dropped()
     };
-    // Of b, sub and the root: b/.nobackup, b/one.txt, link2a, sub/deep/x.py, sub/y.txt, top.txt, we[ir]d; those in `a` are excluded.
+    // Of b, sub and the root: b/.nobackup, b/one.txt, link2a, sub/deep/x.py, sub/y.txt, top.txt,
+    // we[ir]d; those in `a` are excluded.
     assert_eq!(dropped("**two.py", &format!("{}/a", root.display())), 7);
     assert_eq!(dropped("**two.py", "**"), 0);
 }
@@ -120,33 +129,63 @@ fn filelists() {
         path
     };
     let with = |text: String, rules: fn(PathBuf) -> Vec<Rule>| selected(&root, rules(list(&text)));
-    let lines = format!("# all but\r\n\r\n  + {r}/a/one.txt\t\r\n{r}/a\r\n- '{r}/sub'\r\nignorecase:{r}/TOP.txt\n");
+    let lines = format!(
+        "# all but\r\n\r\n  + {r}/a/one.txt\t\r\n{r}/a\r\n- '{r}/sub'\r\nignorecase:{r}/TOP.txt\n"
+    );
     let stored = with(lines, |list| vec![Rule::ExcludeFilelist(list)]);
-    assert_eq!(stored, ["a", "a/one.txt", "b", "b/.nobackup", "b/one.txt", "emptydir", "link2a", "we[ir]d"]);
+    assert_eq!(
+        stored,
+        ["a", "a/one.txt", "b", "b/.nobackup", "b/one.txt", "emptydir", "link2a", "we[ir]d"]
+    );
     let stored = with(format!("{r}/b\n- **"), |list| vec![Rule::IncludeFilelist(list)]);
     assert_eq!(stored, ["b", "b/.nobackup", "b/one.txt"]);
     // The manual's example: the first line wins.
-    let stored = with(format!("{r}/sub\n- {r}/sub/deep\n{r}/a/one.txt\n- **"), |list| vec![Rule::IncludeFilelist(list)]);
+    let stored = with(format!("{r}/sub\n- {r}/sub/deep\n{r}/a/one.txt\n- **"), |list| {
+        vec![Rule::IncludeFilelist(list)]
+    });
     assert_eq!(stored, ["a", "a/one.txt", "sub", "sub/deep", "sub/deep/x.py", "sub/y.txt"]);
-    // By their names of 0.8 these are shell patterns, whatever has been said before; and what was said holds on behind them.
+    // By their names of 0.8 these are shell patterns, whatever has been said before; and what was
+    // said holds on behind them.
     let literal = |list, name: &str| vec![Rule::FilterLiteral, list, Rule::Exclude(name.into())];
     let kept = list(&format!("{r}/s*\n- {r}/a*\n"));
-    let stored = selected(&root, literal(Rule::IncludeGlobbingFilelist(kept), &format!("{r}/we[ir]d")));
+    let stored =
+        selected(&root, literal(Rule::IncludeGlobbingFilelist(kept), &format!("{r}/we[ir]d")));
     assert_eq!(
         stored,
-        ["b", "b/.nobackup", "b/one.txt", "emptydir", "link2a", "sub", "sub/deep", "sub/deep/x.py", "sub/y.txt", "top.txt"]
+        [
+            "b",
+            "b/.nobackup",
+            "b/one.txt",
+            "emptydir",
+            "link2a",
+            "sub",
+            "sub/deep",
+            "sub/deep/x.py",
+            "sub/y.txt",
+            "top.txt"
+        ]
     );
     let left = list(&format!("{r}/[abels]*\n"));
-    let stored = selected(&root, literal(Rule::ExcludeGlobbingFilelist(left), &format!("{r}/we[ir]d")));
+    let stored =
+        selected(&root, literal(Rule::ExcludeGlobbingFilelist(left), &format!("{r}/we[ir]d")));
     assert_eq!(stored, ["top.txt"]);
 
     let tree = SourceTree::open(&root, &SourceOptions::default()).unwrap();
     let error = |rules| selection(&tree, rules).unwrap_err();
     assert!(matches!(error(vec![Rule::IncludeFilelist(list(r))]), Error::RedundantInclusion(_)));
-    assert!(matches!(error(vec![Rule::ExcludeFilelist(list(&format!("-  {r}/a")))]), Error::FilePrefix { .. }));
-    assert!(matches!(error(vec![Rule::ExcludeFilelist("/no/such".into())]), Error::Filelist { .. }));
+    assert!(matches!(
+        error(vec![Rule::ExcludeFilelist(list(&format!("-  {r}/a")))]),
+        Error::FilePrefix { .. }
+    ));
+    assert!(matches!(
+        error(vec![Rule::ExcludeFilelist("/no/such".into())]),
+        Error::Filelist { .. }
+    ));
     std::fs::write(directory.path().join("list"), b"\xff").unwrap();
-    assert!(matches!(error(vec![Rule::ExcludeFilelist(directory.path().join("list"))]), Error::FilelistEncoding(_)));
+    assert!(matches!(
+        error(vec![Rule::ExcludeFilelist(directory.path().join("list"))]),
+        Error::FilelistEncoding(_)
+    ));
 }
 
 #[test]
@@ -168,36 +207,60 @@ fn filters() {
     let root = rows::make_tree(directory.path());
     let below = |path: &str| Rule::Exclude(root.join(path).into());
     let without = |gone: &str| {
-        let all = rows::TREE.split_whitespace().filter(|path| !gone.split_whitespace().any(|gone| *path == gone));
+        let all = rows::TREE
+            .split_whitespace()
+            .filter(|path| !gone.split_whitespace().any(|gone| *path == gone));
         all.map(str::to_string).collect::<Vec<_>>()
     };
     assert_eq!(selected(&root, vec![Rule::FilterLiteral, below("we[ir]d")]), without("we[ir]d"));
     let regexp = || Rule::Exclude("ONE\\.txt$".into());
     assert_eq!(selected(&root, vec![Rule::FilterRegexp, regexp()]), without(""));
-    assert_eq!(selected(&root, vec![Rule::FilterRegexp, Rule::FilterIgnoreCase, regexp()]), without("a/one.txt b/one.txt"));
+    assert_eq!(
+        selected(&root, vec![Rule::FilterRegexp, Rule::FilterIgnoreCase, regexp()]),
+        without("a/one.txt b/one.txt")
+    );
     let tree = SourceTree::open(&root, &SourceOptions::default()).unwrap();
     let error = |rules| selection(&tree, rules).unwrap_err();
-    assert!(matches!(error(vec![below("a"), Rule::FilterLiteral]), Error::TrailingFilter("--filter-literal")));
+    assert!(matches!(
+        error(vec![below("a"), Rule::FilterLiteral]),
+        Error::TrailingFilter("--filter-literal")
+    ));
     assert!(matches!(error(vec![Rule::FilterGlobbing, below("a")]), Error::RedundantFilter(_)));
     assert!(matches!(error(vec![Rule::Exclude("".into())]), Error::EmptyPattern("--exclude")));
 }
 
 #[test]
 fn rules_for_a_restore_see_paths_in_the_backup() {
-    let rules = ["./a/*.txt", "b"].map(|pattern| Rule::Include(pattern.into())).into_iter().chain([Rule::Exclude("**".into())]);
+    let rules = ["./a/*.txt", "b"]
+        .map(|pattern| Rule::Include(pattern.into()))
+        .into_iter()
+        .chain([Rule::Exclude("**".into())]);
     let options = SelectionOptions { rules: rules.collect(), null_separator: false };
     let selection = Selection::new(Base::Archive, &options, &Silent).unwrap();
     let decide = |path: &str, kind| {
         let path = EntryPath::parse(path.as_bytes()).unwrap();
-        selection.decide(&Candidate { path: &path, kind, mtime: 0, is_foreign: false, holds: &|_| false })
+        selection.decide(&Candidate {
+            path: &path,
+            kind,
+            mtime: 0,
+            is_foreign: false,
+            holds: &|_| false,
+        })
     };
     assert_eq!(decide("a", CandidateKind::Directory), Verdict::Scan);
     assert_eq!(decide("a/x.txt", CandidateKind::File), Verdict::Include);
     assert_eq!(decide("a/x.py", CandidateKind::File), Verdict::Exclude);
     assert_eq!(decide("b/c", (&EntryKind::Fifo).into()), Verdict::Include);
     for bad in ["/a", "a/../b", "a/.", "./"] {
-        let options = SelectionOptions { rules: vec![Rule::Exclude(bad.into())], null_separator: false };
-        assert!(matches!(Selection::new(Base::Archive, &options, &Silent), Err(Error::ArchivePattern(_))), "{bad}");
+        let options =
+            SelectionOptions { rules: vec![Rule::Exclude(bad.into())], null_separator: false };
+        assert!(
+            matches!(
+                Selection::new(Base::Archive, &options, &Silent),
+                Err(Error::ArchivePattern(_))
+            ),
+            "{bad}"
+        );
     }
 }
 
@@ -208,21 +271,40 @@ fn everything_of_an_entry_is_told() {
     std::fs::write(&path, "content").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o6754)).unwrap();
     let before = at::Timespec { tv_sec: -2, tv_nsec: 500_000_000 };
-    at::utimensat(CWD, &path, &at::Timestamps { last_access: before, last_modification: before }, at::AtFlags::empty()).unwrap();
+    at::utimensat(
+        CWD,
+        &path,
+        &at::Timestamps { last_access: before, last_modification: before },
+        at::AtFlags::empty(),
+    )
+    .unwrap();
     symlink("some where", directory.path().join("l")).unwrap();
     at::mknodat(CWD, directory.path().join("p"), at::FileType::Fifo, Mode::from(0o600), 0).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
     let tree = SourceTree::open(directory.path(), &SourceOptions::default()).unwrap();
     let steps: Vec<_> = tree.walk(None).collect();
-    let [Step::Found(root), Step::Found(file), Step::Found(link), Step::Found(pipe), Step::Socket(socket)] = &steps[..] else {
+    let [
+        Step::Found(root),
+        Step::Found(file),
+        Step::Found(link),
+        Step::Found(pipe),
+        Step::Socket(socket),
+    ] = &steps[..]
+    else {
         panic!("{steps:?}")
     };
     assert_eq!((root.entry.kind.clone(), root.path.is_root()), (EntryKind::Directory, true));
     let stat = at::stat(&path).unwrap();
     assert_eq!((file.entry.mode, file.entry.mtime, file.size), (0o6754, -2, 7));
-    assert_eq!((file.inode, file.device, file.entry.owner.uid), (stat.st_ino, stat.st_dev, stat.st_uid));
+    assert_eq!(
+        (file.inode, file.device, file.entry.owner.uid),
+        (stat.st_ino, stat.st_dev, stat.st_uid)
+    );
     assert_eq!(file.ctime, stat.st_ctime * 1_000_000_000 + stat.st_ctime_nsec as i64);
-    assert_eq!(file.entry.owner.user, uzers::get_user_by_uid(stat.st_uid).unwrap().name().as_bytes());
+    assert_eq!(
+        file.entry.owner.user,
+        uzers::get_user_by_uid(stat.st_uid).unwrap().name().as_bytes()
+    );
     assert_eq!(link.entry.kind, EntryKind::Symlink { target: b"some where".to_vec() });
     assert_eq!((pipe.entry.kind.clone(), socket.to_string()), (EntryKind::Fifo, "s".to_string()));
     let mut content = String::new();
@@ -254,15 +336,23 @@ fn a_swapped_directory_leads_nowhere_else() {
 fn single_files_and_links_are_roots() {
     let directory = tempfile::tempdir().unwrap();
     let root = rows::make_tree(directory.path());
-    let open = |name: &str, copy_links| SourceTree::open(&root.join(name), &SourceOptions { copy_links });
+    let open =
+        |name: &str, copy_links| SourceTree::open(&root.join(name), &SourceOptions { copy_links });
     let kinds = |name: &str, copy_links| {
         let steps = open(name, copy_links).unwrap().walk(None);
-        steps.map(|step| if let Step::Found(found) = step { found.entry.kind } else { panic!() }).collect::<Vec<_>>()
+        steps
+            .map(|step| if let Step::Found(found) = step { found.entry.kind } else { panic!() })
+            .collect::<Vec<_>>()
     };
     assert_eq!(kinds("top.txt", false), [EntryKind::File]);
     assert_eq!(kinds("link2a/", false), [EntryKind::Symlink { target: b"a".to_vec() }]);
-    assert_eq!(kinds("link2a", true), [EntryKind::Directory, EntryKind::File, EntryKind::File, EntryKind::File]);
-    let Some(Step::Found(file)) = open("top.txt", false).unwrap().walk(None).next() else { panic!() };
+    assert_eq!(
+        kinds("link2a", true),
+        [EntryKind::Directory, EntryKind::File, EntryKind::File, EntryKind::File]
+    );
+    let Some(Step::Found(file)) = open("top.txt", false).unwrap().walk(None).next() else {
+        panic!()
+    };
     let mut content = String::new();
     file.open().unwrap().read_to_string(&mut content).unwrap();
     assert_eq!(content, "top.txt");
@@ -283,7 +373,11 @@ fn links_that_lead_back_up_are_failures() {
     let told = told(tree.walk(None));
     let names: Vec<_> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
     // From `over`, `..` is `a`, which is not above; and in it `b` is where the walk came from.
-    assert_eq!(names, ["a", "a/b", "a/b/up!", "broken?", "loop?", "over", "over/up", "over/up/b!"], "{told:?}");
+    assert_eq!(
+        names,
+        ["a", "a/b", "a/b/up!", "broken?", "loop?", "over", "over/up", "over/up/b!"],
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -330,7 +424,8 @@ fn deep(top: &Path, name: &str, depth: usize) {
         at::mkdirat(&directory, name, Mode::from(0o700)).unwrap();
         directory = at::openat(&directory, name, OFlags::PATH, Mode::empty()).unwrap();
     }
-    let file = at::openat(&directory, "f", OFlags::CREATE | OFlags::WRONLY, Mode::from(0o600)).unwrap();
+    let file =
+        at::openat(&directory, "f", OFlags::CREATE | OFlags::WRONLY, Mode::from(0o600)).unwrap();
     rustix::io::write(&file, b"deep").unwrap();
 }
 
@@ -380,9 +475,15 @@ fn what_vanishes_meanwhile_does_not_stop_the_walk() {
                 std::fs::remove_dir(directory.path().join("y")).unwrap();
                 std::fs::remove_file(directory.path().join("f9999")).unwrap();
             }
-            Step::Found(found) if !found.path.as_bytes().starts_with(b"f") => last.push(found.path.to_string()),
+            Step::Found(found) if !found.path.as_bytes().starts_with(b"f") => {
+                last.push(found.path.to_string())
+            }
             Step::Found(_) => {}
-            Step::Failed(failure) => last.push(format!("{}{}", failure.path, if failure.is_gone() { " gone" } else { "?" })),
+            Step::Failed(failure) => last.push(format!(
+                "{}{}",
+                failure.path,
+                if failure.is_gone() { " gone" } else { "?" }
+            )),
             Step::Socket(_) | Step::Dangling(_) => panic!(),
         }
     }
@@ -402,7 +503,9 @@ fn a_directory_that_vanishes_after_it_was_told_is_a_failure() {
 /// As root everything is readable, so an ordinary user walks, in a process of its own.
 #[test]
 fn what_cannot_be_read_looks_absent() {
-    if !rustix::process::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
+    if !rustix::process::geteuid().is_root()
+        || Command::new("setpriv").arg("--version").output().is_err()
+    {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -433,7 +536,11 @@ fn what_cannot_be_read_looks_absent() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Started by the test above.
@@ -445,19 +552,43 @@ fn as_an_ordinary_user() {
     let denied = |path: &str, operation: &str| format!("{path}! cannot {operation} '{path}': ");
     let told = told(tree.walk(None));
     let failures: Vec<_> = told.iter().filter(|line| line.contains('!')).collect();
-    let expected = [("a/one.txt", "read"), ("b", "read"), ("nosearch/x", "stat"), ("sub/deep", "read"), ("top.txt", "read")];
+    let expected = [
+        ("a/one.txt", "read"),
+        ("b", "read"),
+        ("nosearch/x", "stat"),
+        ("sub/deep", "read"),
+        ("top.txt", "read"),
+    ];
     assert_eq!(failures.len(), expected.len(), "{told:?}");
     for (line, (path, operation)) in failures.iter().zip(expected) {
         assert!(line.starts_with(&denied(path, operation)), "{line}");
     }
     assert!(told.contains(&"nosearch".to_string()) && !told.contains(&"b".to_string()));
-    let told = selected(root, vec![Rule::Exclude("**/x/".into()), Rule::FilterLiteral, Rule::Exclude(root.join("b").into())]);
-    assert!(!told.iter().any(|line| line.starts_with("nosearch/x") || line.starts_with("b!")), "{told:?}");
-    // What is left out is not complained about; a mark is seen in a directory that can be listed but not searched.
-    let excluded =
-        vec![Rule::Exclude("**one.txt".into()), Rule::Exclude(root.join("b").into()), Rule::ExcludeIfPresent("x".into())];
+    let told = selected(
+        root,
+        vec![
+            Rule::Exclude("**/x/".into()),
+            Rule::FilterLiteral,
+            Rule::Exclude(root.join("b").into()),
+        ],
+    );
+    assert!(
+        !told.iter().any(|line| line.starts_with("nosearch/x") || line.starts_with("b!")),
+        "{told:?}"
+    );
+    // What is left out is not complained about; a mark is seen in a directory that can be listed
+    // but not searched.
+    let excluded = vec![
+        Rule::Exclude("**one.txt".into()),
+        Rule::Exclude(root.join("b").into()),
+        Rule::ExcludeIfPresent("x".into()),
+    ];
     let told = selected(root, excluded);
-    let failures: Vec<_> = told.iter().filter(|line| line.contains('!')).map(|line| line.split('!').next().unwrap()).collect();
+    let failures: Vec<_> = told
+        .iter()
+        .filter(|line| line.contains('!'))
+        .map(|line| line.split('!').next().unwrap())
+        .collect();
     assert_eq!(failures, ["sub/deep", "top.txt"], "{told:?}");
     assert!(!told.contains(&"nosearch".to_string()));
 }
@@ -469,8 +600,11 @@ fn small_tree() -> impl Strategy<Value = BTreeMap<String, bool>> {
         let mut tree = BTreeMap::new();
         for (components, is_directory) in paths {
             let path = components.join("/");
-            let parents: Vec<_> = path.match_indices('/').map(|(at, _)| path[..at].to_string()).collect();
-            if parents.iter().any(|parent| tree.get(parent) == Some(&false)) || tree.contains_key(&path) {
+            let parents: Vec<_> =
+                path.match_indices('/').map(|(at, _)| path[..at].to_string()).collect();
+            if parents.iter().any(|parent| tree.get(parent) == Some(&false))
+                || tree.contains_key(&path)
+            {
                 continue;
             }
             tree.extend(parents.into_iter().map(|parent| (parent, true)));
@@ -484,7 +618,9 @@ fn small_tree() -> impl Strategy<Value = BTreeMap<String, bool>> {
 fn small_rules() -> impl Strategy<Value = Vec<(bool, String)>> {
     let part = prop::sample::select(vec!["a", "b", "?", "*", "**", "[ab]", "[!a]", ".", "/", "/"]);
     let pattern = prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat());
-    let pattern = pattern.prop_filter("a doubled slash is an error", |pattern| !format!("/{pattern}").contains("//"));
+    let pattern = pattern.prop_filter("a doubled slash is an error", |pattern| {
+        !format!("/{pattern}").contains("//")
+    });
     prop::collection::vec((any::<bool>(), pattern), 0..5)
 }
 
@@ -498,8 +634,12 @@ fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
             (0..=longest).any(|cut| glob_matches(rest, &text[cut..]))
         }
         [b'?', rest @ ..] => !text.is_empty() && text[0] != b'/' && glob_matches(rest, &text[1..]),
-        [b'[', b'a', b'b', b']', rest @ ..] => matches!(text.first(), Some(b'a' | b'b')) && glob_matches(rest, &text[1..]),
-        [b'[', b'!', b'a', b']', rest @ ..] => text.first().is_some_and(|&b| b != b'a') && glob_matches(rest, &text[1..]),
+        [b'[', b'a', b'b', b']', rest @ ..] => {
+            matches!(text.first(), Some(b'a' | b'b')) && glob_matches(rest, &text[1..])
+        }
+        [b'[', b'!', b'a', b']', rest @ ..] => {
+            text.first().is_some_and(|&b| b != b'a') && glob_matches(rest, &text[1..])
+        }
         [c, rest @ ..] => text.first() == Some(c) && glob_matches(rest, &text[1..]),
     }
 }
@@ -510,7 +650,8 @@ fn reference(root: &str, rules: &[(bool, String)], path: &str, is_directory: boo
     let starts = || whole.match_indices('/').map(|(at, _)| &whole[..at]);
     let mut is_scanned = false;
     for (is_include, pattern) in rules {
-        let (glob, only_directories) = pattern.strip_suffix('/').map_or((&pattern[..], false), |glob| (glob, true));
+        let (glob, only_directories) =
+            pattern.strip_suffix('/').map_or((&pattern[..], false), |glob| (glob, true));
         let matches = |text: &str| glob_matches(glob.as_bytes(), text.as_bytes());
         let is_exact = matches(&whole);
         let is_below = starts().any(matches);
@@ -528,16 +669,25 @@ fn reference(root: &str, rules: &[(bool, String)], path: &str, is_directory: boo
         }
         let fixed = glob.find("**").map_or(glob, |at| &glob[..at + 2]);
         let mut leading = fixed.match_indices('/').map(|(at, _)| &fixed[..at]).chain([fixed]);
-        is_scanned |= *is_include && leading.any(|part| glob_matches(part.as_bytes(), whole.as_bytes()));
+        is_scanned |=
+            *is_include && leading.any(|part| glob_matches(part.as_bytes(), whole.as_bytes()));
     }
     if is_scanned { 0 } else { 1 }
 }
 
-/// Returns what is stored of a tree: everything is looked at, and each path asks what became of its parents.
-fn reference_walk(root: &str, rules: &[(bool, String)], tree: &BTreeMap<String, bool>) -> BTreeSet<String> {
-    let parents = |path: &str| path.match_indices('/').map(|(at, _)| path[..at].to_string()).collect::<Vec<_>>();
+/// Returns what is stored of a tree: everything is looked at, and each path asks what became of its
+/// parents.
+fn reference_walk(
+    root: &str,
+    rules: &[(bool, String)],
+    tree: &BTreeMap<String, bool>,
+) -> BTreeSet<String> {
+    let parents = |path: &str| {
+        path.match_indices('/').map(|(at, _)| path[..at].to_string()).collect::<Vec<_>>()
+    };
     let decide = |path: &str| reference(root, rules, path, tree[path]);
-    let is_in = |path: &str| decide(path) == 1 && parents(path).iter().all(|parent| decide(parent) >= 0);
+    let is_in =
+        |path: &str| decide(path) == 1 && parents(path).iter().all(|parent| decide(parent) >= 0);
     let stored: BTreeSet<_> = tree.keys().filter(|path| is_in(path)).cloned().collect();
     let above = stored.iter().flat_map(|path| parents(path)).collect::<BTreeSet<_>>();
     &stored | &above

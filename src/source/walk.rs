@@ -20,9 +20,11 @@ pub enum Step {
     Found(Found),
     /// A socket, which the format cannot hold; duplicity says "Skipping socket".
     Socket(EntryPath),
-    /// A link that leads nowhere, where links are followed: nothing is there, though there is a name.
+    /// A link that leads nowhere, where links are followed: nothing is there, though there is a
+    /// name.
     Dangling(EntryPath),
-    /// A path that cannot be read, and looks absent; duplicity says "Error accessing possibly locked file".
+    /// A path that cannot be read, and looks absent; duplicity says "Error accessing possibly
+    /// locked file".
     Failed(Failure),
 }
 
@@ -51,7 +53,8 @@ pub enum Operation {
 }
 
 impl Failure {
-    /// Returns whether the path has vanished while the walk came to it, which duplicity passes over in silence.
+    /// Returns whether the path has vanished while the walk came to it, which duplicity passes over
+    /// in silence.
     pub fn is_gone(&self) -> bool {
         self.cause.kind() == io::ErrorKind::NotFound
     }
@@ -75,7 +78,8 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// Reports what is in a source: the root first, each directory before what is in it, siblings by the bytes of their names.
+/// Reports what is in a source: the root first, each directory before what is in it, siblings by
+/// the bytes of their names.
 pub struct Walk {
     place: Arc<Place>,
     ahead: Ahead,
@@ -97,9 +101,14 @@ struct Open {
 
 impl Walk {
     /// Starts at the root, which no selection can leave out.
-    pub(super) fn new(place: Arc<Place>, left_out: Arc<[EntryPath]>, selection: Option<Arc<Selection>>) -> Self {
+    pub(super) fn new(
+        place: Arc<Place>,
+        left_out: Arc<[EntryPath]>,
+        selection: Option<Arc<Selection>>,
+    ) -> Self {
         let first = Task::root(&place);
-        let rest = Some(first.position()).filter(|_| place.facts().file_type() == FileType::Directory);
+        let rest =
+            Some(first.position()).filter(|_| place.facts().file_type() == FileType::Directory);
         let ahead = Ahead::start(
             Surveyor { place: place.clone(), left_out, selection, reader: Reader::this_process() },
             rest.is_some().then_some(first),
@@ -108,7 +117,9 @@ impl Walk {
         let root = match place.root() {
             _ if place.facts().file_type() == FileType::Socket => Step::Socket(EntryPath::root()),
             Ok(seen) => Step::Found(owners.found(seen, place.clone())),
-            Err(cause) => Step::Failed(Failure { path: EntryPath::root(), operation: Operation::Stat, cause }),
+            Err(cause) => {
+                Step::Failed(Failure { path: EntryPath::root(), operation: Operation::Stat, cause })
+            }
         };
         let open = vec![Open { items: Vec::new().into_iter(), rest }];
         Self { place, ahead, owners, ready: VecDeque::from([root]), open, scanned: Vec::new() }
@@ -132,7 +143,10 @@ impl Walk {
     }
 
     fn enter(&mut self, directory: &Seen) {
-        self.open.push(Open { items: Vec::new().into_iter(), rest: Some((directory.path.clone(), true)) });
+        self.open.push(Open {
+            items: Vec::new().into_iter(),
+            rest: Some((directory.path.clone(), true)),
+        });
     }
 }
 
@@ -148,7 +162,9 @@ impl Iterator for Walk {
             match open.items.next() {
                 Some(Item::Leaf(seen)) => return self.emit(seen),
                 Some(Item::Socket(path)) => return Some(Step::Socket(path)),
-                Some(Item::Dangling(path)) => return self.emit_behind_scanned(Step::Dangling(path)),
+                Some(Item::Dangling(path)) => {
+                    return self.emit_behind_scanned(Step::Dangling(path));
+                }
                 Some(Item::Failed(failure)) => return Some(Step::Failed(failure)),
                 Some(Item::Directory { seen, is_scanned: true }) => {
                     self.enter(&seen);

@@ -1,7 +1,8 @@
 //! [`LocalStorage`]: a directory of this machine.
 //!
-//! What is read is a regular file, and stays one: whoever else may write to the directory could put a fifo in its place after the listing, and a
-//! reader would wait there for ever. [`open_file`] opens without waiting, and looks at what it has opened.
+//! What is read is a regular file, and stays one: whoever else may write to the directory could put
+//! a fifo in its place after the listing, and a reader would wait there for ever. [`open_file`]
+//! opens without waiting, and looks at what it has opened.
 
 use super::{Error, Listed, Staged, StagedWriter, Storage};
 use std::fs::{File, Metadata};
@@ -20,8 +21,9 @@ impl LocalStorage {
         Self { directory: directory.into() }
     }
 
-    /// Returns where a file lies while it is written. No duplicity takes a name that begins with a dot for one of its own; the next
-    /// writer of the same file takes the place of what a killed one has left.
+    /// Returns where a file lies while it is written. No duplicity takes a name that begins with a
+    /// dot for one of its own; the next writer of the same file takes the place of what a killed
+    /// one has left.
     fn unfinished(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{UNFINISHED}{name}{SUFFIX}"))
     }
@@ -35,7 +37,8 @@ pub fn unfinished(name: &str) -> Option<&str> {
     name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)
 }
 
-/// Opens a regular file for reading, perhaps by a link; anything else there is an error, and never waited for.
+/// Opens a regular file for reading, perhaps by a link; anything else there is an error, and never
+/// waited for.
 ///
 /// # Errors
 /// What the system says, or that it is no regular file.
@@ -110,7 +113,9 @@ impl Storage for LocalStorage {
             Err(_) if self.directory.is_dir() => Ok(()),
             // A file stands there, and will when this is tried again.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(failed("create", &self.directory)(std::io::Error::from_raw_os_error(libc::ENOTDIR)))
+                Err(failed("create", &self.directory)(std::io::Error::from_raw_os_error(
+                    libc::ENOTDIR,
+                )))
             }
             result => result.map_err(failed("create", &self.directory)),
         }
@@ -129,7 +134,9 @@ impl Storage for LocalStorage {
             staged.file().sync_data()?;
             if !staged.is_at(&path) {
                 if !staged.is_at(staged.path()) {
-                    return Err(std::io::Error::other("another program has begun to write it; run one at a time"));
+                    return Err(std::io::Error::other(
+                        "another program has begun to write it; run one at a time",
+                    ));
                 }
                 std::fs::rename(staged.path(), &path)?;
             }
@@ -176,21 +183,31 @@ mod tests {
     #[test]
     fn a_fifo_in_the_place_of_a_file_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let (file, link, fifo) = (directory.path().join("a"), directory.path().join("b"), directory.path().join("c"));
+        let (file, link, fifo) =
+            (directory.path().join("a"), directory.path().join("b"), directory.path().join("c"));
         std::fs::write(&file, b"0123").unwrap();
         std::os::unix::fs::symlink("a", &link).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
         let storage = LocalStorage::new(directory.path());
-        let mut names: Vec<_> = storage.list().unwrap().into_iter().map(|listed| listed.name).collect();
+        let mut names: Vec<_> =
+            storage.list().unwrap().into_iter().map(|listed| listed.name).collect();
         names.sort();
         assert_eq!(names, ["a", "b"]);
         let mut buffer = [0; 4];
         assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap(), 4);
         for name in ["c", "."] {
             let error = storage.read_at(name, 0, &mut buffer).unwrap_err();
-            assert_eq!((error.kind, error.cause.as_str()), (ErrorKind::NotFound, "it is no regular file"), "{name}");
+            assert_eq!(
+                (error.kind, error.cause.as_str()),
+                (ErrorKind::NotFound, "it is no regular file"),
+                "{name}"
+            );
         }
-        assert_eq!((read_file(&link).unwrap(), read_file(&fifo).is_err()), (b"0123".to_vec(), true));
+        assert_eq!(
+            (read_file(&link).unwrap(), read_file(&fifo).is_err()),
+            (b"0123".to_vec(), true)
+        );
     }
 
     #[test]
@@ -199,7 +216,8 @@ mod tests {
         let storage = LocalStorage::new(directory.path().join("new"));
         storage.prepare().unwrap();
         storage.prepare().unwrap();
-        let names = || storage.list().unwrap().into_iter().map(|file| file.name).collect::<Vec<_>>();
+        let names =
+            || storage.list().unwrap().into_iter().map(|file| file.name).collect::<Vec<_>>();
         let mut writer = storage.stage("duplicity-full.x").unwrap();
         writer.write_bytes(b"abc").unwrap();
         assert_eq!(names(), [".dupfs-duplicity-full.x.tmp"]);

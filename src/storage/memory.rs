@@ -4,8 +4,8 @@ use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A storage in memory, for tests: it keeps the contract, and is as fast as can be. Its files can be changed behind the back of whoever
-/// reads them, and are not readable while they are locked.
+/// A storage in memory, for tests: it keeps the contract, and is as fast as can be. Its files can
+/// be changed behind the back of whoever reads them, and are not readable while they are locked.
 #[derive(Default)]
 pub struct MemoryStorage(pub Mutex<BTreeMap<String, Vec<u8>>>);
 
@@ -21,15 +21,25 @@ impl Storage for MemoryStorage {
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
-        let listed = |(name, bytes): (&String, &Vec<u8>)| Listed { name: name.clone(), size: bytes.len() as u64, stamp: 0 };
+        let listed = |(name, bytes): (&String, &Vec<u8>)| Listed {
+            name: name.clone(),
+            size: bytes.len() as u64,
+            stamp: 0,
+        };
         Ok(self.files().iter().map(listed).collect())
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let files = self.files();
-        let missing = || Error { operation: "read", place: name.into(), kind: ErrorKind::NotFound, cause: "no such file".into() };
+        let missing = || Error {
+            operation: "read",
+            place: name.into(),
+            kind: ErrorKind::NotFound,
+            cause: "no such file".into(),
+        };
         let bytes = files.get(name).ok_or_else(missing)?;
-        let bytes = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let bytes =
+            usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
         Ok(count)

@@ -1,11 +1,13 @@
 //! Where stored files lie: a flat set of named files behind a URL.
 //!
-//! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL asks for. Names are flat:
-//! no storage descends into folders. A listing is a picture of one moment: a file may be gone, or be longer, when it is read.
+//! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL
+//! asks for. Names are flat: no storage descends into folders. A listing is a picture of one
+//! moment: a file may be gone, or be longer, when it is read.
 //!
-//! A file is written as a whole: [`Storage::stage`] gives a [`StagedWriter`] for its bytes, and [`Storage::put`] stores what has been
-//! staged. Nothing is to be seen under the name before that has returned well, and it may be tried again. What a storage keeps meanwhile
-//! has a name that no duplicity takes for one of its own.
+//! A file is written as a whole: [`Storage::stage`] gives a [`StagedWriter`] for its bytes, and
+//! [`Storage::put`] stores what has been staged. Nothing is to be seen under the name before that
+//! has returned well, and it may be tried again. What a storage keeps meanwhile has a name that no
+//! duplicity takes for one of its own.
 
 use std::sync::Arc;
 
@@ -32,7 +34,8 @@ pub struct Listed {
     pub name: String,
     /// Its size in bytes.
     pub size: u64,
-    /// Something that changes when the file is written anew (a time stamp in nanoseconds); 0 where the storage knows nothing.
+    /// Something that changes when the file is written anew (a time stamp in nanoseconds); 0 where
+    /// the storage knows nothing.
     pub stamp: u64,
 }
 
@@ -41,17 +44,19 @@ pub trait Storage: Send + Sync {
     /// Returns the URL for messages, without password.
     fn location(&self) -> String;
 
-    /// Returns every file in no particular order; names that are not UTF-8 and folders are left out.
+    /// Returns every file in no particular order; names that are not UTF-8 and folders are left
+    /// out.
     ///
     /// # Errors
     /// [`Error`] when the storage cannot be reached or does not exist.
     fn list(&self) -> Result<Vec<Listed>, Error>;
 
-    /// Fills as much of `buffer` as the file has from byte `offset` on, and returns how much that is: less than asked for only
-    /// at the end of the file.
+    /// Fills as much of `buffer` as the file has from byte `offset` on, and returns how much that
+    /// is: less than asked for only at the end of the file.
     ///
     /// # Errors
-    /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it cannot be read.
+    /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it
+    /// cannot be read.
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
 
     /// Makes the storage itself if it is missing, with the folders above it.
@@ -63,11 +68,13 @@ pub trait Storage: Send + Sync {
     /// Begins a file of this name, of which nothing is to be seen yet.
     ///
     /// # Errors
-    /// [`Error`] with [`ErrorKind::Permission`], [`ErrorKind::NoSpace`] and others when nothing can be written.
+    /// [`Error`] with [`ErrorKind::Permission`], [`ErrorKind::NoSpace`] and others when nothing can
+    /// be written.
     fn stage(&self, name: &str) -> Result<StagedWriter, Error>;
 
-    /// Stores a file that was staged here, in the place of any other of its name. From then on it is there, whole, whatever happens to this
-    /// machine. May be called again for the same file, whether it has failed before or not.
+    /// Stores a file that was staged here, in the place of any other of its name. From then on it
+    /// is there, whole, whatever happens to this machine. May be called again for the same file,
+    /// whether it has failed before or not.
     ///
     /// # Errors
     /// [`Error`] when that cannot be promised.
@@ -110,15 +117,21 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn io(operation: &'static str, place: impl Into<String>, error: &std::io::Error) -> Self {
+    pub(crate) fn io(
+        operation: &'static str,
+        place: impl Into<String>,
+        error: &std::io::Error,
+    ) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory | std::io::ErrorKind::InvalidFilename => {
-                ErrorKind::NotFound
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::NotADirectory
+            | std::io::ErrorKind::InvalidFilename => ErrorKind::NotFound,
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::Permission
             }
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Permission,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge => {
-                ErrorKind::NoSpace
-            }
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
             _ => ErrorKind::Other,
         };
         Self { operation, place: place.into(), kind, cause: error.to_string() }
@@ -131,7 +144,8 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// Bytes that can be read from any offset: a stored file, or one whose bytes are checked on the way.
+/// Bytes that can be read from any offset: a stored file, or one whose bytes are checked on the
+/// way.
 pub trait ReadAt: Send + Sync {
     /// Returns the name for messages.
     fn name(&self) -> &str;
@@ -139,7 +153,8 @@ pub trait ReadAt: Send + Sync {
     /// Returns the size in bytes as listed.
     fn size(&self) -> u64;
 
-    /// Fills as much of `buffer` as there is from byte `offset` on, and returns how much: less than asked for only at the end.
+    /// Fills as much of `buffer` as there is from byte `offset` on, and returns how much: less than
+    /// asked for only at the end.
     ///
     /// # Errors
     /// [`Error`] when the bytes cannot be read, or are not the ones that they should be.

@@ -39,7 +39,8 @@ pub enum Call {
 /// Decides whether a call fails, and how.
 type Fault = dyn Fn(&Call) -> Option<ErrorKind> + Send + Sync;
 
-/// Notes every call, so that tests count the work instead of the time, and fails those that a test picks.
+/// Notes every call, so that tests count the work instead of the time, and fails those that a test
+/// picks.
 pub struct RecordingStorage {
     inner: Arc<dyn Storage>,
     calls: Mutex<Vec<Call>>,
@@ -53,7 +54,10 @@ impl RecordingStorage {
     }
 
     /// Fails the calls for which `fault` names a kind of error.
-    pub fn failing(inner: Arc<dyn Storage>, fault: impl Fn(&Call) -> Option<ErrorKind> + Send + Sync + 'static) -> Self {
+    pub fn failing(
+        inner: Arc<dyn Storage>,
+        fault: impl Fn(&Call) -> Option<ErrorKind> + Send + Sync + 'static,
+    ) -> Self {
         Self { inner, calls: Mutex::default(), fault: Box::new(fault) }
     }
 
@@ -65,7 +69,12 @@ impl RecordingStorage {
     fn note(&self, call: Call, operation: &'static str) -> Result<(), Error> {
         let fault = (self.fault)(&call);
         self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(call);
-        let failed = |kind| Error { operation, place: self.inner.location(), kind, cause: "told to fail".into() };
+        let failed = |kind| Error {
+            operation,
+            place: self.inner.location(),
+            kind,
+            cause: "told to fail".into(),
+        };
         fault.map_or(Ok(()), |kind| Err(failed(kind)))
     }
 }

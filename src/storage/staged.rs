@@ -1,7 +1,8 @@
 //! [`Staged`]: a file on its way into a storage: whole on this machine before any of it is stored.
 //!
-//! That is why an upload can be repeated, go to two places, and run beside others. A storage stages where it can store from: the
-//! local one beside the file's final place, so that a rename stores it; others among the temporary files.
+//! That is why an upload can be repeated, go to two places, and run beside others. A storage stages
+//! where it can store from: the local one beside the file's final place, so that a rename stores
+//! it; others among the temporary files.
 
 use super::Error;
 use std::fs::File;
@@ -9,7 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where the bytes of a stored file go. Unlike [`Write`], it says what went wrong as a storage does.
+/// Where the bytes of a stored file go. Unlike [`Write`], it says what went wrong as a storage
+/// does.
 pub trait ByteSink {
     /// Takes all these bytes.
     ///
@@ -37,7 +39,8 @@ pub struct StagedWriter {
     staged: Staged,
 }
 
-/// A file that is whole, and not yet stored, or stored already. Dropped, it leaves nothing but what is stored.
+/// A file that is whole, and not yet stored, or stored already. Dropped, it leaves nothing but what
+/// is stored.
 #[derive(Debug)]
 pub struct Staged {
     name: String,
@@ -49,7 +52,8 @@ pub struct Staged {
 }
 
 impl StagedWriter {
-    /// Begins a file at a path, which must be free. `name` is what it will be called in storage, `place` what messages call it.
+    /// Begins a file at a path, which must be free. `name` is what it will be called in storage,
+    /// `place` what messages call it.
     ///
     /// # Errors
     /// [`Error`] when it cannot be created.
@@ -131,7 +135,10 @@ impl Staged {
     ///
     /// # Errors
     /// [`Error`] when they cannot be read, and those of `take`.
-    pub fn read<E: From<Error>>(&self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn read<E: From<Error>>(
+        &self,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (mut buffer, mut offset) = (vec![0; 1 << 20], 0);
         while offset < self.size {
             match self.file.read_at(&mut buffer, offset) {
@@ -149,8 +156,12 @@ impl Staged {
 
     /// Returns whether the file at a path is this one.
     pub fn is_at(&self, path: &Path) -> bool {
-        let same = |one: std::fs::Metadata, other: std::fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
-        self.file.metadata().is_ok_and(|own| std::fs::symlink_metadata(path).is_ok_and(|found| same(own, found)))
+        let same = |one: std::fs::Metadata, other: std::fs::Metadata| {
+            (one.dev(), one.ino()) == (other.dev(), other.ino())
+        };
+        self.file
+            .metadata()
+            .is_ok_and(|own| std::fs::symlink_metadata(path).is_ok_and(|found| same(own, found)))
     }
 
     fn failed(&self, error: &io::Error) -> Error {
@@ -176,7 +187,9 @@ mod tests {
     fn a_full_disk_is_told_apart() {
         let file = File::options().write(true).open("/dev/full").unwrap();
         let place = "/nowhere/x".to_string();
-        let mut writer = StagedWriter { staged: Staged { name: "x".into(), place, path: "/y".into(), file, size: 0 } };
+        let mut writer = StagedWriter {
+            staged: Staged { name: "x".into(), place, path: "/y".into(), file, size: 0 },
+        };
         let error = writer.write_bytes(b"abc").unwrap_err();
         assert_eq!((error.kind, error.place.as_str()), (ErrorKind::NoSpace, "/nowhere/x"));
     }

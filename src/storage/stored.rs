@@ -45,20 +45,27 @@ pub enum NotStored {
     Storage(#[from] Error),
 }
 
-/// Makes sure that files are still there as they were stored, by size, and by time stamp where it is known (not 0): a disk may have been
-/// unplugged meanwhile, and its mountpoint have taken the rest; or another program, with an archive directory of its own, has begun a set in
-/// the same second.
+/// Makes sure that files are still there as they were stored, by size, and by time stamp where it
+/// is known (not 0): a disk may have been unplugged meanwhile, and its mountpoint have taken the
+/// rest; or another program, with an archive directory of its own, has begun a set in the same
+/// second.
 ///
 /// Returns the listing in which they are.
 ///
 /// # Errors
 /// [`NotStored`] for the first file that is not.
-pub fn check_stored(storage: &dyn Storage, files: impl IntoIterator<Item = Listed>) -> Result<Vec<Listed>, NotStored> {
+pub fn check_stored(
+    storage: &dyn Storage,
+    files: impl IntoIterator<Item = Listed>,
+) -> Result<Vec<Listed>, NotStored> {
     let listing = storage.list()?;
-    let found: HashMap<&str, &Listed> = listing.iter().map(|listed| (listed.name.as_str(), listed)).collect();
+    let found: HashMap<&str, &Listed> =
+        listing.iter().map(|listed| (listed.name.as_str(), listed)).collect();
     for Listed { name, size, stamp } in files {
         match found.get(name.as_str()) {
-            Some(stored) if stored.size != size => return Err(NotStored::WrongSize { name, size, stored: stored.size }),
+            Some(stored) if stored.size != size => {
+                return Err(NotStored::WrongSize { name, size, stored: stored.size });
+            }
             Some(stored) if stamp != 0 && stored.stamp != 0 && stored.stamp != stamp => {
                 return Err(NotStored::Replaced { name, size });
             }
@@ -78,8 +85,15 @@ mod tests {
     fn what_is_short_or_gone_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let storage = LocalStorage::new(directory.path());
-        let stored = || [("a", 3), ("b", 0)].map(|(name, size)| Listed { name: name.to_string(), size, stamp: 0 });
-        let looked = || check_stored(&storage, stored()).map(|_| ()).map_err(|error| error.to_string());
+        let stored = || {
+            [("a", 3), ("b", 0)].map(|(name, size)| Listed {
+                name: name.to_string(),
+                size,
+                stamp: 0,
+            })
+        };
+        let looked =
+            || check_stored(&storage, stored()).map(|_| ()).map_err(|error| error.to_string());
         for (name, content) in [("a", "abc"), ("b", ""), ("c", "foreign")] {
             std::fs::write(directory.path().join(name), content).unwrap();
         }
@@ -93,11 +107,19 @@ mod tests {
         assert!(looked().is_ok());
         std::fs::write(directory.path().join("a"), "ab").unwrap();
         let error = looked().unwrap_err();
-        assert!(error.starts_with("File a was corrupted during upload: storage has 2 bytes of it instead of 3; "), "{error}");
+        assert!(
+            error.starts_with(
+                "File a was corrupted during upload: storage has 2 bytes of it instead of 3; "
+            ),
+            "{error}"
+        );
         std::fs::write(directory.path().join("a"), "abc").unwrap();
         std::fs::remove_file(directory.path().join("b")).unwrap();
         let error = looked().unwrap_err();
-        assert!(error.starts_with("File b was corrupted during upload: it is not in storage any more"), "{error}");
+        assert!(
+            error.starts_with("File b was corrupted during upload: it is not in storage any more"),
+            "{error}"
+        );
         std::fs::remove_dir_all(directory.path()).unwrap();
         assert!(looked().unwrap_err().starts_with("cannot list '"));
     }

@@ -3,11 +3,12 @@
 //! ```text
 //! scheme://[user[:password]@]host[:port]/path[?query]      or the path of a local folder
 //! ```
-//! A password is never shown: not in messages, not in the kernel's table of mounts, not by `Debug`. In memory it is wiped when it is
-//! no longer needed, with the text that was typed.
+//! A password is never shown: not in messages, not in the kernel's table of mounts, not by `Debug`.
+//! In memory it is wiped when it is no longer needed, with the text that was typed.
 //!
-//! Source: duplicity 0.8.22 and 3.2.1, for which an argument is a URL when it begins with `scheme://`; they take `file:/abs`, refuse
-//! `file:rel`, and decode percent signs in user, password and path. duplicity derives the name of a cache from the URL exactly as typed.
+//! Source: duplicity 0.8.22 and 3.2.1, for which an argument is a URL when it begins with
+//! `scheme://`; they take `file:/abs`, refuse `file:rel`, and decode percent signs in user,
+//! password and path. duplicity derives the name of a cache from the URL exactly as typed.
 
 use super::{Error, ErrorKind, LocalStorage, Storage};
 use std::ffi::OsStr;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Words in the name of a query's parameter whose value is a secret.
-const SECRETS: [&str; 7] = ["key", "secret", "token", "password", "passwd", "signature", "credential"];
+const SECRETS: [&str; 7] =
+    ["key", "secret", "token", "password", "passwd", "signature", "credential"];
 
 /// Where a collection lies.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,7 +42,12 @@ impl Url {
     /// [`Error`] with [`ErrorKind::BadUrl`] where there is no path, or something makes no sense.
     pub fn parse(typed: impl AsRef<OsStr>) -> Result<Self, Error> {
         let typed = typed.as_ref().as_bytes();
-        let bad = |cause: &str| Error { operation: "use", place: mask(typed), kind: ErrorKind::BadUrl, cause: cause.into() };
+        let bad = |cause: &str| Error {
+            operation: "use",
+            place: mask(typed),
+            kind: ErrorKind::BadUrl,
+            cause: cause.into(),
+        };
         let mut url = Self {
             typed: typed.to_vec().into(),
             scheme: String::new(),
@@ -53,7 +60,10 @@ impl Url {
         };
         let Some((scheme, rest)) = split_scheme(typed) else {
             // Déjà Dup leaves even local folders to the desktop's virtual file system.
-            let plain = typed.strip_prefix(b"gio+").filter(|rest| rest.starts_with(b"file:")).unwrap_or(typed);
+            let plain = typed
+                .strip_prefix(b"gio+")
+                .filter(|rest| rest.starts_with(b"file:"))
+                .unwrap_or(typed);
             match plain.strip_prefix(b"file:") {
                 Some(path) if path.starts_with(b"/") => {
                     url.scheme = "file".into();
@@ -74,10 +84,13 @@ impl Url {
             return Ok(url);
         }
         let (rest, query) = match rest.iter().position(|&byte| byte == b'?') {
-            Some(mark) => (&rest[..mark], Some(String::from_utf8_lossy(&rest[mark + 1..]).into_owned())),
+            Some(mark) => {
+                (&rest[..mark], Some(String::from_utf8_lossy(&rest[mark + 1..]).into_owned()))
+            }
             None => (rest, None),
         };
-        let (authority, path) = rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()));
+        let (authority, path) =
+            rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(&decode(bytes)).into_owned();
         let host = match authority.iter().rposition(|&byte| byte == b'@') {
             Some(at) => {
@@ -88,12 +101,21 @@ impl Url {
             }
             None => authority,
         };
-        // A colon behind which nothing stands, or no number, belongs to whatever the service makes of it, as in rsync's `host::module`.
-        let port = host.iter().rposition(|&byte| byte == b':').filter(|&colon| !host.ends_with(b"]") && colon + 1 < host.len());
+        // A colon behind which nothing stands, or no number, belongs to whatever the service makes
+        // of it, as in rsync's `host::module`.
+        let port = host
+            .iter()
+            .rposition(|&byte| byte == b':')
+            .filter(|&colon| !host.ends_with(b"]") && colon + 1 < host.len());
         let (host, port) = match port {
             Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => {
-                let number = std::str::from_utf8(&host[colon + 1..]).ok().and_then(|digits| digits.parse().ok());
-                (&host[..colon], Some(number.ok_or_else(|| bad("the port is no number up to 65535"))?))
+                let number = std::str::from_utf8(&host[colon + 1..])
+                    .ok()
+                    .and_then(|digits| digits.parse().ok());
+                (
+                    &host[..colon],
+                    Some(number.ok_or_else(|| bad("the port is no number up to 65535"))?),
+                )
             }
             _ => (host, None),
         };
@@ -110,12 +132,14 @@ impl Url {
         split_scheme(typed).is_some() || typed.starts_with(b"file:/")
     }
 
-    /// Returns the URL exactly as it was typed, password included: duplicity derives names from it. Never to be shown.
+    /// Returns the URL exactly as it was typed, password included: duplicity derives names from it.
+    /// Never to be shown.
     pub fn typed(&self) -> &OsStr {
         OsStr::from_bytes(&self.typed)
     }
 
-    /// Returns the scheme in lower case, with what stands before it and a `+`; empty for a plain path.
+    /// Returns the scheme in lower case, with what stands before it and a `+`; empty for a plain
+    /// path.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
@@ -140,7 +164,8 @@ impl Url {
         self.port
     }
 
-    /// Returns the path behind the host, with its slash, or all that follows the scheme of a local folder.
+    /// Returns the path behind the host, with its slash, or all that follows the scheme of a local
+    /// folder.
     pub fn path(&self) -> &OsStr {
         OsStr::from_bytes(&self.path)
     }
@@ -180,13 +205,21 @@ impl fmt::Debug for Url {
 pub fn open(url: &Url) -> Result<Arc<dyn Storage>, Error> {
     let Some(directory) = url.local_directory() else {
         let cause = "scheme not supported; dupfs serves file:// so far".into();
-        return Err(Error { operation: "use", place: url.to_string(), kind: ErrorKind::BadUrl, cause });
+        return Err(Error {
+            operation: "use",
+            place: url.to_string(),
+            kind: ErrorKind::BadUrl,
+            cause,
+        });
     };
     // Absolute from now on: a mount in the background leaves the current directory.
-    Ok(Arc::new(LocalStorage::new(std::path::absolute(directory).unwrap_or_else(|_| directory.into()))))
+    Ok(Arc::new(LocalStorage::new(
+        std::path::absolute(directory).unwrap_or_else(|_| directory.into()),
+    )))
 }
 
-/// Returns an argument to be shown, with stars in place of a password or other secrets if it is a URL.
+/// Returns an argument to be shown, with stars in place of a password or other secrets if it is a
+/// URL.
 pub fn without_password(typed: &OsStr) -> String {
     mask(typed.as_bytes())
 }
@@ -194,12 +227,16 @@ pub fn without_password(typed: &OsStr) -> String {
 /// Splits `scheme://rest`.
 fn split_scheme(typed: &[u8]) -> Option<(String, &[u8])> {
     let end = typed.windows(3).position(|part| part == b"://")?;
-    let is_scheme = |s: &[u8]| !s.is_empty() && s.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b));
-    let scheme = std::str::from_utf8(&typed[..end]).ok().filter(|scheme| is_scheme(scheme.as_bytes()))?;
+    let is_scheme = |s: &[u8]| {
+        !s.is_empty() && s.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+    };
+    let scheme =
+        std::str::from_utf8(&typed[..end]).ok().filter(|scheme| is_scheme(scheme.as_bytes()))?;
     Some((scheme.to_string(), &typed[end + 3..]))
 }
 
-/// A password may hold any character, so all is masked between the first colon behind the scheme and the last `@`.
+/// A password may hold any character, so all is masked between the first colon behind the scheme
+/// and the last `@`.
 fn mask(typed: &[u8]) -> String {
     let text = String::from_utf8_lossy(typed);
     let Some((scheme, rest)) = split_scheme(typed) else { return text.into_owned() };
@@ -217,7 +254,9 @@ fn mask(typed: &[u8]) -> String {
     };
     let shown = match place.split_once('?') {
         Some((place, query)) => {
-            let is_secret = |name: &str| SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret));
+            let is_secret = |name: &str| {
+                SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret))
+            };
             let parameter = |parameter: &str| match parameter.split_once('=') {
                 Some((name, _)) if is_secret(name) => format!("{name}=***"),
                 _ => parameter.to_string(),
@@ -253,7 +292,11 @@ mod tests {
             ("rel", "rel"),
             ("file:///a%20b%2", "/a b%2"),
         ] {
-            assert_eq!(Url::parse(typed).unwrap().local_directory(), Some(Path::new(path)), "{typed}");
+            assert_eq!(
+                Url::parse(typed).unwrap().local_directory(),
+                Some(Path::new(path)),
+                "{typed}"
+            );
         }
         for prefix in ["", "file://", "gio+file://"] {
             let typed = OsString::from_vec([prefix.as_bytes(), b"/srv/\xff"].concat());
@@ -267,12 +310,19 @@ mod tests {
         let parts = |typed: &str| {
             let url = Url::parse(typed).unwrap();
             assert_eq!((url.typed(), url.local_directory()), (OsStr::new(typed), None));
-            let words = [url.user(), url.password().map(|password| &password[..]), url.host(), url.query()];
+            let words =
+                [url.user(), url.password().map(|password| &password[..]), url.host(), url.query()];
             let words = words.map(|word| word.unwrap_or("-").to_string());
-            (url.scheme().to_string(), words.join(" "), url.port(), url.path().to_str().unwrap().to_string())
+            (
+                url.scheme().to_string(),
+                words.join(" "),
+                url.port(),
+                url.path().to_str().unwrap().to_string(),
+            )
         };
-        let expect =
-            |scheme: &str, words: &str, port, path: &str| (scheme.to_string(), words.to_string(), port, path.to_string());
+        let expect = |scheme: &str, words: &str, port, path: &str| {
+            (scheme.to_string(), words.to_string(), port, path.to_string())
+        };
         for (typed, expected) in [
             ("sftp://h/rel", expect("sftp", "- - h -", None, "/rel")),
             ("sftp://u:p%40%2F@h:22//abs", expect("sftp", "u p@/ h -", Some(22), "//abs")),
@@ -293,12 +343,19 @@ mod tests {
             ("sftp://u:secret@h/a", "sftp://u:***@h/a"),
             ("sftp://u:se/cr@et:secret@h/a", "sftp://u:***@h/a"),
             ("sftp://u@h/a@secret", "sftp://u@h/a@secret"),
-            ("opendal+s3://b?a=b&secret_access_key=secret&x", "opendal+s3://b?a=b&secret_access_key=***&x"),
+            (
+                "opendal+s3://b?a=b&secret_access_key=secret&x",
+                "opendal+s3://b?a=b&secret_access_key=***&x",
+            ),
             ("file:///a:secret@b", "file:///a:secret@b"),
             ("plain:secret@path", "plain:secret@path"),
         ] {
             let url = Url::parse(typed).unwrap();
-            assert_eq!((url.to_string().as_str(), without_password(OsStr::new(typed)).as_str()), (shown, shown), "{typed}");
+            assert_eq!(
+                (url.to_string().as_str(), without_password(OsStr::new(typed)).as_str()),
+                (shown, shown),
+                "{typed}"
+            );
             assert_eq!(format!("{url:?}"), format!("'{shown}'"));
         }
     }
@@ -311,6 +368,9 @@ mod tests {
             assert!(!error.to_string().contains("secret"), "{error}");
         }
         let error = open(&Url::parse("bad://user:secret@host/x").unwrap()).err().unwrap();
-        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::BadUrl, "bad://user:***@host/x"));
+        assert_eq!(
+            (error.kind, error.place.as_str()),
+            (ErrorKind::BadUrl, "bad://user:***@host/x")
+        );
     }
 }

@@ -22,7 +22,8 @@ impl<'a> Comparison<'a> {
         Self { options, different: VersionSet::new(limit) }
     }
 
-    /// Says how a path differs, if it does. The content of a damaged file is not known, and so is not compared.
+    /// Says how a path differs, if it does. The content of a damaged file is not known, and so is
+    /// not compared.
     ///
     /// Source of the words: duplicity 0.8.22, which writes link targets as `b'…'`.
     pub fn difference(
@@ -41,29 +42,43 @@ impl<'a> Comparison<'a> {
         };
         let (entry, found) = (version.entry()?, &found.entry);
         metadata(path, entry, found, accounts).or_else(|| match (&entry.kind, &found.kind) {
-            (EntryKind::Symlink { target: expected }, EntryKind::Symlink { target }) if expected != target => {
-                Some(format!("Symlink {path} points to {}, expected {}", target.escape_ascii(), expected.escape_ascii()))
+            (EntryKind::Symlink { target: expected }, EntryKind::Symlink { target })
+                if expected != target =>
+            {
+                Some(format!(
+                    "Symlink {path} points to {}, expected {}",
+                    target.escape_ascii(),
+                    expected.escape_ascii()
+                ))
             }
             (EntryKind::File, _) if !is_damaged && self.different.contains(version.id.number()) => {
                 Some(format!("Data for file {path} is different"))
             }
             _ => {
                 let (numbers, expected) = (device(&found.kind), device(&entry.kind));
-                (numbers != expected).then(|| format!("Device file {path} has numbers {numbers:?}, expected {expected:?}"))
+                (numbers != expected).then(|| {
+                    format!("Device file {path} has numbers {numbers:?}, expected {expected:?}")
+                })
             }
         })
     }
 }
 
 /// Compares what all types have, or most.
-fn metadata(path: &EntryPath, expected: &Entry, found: &Entry, accounts: &Accounts) -> Option<String> {
+fn metadata(
+    path: &EntryPath,
+    expected: &Entry,
+    found: &Entry,
+    accounts: &Accounts,
+) -> Option<String> {
     let (kind, expected_kind) = (found.kind.word(), expected.kind.word());
     if kind != expected_kind {
         return Some(format!("File {path} has type {kind}, expected {expected_kind}"));
     }
     let (uid, gid) = accounts.numbers(&expected.owner);
     let of = |(uid, gid): (u32, u32), mode: u16| format!("{uid}:{gid} {mode:o}");
-    let (rights, expected_rights) = (of((found.owner.uid, found.owner.gid), found.mode), of((uid, gid), expected.mode));
+    let (rights, expected_rights) =
+        (of((found.owner.uid, found.owner.gid), found.mode), of((uid, gid), expected.mode));
     if kind != "sym" && rights != expected_rights {
         return Some(format!("File {path} has permissions {rights}, expected {expected_rights}"));
     }
@@ -78,7 +93,9 @@ fn metadata(path: &EntryPath, expected: &Entry, found: &Entry, accounts: &Accoun
 
 fn device(kind: &EntryKind) -> (u32, u32) {
     match kind {
-        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => (*major, *minor),
+        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            (*major, *minor)
+        }
         _ => (0, 0),
     }
 }
@@ -117,8 +134,13 @@ impl Place for &Comparison<'_> {
     type File = Compared;
 
     fn begin(&mut self, path: &EntryPath, version: VersionId) -> io::Result<Compared> {
-        let mut file =
-            Compared { path: path.clone(), version, local: None, is_different: !self.options.compares, buffer: Vec::new() };
+        let mut file = Compared {
+            path: path.clone(),
+            version,
+            local: None,
+            is_different: !self.options.compares,
+            buffer: Vec::new(),
+        };
         self.resume(&mut file)?;
         Ok(file)
     }
@@ -135,7 +157,8 @@ impl Place for &Comparison<'_> {
     fn complete(&mut self, mut file: Compared, _: &Entry, size: u64) -> io::Result<()> {
         self.resume(&mut file)?;
         // Its size is only what the system says: files of procfs have none.
-        let ends_here = |local: &std::fs::File| local.read_at(&mut [0], size).is_ok_and(|count| count == 0);
+        let ends_here =
+            |local: &std::fs::File| local.read_at(&mut [0], size).is_ok_and(|count| count == 0);
         if file.is_different || !file.local.as_ref().is_some_and(ends_here) {
             self.different.set(file.version.number());
         }
@@ -157,7 +180,8 @@ impl Incoming for Compared {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Some(local) = self.local.as_ref().filter(|_| !self.is_different) {
             self.buffer.resize(bytes.len(), 0);
-            self.is_different = local.read_exact_at(&mut self.buffer, offset).is_err() || self.buffer != bytes;
+            self.is_different =
+                local.read_exact_at(&mut self.buffer, offset).is_err() || self.buffer != bytes;
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Reads a snapshot as a restore would, and compares it with a directory instead of writing one.
 //!
-//! A [`BulkReader`] decodes every volume of the sets that the time needs, once, and puts every file together; nothing is
-//! written, and each piece is compared with the local file as it comes. Then snapshot and directory are walked side by side, and of
-//! each path the first difference is told. In this order (duplicity 0.8.22 and 3.2.1, tried):
+//! A [`BulkReader`] decodes every volume of the sets that the time needs, once, and puts every file
+//! together; nothing is written, and each piece is compared with the local file as it comes. Then
+//! snapshot and directory are walked side by side, and of each path the first difference is told.
+//! In this order (duplicity 0.8.22 and 3.2.1, tried):
 //!
 //! | what | of what |
 //! |---|---|
@@ -11,16 +12,19 @@
 //! | modification time in whole seconds | files, directories, named pipes |
 //! | what a link points to; device numbers; content | these |
 //!
-//! The originals stop at the first volume that is damaged. Here it is told, with every file that it hits, and the rest is read all the
-//! same. A file that is damaged is not counted as different: nobody knows.
+//! The originals stop at the first volume that is damaged. Here it is told, with every file that it
+//! hits, and the rest is read all the same. A file that is damaged is not counted as different:
+//! nobody knows.
 //!
-//! When asked to, it also compares each file with the signature that was taken when it was saved, which the manual of duplicity
-//! promises, and neither version does.
+//! When asked to, it also compares each file with the signature that was taken when it was saved,
+//! which the manual of duplicity promises, and neither version does.
 //!
 //! # Invariants
 //! - Nothing is written, locally or to the collection.
-//! - Names and metadata are those of the volumes: where these contradict the catalog, it is filled anew and all begins again.
-//! - A file counts as good only when all of it has come from volumes whose hashes match their manifests.
+//! - Names and metadata are those of the volumes: where these contradict the catalog, it is filled
+//!   anew and all begins again.
+//! - A file counts as good only when all of it has come from volumes whose hashes match their
+//!   manifests.
 
 mod compare;
 mod signatures;
@@ -41,15 +45,18 @@ use std::sync::Arc;
 /// What to verify and how.
 #[derive(Clone)]
 pub struct VerifyOptions {
-    /// Only this path and what is below it, of which the local source is the counterpart; `--path-to-restore`.
+    /// Only this path and what is below it, of which the local source is the counterpart;
+    /// `--path-to-restore`.
     pub path: EntryPath,
     /// The local counterpart.
     pub source: SourceTree,
     /// What of it counts; all if there is none.
     pub selection: Option<Arc<Selection>>,
-    /// Look at the local files; `--compare-data`. Else their paths are only counted, as by duplicity.
+    /// Look at the local files; `--compare-data`. Else their paths are only counted, as by
+    /// duplicity.
     pub compares: bool,
-    /// Reads the files once more, as a mount does, to compare them with their signatures; `--against-signatures`.
+    /// Reads the files once more, as a mount does, to compare them with their signatures;
+    /// `--against-signatures`.
     pub contents: Option<Arc<Contents>>,
 }
 
@@ -93,11 +100,12 @@ impl Error {
     }
 }
 
-/// Reads all that a snapshot holds at `options.path`, and compares it. The monitor hears of each difference at level notice, of each
-/// damaged file at level error.
+/// Reads all that a snapshot holds at `options.path`, and compares it. The monitor hears of each
+/// difference at level notice, of each damaged file at level error.
 ///
 /// # Errors
-/// [`Error`] when there is nothing to read. Damage and differences are no errors: the summary counts them.
+/// [`Error`] when there is nothing to read. Damage and differences are no errors: the summary
+/// counts them.
 pub fn verify(
     catalog: &Catalog,
     snapshot: &Snapshot,
@@ -125,7 +133,8 @@ fn try_verify(
 ) -> Result<Summary, Error> {
     if snapshot.find(catalog, &options.path)?.is_none() {
         // Only volumes can tell that there is nothing.
-        (0..=snapshot.position).try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
+        (0..=snapshot.position)
+            .try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
         return Err(Error::PathNotFound(options.path.clone()));
     }
     let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
@@ -141,7 +150,13 @@ fn try_verify(
     };
     let comparison = Comparison::new(options, last);
     let likely = BTreeSet::from_iter(0..=snapshot.position);
-    let request = ReadRequest { snapshot, base: &options.path, expected: files(&|_| true)?, likely, reads_all: true };
+    let request = ReadRequest {
+        snapshot,
+        base: &options.path,
+        expected: files(&|_| true)?,
+        likely,
+        reads_all: true,
+    };
     let round = BulkReader::new(catalog, request, &comparison, monitor);
     round.run()?;
     let prove = |contents: &Arc<Contents>| {
@@ -156,7 +171,8 @@ fn try_verify(
         source: &options.source,
         monitor,
     };
-    let mut summary = Summary { volumes: round.good_volumes(), cause: round.first_bad(), ..Summary::default() };
+    let mut summary =
+        Summary { volumes: round.good_volumes(), cause: round.first_bad(), ..Summary::default() };
     for pair in sides {
         let (path, version, found) = pair?;
         summary.paths += 1;
@@ -167,12 +183,19 @@ fn try_verify(
             failure = proof.failure(file);
             match (&failure, proof.is_equal(file)) {
                 (None, true) => summary.proved += 1,
-                (None, false) => monitor.message(Level::Info, &format!("no signature of '{path}' can be compared")),
+                (None, false) => monitor
+                    .message(Level::Info, &format!("no signature of '{path}' can be compared")),
                 (Some(_), _) => {}
             }
         }
         if options.compares
-            && let Some(difference) = comparison.difference(&path, version.as_ref(), found.as_ref(), failure.is_some(), accounts)
+            && let Some(difference) = comparison.difference(
+                &path,
+                version.as_ref(),
+                found.as_ref(),
+                failure.is_some(),
+                accounts,
+            )
         {
             summary.differences += 1;
             monitor.message(Level::Notice, &format!("Difference found: {difference}"));
@@ -186,7 +209,8 @@ fn try_verify(
     Ok(summary)
 }
 
-/// A path with what the snapshot and the local source have there; neither has anything at a link that leads nowhere.
+/// A path with what the snapshot and the local source have there; neither has anything at a link
+/// that leads nowhere.
 type Pair = (EntryPath, Option<Version>, Option<Found>);
 
 /// Snapshot and local source side by side, in path order.
@@ -200,16 +224,28 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Passes over what looks absent locally, and tells of it. Links that lead nowhere have a path, though nothing is there.
+    /// Passes over what looks absent locally, and tells of it. Links that lead nowhere have a path,
+    /// though nothing is there.
     fn next_path(&mut self) -> Option<EntryPath> {
-        while let Some(step) = self.local.next_if(|step| !matches!(step, Step::Found(_) | Step::Dangling(_))) {
+        while let Some(step) =
+            self.local.next_if(|step| !matches!(step, Step::Found(_) | Step::Dangling(_)))
+        {
             if let Step::Failed(failure) = step
                 && !failure.is_gone()
             {
                 let path = self.source.full_path(&failure.path);
-                let text = format!("Error accessing possibly locked file {}: {}", path.display(), failure.cause);
+                let text = format!(
+                    "Error accessing possibly locked file {}: {}",
+                    path.display(),
+                    failure.cause
+                );
                 let words = quoted(path.as_os_str().as_bytes());
-                self.monitor.event(&Event { level: Level::Warning, code: failure.code(), words: &words, text: &text });
+                self.monitor.event(&Event {
+                    level: Level::Warning,
+                    code: failure.code(),
+                    words: &words,
+                    text: &text,
+                });
             }
         }
         match self.local.peek() {
@@ -230,14 +266,17 @@ impl Sides<'_> {
         };
         let Some(path) = found.iter().chain(&saved).min().cloned() else { return Ok(None) };
         let version = match saved {
-            Some(saved) if saved == path => self.backup.next().transpose()?.map(|(_, version)| version),
+            Some(saved) if saved == path => {
+                self.backup.next().transpose()?.map(|(_, version)| version)
+            }
             _ => None,
         };
         let found = match found {
             Some(found) if found == path => self.local.next(),
             _ => None,
         };
-        let found = found.and_then(|step| if let Step::Found(found) = step { Some(found) } else { None });
+        let found =
+            found.and_then(|step| if let Step::Found(found) = step { Some(found) } else { None });
         Ok(Some((path, version, found)))
     }
 }

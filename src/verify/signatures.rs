@@ -1,8 +1,9 @@
 //! [`Proof`]: files beside the signatures that were taken when they were saved.
 //!
-//! The hash of a volume proves that it is what was stored, and says nothing of what was stored: a delta against another state than the one
-//! below it has a good volume and makes wrong bytes. The signature was taken of the file as it was read. Files are read here as a mount
-//! reads them, set by set, in the order of the set's signature file.
+//! The hash of a volume proves that it is what was stored, and says nothing of what was stored: a
+//! delta against another state than the one below it has a good volume and makes wrong bytes. The
+//! signature was taken of the file as it was read. Files are read here as a mount reads them, set
+//! by set, in the order of the set's signature file.
 
 use crate::catalog::{self, Cursor, Snapshot, Version, VersionId};
 use crate::contents::{self, Contents, Failure, VersionSet};
@@ -40,7 +41,8 @@ enum Error {
 }
 
 impl Proof {
-    /// Compares the `wanted` files of a snapshot. The monitor hears, at level error, of each set whose signatures cannot be read.
+    /// Compares the `wanted` files of a snapshot. The monitor hears, at level error, of each set
+    /// whose signatures cannot be read.
     ///
     /// # Errors
     /// [`catalog::Error`] when the catalog fails.
@@ -64,7 +66,10 @@ impl Proof {
                         Error::Catalog(catalog::Error::Set { cause, .. }) => cause.to_string(),
                         cause => cause.to_string(),
                     };
-                    let text = format!("cannot compare the files of set {} with their signature file: {cause}", set.end());
+                    let text = format!(
+                        "cannot compare the files of set {} with their signature file: {cause}",
+                        set.end()
+                    );
                     monitor.message(Level::Error, &text);
                 }
             }
@@ -82,8 +87,8 @@ impl Proof {
         self.failures.get(&version.id).cloned()
     }
 
-    /// Compares the files that a set has brought, and returns those that fail. Only the end of the signature file proves what it says: when
-    /// it is not reached, nothing counts.
+    /// Compares the files that a set has brought, and returns those that fail. Only the end of the
+    /// signature file proves what it says: when it is not reached, nothing counts.
     fn compare_set(
         &self,
         contents: &Contents,
@@ -97,9 +102,12 @@ impl Proof {
         let mut failures = HashMap::new();
         while let Some(header) = tar.next()? {
             let member = SignatureMember::parse(&header)?;
-            let version = cursor.find(&member.path)?.filter(|version| wanted.contains(version.number()));
+            let version =
+                cursor.find(&member.path)?.filter(|version| wanted.contains(version.number()));
             let Some(version) = version else { continue };
-            let Some((block, expected)) = sum_of_signature(&mut tar, member.length)? else { continue };
+            let Some((block, expected)) = sum_of_signature(&mut tar, member.length)? else {
+                continue;
+            };
             let cause = match sum_of_file(contents, snapshot, version, block) {
                 Ok(sum) if sum == expected => {
                     self.equal.set(version.number());
@@ -115,8 +123,12 @@ impl Proof {
     }
 }
 
-/// Returns the block length of the signature that comes next, and its BLAKE3; `None` if it is none that [`SignatureWriter`] would make.
-fn sum_of_signature(tar: &mut TarReader<impl Read>, length: u64) -> Result<Option<(u32, blake3::Hash)>, Error> {
+/// Returns the block length of the signature that comes next, and its BLAKE3; `None` if it is none
+/// that [`SignatureWriter`] would make.
+fn sum_of_signature(
+    tar: &mut TarReader<impl Read>,
+    length: u64,
+) -> Result<Option<(u32, blake3::Hash)>, Error> {
     let (mut head, mut hasher) = (Vec::with_capacity(HEAD), blake3::Hasher::new());
     while let Some(bytes) = tar.chunk()? {
         head.extend(bytes.iter().take(HEAD - head.len()));
@@ -127,7 +139,12 @@ fn sum_of_signature(tar: &mut TarReader<impl Read>, length: u64) -> Result<Optio
 }
 
 /// Returns the BLAKE3 of the signature of a file as a mount would show it.
-fn sum_of_file(contents: &Contents, snapshot: &Snapshot, id: VersionId, block: u32) -> Result<blake3::Hash, Error> {
+fn sum_of_file(
+    contents: &Contents,
+    snapshot: &Snapshot,
+    id: VersionId,
+    block: u32,
+) -> Result<blake3::Hash, Error> {
     let file = contents.open(&snapshot.chain, &contents.catalog().version(id)?)?;
     let mut signature = SignatureWriter::new(blake3::Hasher::new(), block)?;
     let mut buffer = vec![0; file.size().min(READ as u64) as usize];

@@ -1,4 +1,5 @@
-//! Decoded frames, bounded in bytes; each is decoded once, however many ask for it at the same time.
+//! Decoded frames, bounded in bytes; each is decoded once, however many ask for it at the same
+//! time.
 
 use super::VolumeKey;
 use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
@@ -36,7 +37,8 @@ impl FrameCache {
         ))
     }
 
-    /// Returns a frame, decoded by whoever asks first; the others wait. After an error, the next one tries.
+    /// Returns a frame, decoded by whoever asks first; the others wait. After an error, the next
+    /// one tries.
     ///
     /// # Errors
     /// Those of `decode`.

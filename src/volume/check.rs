@@ -1,4 +1,5 @@
-//! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per chunk on every other read.
+//! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per
+//! chunk on every other read.
 
 use super::{CHUNK, Error, HEAD, VolumeSource};
 use crate::format::{StoredFrames, VolumeHash};
@@ -71,18 +72,23 @@ impl Hasher {
         };
         match found[..] == *expected {
             true => Ok(()),
-            false => Err(Error::Hash { name: name.into(), found: hex(&found), expected: hex(expected) }),
+            false => {
+                Err(Error::Hash { name: name.into(), found: hex(&found), expected: hex(expected) })
+            }
         }
     }
 }
 
-/// Returns whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames, and the bytes `behind` them up to the end of
-/// the file.
+/// Returns whether a stored volume has the manifest's hash, by the state of SHA-1 over its frames,
+/// and the bytes `behind` them up to the end of the file.
 pub fn has_hash(source: &VolumeSource, frames: &StoredFrames, behind: &[u8]) -> bool {
     let Some(VolumeHash::Sha1(expected)) = &source.hash else { return false };
     // What it says of its length is believed by the hasher, which could overflow.
     let is_as_long = frames.sha1.get(20..28) == Some(&(frames.length / 64).to_le_bytes()[..]);
-    let Some(mut hasher) = Sha1::deserialize(&frames.sha1.into()).ok().filter(|_| is_as_long) else { return false };
+    let Some(mut hasher) = Sha1::deserialize(&frames.sha1.into()).ok().filter(|_| is_as_long)
+    else {
+        return false;
+    };
     sha1::Digest::update(&mut hasher, behind);
     hasher.finalize()[..] == expected[..]
 }
@@ -104,7 +110,8 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Takes the hashes of all chunks of the first `length` bytes of a file; nothing behind them can be read.
+    /// Takes the hashes of all chunks of the first `length` bytes of a file; nothing behind them
+    /// can be read.
     pub fn new(file: StoredFile, length: u64, chunks: Arc<Vec<[u8; 32]>>) -> Self {
         Self { file, length, chunks, head: Vec::new(), last: Mutex::default() }
     }
@@ -128,8 +135,12 @@ impl Checked {
         let count = self.file.read_at(start, &mut bytes)?;
         bytes.truncate(count);
         for (number, at) in numbers.clone().zip((start..end).step_by(CHUNK)) {
-            let chunk = bytes.get((at - start) as usize..((at - start) as usize + CHUNK).min((end - start) as usize));
-            if chunk.is_none_or(|chunk| self.chunks.get(number) != Some(blake3::hash(chunk).as_bytes())) {
+            let chunk = bytes.get(
+                (at - start) as usize..((at - start) as usize + CHUNK).min((end - start) as usize),
+            );
+            if chunk
+                .is_none_or(|chunk| self.chunks.get(number) != Some(blake3::hash(chunk).as_bytes()))
+            {
                 return Err(storage::Error {
                     operation: "trust",
                     place: self.file.name().to_string(),
@@ -159,7 +170,9 @@ impl ReadAt for Checked {
         if length == 0 {
             return Ok(0);
         }
-        let known = usize::try_from(offset).ok().and_then(|start| self.head.get(start..start.checked_add(length)?));
+        let known = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.head.get(start..start.checked_add(length)?));
         if let Some(known) = known {
             buffer[..length].copy_from_slice(known);
             return Ok(length);

@@ -1,4 +1,5 @@
-//! The first pass: a volume decoded once from its start, each member told with its place in the plain tar.
+//! The first pass: a volume decoded once from its start, each member told with its place in the
+//! plain tar.
 
 use super::check::{Checked, Hashed, hash_stored};
 use super::{Error, FRAME, MAX_FRAME, SeekIndex, VolumeSource};
@@ -19,13 +20,15 @@ pub enum Event<'a> {
     TooLong(String),
 }
 
-/// Checks a volume against its manifest, decodes it from its start, and tells its members to `listener`, which may stop it.
-/// Returns the seek index and the seek point of each frame.
+/// Checks a volume against its manifest, decodes it from its start, and tells its members to
+/// `listener`, which may stop it. Returns the seek index and the seek point of each frame.
 ///
-/// What the listener heard counts only once this has returned well: the end of the stream may yet show it to be forged.
+/// What the listener heard counts only once this has returned well: the end of the stream may yet
+/// show it to be forged.
 ///
 /// # Errors
-/// [`Error`] when the stored file cannot be read, is not the one of the manifest, cannot be decoded, or holds no sound tar.
+/// [`Error`] when the stored file cannot be read, is not the one of the manifest, cannot be
+/// decoded, or holds no sound tar.
 pub fn first_pass(
     source: &VolumeSource,
     codec: &Codec,
@@ -43,11 +46,17 @@ pub fn first_pass(
     while stream.read(&mut rest).map_err(codec::Error::from)? > 0 {}
     let mut frames: Vec<u64> = stream.points.iter().map(|point| point.plain).collect();
     if frames.first() != Some(&0) || !frames.is_sorted_by(|a, b| a < b) {
-        return Err(Error::SeekIndex { name: name.into(), cause: "the seek points are not in order".into() });
+        return Err(Error::SeekIndex {
+            name: name.into(),
+            cause: "the seek points are not in order".into(),
+        });
     }
     let ends = frames.iter().skip(1).chain([&stream.plain]);
     if frames.iter().zip(ends).any(|(start, end)| end - start > MAX_FRAME) {
-        return Err(Error::SeekIndex { name: name.into(), cause: format!("no place to start within {MAX_FRAME} bytes") });
+        return Err(Error::SeekIndex {
+            name: name.into(),
+            cause: format!("no place to start within {MAX_FRAME} bytes"),
+        });
     }
     // A point at the very end starts a frame without bytes.
     while frames.len() > 1 && frames.last() == Some(&stream.plain) {
@@ -55,7 +64,10 @@ pub fn first_pass(
         stream.points.pop();
     }
     let chunks = Arc::try_unwrap(chunks).unwrap_or_else(|shared| (*shared).clone());
-    Ok((SeekIndex { frames, plain_length: stream.plain, stored_length, chunks, head }, stream.points))
+    Ok((
+        SeekIndex { frames, plain_length: stream.plain, stored_length, chunks, head },
+        stream.points,
+    ))
 }
 
 fn emit_members(
@@ -70,7 +82,9 @@ fn emit_members(
     let mut tar = TarReader::new(stream);
     while let Some(header) = tar.next().map_err(failed)? {
         let member = match Member::parse(&header) {
-            Err(error @ format::Error::TooLong(_)) if listener(Event::TooLong(error.to_string())).is_continue() => {
+            Err(error @ format::Error::TooLong(_))
+                if listener(Event::TooLong(error.to_string())).is_continue() =>
+            {
                 while tar.chunk().map_err(failed)?.is_some() {}
                 continue;
             }

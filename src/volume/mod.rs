@@ -1,25 +1,29 @@
 //! One volume, open: its members told in order, and any range of its plain tar.
 //!
-//! A volume is `encrypt(compress(tar))`, so as a stream it must be decoded from its start. The first pass over a volume
-//! ([`first_pass`]) does that once, for whatever reason it is needed, and leaves an [`SeekIndex`] behind:
+//! A volume is `encrypt(compress(tar))`, so as a stream it must be decoded from its start. The
+//! first pass over a volume ([`first_pass`]) does that once, for whatever reason it is needed, and
+//! leaves an [`SeekIndex`] behind:
 //!
 //! ```text
 //! stored   |-chunk-|-chunk-|-chunk-|-chunk-|-chunk-|      a BLAKE3 for each 64 KiB
 //! plain    |--- frame ---|-- frame --|---- frame ----|     a seek point at the start of each, about 1 MiB apart
 //! ```
 //!
-//! A volume of our own says the same in the table of contents behind its tar, so that its seek index can be had without a pass.
+//! A volume of our own says the same in the table of contents behind its tar, so that its seek
+//! index can be had without a pass.
 //!
-//! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes whose chunk hashes match. Decoded
-//! frames are kept in a cache bounded in bytes.
+//! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes
+//! whose chunk hashes match. Decoded frames are kept in a cache bounded in bytes.
 //!
 //! # Invariants
-//! - No byte of a volume is used before its hash has matched: [`first_pass`] checks the whole stored file against the manifest, and
-//!   decodes then; everything read later belongs to a chunk whose hash was taken in that very pass, or stands in the volume's table.
-//! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the stream proves the rest of it.
+//! - No byte of a volume is used before its hash has matched: [`first_pass`] checks the whole
+//!   stored file against the manifest, and decodes then; everything read later belongs to a chunk
+//!   whose hash was taken in that very pass, or stands in the volume's table.
+//! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the
+//!   stream proves the rest of it.
 //!
-//! Absent on purpose: any idea of what the members mean, and any place to keep seek indexes; whoever keeps them gives an
-//! [`SeekIndexStore`].
+//! Absent on purpose: any idea of what the members mean, and any place to keep seek indexes;
+//! whoever keeps them gives an [`SeekIndexStore`].
 
 mod cache;
 mod check;
@@ -40,15 +44,16 @@ pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVo
 use crate::format::{Encoding, VolumeHash};
 use crate::storage::StoredFile;
 
-/// Plain bytes between two seek points, at least: what one random read decodes. Measured: a seek point every MiB costs 5 % of
-/// the first pass, and a read from it less than 1 ms.
+/// Plain bytes between two seek points, at least: what one random read decodes. Measured: a seek
+/// point every MiB costs 5 % of the first pass, and a read from it less than 1 ms.
 const FRAME: u64 = 1024 * 1024;
 
-/// The longest frame that is taken. Deflate as zlib and GnuPG write it ends a block after 4 MiB at the latest; whoever writes
-/// longer ones wants to exhaust memory.
+/// The longest frame that is taken. Deflate as zlib and GnuPG write it ends a block after 4 MiB at
+/// the latest; whoever writes longer ones wants to exhaust memory.
 const MAX_FRAME: u64 = 64 * 1024 * 1024;
 
-/// Names a volume for caches: unique for as long as the process runs, and for as long as its seek index is kept.
+/// Names a volume for caches: unique for as long as the process runs, and for as long as its seek
+/// index is kept.
 pub type VolumeKey = u64;
 
 /// A stored volume and what its manifest says of it.
@@ -64,7 +69,8 @@ pub struct VolumeSource {
     pub hash: Option<VolumeHash>,
 }
 
-/// What the first pass leaves of a volume, or its table tells: enough to check and to decode any part of it.
+/// What the first pass leaves of a volume, or its table tells: enough to check and to decode any
+/// part of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeekIndex {
     /// Offset of the first plain byte of each frame, ascending from 0; at least one.
@@ -75,19 +81,23 @@ pub struct SeekIndex {
     pub stored_length: u64,
     /// BLAKE3 of each chunk of [`CHUNK`] of these stored bytes; the last may be shorter.
     pub chunks: Vec<[u8; 32]>,
-    /// The first stored bytes, at most [`HEAD`]: what a session key is found by. Empty where they are not known.
+    /// The first stored bytes, at most [`HEAD`]: what a session key is found by. Empty where they
+    /// are not known.
     pub head: Vec<u8>,
 }
 
-/// Bytes of a volume's beginning that are kept, so that reading from its middle need not ask for them; enough for some recipients.
+/// Bytes of a volume's beginning that are kept, so that reading from its middle need not ask for
+/// them; enough for some recipients.
 pub const HEAD: usize = 2048;
 
 impl SeekIndex {
-    /// Returns whether the frames follow each other from 0 on, none of them being longer than is ever decoded at once.
+    /// Returns whether the frames follow each other from 0 on, none of them being longer than is
+    /// ever decoded at once.
     pub fn is_sound(&self) -> bool {
         let ends = self.frames.iter().skip(1).chain([&self.plain_length]);
         let mut frames = self.frames.iter().zip(ends);
-        self.frames.first() == Some(&0) && frames.all(|(start, end)| start <= end && end - start <= MAX_FRAME)
+        self.frames.first() == Some(&0)
+            && frames.all(|(start, end)| start <= end && end - start <= MAX_FRAME)
     }
 }
 
@@ -140,7 +150,9 @@ impl Error {
         match self {
             Self::Storage(_) | Self::Stopped => true,
             Self::Decode(cause) => cause.is_passing(),
-            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::SeekIndex { .. } => false,
+            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::SeekIndex { .. } => {
+                false
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use std::ops::Range;
 /// Offsets and lengths from here on are taken for forged.
 const LIMIT: u64 = 1 << 62;
 
-/// Puts the [`Part`] of one path together from the members that one volume has of it. Paths that are gone have none.
+/// Puts the [`Part`] of one path together from the members that one volume has of it. Paths that
+/// are gone have none.
 ///
 /// ```
 /// use dupfs::format::MemberKind::Whole;
@@ -24,7 +25,8 @@ const LIMIT: u64 = 1 << 62;
 pub struct PartBuilder {
     volume: u32,
     part: Part,
-    /// Reads the commands of a delta that began in this volume, with the content they have told so far; gone if there is no room for that.
+    /// Reads the commands of a delta that began in this volume, with the content they have told so
+    /// far; gone if there is no room for that.
     delta: Option<(DeltaParser, Extents)>,
     /// Where the data of the current member goes on in the plain tar.
     offset: u64,
@@ -34,8 +36,8 @@ pub struct PartBuilder {
 }
 
 impl PartBuilder {
-    /// Begins with the first member of a path in the volume of a number: its kind, the number of its piece if it is split, and where
-    /// its data lies in the volume's plain tar.
+    /// Begins with the first member of a path in the volume of a number: its kind, the number of
+    /// its piece if it is split, and where its data lies in the volume's plain tar.
     pub fn new(volume: u32, kind: MemberKind, piece: Option<u64>, data: Range<u64>) -> Self {
         let start = piece.unwrap_or(0);
         let is_delta = kind == MemberKind::Delta;
@@ -51,8 +53,8 @@ impl PartBuilder {
         builder
     }
 
-    /// Takes the next member of the same path; tells whether it counts: of several members for one path the first does, with all its
-    /// pieces.
+    /// Takes the next member of the same path; tells whether it counts: of several members for one
+    /// path the first does, with all its pieces.
     pub fn go_on(&mut self, kind: MemberKind, piece: Option<u64>, data: Range<u64>) -> bool {
         let piece = piece.filter(|_| self.part.pieces.start > 0 && kind != MemberKind::Deleted);
         self.ignored = piece.is_none();
@@ -66,7 +68,8 @@ impl PartBuilder {
         !self.ignored
     }
 
-    /// Takes the next bytes of the current member's data. Only those of a delta matter, so a writer need not tell others.
+    /// Takes the next bytes of the current member's data. Only those of a delta matter, so a writer
+    /// need not tell others.
     pub fn data(&mut self, bytes: &[u8]) {
         if self.ignored {
             return;
@@ -87,8 +90,9 @@ impl PartBuilder {
         self.part.extents.len() + self.delta.as_ref().map_or(0, |(_, content)| content.len())
     }
 
-    /// Ends the path in this volume; `is_last` tells that no members of it follow in another one. A delta that begins and ends in
-    /// this volume has become content, unless it has too many commands; any other remains a stretch of the delta.
+    /// Ends the path in this volume; `is_last` tells that no members of it follow in another one. A
+    /// delta that begins and ends in this volume has become content, unless it has too many
+    /// commands; any other remains a stretch of the delta.
     ///
     /// # Errors
     /// What is wrong with the members: a piece is missing, or their data is no delta.
@@ -109,14 +113,19 @@ impl PartBuilder {
     fn take_in(&mut self, data: Range<u64>) {
         self.offset = data.start;
         let length = data.end.saturating_sub(data.start);
-        if let Err(cause) = self.part.extents.push(Extent::Stored { volume: self.volume, offset: data.start, length }) {
+        if let Err(cause) = self.part.extents.push(Extent::Stored {
+            volume: self.volume,
+            offset: data.start,
+            length,
+        }) {
             self.broken.get_or_insert(cause.to_string());
         }
     }
 }
 
-/// Feeds bytes of a delta to its parser and appends the content that they tell. `place` gives volume and offset in its plain tar
-/// for an offset within `bytes`; a literal does not cross a gap there.
+/// Feeds bytes of a delta to its parser and appends the content that they tell. `place` gives
+/// volume and offset in its plain tar for an offset within `bytes`; a literal does not cross a gap
+/// there.
 ///
 /// # Errors
 /// What is wrong with the delta.
@@ -136,7 +145,9 @@ pub fn append_commands(
             Command::Copy { offset, length } if offset < LIMIT && length < LIMIT => {
                 content.push(Extent::Copied { offset, length })?;
             }
-            Command::Copy { .. } => return Err(Stop::Delta("a copy lies beyond any file".to_string())),
+            Command::Copy { .. } => {
+                return Err(Stop::Delta("a copy lies beyond any file".to_string()));
+            }
         }
         Ok(())
     };
@@ -180,8 +191,16 @@ mod tests {
             assert!(builder.go_on(Delta, Some(2), 5000..5000 + (DELTA.len() - cut) as u64));
             builder.data(&DELTA[cut..]);
             let part = builder.finish(true).unwrap();
-            assert_eq!((part.size(), part.pieces.clone(), part.is_delta), (Some(10), 1..3, true), "cut at {cut}");
-            assert_eq!(part.extents.iter().last(), Some(Extent::Copied { offset: 6, length: 5 }), "cut at {cut}");
+            assert_eq!(
+                (part.size(), part.pieces.clone(), part.is_delta),
+                (Some(10), 1..3, true),
+                "cut at {cut}"
+            );
+            assert_eq!(
+                part.extents.iter().last(),
+                Some(Extent::Copied { offset: 6, length: 5 }),
+                "cut at {cut}"
+            );
         }
     }
 
@@ -190,11 +209,17 @@ mod tests {
         let mut begun = PartBuilder::new(3, Delta, Some(1), 512..520);
         begun.data(&DELTA[..8]);
         let part = begun.finish(false).unwrap();
-        assert_eq!((part.is_content, part.is_last, part.extents), (false, false, [stored(512, 8)].into_iter().collect()));
+        assert_eq!(
+            (part.is_content, part.is_last, part.extents),
+            (false, false, [stored(512, 8)].into_iter().collect())
+        );
         let mut ended = PartBuilder::new(3, Delta, Some(2), 512..519);
         ended.data(&DELTA[8..]);
         let part = ended.finish(true).unwrap();
-        assert_eq!((part.is_content, part.is_last, part.extents), (false, true, [stored(512, 7)].into_iter().collect()));
+        assert_eq!(
+            (part.is_content, part.is_last, part.extents),
+            (false, true, [stored(512, 7)].into_iter().collect())
+        );
     }
 
     #[test]
@@ -207,7 +232,9 @@ mod tests {
         assert!(!builder.go_on(Deleted, Some(2), 1024..1024));
         assert!(!builder.go_on(Whole, None, 2048..2049));
         assert!(builder.go_on(Whole, Some(2), 4096..4097));
-        assert!(builder.finish(true).unwrap().extents.iter().eq([stored(512, 100), stored(4096, 1)]));
+        assert!(
+            builder.finish(true).unwrap().extents.iter().eq([stored(512, 100), stored(4096, 1)])
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Volumes that are kept ready for reading: session key, chunk hashes (2 KiB for each MiB of the stored file), frame offsets.
+/// Volumes that are kept ready for reading: session key, chunk hashes (2 KiB for each MiB of the
+/// stored file), frame offsets.
 const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
 /// Keeps seek indexes and seek points between runs.
@@ -22,7 +23,8 @@ pub trait SeekIndexStore: Send + Sync {
     fn seek_point(&self, volume: VolumeKey, frame: usize) -> Result<Option<SeekPoint>, String>;
 }
 
-/// Reads ranges of volumes that have had their first pass. All methods may be called from many threads at once.
+/// Reads ranges of volumes that have had their first pass. All methods may be called from many
+/// threads at once.
 pub struct VolumeReader {
     codec: Arc<Codec>,
     store: Arc<dyn SeekIndexStore>,
@@ -60,7 +62,8 @@ impl VolumeReader {
     /// Fills `buffer` with the plain bytes from `offset` on.
     ///
     /// # Errors
-    /// [`Error`] when the volume has had no first pass, ends before the range does, or any byte of it cannot be read or checked.
+    /// [`Error`] when the volume has had no first pass, ends before the range does, or any byte of
+    /// it cannot be read or checked.
     pub fn read(&self, source: &VolumeSource, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -83,12 +86,16 @@ impl VolumeReader {
         self.reopened(source, &volume).map(|_| ())
     }
 
-    /// Returns the frame that holds the plain byte `at`, and the offset of its first byte; the byte is within it.
+    /// Returns the frame that holds the plain byte `at`, and the offset of its first byte; the byte
+    /// is within it.
     fn frame_at(&self, source: &VolumeSource, at: u64) -> Result<(u64, Arc<Vec<u8>>), Error> {
         let volume = self.volume(source)?;
         let seek_index = &volume.seek_index;
         if at >= seek_index.plain_length {
-            return Err(self.seek_error(source, format!("byte {at} lies behind the end at {}", seek_index.plain_length)));
+            return Err(self.seek_error(
+                source,
+                format!("byte {at} lies behind the end at {}", seek_index.plain_length),
+            ));
         }
         let number = seek_index.frames.partition_point(|&start| start <= at) - 1;
         let start = seek_index.frames[number];
@@ -97,21 +104,37 @@ impl VolumeReader {
     }
 
     /// Decodes one frame.
-    fn decode(&self, source: &VolumeSource, volume: &OpenVolume, number: usize) -> Result<Arc<Vec<u8>>, Error> {
+    fn decode(
+        &self,
+        source: &VolumeSource,
+        volume: &OpenVolume,
+        number: usize,
+    ) -> Result<Arc<Vec<u8>>, Error> {
         let (seek_index, start) = (&volume.seek_index, volume.seek_index.frames[number]);
         let end = seek_index.frames.get(number + 1).copied().unwrap_or(seek_index.plain_length);
-        let point = self.store.seek_point(source.key, number).map_err(|cause| self.seek_error(source, cause))?;
-        let point = point.ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
+        let point = self
+            .store
+            .seek_point(source.key, number)
+            .map_err(|cause| self.seek_error(source, cause))?;
+        let point = point
+            .ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
         if point.plain != start {
-            return Err(self.seek_error(source, format!("frame {number} does not start where its seek point does")));
+            return Err(self.seek_error(
+                source,
+                format!("frame {number} does not start where its seek point does"),
+            ));
         }
         let reopened = self.reopened(source, volume)?;
         // Where the next frame begins, this one has ended.
         let next = match number + 1 < seek_index.frames.len() {
-            true => self.store.seek_point(source.key, number + 1).map_err(|cause| self.seek_error(source, cause))?,
+            true => self
+                .store
+                .seek_point(source.key, number + 1)
+                .map_err(|cause| self.seek_error(source, cause))?,
             false => None,
         };
-        let stored_end = next.map_or(Ok(seek_index.stored_length), |next| reopened.stored_start(&next))?;
+        let stored_end =
+            next.map_or(Ok(seek_index.stored_length), |next| reopened.stored_start(&next))?;
         let mut bytes = vec![0; (end - start) as usize];
         reopened.read(&point, stored_end, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
@@ -123,8 +146,10 @@ impl VolumeReader {
         if let Some(volume) = lock().get(&source.key) {
             return Ok(volume.clone());
         }
-        let seek_index = self.store.seek_index(source.key).map_err(|cause| self.seek_error(source, cause))?;
-        let seek_index = seek_index.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
+        let seek_index =
+            self.store.seek_index(source.key).map_err(|cause| self.seek_error(source, cause))?;
+        let seek_index =
+            seek_index.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
         if !seek_index.is_sound() {
             return Err(self.seek_error(source, "its seek index is damaged".into()));
         }
@@ -141,7 +166,11 @@ impl VolumeReader {
         Ok(volume)
     }
 
-    fn reopened<'a>(&self, source: &VolumeSource, volume: &'a OpenVolume) -> Result<&'a Reopened, Error> {
+    fn reopened<'a>(
+        &self,
+        source: &VolumeSource,
+        volume: &'a OpenVolume,
+    ) -> Result<&'a Reopened, Error> {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }

@@ -1,7 +1,10 @@
 //! A volume in another storage: with the same bytes, or with the same members encoded anew.
 
 use super::check::Hasher;
-use super::{Error, Event, FrameBuilder, MAX_FRAME, PlainFrame, VolumeSource, VolumeWriter, WrittenVolume, first_pass};
+use super::{
+    Error, Event, FrameBuilder, MAX_FRAME, PlainFrame, VolumeSource, VolumeWriter, WrittenVolume,
+    first_pass,
+};
 use crate::codec::{Codec, Encoder};
 use crate::format::{ManifestVolume, Member, Session};
 use crate::storage::{ByteSink, ReadAt, Staged, StagedWriter};
@@ -13,11 +16,12 @@ const FRAME: usize = 1 << 20;
 /// How much is read at once.
 const STRIDE: usize = 1 << 20;
 
-/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest is checked on the way, before it can
-/// be stored; where there is no hash, nothing is checked.
+/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest
+/// is checked on the way, before it can be stored; where there is no hash, nothing is checked.
 ///
 /// # Errors
-/// [`Error::Storage`] when it cannot be read or written, [`Error::Hash`] when it is not what its manifest says.
+/// [`Error::Storage`] when it cannot be read or written, [`Error::Hash`] when it is not what its
+/// manifest says.
 pub fn copy(source: &VolumeSource, mut writer: StagedWriter) -> Result<Staged, Error> {
     let mut hasher = source.hash.map(Hasher::new);
     let mut buffer = vec![0; STRIDE];
@@ -39,11 +43,13 @@ pub fn copy(source: &VolumeSource, mut writer: StagedWriter) -> Result<Staged, E
 /// Writes the members of a volume anew, with a table of contents. The volume is checked first,
 /// and decoded to its end, and can be stored only if all of it is sound.
 ///
-/// `described` is what the manifest says of the volume: where a file goes on in the next one stays as it was.
+/// `described` is what the manifest says of the volume: where a file goes on in the next one stays
+/// as it was.
 ///
 /// # Errors
-/// Those of [`first_pass`]; [`Error::Members`], too, when a member is longer than any that duplicity writes, or a delta is damaged; and
-/// [`Error::Decode`] and [`Error::Storage`] when the new volume cannot be written.
+/// Those of [`first_pass`]; [`Error::Members`], too, when a member is longer than any that
+/// duplicity writes, or a delta is damaged; and [`Error::Decode`] and [`Error::Storage`] when the
+/// new volume cannot be written.
 pub fn rewrite(
     source: &VolumeSource,
     codec: &Codec,
@@ -52,7 +58,8 @@ pub fn rewrite(
     writer: StagedWriter,
 ) -> Result<WrittenVolume, Error> {
     let volume = VolumeWriter::create(session, described.number, encoder.clone(), writer)?;
-    let mut rewriting = Rewriting { volume, encoder, builder: FrameBuilder::new(FRAME), pending: None };
+    let mut rewriting =
+        Rewriting { volume, encoder, builder: FrameBuilder::new(FRAME), pending: None };
     let mut failed = None;
     let passed = first_pass(source, codec, |event| {
         let done = match event {
@@ -85,8 +92,9 @@ struct Rewriting<'a> {
 
 impl Rewriting<'_> {
     fn begin(&mut self, member: &Member) -> Result<(), Error> {
-        let goes_on =
-            |(before, _): &(Member, Vec<u8>)| before.path == member.path && before.piece.is_some() && member.piece.is_some();
+        let goes_on = |(before, _): &(Member, Vec<u8>)| {
+            before.path == member.path && before.piece.is_some() && member.piece.is_some()
+        };
         self.flush(!self.pending.as_ref().is_some_and(goes_on))?;
         self.pending = Some((member.clone(), Vec::new()));
         Ok(())
@@ -95,7 +103,9 @@ impl Rewriting<'_> {
     fn go_on(&mut self, bytes: &[u8], name: &str) -> Result<(), Error> {
         let Some((_, data)) = &mut self.pending else { return Ok(()) };
         if data.len() + bytes.len() > MAX_FRAME as usize {
-            let cause = format!("a member is longer than {MAX_FRAME} bytes, which duplicity would have split");
+            let cause = format!(
+                "a member is longer than {MAX_FRAME} bytes, which duplicity would have split"
+            );
             return Err(Error::Members { name: name.into(), cause });
         }
         data.extend_from_slice(bytes);

@@ -4,11 +4,15 @@
 //! members ─► FrameBuilder ─► PlainFrame ─encode─► EncodedFrame ─► VolumeWriter ─► stored file, WrittenVolume
 //!            one thread      many threads at once                 one thread
 //! ```
-//! A frame ends between two members, so a volume may end behind any frame, and a frame need not know which volume it will be in.
+//! A frame ends between two members, so a volume may end behind any frame, and a frame need not
+//! know which volume it will be in.
 
 use super::{Error, PartBuilder};
 use crate::codec::{EncodedFile, Encoder, Frame};
-use crate::format::{CHUNK, ManifestVolume, Member, MemberKind, Part, Session, StoredFrames, TocWriter, VolumeHash, padding};
+use crate::format::{
+    CHUNK, ManifestVolume, Member, MemberKind, Part, Session, StoredFrames, TocWriter, VolumeHash,
+    padding,
+};
 use crate::model::EntryPath;
 use crate::storage::{self, ByteSink, Staged, StagedWriter};
 use sha1::digest::common::hazmat::SerializableState;
@@ -21,7 +25,8 @@ const RECORD: u64 = 10240;
 const END: u64 = 1024;
 /// A volume ends when the rows of its table take so many bytes, which are held in memory.
 const MOST_ROWS: usize = 8 << 20;
-/// A volume whose part of one path has more extents than this gets no table: they are held in memory, 32 bytes each.
+/// A volume whose part of one path has more extents than this gets no table: they are held in
+/// memory, 32 bytes each.
 const MOST_EXTENTS: usize = 1 << 20;
 
 /// A member within a frame: its offset is that in the frame.
@@ -52,15 +57,17 @@ impl FrameBuilder {
         Self { size, frame: PlainFrame::default() }
     }
 
-    /// Adds a member with all its data; its length and offset are set here. `is_last` is false when another piece of the same file
-    /// follows. Returns a frame when the member would not fit into it any more.
+    /// Adds a member with all its data; its length and offset are set here. `is_last` is false when
+    /// another piece of the same file follows. Returns a frame when the member would not fit into
+    /// it any more.
     pub fn push(&mut self, mut member: Member, is_last: bool, data: &[u8]) -> Option<PlainFrame> {
         member.length = data.len() as u64;
         let mut header = Vec::new();
         member.header().print(&mut header);
         let padding = padding(member.length);
         let length = header.len() + data.len() + padding;
-        let full = (self.frame.plain.len() + length > self.size && !self.frame.plain.is_empty()).then(|| self.take());
+        let full = (self.frame.plain.len() + length > self.size && !self.frame.plain.is_empty())
+            .then(|| self.take());
         let plain = &mut self.frame.plain;
         if plain.capacity() == 0 {
             plain.reserve_exact(self.size.max(length));
@@ -154,17 +161,33 @@ impl VolumeWriter {
     ///
     /// # Errors
     /// [`Error`] when the first bytes cannot be written.
-    pub fn create(session: Session, number: u32, encoder: Arc<Encoder>, writer: StagedWriter) -> Result<Self, Error> {
+    pub fn create(
+        session: Session,
+        number: u32,
+        encoder: Arc<Encoder>,
+        writer: StagedWriter,
+    ) -> Result<Self, Error> {
         let name = writer.name().to_string();
         let file = encoder.create(&name, HashingSink::new(writer))?;
-        Ok(Self { number, session, encoder, file, plain: 0, toc: Some(TocWriter::new()), current: None, first: None, last: None })
+        Ok(Self {
+            number,
+            session,
+            encoder,
+            file,
+            plain: 0,
+            toc: Some(TocWriter::new()),
+            current: None,
+            first: None,
+            last: None,
+        })
     }
 
     /// Returns whether the volume would get larger than `limit` bytes by one more frame.
     pub fn is_full(&self, next: &EncodedFrame, limit: u64) -> bool {
         let rows = self.toc.as_ref().map_or(0, TocWriter::encoded_length);
         let table = rows as u64 + 2 * RECORD;
-        self.first.is_some() && (rows > MOST_ROWS || self.file.stored() + next.stored_length() + table > limit)
+        self.first.is_some()
+            && (rows > MOST_ROWS || self.file.stored() + next.stored_length() + table > limit)
     }
 
     /// Adds a frame.
@@ -184,7 +207,10 @@ impl VolumeWriter {
     /// # Errors
     /// [`Error`] when it cannot be written.
     pub fn finish(mut self) -> Result<WrittenVolume, Error> {
-        let in_delta = self.current.as_ref().is_some_and(|current| !current.is_last && current.member.kind == MemberKind::Delta);
+        let in_delta = self
+            .current
+            .as_ref()
+            .is_some_and(|current| !current.is_last && current.member.kind == MemberKind::Delta);
         self.flush()?;
         let zeros = RECORD - self.plain % RECORD;
         let zeros = if zeros < END { zeros + RECORD } else { zeros };
@@ -192,10 +218,17 @@ impl VolumeWriter {
         let sink = match self.toc.take() {
             Some(toc) => {
                 let points = self.file.end_frames()?;
-                let frames: Vec<_> = points.into_iter().map(|point| (point.plain, point.state)).collect();
+                let frames: Vec<_> =
+                    points.into_iter().map(|point| (point.plain, point.state)).collect();
                 match self.file.sink().map(HashingSink::stored) {
                     Some(stored) => {
-                        let table = toc.finish(self.session, self.number, self.plain + zeros, &frames, &stored);
+                        let table = toc.finish(
+                            self.session,
+                            self.number,
+                            self.plain + zeros,
+                            &frames,
+                            &stored,
+                        );
                         self.file.finish_with_table(&table)?
                     }
                     None => self.file.finish()?,
@@ -205,14 +238,20 @@ impl VolumeWriter {
         };
         let (staged, sha1) = (sink.writer.seal(), sink.sha1.finalize().into());
         let root = || (EntryPath::root(), None);
-        let ((first, first_piece), (last, last_piece)) = (self.first.unwrap_or_else(root), self.last.unwrap_or_else(root));
+        let ((first, first_piece), (last, last_piece)) =
+            (self.first.unwrap_or_else(root), self.last.unwrap_or_else(root));
         let hash = Some(VolumeHash::Sha1(sha1));
-        let described = ManifestVolume { number: self.number, first, first_piece, last, last_piece, hash };
+        let described =
+            ManifestVolume { number: self.number, first, first_piece, last, last_piece, hash };
         Ok(WrittenVolume { described, staged, in_delta })
     }
 
     /// Takes note of a member for table and manifest.
-    fn note(&mut self, FrameMember { member, is_last }: FrameMember, deltas: Option<&[u8]>) -> Result<(), Error> {
+    fn note(
+        &mut self,
+        FrameMember { member, is_last }: FrameMember,
+        deltas: Option<&[u8]>,
+    ) -> Result<(), Error> {
         let bound = (member.path.clone(), member.piece.filter(|_| !is_last));
         self.first.get_or_insert_with(|| bound.clone());
         self.last = Some(bound);
@@ -228,7 +267,9 @@ impl VolumeWriter {
                 self.current = Some(Current { member: member.clone(), part, is_last });
             }
         }
-        if let (MemberKind::Delta, Some(plain), Some(current)) = (member.kind, deltas, &mut self.current) {
+        if let (MemberKind::Delta, Some(plain), Some(current)) =
+            (member.kind, deltas, &mut self.current)
+        {
             let data = plain.get(member.offset as usize..(member.offset + member.length) as usize);
             current.part.data(data.unwrap_or_default());
             if current.part.extents() > MOST_EXTENTS {
@@ -244,7 +285,10 @@ impl VolumeWriter {
         let Some(toc) = &mut self.toc else { return Ok(()) };
         let part = match member.kind {
             MemberKind::Deleted => Part::default(),
-            _ => part.finish(is_last).map_err(|cause| Error::Members { name: format!("number {}", self.number), cause })?,
+            _ => part.finish(is_last).map_err(|cause| Error::Members {
+                name: format!("number {}", self.number),
+                cause,
+            })?,
         };
         toc.push(&member.path, member.entry.as_ref(), &part);
         Ok(())
@@ -262,12 +306,19 @@ struct HashingSink {
 
 impl HashingSink {
     fn new(writer: StagedWriter) -> Self {
-        Self { writer, sha1: Sha1::new(), length: 0, chunks: Vec::new(), chunk: blake3::Hasher::new() }
+        Self {
+            writer,
+            sha1: Sha1::new(),
+            length: 0,
+            chunks: Vec::new(),
+            chunk: blake3::Hasher::new(),
+        }
     }
 
     /// Returns what is known of all bytes so far.
     fn stored(&self) -> StoredFrames {
-        let rest = (!self.length.is_multiple_of(CHUNK as u64)).then(|| *self.chunk.finalize().as_bytes());
+        let rest =
+            (!self.length.is_multiple_of(CHUNK as u64)).then(|| *self.chunk.finalize().as_bytes());
         let chunks = self.chunks.iter().copied().chain(rest).collect();
         StoredFrames { length: self.length, sha1: self.sha1.serialize().into(), chunks }
     }

@@ -1,6 +1,9 @@
-//! Our own cache: private, derived, and safe against other processes, sudden death, full disks and rubbish.
+//! Our own cache: private, derived, and safe against other processes, sudden death, full disks and
+//! rubbish.
 
-use crate::support::{Duplicity, Encoding, Env, Mounted, NOBODY, Node, Outcome, Tree, Truth, Version, assert_same};
+use crate::support::{
+    Duplicity, Encoding, Env, Mounted, NOBODY, Node, Outcome, Tree, Truth, Version, assert_same,
+};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +17,10 @@ fn world() -> (Env, Vec<u8>) {
     for directory in 0..40 {
         tree = tree.with(format!("d{directory:02}"), Node::directory(1000));
         for file in 0..60 {
-            tree = tree.with(format!("d{directory:02}/f{file:02}"), Node::file(format!("{directory} {file}"), 1000 + file));
+            tree = tree.with(
+                format!("d{directory:02}/f{file:02}"),
+                Node::file(format!("{directory} {file}"), 1000 + file),
+            );
         }
     }
     tree.write(None, &env.source());
@@ -57,7 +63,8 @@ fn is_private_and_written_for_this_user_only() {
 #[test]
 fn many_processes_fill_it_at_once() {
     let (env, expected) = world();
-    let children: Vec<_> = (0..6).map(|_| list(&env).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    let children: Vec<_> =
+        (0..6).map(|_| list(&env).stdout(Stdio::piped()).spawn().unwrap()).collect();
     for child in children {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
@@ -74,7 +81,11 @@ fn survives_being_killed_at_any_moment() {
         child.kill().unwrap();
         child.wait().unwrap();
         let output = list(&env).output().unwrap();
-        assert!(output.stdout == expected, "after {milliseconds} ms: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.stdout == expected,
+            "after {milliseconds} ms: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         if milliseconds % 12 == 0 {
             env.clear_caches();
         }
@@ -84,7 +95,9 @@ fn survives_being_killed_at_any_moment() {
 #[test]
 fn rubbish_is_thrown_away() {
     let (env, expected) = world();
-    for rubbish in [&b""[..], b"no database", &[0; 4096], b"SQLite format 3\0 and then nothing sensible"] {
+    for rubbish in
+        [&b""[..], b"no database", &[0; 4096], b"SQLite format 3\0 and then nothing sensible"]
+    {
         assert_eq!(list(&env).output().unwrap().stdout, expected);
         std::fs::write(catalog(&env), rubbish).unwrap();
         assert!(list(&env).output().unwrap().stdout == expected, "{rubbish:?}");
@@ -100,9 +113,16 @@ fn rubbish_is_thrown_away() {
         let text = list(&env).output().unwrap();
         assert!(text.status.success(), "damage at {at}");
         let text = String::from_utf8(text.stdout).unwrap();
-        let (said, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("the catalog"));
-        assert!(lines.into_iter().eq(std::str::from_utf8(&expected).unwrap().lines()), "damage at {at} shows in the listing");
-        assert!(said.len() <= 1 && said.iter().all(|line| line.ends_with("; filling it anew")), "damage at {at}: {said:?}");
+        let (said, lines): (Vec<_>, Vec<_>) =
+            text.lines().partition(|line| line.contains("the catalog"));
+        assert!(
+            lines.into_iter().eq(std::str::from_utf8(&expected).unwrap().lines()),
+            "damage at {at} shows in the listing"
+        );
+        assert!(
+            said.len() <= 1 && said.iter().all(|line| line.ends_with("; filling it anew")),
+            "damage at {at}: {said:?}"
+        );
     }
 }
 
@@ -130,13 +150,17 @@ fn a_flipped_bit_neither_restores_nor_saves_what_is_wrong() {
         match case % 2 {
             0 => {
                 let target = env.fresh(&format!("restored{case}"));
-                Outcome::of(env.dupfs(Encoding::Gzip).args(["restore", &env.url()]).arg(&target)).success();
+                Outcome::of(env.dupfs(Encoding::Gzip).args(["restore", &env.url()]).arg(&target))
+                    .success();
                 assert_same(&truth, &Truth::record(&target), &format!("case {case}"));
             }
             _ => {
                 let text = backup(case);
-                let count =
-                    |what: &str| text.lines().find_map(|line| line.strip_prefix(what)?.split(' ').next()?.parse::<u64>().ok());
+                let count = |what: &str| {
+                    text.lines().find_map(|line| {
+                        line.strip_prefix(what)?.split(' ').next()?.parse::<u64>().ok()
+                    })
+                };
                 let counts = ["NewFiles ", "DeletedFiles ", "ChangedFiles "].map(count);
                 assert_eq!(counts, [Some(0); 3], "case {case}: {text}");
             }
@@ -150,7 +174,8 @@ fn a_live_mount_outlives_its_catalog() {
     let truth = Truth::record(&env.source());
     let mounted = Mounted::new(&env, Encoding::Gzip);
     let directory = catalog(&env).parent().unwrap().to_path_buf();
-    let see = |what: &str| assert_same(&truth, &Truth::record(&mounted.point().join("latest/.")), what);
+    let see =
+        |what: &str| assert_same(&truth, &Truth::record(&mounted.point().join("latest/.")), what);
     std::fs::read(mounted.point().join("latest/d01/f00")).unwrap();
     std::fs::remove_file(catalog(&env)).unwrap();
     see("removed");
@@ -163,7 +188,10 @@ fn a_live_mount_outlives_its_catalog() {
     std::fs::remove_dir_all(&directory).unwrap();
     see("removed with its directory");
     let log = mounted.log();
-    assert!(log.matches("filling it anew").count() == 1 && log.matches("without a cache").count() == 1, "{log}");
+    assert!(
+        log.matches("filling it anew").count() == 1 && log.matches("without a cache").count() == 1,
+        "{log}"
+    );
 }
 
 #[test]
@@ -172,10 +200,17 @@ fn a_disk_that_fills_under_a_mount_is_no_harm() {
     let truth = Truth::record(&env.source());
     let small = env.fresh("small");
     std::fs::create_dir(&small).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1500k", "tmpfs"]).arg(&small).status().unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1500k", "tmpfs"])
+        .arg(&small)
+        .status()
+        .unwrap();
     assert!(mount.success(), "mounting a small file system needs root");
     let mut command = env.dupfs(Encoding::Gzip);
-    command.args(["mount", "--foreground", &env.url()]).arg(env.mountpoint()).env("XDG_CACHE_HOME", &small);
+    command
+        .args(["mount", "--foreground", &env.url()])
+        .arg(env.mountpoint())
+        .env("XDG_CACHE_HOME", &small);
     let mounted = Mounted::start(command, &env.mountpoint());
     std::fs::read_dir(mounted.point().join("latest/d01")).unwrap().count();
     // As much as there is room for.
@@ -187,7 +222,8 @@ fn a_disk_that_fills_under_a_mount_is_no_harm() {
     assert_same(&truth, &found, "on a full disk");
 }
 
-/// Somebody who was stopped in the middle of writing: what is known is shown at once, and nobody waits for ever.
+/// Somebody who was stopped in the middle of writing: what is known is shown at once, and nobody
+/// waits for ever.
 #[test]
 fn a_locked_catalog_is_read_all_the_same() {
     let (env, expected) = world();
@@ -209,7 +245,9 @@ fn what_others_can_have_written_is_not_used() {
         std::fs::rename(&file, &beside).unwrap();
         std::os::unix::fs::symlink(&beside, &file).unwrap();
     };
-    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     let owner = |user| std::os::unix::fs::chown(&file, Some(user), None).unwrap();
     for (what, action) in [
         ("it is a symbolic link", &link as &dyn Fn()),
@@ -220,7 +258,9 @@ fn what_others_can_have_written_is_not_used() {
         action();
         let text = Outcome::of(&mut list(&env)).success().stdout;
         assert!(
-            text.contains(&format!("{what}; remove it, and it will be made anew; going on without a cache")),
+            text.contains(&format!(
+                "{what}; remove it, and it will be made anew; going on without a cache"
+            )),
             "{what}: {text}"
         );
         assert!(
@@ -250,7 +290,11 @@ fn a_full_disk_only_makes_it_slower() {
     let (env, expected) = world();
     let small = env.fresh("small");
     std::fs::create_dir(&small).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"]).arg(&small).status().unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=200k", "tmpfs"])
+        .arg(&small)
+        .status()
+        .unwrap();
     assert!(mount.success(), "mounting a small file system needs root");
     let outcome = Outcome::of(list(&env).env("XDG_CACHE_HOME", &small));
     Command::new("umount").arg(&small).status().unwrap();
@@ -260,7 +304,8 @@ fn a_full_disk_only_makes_it_slower() {
     assert!(text.trim_end().ends_with(std::str::from_utf8(last).unwrap()), "{text}");
 }
 
-/// The disk fills while the catalog learns of volumes: what is restored must still be all, or be said not to be.
+/// The disk fills while the catalog learns of volumes: what is restored must still be all, or be
+/// said not to be.
 #[test]
 fn a_restore_that_fills_the_disk_is_whole() {
     let (env, _) = world();
@@ -269,13 +314,23 @@ fn a_restore_that_fills_the_disk_is_whole() {
         let small = env.fresh(&format!("small{size}"));
         std::fs::create_dir(&small).unwrap();
         let options = format!("size={size}k");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&small).status().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&small)
+            .status()
+            .unwrap();
         assert!(mount.success(), "mounting a small file system needs root");
         let target = env.fresh(&format!("restored{size}"));
         let mut restore = env.dupfs(Encoding::Gzip);
-        let outcome = Outcome::of(restore.args(["restore", &env.url()]).arg(&target).env("XDG_CACHE_HOME", &small));
+        let outcome = Outcome::of(
+            restore.args(["restore", &env.url()]).arg(&target).env("XDG_CACHE_HOME", &small),
+        );
         Command::new("umount").arg(&small).status().unwrap();
         outcome.success();
-        assert_same(&truth, &Truth::record(&target), &format!("restored with a cache of {size} KiB"));
+        assert_same(
+            &truth,
+            &Truth::record(&target),
+            &format!("restored with a cache of {size} KiB"),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `backup`, `full` and `incremental` beside the originals: what is printed, what is stored under which name, what a dry run leaves alone.
+//! `backup`, `full` and `incremental` beside the originals: what is printed, what is stored under
+//! which name, what a dry run leaves alone.
 
 use crate::support::{Env, Node, Outcome, Tree, Truth, Version, assert_same};
 use Version::{New, Old, Ours};
@@ -8,9 +9,11 @@ use std::path::Path;
 const TIME: i64 = 1_785_585_600;
 const PLAIN: &str = "--no-encryption";
 
-/// Returns a source as it is first, and as it is then: files changed, gone, new, a directory that has become a file.
+/// Returns a source as it is first, and as it is then: files changed, gone, new, a directory that
+/// has become a file.
 fn sources() -> [Tree; 2] {
-    let noise: Vec<u8> = (0..30_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..30_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     let mut edited = noise.clone();
     edited[50_000..50_100].fill(7);
     let first = Tree::new(100)
@@ -24,10 +27,15 @@ fn sources() -> [Tree; 2] {
         .with("link", Node::symlink("docs/grown", 108))
         .with("turns", Node::directory(109))
         .with("ünï 'q'", Node::file("name", 110));
-    let mut second = first.clone().with("docs/grown", Node::file("one\ntwo\n", 202)).with("docs/noise", Node::file(edited, 203));
+    let mut second = first
+        .clone()
+        .with("docs/grown", Node::file("one\ntwo\n", 202))
+        .with("docs/noise", Node::file(edited, 203));
     second.0.retain(|path, _| !path.starts_with(b"gone"));
-    let second =
-        second.with("turns", Node::file("turned", 209)).with("new", Node::file("new", 210)).with("link", Node::symlink("x", 211));
+    let second = second
+        .with("turns", Node::file("turned", 209))
+        .with("new", Node::file("new", 210))
+        .with("link", Node::symlink("x", 211));
     [first, second]
 }
 
@@ -38,12 +46,18 @@ fn world() -> Env {
     env
 }
 
-/// Returns what a program said without what may differ: times, sizes of what is stored, other places, and what 3.2.1 adds or leaks.
+/// Returns what a program said without what may differ: times, sizes of what is stored, other
+/// places, and what 3.2.1 adds or leaks.
 fn normal(env: &Env, version: Version, said: &str) -> Vec<String> {
-    let digits = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect::<String>();
+    let digits = |line: &str| {
+        line.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect::<String>()
+    };
     let moment = |line: &str| {
         let mut words: Vec<_> = digits(line).split_whitespace().map(String::from).collect();
-        words.iter_mut().filter(|word| word.starts_with('(') || word.len() == 3).for_each(|word| *word = "Day".into());
+        words
+            .iter_mut()
+            .filter(|word| word.starts_with('(') || word.len() == 3)
+            .for_each(|word| *word = "Day".into());
         words.join(" ")
     };
     let line = |line: &str| match line.split(' ').next().unwrap_or_default() {
@@ -57,7 +71,9 @@ fn normal(env: &Env, version: Version, said: &str) -> Vec<String> {
             .replace(['\''], ""),
     };
     let is_extra = |line: &&str| {
-        line.starts_with("DEBUG:") || *line == "Duplicity backup complete." || line.starts_with("No valid action found.")
+        line.starts_with("DEBUG:")
+            || *line == "Duplicity backup complete."
+            || line.starts_with("No valid action found.")
     };
     said.lines().filter(|line| !is_extra(line)).map(line).collect()
 }
@@ -76,7 +92,11 @@ fn same(env: &Env, original: Version, words: &[&str]) -> Outcome {
         lines
     };
     assert_eq!(stdout(Ours, &ours), stdout(original, &theirs), "{words:?}: {ours}\n{theirs}");
-    assert_eq!(normal(env, Ours, &ours.stderr), normal(env, original, &theirs.stderr), "{words:?}: {ours}\n{theirs}");
+    assert_eq!(
+        normal(env, Ours, &ours.stderr),
+        normal(env, original, &theirs.stderr),
+        "{words:?}: {ours}\n{theirs}"
+    );
     assert_eq!(ours.code, theirs.code, "{words:?}: {ours}\n{theirs}");
     ours
 }
@@ -87,32 +107,51 @@ fn files(place: &Path) -> BTreeMap<Vec<u8>, crate::support::Content> {
 }
 
 fn names(place: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
 
-/// The words of whole runs, statistics among them, are those of 0.8.22: first run, increments, fulls for a reason, dry runs, lost and stale
-/// archive directories, another source.
+/// The words of whole runs, statistics among them, are those of 0.8.22: first run, increments,
+/// fulls for a reason, dry runs, lost and stale archive directories, another source.
 #[test]
 fn runs_say_what_the_original_says() {
     let env = world();
     let quiet = "--no-print-statistics";
     let at = |seconds: i64| (TIME + seconds).to_string();
-    let run =
-        |seconds: i64, words: &[&str]| same(&env, Old, &[&[PLAIN, "--current-time", &at(seconds)], words, &["source"]].concat());
+    let run = |seconds: i64, words: &[&str]| {
+        same(&env, Old, &[&[PLAIN, "--current-time", &at(seconds)], words, &["source"]].concat())
+    };
     run(0, &["incremental"]).failure(17, &["Old signatures not found"]);
     run(0, &[]).success();
     sources()[1].write(Some(&sources()[0]), &env.source());
     run(5, &["--dry-run"]).success();
     let increment = run(10, &[]).success();
-    assert!(increment.stdout.contains("\nChangedFiles 2\n") && increment.stdout.contains("\nErrors 0\n"), "{increment}");
+    assert!(
+        increment.stdout.contains("\nChangedFiles 2\n")
+            && increment.stdout.contains("\nErrors 0\n"),
+        "{increment}"
+    );
     run(20, &["incremental"]).success();
     run(30, &["full", quiet]).success();
     run(100, &["incremental", quiet, "--full-if-older-than", &at(90)]).success();
     run(110, &[quiet, "--full-if-older-than", &at(90)]).success();
-    run(120, &["full", quiet, "--dry-run", "--allow-source-mismatch", "--volsize", "25", "--asynchronous-upload"]).success();
+    run(
+        120,
+        &[
+            "full",
+            quiet,
+            "--dry-run",
+            "--allow-source-mismatch",
+            "--volsize",
+            "25",
+            "--asynchronous-upload",
+        ],
+    )
+    .success();
 
     let archives = [Old, Ours].map(|version| env.archive_of(version));
     for archive in &archives {
@@ -124,7 +163,10 @@ fn runs_say_what_the_original_says() {
     }
     run(130, &["incremental", quiet, "--dry-run"]).success();
     let synchronised = run(140, &["incremental", quiet]).success();
-    assert!(synchronised.stdout.contains("to local cache.") && synchronised.stdout.contains("(not authoritative at backend)."));
+    assert!(
+        synchronised.stdout.contains("to local cache.")
+            && synchronised.stdout.contains("(not authoritative at backend).")
+    );
     archives.iter().for_each(|archive| std::fs::remove_dir_all(archive).unwrap());
     run(150, &["incremental", quiet]).success();
 
@@ -139,11 +181,20 @@ fn later_options_say_what_the_later_original_says() {
     let env = world();
     let run = |seconds: i64, words: &[&str]| {
         let time = (TIME + seconds).to_string();
-        same(&env, New, &[words, &[PLAIN, "--no-print-statistics", "--current-time", &time, "source"]].concat()).success()
+        same(
+            &env,
+            New,
+            &[words, &[PLAIN, "--no-print-statistics", "--current-time", &time, "source"]].concat(),
+        )
+        .success()
     };
     run(0, &[]);
     run(10, &["incremental", "--full-if-n-inc", "1"]);
-    assert!(run(20, &["incremental", "--full-if-n-inc", "1"]).stdout.contains("Latest chain has too many incrementals"));
+    assert!(
+        run(20, &["incremental", "--full-if-n-inc", "1"])
+            .stdout
+            .contains("Latest chain has too many incrementals")
+    );
     let before = files(&env.store_of(Ours));
     assert!(
         run(30, &["incremental", "--skip-if-no-change"])
@@ -152,27 +203,48 @@ fn later_options_say_what_the_later_original_says() {
     );
     assert_eq!(files(&env.store_of(Ours)), before);
     // The later original does not synchronise for a full backup.
-    let full = ["full", "--skip-if-no-change", PLAIN, "--current-time", &(TIME + 40).to_string(), "source"];
+    let full = [
+        "full",
+        "--skip-if-no-change",
+        PLAIN,
+        "--current-time",
+        &(TIME + 40).to_string(),
+        "source",
+    ];
     [New, Ours].into_iter().for_each(|version| drop(env.type_in(version, &full).success()));
     assert_ne!(files(&env.store_of(Ours)), before);
     sources()[1].write(Some(&sources()[0]), &env.source());
     run(50, &["incremental", "--skip-if-no-change"]);
 }
 
-/// Where there is no full backup, it is too old: a line for cron that asks for increments begins with a full one.
+/// Where there is no full backup, it is too old: a line for cron that asks for increments begins
+/// with a full one.
 #[test]
 fn no_full_backup_is_older_than_any_time() {
     for action in [&["incremental"][..], &[]] {
         let env = world();
         let said = |version: Version| {
-            let words = [action, &["--full-if-older-than", "1M", PLAIN, "--no-print-statistics", "source"]].concat();
+            let words =
+                [action, &["--full-if-older-than", "1M", PLAIN, "--no-print-statistics", "source"]]
+                    .concat();
             let said = env.type_in(version, &words).success().stdout;
-            let chosen = |line: &&str| ["Last full backup is", "No signatures"].iter().any(|start| line.starts_with(start));
+            let chosen = |line: &&str| {
+                ["Last full backup is", "No signatures"].iter().any(|start| line.starts_with(start))
+            };
             said.lines().filter(chosen).map(str::to_string).collect::<Vec<_>>()
         };
         for version in [Old, New, Ours] {
-            assert_eq!(said(version), ["Last full backup is too old, forcing full backup"], "{version:?} {action:?}");
-            assert!(names(&env.store_of(version)).iter().any(|name| name.starts_with("duplicity-full.")), "{version:?}");
+            assert_eq!(
+                said(version),
+                ["Last full backup is too old, forcing full backup"],
+                "{version:?} {action:?}"
+            );
+            assert!(
+                names(&env.store_of(version))
+                    .iter()
+                    .any(|name| name.starts_with("duplicity-full.")),
+                "{version:?}"
+            );
             assert!(said(version).is_empty(), "{version:?} {action:?}: an increment");
         }
     }
@@ -183,16 +255,30 @@ fn no_full_backup_is_older_than_any_time() {
 fn statistics_are_those_of_both_originals() {
     let env = world();
     let block = |version: Version, action: &str, time: i64| {
-        let said = env.type_in(version, &[action, PLAIN, "--current-time", &time.to_string(), "source"]).success().stdout;
-        let start = said.find("--------------[ Backup Statistics ]--------------\n").unwrap_or_else(|| panic!("{said}"));
-        let end = said.find("\n-------------------------------------------------\n\n").unwrap_or_else(|| panic!("{said}"));
+        let said = env
+            .type_in(version, &[action, PLAIN, "--current-time", &time.to_string(), "source"])
+            .success()
+            .stdout;
+        let start = said
+            .find("--------------[ Backup Statistics ]--------------\n")
+            .unwrap_or_else(|| panic!("{said}"));
+        let end = said
+            .find("\n-------------------------------------------------\n\n")
+            .unwrap_or_else(|| panic!("{said}"));
         let block = &said[start..end];
-        let stored = block.lines().find_map(|line| line.strip_prefix("TotalDestinationSizeChange ")).unwrap();
-        assert!(stored.split_once(" (").unwrap().0.parse::<u64>().is_ok() && stored.ends_with([')']), "{stored}");
+        let stored = block
+            .lines()
+            .find_map(|line| line.strip_prefix("TotalDestinationSizeChange "))
+            .unwrap();
+        assert!(
+            stored.split_once(" (").unwrap().0.parse::<u64>().is_ok() && stored.ends_with([')']),
+            "{stored}"
+        );
         normal(&env, version, block)
     };
     for (number, action) in ["full", "incremental"].into_iter().enumerate() {
-        let [ours, old, new] = [Ours, Old, New].map(|version| block(version, action, TIME + 10 * number as i64));
+        let [ours, old, new] =
+            [Ours, Old, New].map(|version| block(version, action, TIME + 10 * number as i64));
         assert_eq!(ours, old, "{action}");
         assert_eq!(ours, new, "{action}");
         assert_eq!(ours.len(), 16, "{ours:?}");
@@ -207,16 +293,24 @@ fn statistics_are_those_of_both_originals() {
 fn paths_are_told_at_level_info() {
     let env = world();
     let told = |version: Version, words: &[&str]| -> Vec<String> {
-        let said = env.type_in(version, &[words, &[PLAIN, "-v5", "source"]].concat()).success().stdout;
+        let said =
+            env.type_in(version, &[words, &[PLAIN, "-v5", "source"]].concat()).success().stdout;
         let starts = ["A ", "M ", "D ", "Skipping socket ", "Writing ", "Processed volume "];
-        said.lines().filter(|line| starts.iter().any(|start| line.starts_with(start))).map(String::from).collect()
+        said.lines()
+            .filter(|line| starts.iter().any(|start| line.starts_with(start)))
+            .map(String::from)
+            .collect()
     };
     let _socket = std::os::unix::net::UnixListener::bind(env.source().join("socket")).unwrap();
     let first = told(Ours, &["full", "--current-time", &TIME.to_string()]);
     assert_eq!(first, told(Old, &["full", "--current-time", &TIME.to_string()]));
     assert!(first.contains(&"Skipping socket source/socket".to_string()), "{first:?}");
     sources()[1].write(Some(&sources()[0]), &env.source());
-    for (number, options) in [&["--dry-run"][..], &[], &["--exclude", "source/docs"], &["--copy-links"]].into_iter().enumerate() {
+    for (number, options) in
+        [&["--dry-run"][..], &[], &["--exclude", "source/docs"], &["--copy-links"]]
+            .into_iter()
+            .enumerate()
+    {
         let time = (TIME + 10 * (number as i64 + 1)).to_string();
         let words = [&["incremental", "--current-time", &time], options].concat();
         assert_eq!(told(Ours, &words), told(Old, &words), "{options:?}");
@@ -227,7 +321,9 @@ fn paths_are_told_at_level_info() {
 #[test]
 fn a_dry_run_changes_nothing() {
     let env = world();
-    let dry = |words: &[&str]| env.type_in(Ours, &[words, &["--dry-run", PLAIN, "source"]].concat()).success();
+    let dry = |words: &[&str]| {
+        env.type_in(Ours, &[words, &["--dry-run", PLAIN, "source"]].concat()).success()
+    };
     dry(&["full", "--jsonstat", "--progress"]);
     assert!(!env.store_of(Ours).exists());
     assert!(names(&env.archive_of(Ours)).is_empty());
@@ -236,15 +332,23 @@ fn a_dry_run_changes_nothing() {
     for damage in ["none", "stale", "lost"] {
         let archive = env.archive_of(Ours);
         match damage {
-            "stale" => std::fs::write(archive.join("duplicity-full.20200101T000000Z.manifest"), "stale").unwrap(),
-            "lost" => names(&archive).iter().for_each(|name| std::fs::remove_file(archive.join(name)).unwrap()),
+            "stale" => {
+                std::fs::write(archive.join("duplicity-full.20200101T000000Z.manifest"), "stale")
+                    .unwrap()
+            }
+            "lost" => names(&archive)
+                .iter()
+                .for_each(|name| std::fs::remove_file(archive.join(name)).unwrap()),
             _ => {}
         }
         let places = [env.store_of(Ours), archive, env.source()];
         let before = places.each_ref().map(|place| files(place));
-        for words in
-            [&["incremental"][..], &["full"], &["backup", "--skip-if-no-change"], &["backup", "--full-if-older-than", "0s"]]
-        {
+        for words in [
+            &["incremental"][..],
+            &["full"],
+            &["backup", "--skip-if-no-change"],
+            &["backup", "--full-if-older-than", "0s"],
+        ] {
             dry(words);
             assert_eq!(places.each_ref().map(|place| files(place)), before, "{damage}, {words:?}");
         }
@@ -256,8 +360,15 @@ fn a_dry_run_changes_nothing() {
 fn statistics_are_stored_as_json() {
     let env = world();
     let run = |version: Version, action: &str, seconds: i64| {
-        let words =
-            [action, PLAIN, "--jsonstat", "--no-print-statistics", "--current-time", &(TIME + seconds).to_string(), "source"];
+        let words = [
+            action,
+            PLAIN,
+            "--jsonstat",
+            "--no-print-statistics",
+            "--current-time",
+            &(TIME + seconds).to_string(),
+            "source",
+        ];
         env.type_in(version, &words).success()
     };
     let said = run(Ours, "full", 0).stdout;
@@ -267,11 +378,13 @@ fn statistics_are_stored_as_json() {
     let stored = |version: Version| names(&env.store_of(version));
     assert_eq!(stored(Ours), stored(New));
     assert_eq!(names(&env.archive_of(Ours)), names(&env.archive_of(New)));
-    let printed: serde_json::Value = serde_json::from_str(&said[said.find("{\n").unwrap()..]).unwrap();
+    let printed: serde_json::Value =
+        serde_json::from_str(&said[said.find("{\n").unwrap()..]).unwrap();
     let name = "duplicity-full.20260801T120000Z.jsonstat.gz";
     for place in [env.store_of(Ours), env.archive_of(Ours)] {
         let mut text = String::new();
-        let mut file = flate2::read::MultiGzDecoder::new(std::fs::File::open(place.join(name)).unwrap());
+        let mut file =
+            flate2::read::MultiGzDecoder::new(std::fs::File::open(place.join(name)).unwrap());
         std::io::Read::read_to_string(&mut file, &mut text).unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), printed);
     }
@@ -281,11 +394,21 @@ fn statistics_are_stored_as_json() {
         let words = ["collection-status", PLAIN, "--show-changes-in-set", set, "--jsonstat", &url];
         let said = Outcome::of(env.command(New.checked()).args(words)).success().stdout;
         let text = &said[said.find("{\n").unwrap()..=said.rfind('}').unwrap()];
-        let mut value: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {said}"));
+        let mut value: serde_json::Value =
+            serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {said}"));
         let (_, set) = value.as_object_mut().unwrap().iter_mut().next().unwrap();
         let statistics = set["json_stat"].as_object_mut().unwrap();
-        let differing = ["StartTime", "EndTime", "ElapsedTime", "StartTime_str", "EndTime_str", "TotalDestinationSizeChange"];
-        differing.iter().for_each(|key| assert!(statistics.remove(*key).is_some(), "{key} is missing: {said}"));
+        let differing = [
+            "StartTime",
+            "EndTime",
+            "ElapsedTime",
+            "StartTime_str",
+            "EndTime_str",
+            "TotalDestinationSizeChange",
+        ];
+        differing
+            .iter()
+            .for_each(|key| assert!(statistics.remove(*key).is_some(), "{key} is missing: {said}"));
         let meta = statistics["backup_meta"].as_object_mut().unwrap();
         assert!(meta.remove("target").is_some(), "{said}");
         value
@@ -295,11 +418,20 @@ fn statistics_are_stored_as_json() {
     }
 }
 
-/// Names in short and old form, with prefixes and another separator, are those that 0.8.22 gives; both originals go on from there.
+/// Names in short and old form, with prefixes and another separator, are those that 0.8.22 gives;
+/// both originals go on from there.
 #[test]
 fn names_in_every_form() {
-    let prefixes =
-        ["--file-prefix", "G-", "--file-prefix-manifest", "M-", "--file-prefix-archive", "A-", "--file-prefix-signature", "S-"];
+    let prefixes = [
+        "--file-prefix",
+        "G-",
+        "--file-prefix-manifest",
+        "M-",
+        "--file-prefix-archive",
+        "A-",
+        "--file-prefix-signature",
+        "S-",
+    ];
     for (options, reading) in [
         (&["--short-filenames"][..], &[][..]),
         (&["--old-filenames"], &[]),
@@ -309,7 +441,14 @@ fn names_in_every_form() {
     ] {
         let env = world().zone("America/St_Johns");
         let run = |version: Version, action: &str, seconds: i64, options: &[&str]| {
-            let words = [action, PLAIN, "--no-print-statistics", "--current-time", &(TIME + seconds).to_string(), "source"];
+            let words = [
+                action,
+                PLAIN,
+                "--no-print-statistics",
+                "--current-time",
+                &(TIME + seconds).to_string(),
+                "source",
+            ];
             env.type_in(version, &[&words, options].concat()).success()
         };
         [Ours, Old].into_iter().for_each(|version| drop(run(version, "full", 0, options)));
@@ -320,17 +459,32 @@ fn names_in_every_form() {
         for version in [Old, New, Ours] {
             let target = env.fresh(&format!("{version:?}"));
             let mut restore = env.command(version.checked());
-            Outcome::of(restore.args(["restore", PLAIN]).args(reading).arg(env.url_of(Ours)).arg(&target)).success();
+            Outcome::of(
+                restore.args(["restore", PLAIN]).args(reading).arg(env.url_of(Ours)).arg(&target),
+            )
+            .success();
             let expected = Truth::record(&env.source()).without_link_times();
-            assert_same(&expected, &Truth::record(&target).without_link_times(), &format!("{options:?} {version:?}"));
+            assert_same(
+                &expected,
+                &Truth::record(&target).without_link_times(),
+                &format!("{options:?} {version:?}"),
+            );
         }
         // The original builds on ours.
-        let words = ["incremental", PLAIN, "--current-time", &(TIME + 20).to_string(), "source", &env.url_of(Ours)];
+        let words = [
+            "incremental",
+            PLAIN,
+            "--current-time",
+            &(TIME + 20).to_string(),
+            "source",
+            &env.url_of(Ours),
+        ];
         Outcome::of(env.command(Old.checked()).args(words).args(options)).success();
     }
 }
 
-/// A single file, a link, `.`, and a slash at the end: each is stored under the name and as the thing that 0.8.22 stores.
+/// A single file, a link, `.`, and a slash at the end: each is stored under the name and as the
+/// thing that 0.8.22 stores.
 #[test]
 fn sources_of_every_kind() {
     for (place, source, options) in [
@@ -347,25 +501,52 @@ fn sources_of_every_kind() {
         let env = world();
         std::os::unix::fs::symlink("source", env.root().join("way")).unwrap();
         let manifest = |version: Version| {
-            let words =
-                ["full", PLAIN, "--no-print-statistics", "--current-time", &TIME.to_string(), source, &env.url_of(version)];
+            let words = [
+                "full",
+                PLAIN,
+                "--no-print-statistics",
+                "--current-time",
+                &TIME.to_string(),
+                source,
+                &env.url_of(version),
+            ];
             let mut command = env.command(version.checked());
-            Outcome::of(command.current_dir(env.root().join(place)).args(words).args(options)).success();
-            let text = std::fs::read_to_string(env.store_of(version).join("duplicity-full.20260801T120000Z.manifest")).unwrap();
-            text.lines().filter(|line| !line.contains("Hash SHA1")).map(String::from).collect::<Vec<_>>()
+            Outcome::of(command.current_dir(env.root().join(place)).args(words).args(options))
+                .success();
+            let text = std::fs::read_to_string(
+                env.store_of(version).join("duplicity-full.20260801T120000Z.manifest"),
+            )
+            .unwrap();
+            text.lines()
+                .filter(|line| !line.contains("Hash SHA1"))
+                .map(String::from)
+                .collect::<Vec<_>>()
         };
         assert_eq!(manifest(Ours), manifest(Old), "{source}");
         let recorded = |version: Version| {
             let target = env.fresh(&format!("{version:?}"));
             let url = env.url_of(Ours);
-            Outcome::of(env.command(version.checked()).args(["restore", PLAIN, &url]).arg(&target)).success();
+            Outcome::of(env.command(version.checked()).args(["restore", PLAIN, &url]).arg(&target))
+                .success();
             let is_directory = target.is_dir() && !target.is_symlink();
-            is_directory.then(|| Truth::record(&target).without_link_times()).ok_or_else(|| std::fs::read(&target).ok())
+            is_directory
+                .then(|| Truth::record(&target).without_link_times())
+                .ok_or_else(|| std::fs::read(&target).ok())
         };
         assert_eq!(recorded(Ours), recorded(Old), "{source}");
-        let again = ["incremental", PLAIN, "--no-print-statistics", "--skip-if-no-change", source, &env.url_of(Ours)];
+        let again = [
+            "incremental",
+            PLAIN,
+            "--no-print-statistics",
+            "--skip-if-no-change",
+            source,
+            &env.url_of(Ours),
+        ];
         let mut command = env.command(Ours.checked());
-        let said = Outcome::of(command.current_dir(env.root().join(place)).args(again).args(options)).success().stdout;
+        let said =
+            Outcome::of(command.current_dir(env.root().join(place)).args(again).args(options))
+                .success()
+                .stdout;
         assert!(said.contains("nothing has changed"), "{source}: {said}");
     }
 }
@@ -375,19 +556,35 @@ fn sources_of_every_kind() {
 fn selection_options_stand_anywhere() {
     let env = world();
     let told = |words: &[&str]| {
-        let said = env.type_in(Ours, &[words, &[PLAIN, "-v5", "--dry-run"]].concat()).success().stdout;
-        said.lines().filter_map(|line| line.strip_prefix("A ")).map(String::from).collect::<Vec<_>>().join(" ")
+        let said =
+            env.type_in(Ours, &[words, &[PLAIN, "-v5", "--dry-run"]].concat()).success().stdout;
+        said.lines()
+            .filter_map(|line| line.strip_prefix("A "))
+            .map(String::from)
+            .collect::<Vec<_>>()
+            .join(" ")
     };
-    assert_eq!(told(&["--include", "source/docs/grown", "full", "--exclude", "source/*", "source"]), ". docs docs/grown");
-    assert_eq!(told(&["--exclude", "source/docs", "--exclude=source/[!el]*", "full", "source"]), ". empty link");
+    assert_eq!(
+        told(&["--include", "source/docs/grown", "full", "--exclude", "source/*", "source"]),
+        ". docs docs/grown"
+    );
+    assert_eq!(
+        told(&["--exclude", "source/docs", "--exclude=source/[!el]*", "full", "source"]),
+        ". empty link"
+    );
     let list = env.root().join("list");
-    std::fs::write(&list, "# what matters\n+ source/docs/grown\n- source/docs\n\n- 'source/none'\n").unwrap();
+    std::fs::write(
+        &list,
+        "# what matters\n+ source/docs/grown\n- source/docs\n\n- 'source/none'\n",
+    )
+    .unwrap();
     let list = list.to_str().unwrap();
     let told = told(&["full", "--include-filelist", list, "--exclude", "source/[!d]*", "source"]);
     assert_eq!(told, ". docs docs/grown");
 }
 
-/// Files with holes are as long as they are to everybody, but what is stored of the holes is next to nothing; in a delta, too.
+/// Files with holes are as long as they are to everybody, but what is stored of the holes is next
+/// to nothing; in a delta, too.
 #[test]
 fn holes_cost_next_to_nothing() {
     use std::os::unix::fs::FileExt;
@@ -401,22 +598,33 @@ fn holes_cost_next_to_nothing() {
     file.set_len(40_000_001).unwrap();
     write(&[3, 1 << 20, 9_999_999]);
     let run = |action: &str, seconds: i64| {
-        env.type_in(Ours, &[action, PLAIN, "--current-time", &(TIME + seconds).to_string(), "source"]).success();
+        env.type_in(
+            Ours,
+            &[action, PLAIN, "--current-time", &(TIME + seconds).to_string(), "source"],
+        )
+        .success();
         for reader in [Ours, Old] {
             let target = env.fresh("target");
             let mut command = env.command(reader.checked());
             Outcome::of(command.args(["restore", PLAIN, &env.url_of(Ours)]).arg(&target)).success();
-            assert!(std::fs::read(target.join("image")).unwrap() == std::fs::read(&path).unwrap(), "{action} {reader:?}");
+            assert!(
+                std::fs::read(target.join("image")).unwrap() == std::fs::read(&path).unwrap(),
+                "{action} {reader:?}"
+            );
             std::fs::remove_dir_all(&target).unwrap();
         }
     };
     run("full", 0);
     let store = env.store_of(Ours);
-    let size: u64 = names(&store).iter().map(|name| store.join(name).metadata().unwrap().len()).sum();
+    let size: u64 =
+        names(&store).iter().map(|name| store.join(name).metadata().unwrap().len()).sum();
     assert!(size < 700_000, "{size}");
     file.set_len(50_000_000).unwrap();
     write(&[5, 30_000_000]);
-    file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000)).unwrap();
+    file.set_modified(
+        std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000),
+    )
+    .unwrap();
     run("incremental", 10);
 }
 
@@ -428,12 +636,20 @@ fn a_target_inside_the_source_is_warned_of() {
     let archive = env.source().join("archive");
     let run = |options: &[&str]| {
         let mut command = env.command(Ours.checked());
-        command.args(["full", PLAIN, "--dry-run", "--archive-dir"]).arg(&archive).args(options).args(["source", &inside]);
+        command
+            .args(["full", PLAIN, "--dry-run", "--archive-dir"])
+            .arg(&archive)
+            .args(options)
+            .args(["source", &inside]);
         Outcome::of(&mut command).success().stdout
     };
     std::fs::create_dir(env.source().join("docs/backups")).unwrap();
     let warned = run(&[]);
-    assert!(warned.contains("lies inside the source") && warned.contains("--exclude 'source/docs/backups'"), "{warned}");
+    assert!(
+        warned.contains("lies inside the source")
+            && warned.contains("--exclude 'source/docs/backups'"),
+        "{warned}"
+    );
     assert!(warned.contains("the archive directory"), "{warned}");
     let quiet = run(&["--exclude", "source/docs", "--exclude", "source/archive"]);
     assert!(!quiet.contains("lies inside"), "{quiet}");
@@ -446,9 +662,13 @@ fn times_of_backups_grow() {
     for _ in 0..3 {
         env.type_in(Ours, &["backup", PLAIN, "source"]).success();
     }
-    assert_eq!(names(&env.store_of(Ours)).iter().filter(|name| name.ends_with(".manifest")).count(), 3);
+    assert_eq!(
+        names(&env.store_of(Ours)).iter().filter(|name| name.ends_with(".manifest")).count(),
+        3
+    );
     let before = files(&env.store_of(Ours));
-    let outcome = env.type_in(Ours, &["backup", PLAIN, "--current-time", &TIME.to_string(), "source"]);
+    let outcome =
+        env.type_in(Ours, &["backup", PLAIN, "--current-time", &TIME.to_string(), "source"]);
     outcome.failure(30, &["check this machine's clock"]);
     assert_eq!(files(&env.store_of(Ours)), before);
 }
@@ -458,7 +678,18 @@ fn times_of_backups_grow() {
 fn progress_is_shown() {
     let env = world();
     let said = env
-        .type_in(Ours, &["full", PLAIN, "--no-print-statistics", "--progress", "--progress-rate", "1", "source"])
+        .type_in(
+            Ours,
+            &[
+                "full",
+                PLAIN,
+                "--no-print-statistics",
+                "--progress",
+                "--progress-rate",
+                "1",
+                "source",
+            ],
+        )
         .success()
         .stdout;
     let last = said.lines().last().unwrap();

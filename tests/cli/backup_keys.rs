@@ -1,4 +1,5 @@
-//! Who can read a backup: kinds of encryption, what `--gpg-options` do to the packets, and who is asked for which passphrase.
+//! Who can read a backup: kinds of encryption, what `--gpg-options` do to the packets, and who is
+//! asked for which passphrase.
 
 use crate::support::{Env, Keys, Node, Outcome, PASSPHRASE, Tree, Version};
 use Version::{New, Old, Ours};
@@ -17,7 +18,10 @@ fn world() -> Env {
 /// Prepares `full` or `incremental` to be run with variables.
 fn command(env: &Env, version: Version, variables: &[(&str, &str)], words: &[&str]) -> Command {
     let mut command = env.command(version.checked());
-    command.args(words).args(["--no-print-statistics", "source", &env.url_of(version)]).envs(variables.iter().copied());
+    command
+        .args(words)
+        .args(["--no-print-statistics", "source", &env.url_of(version)])
+        .envs(variables.iter().copied());
     command
 }
 
@@ -32,7 +36,15 @@ fn volume(env: &Env) -> PathBuf {
 /// Returns what gpg says of the packets of the volume.
 fn packets(env: &Env, passphrase: &str) -> String {
     let mut gpg = env.command("gpg");
-    gpg.args(["--batch", "--pinentry-mode=loopback", "--passphrase", passphrase, "--list-packets", "-v"]).arg(volume(env));
+    gpg.args([
+        "--batch",
+        "--pinentry-mode=loopback",
+        "--passphrase",
+        passphrase,
+        "--list-packets",
+        "-v",
+    ])
+    .arg(volume(env));
     let Outcome { stdout, stderr, .. } = Outcome::of(&mut gpg);
     format!("{stdout}\n{stderr}")
 }
@@ -50,7 +62,12 @@ fn gpg_options_show_in_the_packets() {
         (
             &[][..],
             "",
-            &["version 4, cipher 9", "s2k 3, hash 2", "count 65011712 (255)", "compressed packet: algo=1"][..],
+            &[
+                "version 4, cipher 9",
+                "s2k 3, hash 2",
+                "count 65011712 (255)",
+                "compressed packet: algo=1",
+            ][..],
             &[][..],
         ),
         (&[], "--cipher-algo AES192", &["version 4, cipher 8"], &[]),
@@ -59,10 +76,20 @@ fn gpg_options_show_in_the_packets() {
         (&[], "--s2k-digest-algo SHA512", &["s2k 3, hash 10"], &[]),
         (&[], "--s2k-mode 1", &["s2k 1, hash 2"], &["count"]),
         (&[], "--s2k-count 65536", &["count 65536 (96)"], &[]),
-        (&[], "--compress-algo none", &["encrypted data packet", "literal data packet"], &["compressed packet"]),
+        (
+            &[],
+            "--compress-algo none",
+            &["encrypted data packet", "literal data packet"],
+            &["compressed packet"],
+        ),
         (&[], "-z 0", &["literal data packet"], &["compressed packet"]),
         (&[], "--compress-level=9 --quiet --no-tty", &["compressed packet: algo=1"], &[]),
-        (&to_rsa, "", &["pubkey enc packet: version 3, algo 1, keyid"], &["keyid 0000000000000000", "symkey"]),
+        (
+            &to_rsa,
+            "",
+            &["pubkey enc packet: version 3, algo 1, keyid"],
+            &["keyid 0000000000000000", "symkey"],
+        ),
         (&to_rsa, "--throw-keyids", &["keyid 0000000000000000"], &[]),
         (&["--hidden-encrypt-key", rsa], "", &["keyid 0000000000000000"], &[]),
         (&to_rsa, &also_curve, &["algo 1, keyid", "algo 18, keyid"], &["keyid 0000000000000000"]),
@@ -72,8 +99,12 @@ fn gpg_options_show_in_the_packets() {
         (&signed, "--personal-digest-preferences=SHA384", &[", digest 9,"], &[]),
     ] {
         let time = TIME.to_string();
-        let words = [&["full", "--current-time", &time, "--gpg-options", gpg_options], options].concat();
-        let variables = [("PASSPHRASE", if options.is_empty() { PASSPHRASE } else { "" }), ("SIGN_PASSPHRASE", "")];
+        let words =
+            [&["full", "--current-time", &time, "--gpg-options", gpg_options], options].concat();
+        let variables = [
+            ("PASSPHRASE", if options.is_empty() { PASSPHRASE } else { "" }),
+            ("SIGN_PASSPHRASE", ""),
+        ];
         Outcome::of(&mut command(&env, Ours, &variables, &words)).success();
         let packets = packets(&env, PASSPHRASE);
         for text in there {
@@ -121,18 +152,34 @@ fn gpg_conf_counts() {
         std::fs::write(&conf, &text).unwrap();
         let words = [&["full"], options].concat();
         Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &words)).success();
-        let volume = std::fs::read_dir(env.store_of(Ours)).unwrap().map(|file| file.unwrap().path());
-        let volume = volume.into_iter().find(|path| path.to_str().unwrap().contains(".vol1.")).unwrap();
+        let volume =
+            std::fs::read_dir(env.store_of(Ours)).unwrap().map(|file| file.unwrap().path());
+        let volume =
+            volume.into_iter().find(|path| path.to_str().unwrap().contains(".vol1.")).unwrap();
         let gpg = |words: &[&str]| {
             let mut gpg = env.command("gpg");
-            gpg.args(["--batch", "--yes", "--pinentry-mode=loopback", "--passphrase", PASSPHRASE, "--trust-model=always"]);
+            gpg.args([
+                "--batch",
+                "--yes",
+                "--pinentry-mode=loopback",
+                "--passphrase",
+                PASSPHRASE,
+                "--trust-model=always",
+            ]);
             Outcome::of(gpg.args(words))
         };
         let theirs = env.root().join("theirs");
-        let how = if options.is_empty() { vec!["--symmetric"] } else { vec!["--recipient", options[1], "--encrypt"] };
+        let how = if options.is_empty() {
+            vec!["--symmetric"]
+        } else {
+            vec!["--recipient", options[1], "--encrypt"]
+        };
         let output = ["--output", theirs.to_str().unwrap()];
-        gpg(&[&output[..], &how, &[env.source().join("text").to_str().unwrap()]].concat()).success();
-        let packets = |path: &std::path::Path| readers(&gpg(&["--list-packets", path.to_str().unwrap()]).stdout);
+        gpg(&[&output[..], &how, &[env.source().join("text").to_str().unwrap()]].concat())
+            .success();
+        let packets = |path: &std::path::Path| {
+            readers(&gpg(&["--list-packets", path.to_str().unwrap()]).stdout)
+        };
         let (seen, expected) = (packets(&volume), packets(&theirs));
         assert!(!expected.is_empty());
         assert_eq!(seen, expected, "{text}");
@@ -148,11 +195,16 @@ fn gpg_conf_counts() {
         ("encrypt-to nobody@nowhere\n", "'nobody@nowhere'"),
     ] {
         std::fs::write(&conf, text).unwrap();
-        let outcome = Outcome::of(&mut command(&env, Ours, &[], &[&["full"], &to_rsa[..]].concat()));
-        assert!(matches!(outcome.code, 2 | 31) && outcome.stderr.contains(said), "{text}: {outcome}");
+        let outcome =
+            Outcome::of(&mut command(&env, Ours, &[], &[&["full"], &to_rsa[..]].concat()));
+        assert!(
+            matches!(outcome.code, 2 | 31) && outcome.stderr.contains(said),
+            "{text}: {outcome}"
+        );
         assert_eq!(count(&env), 0);
     }
-    // The command line has precedence, in quotes as wrappers leave them, too; it can leave the file out, or name another one.
+    // The command line has precedence, in quotes as wrappers leave them, too; it can leave the file
+    // out, or name another one.
     let other = env.root().join("other.conf");
     std::fs::write(&other, "cipher-algo AES\n").unwrap();
     std::fs::write(&conf, "cipher-algo TWOFISH\n").unwrap();
@@ -186,7 +238,12 @@ fn kinds_of_encryption_are_read_by_the_originals() {
         (&by_both[..1], &[][..], &[][..], None),
         (&by_both, &["--sign-key", curve], &["--sign-key", curve], None),
         // The original wants both passphrases to be equal, unless the key has none.
-        (&[("PASSPHRASE", PASSPHRASE), ("SIGN_PASSPHRASE", "")], &["--sign-key", rsa], &["--sign-key", rsa], None),
+        (
+            &[("PASSPHRASE", PASSPHRASE), ("SIGN_PASSPHRASE", "")],
+            &["--sign-key", rsa],
+            &["--sign-key", rsa],
+            None,
+        ),
         (
             &by_both[..1],
             &["--encrypt-sign-key", curve],
@@ -201,7 +258,15 @@ fn kinds_of_encryption_are_read_by_the_originals() {
         ),
         (
             &by_both,
-            &["--hidden-encrypt-key", curve, "--encrypt-key", rsa, "--sign-key", rsa, "--use-agent"],
+            &[
+                "--hidden-encrypt-key",
+                curve,
+                "--encrypt-key",
+                rsa,
+                "--sign-key",
+                rsa,
+                "--use-agent",
+            ],
             &["--sign-key", rsa],
             None,
         ),
@@ -235,10 +300,25 @@ fn keys_that_do_not_serve() {
     for (variables, options, code, said) in [
         (none, &[][..], 30, "set PASSPHRASE"),
         (&[("PASSPHRASE", "")], &[], 31, "PASSPHRASE is set to nothing"),
-        (none, &["--encrypt-key", "0123456789ABCDEF"], 31, "'0123456789ABCDEF' cannot be used: gpg has no such public key"),
-        (none, &["--encrypt-key", rsa, "--hidden-encrypt-key", "nobody@nowhere"], 31, "nobody@nowhere"),
+        (
+            none,
+            &["--encrypt-key", "0123456789ABCDEF"],
+            31,
+            "'0123456789ABCDEF' cannot be used: gpg has no such public key",
+        ),
+        (
+            none,
+            &["--encrypt-key", rsa, "--hidden-encrypt-key", "nobody@nowhere"],
+            31,
+            "nobody@nowhere",
+        ),
         (none, &["--encrypt-key", rsa, "--sign-key", "DEADBEEF"], 31, "DEADBEEF"),
-        (&[("SIGN_PASSPHRASE", "wrong")], &["--encrypt-key", rsa, "--sign-key", curve], 31, "SIGN_PASSPHRASE"),
+        (
+            &[("SIGN_PASSPHRASE", "wrong")],
+            &["--encrypt-key", rsa, "--sign-key", curve],
+            31,
+            "SIGN_PASSPHRASE",
+        ),
         (none, &["--encrypt-key", rsa, "--sign-key", curve], 31, "cannot sign"),
         (&[("PASSPHRASE", "x")], &["--gpg-options", "--cipher-algo TWOFISH"], 2, "TWOFISH"),
     ] {
@@ -246,7 +326,11 @@ fn keys_that_do_not_serve() {
         let mut command = command(&env, Ours, variables, &words);
         // Nobody is there to be asked, on whatever terminal the tests run.
         let mut alone = env.command("setsid");
-        alone.arg("--wait").arg(command.get_program()).args(command.get_args()).envs(variables.iter().copied());
+        alone
+            .arg("--wait")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(variables.iter().copied());
         Outcome::of(&mut alone).failure(code, &[said]);
         assert_eq!(count(&env), 0, "{options:?}");
         let _ = env.command("gpgconf").args(["--kill", "all"]).output();
@@ -263,18 +347,27 @@ fn keys_that_do_not_serve() {
     Outcome::of(&mut command(&env, Ours, &variables, &signed)).failure(31, &["no secret key"]);
     assert_eq!(count(&env), 0);
     Outcome::of(&mut command(&env, Ours, &variables, &["full", "--encrypt-key", rsa])).success();
-    Outcome::of(&mut command(&env, Ours, &variables, &["incremental", "--encrypt-key", rsa])).success();
+    Outcome::of(&mut command(&env, Ours, &variables, &["incremental", "--encrypt-key", rsa]))
+        .success();
     let _ = env.command("gpgconf").env("GNUPGHOME", &public).args(["--kill", "all"]).output();
 }
 
-/// An increment with another passphrase than the chain's would be a chain with two: nothing is written.
+/// An increment with another passphrase than the chain's would be a chain with two: nothing is
+/// written.
 #[test]
 fn a_wrong_passphrase_is_noticed_first() {
     let env = world();
-    let run = |passphrase: &str, words: &[&str]| Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", passphrase)], words));
+    let run = |passphrase: &str, words: &[&str]| {
+        Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", passphrase)], words))
+    };
     run(PASSPHRASE, &["full"]).success();
     let stored = count(&env);
-    for words in [&["incremental"][..], &["backup"], &["incremental", "--no-check-remote"], &["incremental", "--dry-run"]] {
+    for words in [
+        &["incremental"][..],
+        &["backup"],
+        &["incremental", "--no-check-remote"],
+        &["incremental", "--dry-run"],
+    ] {
         run("wrong", words).failure(31, &["wrong passphrase"]);
         assert_eq!(count(&env), stored, "{words:?}");
     }
@@ -285,7 +378,8 @@ fn a_wrong_passphrase_is_noticed_first() {
     run("another", &["full"]).success();
 }
 
-/// A lost archive directory is filled again with the secret keys of a file, which gpg knows nothing of.
+/// A lost archive directory is filled again with the secret keys of a file, which gpg knows nothing
+/// of.
 #[test]
 fn secret_keys_from_a_file() {
     let env = world();
@@ -295,15 +389,26 @@ fn secret_keys_from_a_file() {
     }
     Outcome::of(&mut command(&env, Ours, &[], &to_curve(&["full"]))).success();
     let mut export = env.command("gpg");
-    export.args(["--batch", "--pinentry-mode=loopback", "--passphrase", PASSPHRASE, "--export-secret-keys", curve]);
+    export.args([
+        "--batch",
+        "--pinentry-mode=loopback",
+        "--passphrase",
+        PASSPHRASE,
+        "--export-secret-keys",
+        curve,
+    ]);
     let secret = env.root().join("secret.gpg");
     std::fs::write(&secret, export.output().unwrap().stdout).unwrap();
     std::fs::remove_dir_all(env.gnupg().join("private-keys-v1.d")).unwrap();
     let _ = env.command("gpgconf").args(["--kill", "all"]).output();
     std::fs::remove_dir_all(env.archive_of(Ours)).unwrap();
-    let with_file = to_curve(&["incremental", "--encrypt-secret-keyring", secret.to_str().unwrap()]);
-    Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", "")], &to_curve(&["incremental"]))).failure(31, &["no secret key"]);
-    let said = Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &with_file)).success().stdout;
+    let with_file =
+        to_curve(&["incremental", "--encrypt-secret-keyring", secret.to_str().unwrap()]);
+    Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", "")], &to_curve(&["incremental"])))
+        .failure(31, &["no secret key"]);
+    let said = Outcome::of(&mut command(&env, Ours, &[("PASSPHRASE", PASSPHRASE)], &with_file))
+        .success()
+        .stdout;
     assert!(said.contains("Copying duplicity-full-signatures."), "{said}");
 }
 
@@ -321,13 +426,32 @@ fn prompts_are_those_of_the_original() {
     for (words, answers) in [
         (&["full"][..], &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)][..]),
         (&["incremental"], &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)]),
-        (&["full"], &[(ASK, "one"), (AGAIN, "two"), (ASK, ""), (AGAIN, ""), (ASK, "three"), (AGAIN, "three")]),
+        (
+            &["full"],
+            &[
+                (ASK, "one"),
+                (AGAIN, "two"),
+                (ASK, ""),
+                (AGAIN, ""),
+                (ASK, "three"),
+                (AGAIN, "three"),
+            ],
+        ),
         (&[&["full"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
         (&[&["incremental"], &both[..]].concat(), &[(SIGNER, PASSPHRASE)]),
-        (&["full", "--sign-key", curve], &[(ASK, PASSPHRASE), (SIGNER, PASSPHRASE), (AGAIN, PASSPHRASE)]),
         (
             &["full", "--sign-key", curve],
-            &[(ASK, "one"), (SIGNER, PASSPHRASE), (AGAIN, "two"), (ASK, PASSPHRASE), (AGAIN, PASSPHRASE)],
+            &[(ASK, PASSPHRASE), (SIGNER, PASSPHRASE), (AGAIN, PASSPHRASE)],
+        ),
+        (
+            &["full", "--sign-key", curve],
+            &[
+                (ASK, "one"),
+                (SIGNER, PASSPHRASE),
+                (AGAIN, "two"),
+                (ASK, PASSPHRASE),
+                (AGAIN, PASSPHRASE),
+            ],
         ),
         (&["full", "--encrypt-key", rsa], &[]),
         (&["incremental", "--encrypt-key", rsa], &[]),
@@ -338,9 +462,13 @@ fn prompts_are_those_of_the_original() {
         // What has opened the set before need not be retyped.
         let by_us = if words == ["incremental"] { &answers[..1] } else { answers };
         let prompts = |version: Version, answers| {
-            let program = command(&env, version, &[], &[words, &["--current-time", &time]].concat());
+            let program =
+                command(&env, version, &[], &[words, &["--current-time", &time]].concat());
             let mut shell = env.command("sh");
-            shell.args(["-c", "exec \"$@\" </dev/null", "sh"]).arg(program.get_program()).args(program.get_args());
+            shell
+                .args(["-c", "exec \"$@\" </dev/null", "sh"])
+                .arg(program.get_program())
+                .args(program.get_args());
             let outcome = env.converse(answers, &shell).success();
             assert!(!outcome.stdout.contains("never asked"), "{version:?} {words:?}: {outcome}");
             outcome.stdout.matches("passphrase for").count()
@@ -360,19 +488,27 @@ fn prompts_are_those_of_the_original() {
     assert!(said.contains(ASK) && said.contains(AGAIN), "{said}");
 }
 
-/// What whoever reads, looks or removes is asked for: as by 0.8.22, but that clean-up needs no passphrase, and that a key that is named is
-/// left to gpg-agent.
+/// What whoever reads, looks or removes is asked for: as by 0.8.22, but that clean-up needs no
+/// passphrase, and that a key that is named is left to gpg-agent.
 #[test]
 fn prompts_of_other_actions_are_those_of_the_original() {
     let env = world();
     let Keys { rsa, curve, .. } = Keys::get();
     let once = &[(ASK, PASSPHRASE)][..];
-    for (writing, reading) in
-        [(&[][..], &[][..]), (&["--encrypt-key", curve], &[]), (&["--encrypt-key", rsa], &["--encrypt-key", rsa])]
-    {
+    for (writing, reading) in [
+        (&[][..], &[][..]),
+        (&["--encrypt-key", curve], &[]),
+        (&["--encrypt-key", rsa], &["--encrypt-key", rsa]),
+    ] {
         for version in [Old, Ours] {
             let _ = std::fs::remove_dir_all(env.store_of(version));
-            Outcome::of(&mut command(&env, version, &[("PASSPHRASE", PASSPHRASE)], &[&["full"], writing].concat())).success();
+            Outcome::of(&mut command(
+                &env,
+                version,
+                &[("PASSPHRASE", PASSPHRASE)],
+                &[&["full"], writing].concat(),
+            ))
+            .success();
         }
         let by_us = if reading.is_empty() { once } else { &[] };
         for (words, is_lost, answers) in [
@@ -390,27 +526,44 @@ fn prompts_of_other_actions_are_those_of_the_original() {
             for (version, answers) in [Old, Ours].into_iter().zip(answers) {
                 let _ = std::fs::remove_dir_all(env.root().join("target"));
                 let mut program = env.command(version.checked());
-                program.args(words.iter().map(|word| word.replace("URL", &env.url_of(version)))).args(reading);
+                program
+                    .args(words.iter().map(|word| word.replace("URL", &env.url_of(version))))
+                    .args(reading);
                 let outcome = env.converse(answers, &program).success();
-                assert!(!outcome.stdout.contains("never asked"), "{version:?} {writing:?} {words:?}: {outcome}");
-                assert_eq!(outcome.stdout.matches("passphrase for").count(), answers.len(), "{version:?} {writing:?} {words:?}");
+                assert!(
+                    !outcome.stdout.contains("never asked"),
+                    "{version:?} {writing:?} {words:?}: {outcome}"
+                );
+                assert_eq!(
+                    outcome.stdout.matches("passphrase for").count(),
+                    answers.len(),
+                    "{version:?} {writing:?} {words:?}"
+                );
                 let _ = env.command("gpgconf").args(["--kill", "all"]).output();
             }
         }
     }
 }
 
-/// A backup whose archive directory is lost asks once to fetch it, and keeps what was typed. What has opened a set need not be retyped, as by
-/// 0.8.22.
+/// A backup whose archive directory is lost asks once to fetch it, and keeps what was typed. What
+/// has opened a set need not be retyped, as by 0.8.22.
 #[test]
 fn what_was_typed_to_synchronise_is_kept() {
     let env = world();
     for version in [Old, Ours] {
-        Outcome::of(&mut command(&env, version, &[("PASSPHRASE", PASSPHRASE)], &["full"])).success();
+        Outcome::of(&mut command(&env, version, &[("PASSPHRASE", PASSPHRASE)], &["full"]))
+            .success();
     }
     env.clear_caches();
-    for (version, answers) in [(Old, &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)][..]), (Ours, &[(ASK, PASSPHRASE)])] {
-        let outcome = env.converse(answers, &command(&env, version, &[], &["incremental"])).success();
-        assert_eq!(outcome.stdout.matches("passphrase for").count(), answers.len(), "{version:?}: {outcome}");
+    for (version, answers) in
+        [(Old, &[(ASK, PASSPHRASE), (AGAIN, PASSPHRASE)][..]), (Ours, &[(ASK, PASSPHRASE)])]
+    {
+        let outcome =
+            env.converse(answers, &command(&env, version, &[], &["incremental"])).success();
+        assert_eq!(
+            outcome.stdout.matches("passphrase for").count(),
+            answers.len(),
+            "{version:?}: {outcome}"
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Every action beside both originals, on the same collections: what is printed on stdout and stderr, the exit code, the files that come and
-//! go in storage.
+//! Every action beside both originals, on the same collections: what is printed on stdout and
+//! stderr, the exit code, the files that come and go in storage.
 //!
-//! `beside.txt` holds what we print for each command line, and in which lines the originals differ. Each of these lines has its reason
-//! in [`ON_PURPOSE`]; a line without one fails. The file is written anew by `DUPFS_WRITE_SNAPSHOTS=1 cargo test beside`.
+//! `beside.txt` holds what we print for each command line, and in which lines the originals differ.
+//! Each of these lines has its reason in [`ON_PURPOSE`]; a line without one fails. The file is
+//! written anew by `DUPFS_WRITE_SNAPSHOTS=1 cargo test beside`.
 
 use crate::support::{Encoding, Env, Kind, Node, Outcome, Tree, Version};
 use Version::{Exchanged, New, Old};
@@ -25,7 +26,12 @@ struct Reason {
     why: &'static str,
 }
 
-const fn reason(of: &'static [Version], words: &'static str, line: &'static str, why: &'static str) -> Reason {
+const fn reason(
+    of: &'static [Version],
+    words: &'static str,
+    line: &'static str,
+    why: &'static str,
+) -> Reason {
     Reason { of, words, line, why }
 }
 
@@ -33,11 +39,16 @@ const BOTH: &[Version] = &[Old, New];
 
 /// All that is different on purpose.
 ///
-/// Beyond these: 3.2.1 says `chain(s)` for one and for several, leaks lines `DEBUG: …`, and ends even failures with `Duplicity backup
-/// complete.`, which is all set aside.
+/// Beyond these: 3.2.1 says `chain(s)` for one and for several, leaks lines `DEBUG: …`, and ends
+/// even failures with `Duplicity backup complete.`, which is all set aside.
 const ON_PURPOSE: &[Reason] = &[
     // What is understood: the words of either version.
-    reason(&[Old], "", "+ No valid action found. Will imply", "said by 3.x, so that nobody restores who wanted to save"),
+    reason(
+        &[Old],
+        "",
+        "+ No valid action found. Will imply",
+        "said by 3.x, so that nobody restores who wanted to save",
+    ),
     reason(&[Old], "$ duplicity backup ", "", "an action of 3.x"),
     reason(&[Old], "--path-to-restore docs/ ", "", "an option of 3.x"),
     reason(&[New], "--file-to-restore docs/a ", "", "an option of 0.8, which 3.x renamed"),
@@ -64,12 +75,32 @@ const ON_PURPOSE: &[Reason] = &[
     reason(BOTH, "", "+ stderr: hint: ", "what to do about it"),
     // A folder that is not there.
     reason(BOTH, "URL/no/where", "- stores no", "made only when something is to be stored"),
-    reason(BOTH, "URL/no/where", "+ cannot list 'ROOT/store/no/where': No such file", "its disk may not be mounted"),
+    reason(
+        BOTH,
+        "URL/no/where",
+        "+ cannot list 'ROOT/store/no/where': No such file",
+        "its disk may not be mounted",
+    ),
     // Restoring.
     reason(BOTH, "restore --no-encryption URL altered", "- stderr: ", "ours says the way out, too"),
-    reason(BOTH, "restore --no-encryption URL altered", "+ stderr: 'altered' exists and is not an empty directory", "as above"),
-    reason(&[Old], "--force URL altered", "- Error '[Errno 17] File exists", "links, fifos and devices are replaced, too"),
-    reason(&[New], "--force URL altered", "", "3.x ignores --force, by which Déjà Dup restores in place"),
+    reason(
+        BOTH,
+        "restore --no-encryption URL altered",
+        "+ stderr: 'altered' exists and is not an empty directory",
+        "as above",
+    ),
+    reason(
+        &[Old],
+        "--force URL altered",
+        "- Error '[Errno 17] File exists",
+        "links, fifos and devices are replaced, too",
+    ),
+    reason(
+        &[New],
+        "--force URL altered",
+        "",
+        "3.x ignores --force, by which Déjà Dup restores in place",
+    ),
     reason(
         BOTH,
         "restore -v2 --no-encryption --time 1Y",
@@ -81,18 +112,54 @@ const ON_PURPOSE: &[Reason] = &[
     // Python's quotes.
     reason(&[New], "--file-changed", "- File: b'docs/a'", "a slip"),
     reason(&[New], "--file-changed", "+ File: docs/a", "as 0.8"),
-    reason(BOTH, "--file-changed", "-                 Full         Sat Aug  1 16:00:00 2026                b'New'", "a slip"),
-    reason(BOTH, "--file-changed", "-          Incremental         Sat Aug  1 17:00:00 2026            b'Changed'", "a slip"),
-    reason(BOTH, "--file-changed", "+                 Full         Sat Aug  1 16:00:00 2026                   New", "without it"),
-    reason(BOTH, "--file-changed", "+          Incremental         Sat Aug  1 17:00:00 2026               Changed", "without it"),
+    reason(
+        BOTH,
+        "--file-changed",
+        "-                 Full         Sat Aug  1 16:00:00 2026                b'New'",
+        "a slip",
+    ),
+    reason(
+        BOTH,
+        "--file-changed",
+        "-          Incremental         Sat Aug  1 17:00:00 2026            b'Changed'",
+        "a slip",
+    ),
+    reason(
+        BOTH,
+        "--file-changed",
+        "+                 Full         Sat Aug  1 16:00:00 2026                   New",
+        "without it",
+    ),
+    reason(
+        BOTH,
+        "--file-changed",
+        "+          Incremental         Sat Aug  1 17:00:00 2026               Changed",
+        "without it",
+    ),
     // Removing.
     reason(&[New], "remove-", "- Need to use 'remove-", "the last line says so once"),
     reason(BOTH, "cleanup", "- duplicity-new-signatures.", "told twice when it is here and there"),
-    // A wrong passphrase: told by us in a line, the same for all actions, and nothing is stored by an incremental backup.
+    // A wrong passphrase: told by us in a line, the same for all actions, and nothing is stored by
+    // an incremental backup.
     reason(&[Old], "PASSPHRASE=wrong incremental", "", "0.8 stores a set with another passphrase"),
-    reason(&[New], "PASSPHRASE=wrong incremental", "- exit code 1", "the code that front-ends ask for the passphrase at"),
-    reason(BOTH, "PASSPHRASE=wrong", "- stderr: ", "gpg's words; they stand in the machine log, where front-ends look for them"),
-    reason(BOTH, "PASSPHRASE=wrong", "+ stderr: cannot decode 'duplicity-inc.", "the same in one line"),
+    reason(
+        &[New],
+        "PASSPHRASE=wrong incremental",
+        "- exit code 1",
+        "the code that front-ends ask for the passphrase at",
+    ),
+    reason(
+        BOTH,
+        "PASSPHRASE=wrong",
+        "- stderr: ",
+        "gpg's words; they stand in the machine log, where front-ends look for them",
+    ),
+    reason(
+        BOTH,
+        "PASSPHRASE=wrong",
+        "+ stderr: cannot decode 'duplicity-inc.",
+        "the same in one line",
+    ),
 ];
 
 /// Returns the source at each backup.
@@ -104,8 +171,10 @@ fn sources() -> [Tree; 3] {
         .with("link", Node::symlink("docs/a", 104))
         .with("pipe", Node::new(Kind::Fifo, 105))
         .with("top", Node::file("top\n", 106));
-    let second =
-        first.clone().with("docs/a", Node::file("a\n".repeat(3000) + "more\n", 202)).with("new", Node::file("new\n", 203));
+    let second = first
+        .clone()
+        .with("docs/a", Node::file("a\n".repeat(3000) + "more\n", 202))
+        .with("new", Node::file("new\n", 203));
     let mut third = second.clone().with("top", Node::file("changed\n", 306));
     third.0.remove(&b"docs/b"[..]);
     [first, second, third]
@@ -153,19 +222,30 @@ impl World {
         let [first, second, third] = sources();
         let mut before = None;
         for hour in hours {
-            let (action, tree) = if hour % 2 == 0 { ("full", &first) } else { ("incremental", &second) };
+            let (action, tree) =
+                if hour % 2 == 0 { ("full", &first) } else { ("incremental", &second) };
             tree.write(before, &env.source());
             let mut command = env.command(Old.checked());
             encoding.secrets(&mut command);
-            command.args([action, "--current-time", &(START + 3600 * hour).to_string()]).args(encoding.writing());
+            command
+                .args([action, "--current-time", &(START + 3600 * hour).to_string()])
+                .args(encoding.writing());
             Outcome::of(command.args(["source", &env.url()])).success();
             before = Some(tree);
         }
         third.write(before, &env.source());
-        let altered = third.with("top", Node::file("altered\n", 306)).with("mine", Node::file("mine\n", 1));
+        let altered =
+            third.with("top", Node::file("altered\n", 306)).with("mine", Node::file("mine\n", 1));
         altered.write(None, &env.root().join("altered"));
         let archive = env.archive_of_url(&env.url());
-        Self { env, encoding, archive, said: String::new(), unexplained: Vec::new(), used: BTreeSet::new() }
+        Self {
+            env,
+            encoding,
+            archive,
+            said: String::new(),
+            unexplained: Vec::new(),
+            used: BTreeSet::new(),
+        }
     }
 
     /// Removes the stored and local files whose names hold this.
@@ -198,7 +278,8 @@ impl World {
         let before = names(&env.store());
         let mut command = env.command(version.checked());
         self.encoding.secrets(&mut command);
-        let (variables, words): (Vec<_>, Vec<_>) = line.split(' ').partition(|word| word.starts_with("PASSPHRASE="));
+        let (variables, words): (Vec<_>, Vec<_>) =
+            line.split(' ').partition(|word| word.starts_with("PASSPHRASE="));
         command.envs(variables.iter().filter_map(|word| word.split_once('=')));
         command.args(words.iter().map(|word| word.replace("URL", &env.url())));
         let outcome = Outcome::of(&mut command);
@@ -210,18 +291,23 @@ impl World {
         (outcome.code, lines)
     }
 
-    /// Returns lines without what no two runs have in common, and without what a program says of its own works.
+    /// Returns lines without what no two runs have in common, and without what a program says of
+    /// its own works.
     fn normal(&self, version: Version, said: &str, mark: &str) -> Vec<String> {
         let archive = self.archive.to_str().unwrap();
-        let said = said.replace(archive, "ARCHIVE").replace(self.env.root().to_str().unwrap(), "ROOT");
+        let said =
+            said.replace(archive, "ARCHIVE").replace(self.env.root().to_str().unwrap(), "ROOT");
         // What 0.8.22 answers a bad option with first.
         let said = said.find("duplicity: error:").map_or(&said[..], |error| &said[error..]);
         let mut lines: Vec<String> = Vec::new();
         let mut is_trace = false;
         for line in said.lines() {
-            // 3.2.1 leaks the first at any verbosity, and says the second at each end, also of a failure.
-            let is_leaked = version == New && (line.starts_with("DEBUG:") || line == "Duplicity backup complete.");
-            let is_machinery = line.starts_with('/') || MACHINERY.iter().any(|start| line.starts_with(start));
+            // 3.2.1 leaks the first at any verbosity, and says the second at each end, also of a
+            // failure.
+            let is_leaked = version == New
+                && (line.starts_with("DEBUG:") || line == "Duplicity backup complete.");
+            let is_machinery =
+                line.starts_with('/') || MACHINERY.iter().any(|start| line.starts_with(start));
             // Of a traceback, the last line, which is indented by one blank only.
             is_trace = line.starts_with("Traceback ") || is_trace && line.starts_with("  ");
             let is_blank = line.is_empty() && !mark.is_empty();
@@ -229,7 +315,9 @@ impl World {
                 continue;
             }
             let line = match line.split(' ').next().unwrap_or_default() {
-                name @ ("StartTime" | "EndTime" | "ElapsedTime" | "TotalDestinationSizeChange") => format!("{name} …"),
+                name @ ("StartTime" | "EndTime" | "ElapsedTime" | "TotalDestinationSizeChange") => {
+                    format!("{name} …")
+                }
                 _ => line.to_string(),
             };
             lines.push(format!("{mark}{line}").trim_end().to_string());
@@ -241,11 +329,16 @@ impl World {
     fn beside(&mut self, line: &str) {
         let [old, new, ours] = [Old, New, Exchanged].map(|version| self.run(version, line));
         self.said += &format!("$ duplicity {line}\n");
-        ours.1.iter().for_each(|line| self.said += &format!("{}\n", format!("    {}", shown(line)).trim_end()));
+        ours.1.iter().for_each(|line| {
+            self.said += &format!("{}\n", format!("    {}", shown(line)).trim_end())
+        });
         self.said += &format!("    exit code {}\n", ours.0);
         for (version, name, theirs) in [(Old, "0.8.22", old), (New, "3.2.1", new)] {
             let blur = |lines: &[String]| {
-                lines.iter().map(|line| if version == New { blurred(line) } else { line.clone() }).collect::<Vec<_>>()
+                lines
+                    .iter()
+                    .map(|line| if version == New { blurred(line) } else { line.clone() })
+                    .collect::<Vec<_>>()
             };
             let mut differences = difference(&theirs.1, &ours.1, &blur(&theirs.1), &blur(&ours.1));
             if theirs.0 != ours.0 {
@@ -284,23 +377,38 @@ impl World {
     }
 }
 
-/// Returns a line as the snapshot has it: without the sizes that count folders, which each file system makes as large as it likes.
+/// Returns a line as the snapshot has it: without the sizes that count folders, which each file
+/// system makes as large as it likes.
 fn shown(line: &str) -> String {
     match line.split(' ').next().unwrap_or_default() {
-        name @ ("SourceFileSize" | "NewFileSize") if !line.ends_with(" 0 (0 bytes)") => format!("{name} …"),
+        name @ ("SourceFileSize" | "NewFileSize") if !line.ends_with(" 0 (0 bytes)") => {
+            format!("{name} …")
+        }
         _ => line.to_string(),
     }
 }
 
 /// Returns a line without the endings by which 0.8.22 tells one from several, and 3.2.1 does not.
 fn blurred(line: &str) -> String {
-    let line = line.replace("WARNING. ", "Warning, ").replace("(s)", "").replace("these file", "this file");
-    let line = line.replace("these files", "this file").replace("chains", "chain").replace("times:", "time:");
+    let line = line
+        .replace("WARNING. ", "Warning, ")
+        .replace("(s)", "")
+        .replace("these file", "this file");
+    let line = line
+        .replace("these files", "this file")
+        .replace("chains", "chain")
+        .replace("times:", "time:");
     line.replace("sets", "set").replace("files", "file").replace("differences", "difference")
 }
 
-/// Returns the lines that only they have, with `-`, and that only we have, with `+`: the shortest list, by what is compared.
-fn difference(theirs: &[String], ours: &[String], their_keys: &[String], our_keys: &[String]) -> Vec<String> {
+/// Returns the lines that only they have, with `-`, and that only we have, with `+`: the shortest
+/// list, by what is compared.
+fn difference(
+    theirs: &[String],
+    ours: &[String],
+    their_keys: &[String],
+    our_keys: &[String],
+) -> Vec<String> {
     let (rows, columns) = (theirs.len(), ours.len());
     let mut common = vec![vec![0; columns + 1]; rows + 1];
     for row in (0..rows).rev() {
@@ -315,7 +423,9 @@ fn difference(theirs: &[String], ours: &[String], their_keys: &[String], our_key
     while row < rows || column < columns {
         if row < rows && column < columns && their_keys[row] == our_keys[column] {
             (row, column) = (row + 1, column + 1);
-        } else if column == columns || row < rows && common[row + 1][column] >= common[row][column + 1] {
+        } else if column == columns
+            || row < rows && common[row + 1][column] >= common[row][column + 1]
+        {
             lines.push(format!("- {}", theirs[row]));
             row += 1;
         } else {
@@ -341,7 +451,10 @@ fn list(place: &Path, found: &mut Vec<String>) {
 }
 
 fn names(place: &Path) -> BTreeSet<String> {
-    std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    std::fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 #[test]
@@ -349,11 +462,17 @@ fn each_action_is_that_of_the_originals() {
     type Beside = (&'static str, &'static [&'static str], fn() -> World);
     let worlds: [Beside; 4] = [
         ("An empty folder", EMPTY, || World::new(Encoding::Gzip, &[])),
-        ("Two chains of two sets each, at 12, 13, 14 and 15 hours UTC", CHAINS, || World::new(Encoding::Gzip, &[0, 1, 2, 3])),
-        ("The same, whose oldest full set is lost", LEFTOVERS, || {
-            World::new(Encoding::Gzip, &[0, 1, 2, 3]).without("full.20260801T120000Z").without("full-signatures.20260801T120000Z")
+        ("Two chains of two sets each, at 12, 13, 14 and 15 hours UTC", CHAINS, || {
+            World::new(Encoding::Gzip, &[0, 1, 2, 3])
         }),
-        ("A chain of two sets, encrypted with a passphrase", ENCRYPTED, || World::new(Encoding::Symmetric, &[0, 1])),
+        ("The same, whose oldest full set is lost", LEFTOVERS, || {
+            World::new(Encoding::Gzip, &[0, 1, 2, 3])
+                .without("full.20260801T120000Z")
+                .without("full-signatures.20260801T120000Z")
+        }),
+        ("A chain of two sets, encrypted with a passphrase", ENCRYPTED, || {
+            World::new(Encoding::Symmetric, &[0, 1])
+        }),
     ];
     let worlds = std::thread::scope(|scope| {
         let runs = worlds.map(|(title, lines, make)| {
@@ -367,10 +486,13 @@ fn each_action_is_that_of_the_originals() {
         runs.map(|run| run.join().unwrap())
     });
     let said: String = worlds.iter().map(|world| world.said.as_str()).collect();
-    let unexplained: Vec<_> = worlds.iter().flat_map(|world| &world.unexplained).map(String::as_str).collect();
+    let unexplained: Vec<_> =
+        worlds.iter().flat_map(|world| &world.unexplained).map(String::as_str).collect();
     assert!(unexplained.is_empty(), "differences without a reason:\n{}", unexplained.join("\n"));
-    let unused = (0..ON_PURPOSE.len()).filter(|number| !worlds.iter().any(|world| world.used.contains(number)));
-    let unused: Vec<_> = unused.map(|number| (ON_PURPOSE[number].words, ON_PURPOSE[number].line)).collect();
+    let unused = (0..ON_PURPOSE.len())
+        .filter(|number| !worlds.iter().any(|world| world.used.contains(number)));
+    let unused: Vec<_> =
+        unused.map(|number| (ON_PURPOSE[number].words, ON_PURPOSE[number].line)).collect();
     assert!(unused.is_empty(), "no difference like this any more: {unused:?}");
     let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/beside.txt");
     if std::env::var_os("DUPFS_WRITE_SNAPSHOTS").is_some() {
@@ -379,7 +501,11 @@ fn each_action_is_that_of_the_originals() {
     let lines = |text: &str| text.lines().map(String::from).collect::<Vec<_>>();
     let (known, said) = (lines(&std::fs::read_to_string(&snapshot).unwrap()), lines(&said));
     let changes = difference(&known, &said, &known, &said);
-    assert!(changes.is_empty(), "what is printed has changed, from - to +:\n{}", changes.join("\n"));
+    assert!(
+        changes.is_empty(),
+        "what is printed has changed, from - to +:\n{}",
+        changes.join("\n")
+    );
 }
 
 const EMPTY: &[&str] = &[

@@ -1,4 +1,5 @@
-//! `--dry-run` with every action: source, target and archive directory stay as they are, to the byte and to the time.
+//! `--dry-run` with every action: source, target and archive directory stay as they are, to the
+//! byte and to the time.
 
 use crate::support::{Env, Node, Outcome, Tree, Truth, Version};
 use Version::Exchanged;
@@ -33,11 +34,23 @@ fn world() -> Env {
         tree.write(before.as_ref(), &env.source());
         let action = if number % 2 == 0 { "full" } else { "incremental" };
         let time = (TIME + 3600 * number).to_string();
-        env.type_in(Exchanged, &[action, "--no-encryption", "--no-print-statistics", "--current-time", &time, "source"])
-            .success();
+        env.type_in(
+            Exchanged,
+            &[
+                action,
+                "--no-encryption",
+                "--no-print-statistics",
+                "--current-time",
+                &time,
+                "source",
+            ],
+        )
+        .success();
         before = Some(tree);
     }
-    for file in std::fs::read_dir(env.store_of(Exchanged)).unwrap().map(|entry| entry.unwrap().path()) {
+    for file in
+        std::fs::read_dir(env.store_of(Exchanged)).unwrap().map(|entry| entry.unwrap().path())
+    {
         if file.to_str().unwrap().contains("full.20260801T120000Z") {
             std::fs::remove_file(file).unwrap();
         }
@@ -46,10 +59,11 @@ fn world() -> Env {
     env
 }
 
-/// Returns what is there. The time of the archive directory itself is that of the lock, which comes and goes in it; all three make it when it
-/// is missing.
+/// Returns what is there. The time of the archive directory itself is that of the lock, which comes
+/// and goes in it; all three make it when it is missing.
 fn record(env: &Env) -> [Truth; 3] {
-    let [source, store] = [env.source(), env.store_of(Exchanged)].map(|place| Truth::record(&place));
+    let [source, store] =
+        [env.source(), env.store_of(Exchanged)].map(|place| Truth::record(&place));
     let archive = env.archive_of(Exchanged);
     let mut archived = if archive.exists() { Truth::record(&archive) } else { Truth::default() };
     archived.0.remove(&b""[..]);
@@ -69,7 +83,9 @@ fn nothing_changes() {
         let before = record(&env);
         for line in LINES {
             let words = line.split(' ').map(|word| word.replace("URL", &env.url_of(Exchanged)));
-            let outcome = Outcome::of(env.command(Exchanged.checked()).args(words).args(["--dry-run", "--no-encryption"]));
+            let outcome = Outcome::of(
+                env.command(Exchanged.checked()).args(words).args(["--dry-run", "--no-encryption"]),
+            );
             let outcome = outcome.success();
             assert!(record(&env) == before, "{line}: {outcome}");
             assert!(!env.root().join("target").exists(), "{line}: {outcome}");

@@ -1,4 +1,5 @@
-//! What goes wrong by the user's hand: a sentence on stderr, one of duplicity's exit codes, nothing written.
+//! What goes wrong by the user's hand: a sentence on stderr, one of duplicity's exit codes, nothing
+//! written.
 
 use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Tree, Truth, Version};
 use std::path::Path;
@@ -8,8 +9,10 @@ const TIME: i64 = 1_785_585_600;
 /// Makes a world with one full set of two files.
 fn world(encoding: Encoding) -> Env {
     let env = encoding.env();
-    let tree =
-        Tree::new(5).with("dir", Node::directory(6)).with("dir/inner", Node::file("inner", 7)).with("top", Node::file("top", 8));
+    let tree = Tree::new(5)
+        .with("dir", Node::directory(6))
+        .with("dir/inner", Node::file("inner", 7))
+        .with("top", Node::file("top", 8));
     tree.write(None, &env.source());
     Duplicity::new(&env, Version::Old, encoding).full(TIME);
     env.clear_caches();
@@ -44,39 +47,63 @@ fn hints_say_what_to_do() {
     let nowhere = format!("{}/nowhere/deep", env.url());
     let run = |words: &[&str]| Outcome::of(env.dupfs(Encoding::Gzip).args(words));
     let lists = |options: &[&str]| run(&[&["list-current-files"], options].concat());
-    lists(&[&nowhere])
-        .failure(52, &["cannot list '", "nowhere/deep", "\nhint: check the URL, and whether its disk is mounted\n"]);
+    lists(&[&nowhere]).failure(
+        52,
+        &[
+            "cannot list '",
+            "nowhere/deep",
+            "\nhint: check the URL, and whether its disk is mounted\n",
+        ],
+    );
     let source = env.source();
-    let saves = |options: &[&str]| run(&[&["full", "--no-encryption", source.to_str().unwrap()], options].concat());
-    saves(&["file:///proc/nowhere/deep"])
-        .failure(52, &["cannot create '", "\nhint: no folder can be made there: check the URL, and whether its disk is mounted"]);
+    let saves = |options: &[&str]| {
+        run(&[&["full", "--no-encryption", source.to_str().unwrap()], options].concat())
+    };
+    saves(&["file:///proc/nowhere/deep"]).failure(
+        52,
+        &[
+            "cannot create '",
+            "\nhint: no folder can be made there: check the URL, and whether its disk is mounted",
+        ],
+    );
     // At once: trying again would not help.
     let file = format!("{}/file", env.url());
     std::fs::write(env.store().join("file"), "").unwrap();
     saves(&[&file]).failure(52, &["cannot create '", "Not a directory", "\nhint: "]);
-    saves(&["--archive-dir=/proc/x", &env.url()]).failure(9, &["/proc/x", "\nhint: --archive-dir names another folder"]);
+    saves(&["--archive-dir=/proc/x", &env.url()])
+        .failure(9, &["/proc/x", "\nhint: --archive-dir names another folder"]);
     saves(&["--exclude-filelist=list", &env.url()])
         .failure(7, &["Error opening file list: ", "\nhint: check the path of the list"]);
-    restore(&env, &["-r", "nope"], &env.fresh("target")).failure(19, &["nope", "\nhint: list-current-files shows the paths"]);
+    restore(&env, &["-r", "nope"], &env.fresh("target"))
+        .failure(19, &["nope", "\nhint: list-current-files shows the paths"]);
     let mut command = env.dupfs(Encoding::Symmetric);
-    let outcome = Outcome::of(command.args(["full", "--encrypt-key=ABCDEF01"]).arg(&source).arg(env.url()));
+    let outcome =
+        Outcome::of(command.args(["full", "--encrypt-key=ABCDEF01"]).arg(&source).arg(env.url()));
     outcome.failure(31, &["'ABCDEF01'", "\nhint: gpg --list-keys"]);
     let mut command = env.dupfs(Encoding::Symmetric);
-    let outcome = Outcome::of(command.args(["full", "--encrypt-key=A", "--gpg-binary=/nope"]).arg(&source).arg(env.url()));
+    let outcome = Outcome::of(
+        command.args(["full", "--encrypt-key=A", "--gpg-binary=/nope"]).arg(&source).arg(env.url()),
+    );
     outcome.failure(31, &["'/nope'", "\nhint: install GnuPG, or name its program by --gpg-binary"]);
     let full = "mkdir full && mount -t tmpfs -o size=4k tmpfs full && exec dupfs restore --no-encryption \"$url\" full/target";
     std::fs::remove_file(env.store().join("file")).unwrap();
     Outcome::of(&mut env.private_script(Encoding::Gzip, full))
         .failure(30, &["No space left", "\nhint: make room there, or restore"]);
     let env = world(Encoding::Symmetric);
-    let outcome = Outcome::of(env.dupfs(Encoding::Symmetric).arg("list-current-files").arg(env.url()).env("PASSPHRASE", "wrong"));
+    let outcome = Outcome::of(
+        env.dupfs(Encoding::Symmetric)
+            .arg("list-current-files")
+            .arg(env.url())
+            .env("PASSPHRASE", "wrong"),
+    );
     outcome.failure(31, &["wrong passphrase", "\nhint: check PASSPHRASE"]);
 }
 
 #[test]
 fn restore_of_a_part() {
     let env = world(Encoding::Gzip);
-    for (number, option) in ["--path-to-restore", "--file-to-restore", "-r"].into_iter().enumerate() {
+    for (number, option) in ["--path-to-restore", "--file-to-restore", "-r"].into_iter().enumerate()
+    {
         let file = env.fresh(&format!("not there/file-{number}"));
         restore(&env, &[option, "dir/inner"], &file).success();
         assert_eq!(std::fs::read(&file).unwrap(), b"inner");
@@ -108,15 +135,19 @@ fn a_wrong_passphrase() {
     run(&["mount"], Some(&env.mountpoint())).failure(31, &["passphrase"]);
 }
 
-/// Nor is anything written when the metadata lie open in the archive directory. One set that opens is enough to go on: a chain may have two
-/// passphrases.
+/// Nor is anything written when the metadata lie open in the archive directory. One set that opens
+/// is enough to go on: a chain may have two passphrases.
 #[test]
 fn a_wrong_passphrase_with_the_archive_directory_at_hand() {
     let env = Env::new();
     Tree::new(5).with("first", Node::file("first", 8)).write(None, &env.source());
     let run = |passphrase: &str, words: &[&str]| {
         let mut command = env.command(Version::Old.checked());
-        command.env("PASSPHRASE", passphrase).args(words).args(["--no-print-statistics", "source", &env.url()]);
+        command.env("PASSPHRASE", passphrase).args(words).args([
+            "--no-print-statistics",
+            "source",
+            &env.url(),
+        ]);
         Outcome::of(&mut command).success();
     };
     run("one", &["full", "--current-time", &TIME.to_string()]);
@@ -132,11 +163,20 @@ fn a_wrong_passphrase_with_the_archive_directory_at_hand() {
     ] {
         let target = env.root().join(if words[0] == "verify" { "source" } else { "target" });
         let mut command = env.command(Version::Ours.checked());
-        let outcome = Outcome::of(command.env("PASSPHRASE", passphrase).args(words).arg(env.url()).arg(&target));
+        let outcome = Outcome::of(
+            command.env("PASSPHRASE", passphrase).args(words).arg(env.url()).arg(&target),
+        );
         assert_eq!(outcome.code, code, "{passphrase} {words:?}: {outcome}");
-        assert!(!is_refused || outcome.stderr.lines().count() == 2 && !env.root().join("target").exists(), "{outcome}");
+        assert!(
+            !is_refused
+                || outcome.stderr.lines().count() == 2 && !env.root().join("target").exists(),
+            "{outcome}"
+        );
         let written = |name: &str| std::fs::read_to_string(target.join(name)).is_ok();
-        assert!(is_refused || words.len() > 1 || written("first") == (passphrase == "one"), "{passphrase}: {outcome}");
+        assert!(
+            is_refused || words.len() > 1 || written("first") == (passphrase == "one"),
+            "{passphrase}: {outcome}"
+        );
         let _ = std::fs::remove_dir_all(env.root().join("target"));
     }
 }
@@ -146,9 +186,11 @@ fn a_wrong_command_line() {
     let env = world(Encoding::Gzip);
     let target = env.fresh("target");
     let run = |arguments: &[&str]| Outcome::of(env.dupfs(Encoding::Gzip).args(arguments));
-    run(&["restore", "--no-such-option", &env.url(), target.to_str().unwrap()]).failure(2, &["--no-such-option"]);
+    run(&["restore", "--no-such-option", &env.url(), target.to_str().unwrap()])
+        .failure(2, &["--no-such-option"]);
     run(&["restore", &env.url()]).failure(2, &[]);
-    run(&["--time", "yesterdayish", "restore", &env.url(), target.to_str().unwrap()]).failure(2, &["yesterdayish"]);
+    run(&["--time", "yesterdayish", "restore", &env.url(), target.to_str().unwrap()])
+        .failure(2, &["yesterdayish"]);
     run(&["no-such-command"]).failure(2, &["no-such-command"]);
     run(&[]).failure(2, &[]);
     run(&["list-current-files", "gopher://somewhere/else"]).failure(23, &["gopher"]);
@@ -168,7 +210,8 @@ fn options_stand_anywhere() {
     }
 }
 
-/// The original's archive directory serves where the collection's own metadata is gone or cannot be opened, and is left as it is.
+/// The original's archive directory serves where the collection's own metadata is gone or cannot be
+/// opened, and is left as it is.
 #[test]
 fn an_archive_directory_is_read_and_never_written() {
     let env = Encoding::Symmetric.env();
@@ -181,11 +224,15 @@ fn an_archive_directory_is_read_and_never_written() {
     assert_eq!(Truth::record(&archive), before);
 
     let mut command = env.dupfs(Encoding::Symmetric);
-    let listed = Outcome::of(command.arg("list-current-files").arg("--archive-dir").arg(&archive).arg(env.url())).success();
+    let listed = Outcome::of(
+        command.arg("list-current-files").arg("--archive-dir").arg(&archive).arg(env.url()),
+    )
+    .success();
     assert!(listed.stdout.ends_with(" top\n"), "{listed}");
 }
 
-/// A signature that is demanded is demanded of every file, also of one that cannot have any, and of what the cache knows.
+/// A signature that is demanded is demanded of every file, also of one that cannot have any, and of
+/// what the cache knows.
 #[test]
 fn a_demanded_signature_is_missing() {
     let env = world(Encoding::Gzip);
@@ -205,16 +252,23 @@ fn a_path_that_is_no_folder_fails_at_once() {
     let file = env.fresh("file");
     std::fs::write(&file, "").unwrap();
     let mut command = env.dupfs(Encoding::Gzip);
-    Outcome::of(command.args(["collection-status", file.to_str().unwrap()])).failure(52, &["cannot list"]);
+    Outcome::of(command.args(["collection-status", file.to_str().unwrap()]))
+        .failure(52, &["cannot list"]);
 }
 
-/// A URL may name a folder that is to come; a plain path that is not there may be a URL whose scheme was forgotten.
+/// A URL may name a folder that is to come; a plain path that is not there may be a URL whose
+/// scheme was forgotten.
 #[test]
 fn a_plain_path_has_to_be_there() {
     let env = Env::new();
     let missing = env.fresh("missing");
     let path = missing.to_str().unwrap();
-    for words in [&["collection-status"][..], &["cleanup"], &["remove-all-but-n-full", "1"], &["remove-older-than", "3D"]] {
+    for words in [
+        &["collection-status"][..],
+        &["cleanup"],
+        &["remove-all-but-n-full", "1"],
+        &["remove-older-than", "3D"],
+    ] {
         let run = |url: &str| Outcome::of(env.dupfs(Encoding::Gzip).args(words).arg(url));
         run(path).failure(23, &[path, "file:///"]);
         run(&format!("file://{path}")).success();
@@ -240,30 +294,45 @@ fn what_a_mount_would_ignore_is_refused() {
         &["--do-not-restore-ownership"],
         &["-o", "ro,time=3D"],
     ] {
-        env.ask_to(Encoding::Gzip, &[&["mount"], options].concat(), &env.mountpoint()).failure(2, &["mount does not take"]);
+        env.ask_to(Encoding::Gzip, &[&["mount"], options].concat(), &env.mountpoint())
+            .failure(2, &["mount does not take"]);
     }
 }
 
-/// Before anything else is done, in the words of 0.8.22; 3.2.1 hands gpg whatever is given, so what can be an address signs.
+/// Before anything else is done, in the words of 0.8.22; 3.2.1 hands gpg whatever is given, so what
+/// can be an address signs.
 #[test]
 fn a_sign_key_that_cannot_be_one() {
     let env = Env::new();
     let run = |version: Version, key: &str, words: &[&str]| {
-        Outcome::of(env.command(version.checked()).arg("--sign-key").arg(key).args(words).env("PASSPHRASE", "x"))
+        Outcome::of(
+            env.command(version.checked())
+                .arg("--sign-key")
+                .arg(key)
+                .args(words)
+                .env("PASSPHRASE", "x"),
+        )
     };
     let target = env.root().join("none");
     let url = format!("file://{}", target.display());
-    for words in [&["full", "source", &url][..], &["list-current-files", &url], &["cleanup", &url], &["restore", &url, "target"]]
-    {
+    for words in [
+        &["full", "source", &url][..],
+        &["list-current-files", &url],
+        &["cleanup", &url],
+        &["restore", &url, "target"],
+    ] {
         for key in ["zz", "12 34 56 78", "0x123456789"] {
-            let [ours, theirs] = [Version::Ours, Version::Old].map(|version| run(version, key, words));
+            let [ours, theirs] =
+                [Version::Ours, Version::Old].map(|version| run(version, key, words));
             assert_eq!((ours.code, theirs.code), (10, 10), "{ours}\n{theirs}");
             assert_eq!(ours.stderr.trim_end(), theirs.stderr.trim_end());
         }
     }
-    run(Version::Ours, "alice@example.org", &["list-current-files", &url]).failure(10, &["alice@example.org"]);
+    run(Version::Ours, "alice@example.org", &["list-current-files", &url])
+        .failure(10, &["alice@example.org"]);
     assert!(!target.exists() && !env.cache().join("duplicity").exists());
-    run(Version::Ours, "alice@example.org", &["full", "source", &url]).failure(31, &["alice@example.org"]);
+    run(Version::Ours, "alice@example.org", &["full", "source", &url])
+        .failure(31, &["alice@example.org"]);
 }
 
 /// Paths hold any bytes, in a URL also behind percent signs.
@@ -276,7 +345,8 @@ fn urls_hold_any_bytes() {
     let mut url = std::ffi::OsString::from("file://");
     url.push(&path);
     let percent = format!("file://{}/st%FFre", env.root().display());
-    let run = |words: &[&std::ffi::OsStr]| Outcome::of(env.dupfs(Encoding::Gzip).args(words)).success();
+    let run =
+        |words: &[&std::ffi::OsStr]| Outcome::of(env.dupfs(Encoding::Gzip).args(words)).success();
     run(&["full".as_ref(), "--no-encryption".as_ref(), "source".as_ref(), &url]);
     for spelt in [path.as_os_str(), &url, percent.as_ref()] {
         let listed = run(&["list-current-files".as_ref(), spelt]);

@@ -1,4 +1,5 @@
-//! The examples of duplicity's manual as shell lines, with `duplicity` on the path; in place of remote URLs stand folders.
+//! The examples of duplicity's manual as shell lines, with `duplicity` on the path; in place of
+//! remote URLs stand folders.
 
 use crate::support::{Env, Node, Outcome, PASSPHRASE, Tree, Truth, Version, assert_same};
 use Version::{Exchanged, Old};
@@ -12,7 +13,11 @@ fn shell(env: &Env, version: Version, line: &str) -> Outcome {
     }
     let mut command = env.command("sh");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    command.args(["-c", line]).env("PATH", path).env("PASSPHRASE", PASSPHRASE).env("ROOT", env.root());
+    command
+        .args(["-c", line])
+        .env("PATH", path)
+        .env("PASSPHRASE", PASSPHRASE)
+        .env("ROOT", env.root());
     let outcome = Outcome::of(command.env("DIR", env.url_of(version)));
     Outcome { stdout: format!("{line}\n{}", outcome.stdout), ..outcome }.success()
 }
@@ -28,8 +33,12 @@ fn a_home_comes_and_goes() {
     for version in [Old, Exchanged] {
         let env = Env::new();
         let run = |line: &str| shell(&env, version, line);
-        let count =
-            |kind: &str| names(&env, version).iter().filter(|name| name.contains(kind) && name.contains("manifest")).count();
+        let count = |kind: &str| {
+            names(&env, version)
+                .iter()
+                .filter(|name| name.contains(kind) && name.contains("manifest"))
+                .count()
+        };
         let me = env.home().join("me");
         let tree = |article: &str, time: i64| {
             Tree::new(5)
@@ -38,7 +47,9 @@ fn a_home_comes_and_goes() {
                 .with("x", Node::file("x", 7))
         };
         tree("first", 8).write(None, &me);
-        let ago = |days: i64| format!("--current-time {}", chrono::Utc::now().timestamp() - days * 86_400);
+        let ago = |days: i64| {
+            format!("--current-time {}", chrono::Utc::now().timestamp() - days * 86_400)
+        };
 
         let said = run(&format!("duplicity {} $ROOT/home/me $DIR", ago(5))).stdout;
         assert!(said.contains("No signatures found, switching to full backup."), "{said}");
@@ -60,20 +71,26 @@ fn a_home_comes_and_goes() {
     }
 }
 
-/// The whole machine without some folders, and some of its folders alone: here of one folder, which stands for the machine.
+/// The whole machine without some folders, and some of its folders alone: here of one folder, which
+/// stands for the machine.
 #[test]
 fn a_machine_is_saved_in_part() {
     let env = Env::new();
     let mut tree = Tree::new(5);
     for folder in ["etc", "home", "mnt", "proc", "tmp", "usr"] {
-        tree = tree.with(folder, Node::directory(6)).with(format!("{folder}/file"), Node::file(folder, 7));
+        tree = tree
+            .with(folder, Node::directory(6))
+            .with(format!("{folder}/file"), Node::file(folder, 7));
     }
     tree.write(None, &env.root().join("machine"));
     let saved = |version: Version, line: &str| {
         shell(&env, version, line);
         let listed = shell(&env, version, "duplicity list-current-files $DIR").stdout;
         let root = env.root().strip_prefix("/").unwrap().join("machine");
-        let inside = listed.lines().filter_map(|line| line.get(25..)?.strip_prefix(root.to_str()?)).map(String::from);
+        let inside = listed
+            .lines()
+            .filter_map(|line| line.get(25..)?.strip_prefix(root.to_str()?))
+            .map(String::from);
         let inside: Vec<_> = inside.collect();
         std::fs::remove_dir_all(env.store_of(version)).unwrap();
         inside

@@ -1,4 +1,5 @@
-//! The machine log beside those of both originals: the same numbers, words and data for the same work.
+//! The machine log beside those of both originals: the same numbers, words and data for the same
+//! work.
 
 use crate::support::{Env, Node, Outcome, Tree, Version};
 
@@ -25,20 +26,26 @@ fn messages(log: &str) -> Vec<Message> {
     let mut lines = log.lines();
     while let Some(head) = lines.next() {
         let level = head.split(' ').next().unwrap();
-        assert!(["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"].contains(&level), "'{head}' is no head in {log}");
-        let body: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).map(String::from).collect();
+        assert!(
+            ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"].contains(&level),
+            "'{head}' is no head in {log}"
+        );
+        let body: Vec<_> =
+            lines.by_ref().take_while(|line| !line.is_empty()).map(String::from).collect();
         let (text, data) = body.into_iter().partition(|line| line.starts_with(". "));
         messages.push(Message { head: head.into(), data, text });
     }
     messages
 }
 
-/// Runs a program with these words, `URL` standing for its own collection; returns how it ended and what it logged.
+/// Runs a program with these words, `URL` standing for its own collection; returns how it ended and
+/// what it logged.
 fn run(env: &Env, version: Version, line: &str) -> (Outcome, Vec<Message>) {
     let log = env.root().join("log");
     let _ = std::fs::remove_file(&log);
     let words = line.split_whitespace().map(|word| word.replace("URL", &env.url_of(version)));
-    let outcome = Outcome::of(env.command(version.checked()).args(words).args(["--log-file", "log"]));
+    let outcome =
+        Outcome::of(env.command(version.checked()).args(words).args(["--log-file", "log"]));
     (outcome, messages(&std::fs::read_to_string(&log).unwrap_or_default()))
 }
 
@@ -64,7 +71,8 @@ fn world() -> Env {
     env
 }
 
-/// A backup, its dry run and its increment: each path, the socket, and how much of the source has been met at the end.
+/// A backup, its dry run and its increment: each path, the socket, and how much of the source has
+/// been met at the end.
 #[test]
 fn backups_are_followed() {
     let env = world();
@@ -93,7 +101,8 @@ fn backups_are_followed() {
     }
 }
 
-/// What reads tells the same: listing and status at any verbosity, restored paths, and volumes that are done.
+/// What reads tells the same: listing and status at any verbosity, restored paths, and volumes that
+/// are done.
 #[test]
 fn readers_are_followed() {
     let env = world();
@@ -101,12 +110,19 @@ fn readers_are_followed() {
     for version in programs {
         for time in [TIME, TIME + 100] {
             let words = if time == TIME { "full" } else { "incremental" };
-            run(&env, version, &format!("{words} --no-encryption --current-time {time} source URL")).0.success();
+            run(
+                &env,
+                version,
+                &format!("{words} --no-encryption --current-time {time} source URL"),
+            )
+            .0
+            .success();
         }
     }
     let ask = |line: &str, codes: &[&str]| {
         programs.map(|version| {
-            let (outcome, log) = run(&env, version, &line.replace("TARGET", &format!("target-{version:?}")));
+            let (outcome, log) =
+                run(&env, version, &line.replace("TARGET", &format!("target-{version:?}")));
             outcome.success();
             of_codes(&log, codes)
         })
@@ -131,14 +147,23 @@ fn readers_are_followed() {
     assert_eq!((early[2].len(), &early[2]), (1, &early[0]));
 }
 
-/// From -v8 on every action tells first what backups there are, to programs and to people; those that ask for it are told again.
+/// From -v8 on every action tells first what backups there are, to programs and to people; those
+/// that ask for it are told again.
 #[test]
 fn every_action_tells_first_what_there_is() {
     let env = world();
     let programs = [Version::Old, Version::Exchanged];
     for version in programs {
-        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
-        run(&env, version, &format!("full --no-encryption --current-time {} source URL", TIME + 100)).0.success();
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL"))
+            .0
+            .success();
+        run(
+            &env,
+            version,
+            &format!("full --no-encryption --current-time {} source URL", TIME + 100),
+        )
+        .0
+        .success();
     }
     for (number, (line, told)) in [
         ("list-current-files --no-encryption URL", 1),
@@ -158,13 +183,16 @@ fn every_action_tells_first_what_there_is() {
     {
         let at = |verbosity: u8| {
             programs.map(|version| {
-                let line = line.replace("TARGET", &format!("target-{number}-{verbosity}-{version:?}"));
+                let line =
+                    line.replace("TARGET", &format!("target-{number}-{verbosity}-{version:?}"));
                 let line = line.replace("NEXT", &(TIME + 1000 - i64::from(verbosity)).to_string());
                 let (outcome, log) = run(&env, version, &format!("{line} -v{verbosity}"));
-                let at: Vec<usize> = (0..log.len()).filter(|&at| log[at].head.trim_end() == "INFO 3").collect();
+                let at: Vec<usize> =
+                    (0..log.len()).filter(|&at| log[at].head.trim_end() == "INFO 3").collect();
                 let before = at.first().map(|at| log[at - 1].text.clone());
                 let told: Vec<_> = at.into_iter().map(|at| log[at].clone()).map(normal).collect();
-                let shown = outcome.success().stdout.matches("\nFound 1 secondary backup chain.\n").count();
+                let shown =
+                    outcome.success().stdout.matches("\nFound 1 secondary backup chain.\n").count();
                 (before, told, shown)
             })
         };
@@ -179,7 +207,10 @@ fn every_action_tells_first_what_there_is() {
 /// Takes out where the archive directory is, and Python's quotes.
 fn normal(message: Message) -> Message {
     let text = message.text.into_iter().filter(|line| !line.starts_with(". Archive dir: "));
-    Message { text: text.map(|line| line.replace("          b'New'", "             New")).collect(), ..message }
+    Message {
+        text: text.map(|line| line.replace("          b'New'", "             New")).collect(),
+        ..message
+    }
 }
 
 /// Runs a program as somebody who owns nothing.
@@ -203,14 +234,20 @@ fn run_as_nobody(env: &Env, version: Version, line: &str) -> (Outcome, Vec<Messa
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let mut command = env.command("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).env("XDG_CACHE_HOME", &place);
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(program)
+        .env("XDG_CACHE_HOME", &place);
     let words = line.split_whitespace().map(|word| word.replace("URL", &env.url_of(version)));
     let outcome = Outcome::of(command.args(words).arg("--log-file").arg(&log));
     (outcome, messages(&std::fs::read_to_string(&log).unwrap_or_default()))
 }
 
 fn warnings(log: &[Message]) -> Vec<String> {
-    log.iter().map(|message| message.head.clone()).filter(|head| head.starts_with("WARNING") && head != "WARNING 1").collect()
+    log.iter()
+        .map(|message| message.head.clone())
+        .filter(|head| head.starts_with("WARNING") && head != "WARNING 1")
+        .collect()
 }
 
 /// What cannot be asked for, and what cannot be read.
@@ -224,17 +261,26 @@ fn unreadable_paths_are_followed() {
         std::fs::write(folder.join("inside"), "x").unwrap();
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    std::fs::set_permissions(env.source().join("top"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(env.source().join("top"), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
     let programs = [Version::Old, Version::Exchanged];
     for action in ["full", "full --dry-run", "verify"] {
-        let line = if action == "verify" { "verify URL source" } else { &format!("{action} source URL") };
+        let line =
+            if action == "verify" { "verify URL source" } else { &format!("{action} source URL") };
         let [original, ours] = programs.map(|version| {
             let (outcome, log) = run_as_nobody(&env, version, &format!("{line} --no-encryption"));
             outcome.success();
             warnings(&log)
         });
         assert_eq!(ours, original, "{action}");
-        assert_eq!(ours, ["WARNING 10 'source/closed'", "WARNING 9 'source/listed/inside'", "WARNING 10 'source/top'"]);
+        assert_eq!(
+            ours,
+            [
+                "WARNING 10 'source/closed'",
+                "WARNING 9 'source/listed/inside'",
+                "WARNING 10 'source/top'"
+            ]
+        );
     }
 }
 
@@ -246,7 +292,9 @@ fn skipped_paths_are_followed() {
     std::fs::write(env.source().join("dir/deep/file"), "x").unwrap();
     std::fs::create_dir(env.root().join("closed")).unwrap();
     let [original, ours] = [Version::Old, Version::Exchanged].map(|version| {
-        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL"))
+            .0
+            .success();
         let (outcome, log) = run_as_nobody(&env, version, "restore --no-encryption URL closed");
         let mut told = warnings(&log);
         told.sort();
@@ -254,8 +302,14 @@ fn skipped_paths_are_followed() {
     });
     assert_eq!(ours.1, original.1);
     let quoted = r"WARNING 13 'dir/b \x27q\x27 \xe9'".to_string();
-    assert!(ours.1.contains(&quoted) && ours.1.contains(&"WARNING 13 'dir/deep/file'".to_string()), "{ours:?}");
-    ours.0.failure(90, &["Skipping dir/deep because of previous error\n", "7 of 7 entries could not be restored"]);
+    assert!(
+        ours.1.contains(&quoted) && ours.1.contains(&"WARNING 13 'dir/deep/file'".to_string()),
+        "{ours:?}"
+    );
+    ours.0.failure(
+        90,
+        &["Skipping dir/deep because of previous error\n", "7 of 7 entries could not be restored"],
+    );
 }
 
 /// What verify says of differences is a notice without number, and that there are some is no error.
@@ -263,12 +317,17 @@ fn skipped_paths_are_followed() {
 fn differences_are_followed() {
     let env = world();
     let told = [Version::Old, Version::Exchanged].map(|version| {
-        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL")).0.success();
+        run(&env, version, &format!("full --no-encryption --current-time {TIME} source URL"))
+            .0
+            .success();
         let _ = std::fs::create_dir(env.root().join("empty"));
         // Of the same time as the source, whose socket has just been made.
         Outcome::of(env.command("touch").args(["-r", "source", "empty"])).success();
-        let (outcome, log) = run(&env, version, "verify --compare-data --no-encryption -v5 URL empty");
-        let is_told = |message: &&Message| message.has_code("2") || message.text[0].contains("Difference found");
+        let (outcome, log) =
+            run(&env, version, "verify --compare-data --no-encryption -v5 URL empty");
+        let is_told = |message: &&Message| {
+            message.has_code("2") || message.text[0].contains("Difference found")
+        };
         let errors = log.iter().filter(|message| message.head.starts_with("ERROR")).count();
         // The originals compare while they read.
         let mut told: Vec<_> = log.iter().filter(is_told).cloned().collect();
@@ -300,13 +359,17 @@ fn failures_are_followed() {
         let [original, ours] = programs.map(|version| {
             let (outcome, log) = run(&env, version, line);
             assert_eq!(outcome.code, code, "{version:?} {line}: {outcome}");
-            log.into_iter().filter(|message| message.head.starts_with("ERROR")).map(|message| message.head).collect::<Vec<_>>()
+            log.into_iter()
+                .filter(|message| message.head.starts_with("ERROR"))
+                .map(|message| message.head)
+                .collect::<Vec<_>>()
         });
         assert_eq!(ours, original, "{line}");
     }
 }
 
-/// A passphrase that is missing, and one that is wrong, are told as front-ends know them, which then ask for it.
+/// A passphrase that is missing, and one that is wrong, are told as front-ends know them, which
+/// then ask for it.
 #[test]
 fn passphrases_are_followed() {
     let env = world();
@@ -315,24 +378,34 @@ fn passphrases_are_followed() {
         let _ = std::fs::remove_file(&log);
         let words = line.split(' ').map(|word| word.replace("URL", &env.url_of(version)));
         let mut command = env.command(version.checked());
-        let outcome =
-            Outcome::of(command.envs(passphrase.map(|word| ("PASSPHRASE", word))).args(words).args(["--log-file", "log"]));
+        let outcome = Outcome::of(
+            command
+                .envs(passphrase.map(|word| ("PASSPHRASE", word)))
+                .args(words)
+                .args(["--log-file", "log"]),
+        );
         let mut errors = messages(&std::fs::read_to_string(log).unwrap());
         errors.retain(|message| message.head.starts_with("ERROR"));
-        let is_wrong = errors.iter().flat_map(|error| &error.text).any(|line| line.contains("Bad session key"));
+        let is_wrong = errors
+            .iter()
+            .flat_map(|error| &error.text)
+            .any(|line| line.contains("Bad session key"));
         (outcome.code, errors.into_iter().map(|error| error.head).collect::<Vec<_>>(), is_wrong)
     };
     let programs = [Version::Old, Version::Exchanged];
     let [original, ours] = programs.map(|version| {
         assert_eq!(ended(version, Some("right"), "full source URL").0, 0);
         env.clear_caches();
-        ["wrong", ""].map(|word| ended(version, Some(word).filter(|word| !word.is_empty()), "restore URL target"))
+        ["wrong", ""].map(|word| {
+            ended(version, Some(word).filter(|word| !word.is_empty()), "restore URL target")
+        })
     });
     assert_eq!(original[0], (31, vec!["ERROR 31 GPGError".into()], true));
     assert_eq!(ours, original);
 }
 
-/// Nothing that is no failure is logged as one, each message is one write, and passwords stay out of it.
+/// Nothing that is no failure is logged as one, each message is one write, and passwords stay out
+/// of it.
 #[test]
 fn the_log_goes_to_a_descriptor_and_tells_no_password() {
     let env = world();
@@ -345,9 +418,14 @@ fn the_log_goes_to_a_descriptor_and_tells_no_password() {
     let log = std::fs::read_to_string(env.root().join("log")).unwrap();
     assert!(!log.contains("secret") && !outcome.stdout.contains("secret"), "{log}");
     let heads: Vec<_> = messages(&log).into_iter().map(|message| message.head).collect();
-    assert_eq!(heads.iter().filter(|head| head.starts_with("ERROR")).collect::<Vec<_>>(), ["ERROR 23 UnsupportedBackendScheme"]);
+    assert_eq!(
+        heads.iter().filter(|head| head.starts_with("ERROR")).collect::<Vec<_>>(),
+        ["ERROR 23 UnsupportedBackendScheme"]
+    );
     assert!(heads.contains(&"WARNING 1".to_string()), "{heads:?}");
-    run(&env, Version::Exchanged, "--log-fd 99 collection-status URL").0.failure(30, &["descriptor 99"]);
+    run(&env, Version::Exchanged, "--log-fd 99 collection-status URL")
+        .0
+        .failure(30, &["descriptor 99"]);
 }
 
 #[test]
@@ -356,7 +434,9 @@ fn messages_bear_the_time_if_that_is_wanted() {
     let stamped = |version| {
         let (outcome, _) = run(&env, version, "collection-status --log-timestamp URL");
         // The time itself is of now: digits.
-        let digits = |line: &str| line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>();
+        let digits = |line: &str| {
+            line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect::<String>()
+        };
         outcome.success().stdout.lines().take(3).map(digits).collect::<Vec<_>>()
     };
     assert_eq!(stamped(Version::Exchanged), stamped(Version::New));

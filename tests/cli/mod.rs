@@ -1,5 +1,5 @@
-//! What the user types and sees: listings and states equal those of duplicity 0.8.22, errors say what is wrong and end with
-//! duplicity's own exit codes.
+//! What the user types and sees: listings and states equal those of duplicity 0.8.22, errors say
+//! what is wrong and end with duplicity's own exit codes.
 
 mod backup;
 mod backup_errors;

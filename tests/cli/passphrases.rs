@@ -7,7 +7,8 @@ use std::process::Command;
 
 const TIME: i64 = 1_785_585_600;
 
-/// Makes a world with three chains of one set each, under the passphrases one, two, three; the first is the original's.
+/// Makes a world with three chains of one set each, under the passphrases one, two, three; the
+/// first is the original's.
 fn world() -> Env {
     let env = Env::new();
     for (index, (version, passphrase)) in
@@ -23,7 +24,14 @@ fn world() -> Env {
 
 fn backup(env: &Env, version: Version, action: &str, time: i64) -> Command {
     let mut command = env.command(version.checked());
-    command.args([action, "--no-print-statistics", "--gpg-options", "--s2k-count 65536", "--current-time", &time.to_string()]);
+    command.args([
+        action,
+        "--no-print-statistics",
+        "--gpg-options",
+        "--s2k-count 65536",
+        "--current-time",
+        &time.to_string(),
+    ]);
     command.args(["source", &env.url()]);
     command
 }
@@ -43,7 +51,8 @@ fn ours(env: &Env, file: &std::path::Path, words: &[&str]) -> Command {
     command
 }
 
-/// What no passphrase opens has no folder, and is named once; if it is all there is, nothing is mounted.
+/// What no passphrase opens has no folder, and is named once; if it is all there is, nothing is
+/// mounted.
 #[test]
 fn a_mount_shows_what_opens() {
     let env = world();
@@ -54,7 +63,8 @@ fn a_mount_shows_what_opens() {
         // The catalog knows all of them by now.
         ("one", &[TIME], &["20260801T120001Z", "20260801T120002Z"]),
     ] {
-        let mut command = ours(&env, &file(&env, text, 0o600), &["mount", "--foreground", "--refresh", "1s"]);
+        let mut command =
+            ours(&env, &file(&env, text, 0o600), &["mount", "--foreground", "--refresh", "1s"]);
         let mounted = Mounted::start(
             {
                 command.arg(env.mountpoint());
@@ -62,7 +72,12 @@ fn a_mount_shows_what_opens() {
             },
             &env.mountpoint(),
         );
-        assert_eq!(mounted.snapshots().into_keys().collect::<Vec<_>>(), shown, "{text}: {}", mounted.log());
+        assert_eq!(
+            mounted.snapshots().into_keys().collect::<Vec<_>>(),
+            shown,
+            "{text}: {}",
+            mounted.log()
+        );
         for folder in mounted.snapshots().values() {
             let name = std::fs::read_to_string(folder.join("name")).unwrap();
             assert!(text.contains(&name), "{name}");
@@ -70,7 +85,11 @@ fn a_mount_shows_what_opens() {
         let log = mounted.log();
         assert_eq!(log.matches("cannot show the backups of").count(), closed.len(), "{log}");
         for time in closed {
-            assert!(log.contains(&format!("cannot show the backups of {time}: ")) && log.contains("wrong passphrase"), "{log}");
+            assert!(
+                log.contains(&format!("cannot show the backups of {time}: "))
+                    && log.contains("wrong passphrase"),
+                "{log}"
+            );
         }
     }
     let mut command = ours(&env, &file(&env, "four\nfive\n", 0o600), &["mount"]);
@@ -88,13 +107,20 @@ fn every_action_tries_all() {
         assert_eq!(std::fs::read_to_string(target.join("name")).unwrap(), *name);
         std::fs::remove_dir_all(&target).unwrap();
         env.clear_caches();
-        let outcome =
-            Outcome::of(ours(&env, &all, &["list-current-files", "-v9", "--time", &time]).env("PASSPHRASE", "PASS")).success();
-        assert!(outcome.stdout.ends_with(" name\n") && !outcome.to_string().contains("PASS\n"), "{outcome}");
+        let outcome = Outcome::of(
+            ours(&env, &all, &["list-current-files", "-v9", "--time", &time])
+                .env("PASSPHRASE", "PASS"),
+        )
+        .success();
+        assert!(
+            outcome.stdout.ends_with(" name\n") && !outcome.to_string().contains("PASS\n"),
+            "{outcome}"
+        );
     }
     Outcome::of(ours(&env, &all, &["verify"]).arg("source")).success();
 
-    // No chain comes to have two passphrases: the first line would encrypt, which has not opened the newest backup.
+    // No chain comes to have two passphrases: the first line would encrypt, which has not opened
+    // the newest backup.
     let with = |action: &str, path: &std::path::Path, time: i64| {
         let mut command = backup(&env, Version::Ours, action, time);
         Outcome::of(command.arg("--passphrase-file").arg(path))
@@ -105,7 +131,8 @@ fn every_action_tries_all() {
     with("full", &file(&env, "new\nthree\n", 0o600), TIME + 30).success();
     let target = env.fresh("target");
     let mut restore = env.command(Version::Old.checked());
-    Outcome::of(restore.args(["restore", &env.url()]).arg(&target).env("PASSPHRASE", "new")).success();
+    Outcome::of(restore.args(["restore", &env.url()]).arg(&target).env("PASSPHRASE", "new"))
+        .success();
 }
 
 #[test]
@@ -117,15 +144,19 @@ fn a_file_that_others_may_read_is_refused() {
         ("", 0o600, "it holds none"),
         ("\n\n", 0o600, "it holds none"),
     ] {
-        Outcome::of(&mut ours(&env, &file(&env, text, mode), &["collection-status"])).failure(2, &["passphrases'", why]);
+        Outcome::of(&mut ours(&env, &file(&env, text, mode), &["collection-status"]))
+            .failure(2, &["passphrases'", why]);
     }
     let fifo = env.root().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     Outcome::of(&mut ours(&env, &fifo, &["collection-status"])).failure(2, &["not a regular file"]);
-    Outcome::of(&mut ours(&env, &env.root().join("none"), &["collection-status"])).failure(2, &["No such file"]);
+    Outcome::of(&mut ours(&env, &env.root().join("none"), &["collection-status"]))
+        .failure(2, &["No such file"]);
     if rustix::process::geteuid().is_root() {
         let theirs = file(&env, "one\n", 0o600);
         std::os::unix::fs::chown(&theirs, Some(1), None).unwrap();
-        Outcome::of(&mut ours(&env, &theirs, &["collection-status"])).failure(2, &["it belongs to the user 1"]);
+        Outcome::of(&mut ours(&env, &theirs, &["collection-status"]))
+            .failure(2, &["it belongs to the user 1"]);
     }
 }

@@ -1,4 +1,5 @@
-//! `restore` into targets as they are: holes, folders that are read-only, file systems that refuse metadata, a run that is interrupted or killed.
+//! `restore` into targets as they are: holes, folders that are read-only, file systems that refuse
+//! metadata, a run that is interrupted or killed.
 
 use crate::support::{Duplicity, Encoding, Env, Node, Outcome, Random, Tree, Version};
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,12 +20,18 @@ fn saved(tree: &Tree) -> Env {
     env
 }
 
-/// Long runs of zeros take no room, in files that are whole and in those put together from deltas; with `--no-sparse` they do.
+/// Long runs of zeros take no room, in files that are whole and in those put together from deltas;
+/// with `--no-sparse` they do.
 #[test]
 fn zeros_become_holes() {
     const ZEROS: usize = 4 << 20;
-    let content = |seed| [Random::new(seed).bytes(70_000), vec![0; ZEROS], Random::new(seed + 1).bytes(70_000)].concat();
-    let first = Tree::new(100).with("a", Node::file(content(1), 101)).with("b", Node::file(content(2), 102));
+    let content = |seed| {
+        [Random::new(seed).bytes(70_000), vec![0; ZEROS], Random::new(seed + 1).bytes(70_000)]
+            .concat()
+    };
+    let first = Tree::new(100)
+        .with("a", Node::file(content(1), 101))
+        .with("b", Node::file(content(2), 102));
     let env = saved(&first);
     let mut edited = content(2);
     edited[ZEROS / 2] = 1;
@@ -38,7 +45,11 @@ fn zeros_become_holes() {
             let path = target.join(name);
             assert!(std::fs::read(&path).unwrap() == expected, "{name} {option:?}");
             let stored = std::fs::metadata(&path).unwrap().blocks() * 512;
-            assert_eq!(stored < ZEROS as u64 / 2, is_sparse, "{name} {option:?} takes {stored} bytes");
+            assert_eq!(
+                stored < ZEROS as u64 / 2,
+                is_sparse,
+                "{name} {option:?} takes {stored} bytes"
+            );
         }
     }
 }
@@ -58,14 +69,17 @@ fn read_only_folders_are_restored_again() {
     assert!(outcome.stdout.ends_with("content555\n555\n"), "{outcome}");
 }
 
-/// Has the kernel refuse system calls with EPERM, as a file system does that has no such thing: all of a number, or those in which the argument at
-/// an index holds one of some bits.
+/// Has the kernel refuse system calls with EPERM, as a file system does that has no such thing: all
+/// of a number, or those in which the argument at an index holds one of some bits.
 fn refuse(command: &mut Command, calls: &[(libc::c_long, Option<(u32, u32)>)]) {
     let line = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let (load, answer) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_RET | libc::BPF_K);
-    let (equals, holds) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
-    let (allowed, refused) =
-        (line(answer, 0, 0, libc::SECCOMP_RET_ALLOW), line(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    let (equals, holds) =
+        (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
+    let (allowed, refused) = (
+        line(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        line(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+    );
     let mut program = Vec::new();
     for (call, bits) in calls {
         program.push(line(load, 0, 0, 0));
@@ -81,11 +95,18 @@ fn refuse(command: &mut Command, calls: &[(libc::c_long, Option<(u32, u32)>)]) {
     }
     program.push(allowed);
     let install = move || {
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        let filter =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
         // SAFETY: prctl reads what it is given, and keeps nothing of it.
         let done = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) == 0
+                && libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const filter,
+                    0,
+                    0,
+                ) == 0
         };
         if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     };
@@ -93,7 +114,8 @@ fn refuse(command: &mut Command, calls: &[(libc::c_long, Option<(u32, u32)>)]) {
     unsafe { command.pre_exec(install) };
 }
 
-/// What a file system like vfat, exFAT or SMB cannot hold costs no content, and is told once for each kind; only what is not there is an error.
+/// What a file system like vfat, exFAT or SMB cannot hold costs no content, and is told once for
+/// each kind; only what is not there is an error.
 #[test]
 fn metadata_that_is_refused_costs_no_content() {
     let tree = Tree::new(100)
@@ -109,7 +131,11 @@ fn metadata_that_is_refused_costs_no_content() {
         refuse(command.args(["restore", &env.url()]).arg(&target), calls);
         let outcome = Outcome::of(&mut command);
         for (name, content) in [("d/x", "x"), ("owned", "owned"), ("suid", "suid")] {
-            assert_eq!(std::fs::read_to_string(target.join(name)).unwrap(), content, "{name}: {outcome}");
+            assert_eq!(
+                std::fs::read_to_string(target.join(name)).unwrap(),
+                content,
+                "{name}: {outcome}"
+            );
         }
         (outcome, move |name: &str| target.join(name).symlink_metadata())
     };
@@ -118,9 +144,13 @@ fn metadata_that_is_refused_costs_no_content() {
     // The special bits alone: a folder of everybody is safe for nobody without them.
     let (outcome, at) = restored("bits", &[(libc::SYS_fchmod, Some((1, 0o7000)))]);
     assert_eq!(["d", "d/x", "suid"].map(|name| mode(at(name))), [0o755, 0o640, 0o755]);
-    assert!(outcome.clone().success().stdout.contains("the modes of 2 entries could not be set"), "{outcome}");
+    assert!(
+        outcome.clone().success().stdout.contains("the modes of 2 entries could not be set"),
+        "{outcome}"
+    );
 
-    let calls = [libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat].map(|call| (call, None));
+    let calls = [libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_utimensat]
+        .map(|call| (call, None));
     let (outcome, at) = restored("all", &calls);
     assert_eq!(["d", "d/x", "suid"].map(|name| mode(at(name))), [0o700, 0o600, 0o600]);
     for kind in ["modes", "owners", "times"] {
@@ -131,13 +161,19 @@ fn metadata_that_is_refused_costs_no_content() {
     let (outcome, at) = restored("links", &[(libc::SYS_symlinkat, None)]);
     assert!(at("link").is_err());
     assert_eq!(mode(at("suid")), 0o4755);
-    outcome.failure(90, &["cannot restore 'link': Operation not permitted", "1 of 6 entries could not be restored"]);
+    outcome.failure(
+        90,
+        &["cannot restore 'link': Operation not permitted", "1 of 6 entries could not be restored"],
+    );
 }
 
 /// Returns the names in a directory that begin like what a restore keeps there for itself.
 fn temporary(target: &Path) -> Vec<String> {
     let names = std::fs::read_dir(target).into_iter().flatten().flatten();
-    names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(".dupfs-")).collect()
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(".dupfs-"))
+        .collect()
 }
 
 /// Starts a restore, sends it a signal as soon as it has begun to write, and returns how it ended.
@@ -147,7 +183,10 @@ fn interrupted(env: &Env, target: &Path, signal: Signal) -> ExitStatus {
     let mut restore = command.spawn().unwrap();
     let start = Instant::now();
     while temporary(target).is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(60) && restore.try_wait().unwrap().is_none(), "nothing was begun");
+        assert!(
+            start.elapsed() < Duration::from_secs(60) && restore.try_wait().unwrap().is_none(),
+            "nothing was begun"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     kill_process(Pid::from_child(&restore), signal).unwrap();
@@ -160,7 +199,9 @@ fn nothing_is_left_of_an_interrupted_restore() {
     let env = PLAIN.env();
     let content = Random::new(5).bytes(64 << 20);
     Tree::new(100).with("large", Node::file(content.clone(), 101)).write(None, &env.source());
-    let full = ["full", "--no-compression", "--volsize", "200", "--current-time", &TIME.to_string()].map(String::from);
+    let full =
+        ["full", "--no-compression", "--volsize", "200", "--current-time", &TIME.to_string()]
+            .map(String::from);
     Outcome::of(env.dupfs(PLAIN).args(full).arg(env.source()).arg(env.url())).success();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let target = env.fresh(&format!("{signal:?}"));

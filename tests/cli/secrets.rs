@@ -1,5 +1,5 @@
-//! Passphrases are seen by nobody else: not in the lists of arguments and variables that every process shows, not by programs that we run, not
-//! in core files, not in logs.
+//! Passphrases are seen by nobody else: not in the lists of arguments and variables that every
+//! process shows, not by programs that we run, not in core files, not in logs.
 
 use crate::support::{Encoding, Keys, Outcome, PASSPHRASE, Version};
 use std::io::Write;
@@ -12,7 +12,8 @@ fn a_running_process_shows_none() {
     let env = Encoding::Symmetric.env();
     std::fs::write(env.source().join("a"), "a").unwrap();
     let list = env.root().join("list");
-    rustix::fs::mknodat(rustix::fs::CWD, &list, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &list, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let mut command = env.command(Version::Exchanged.checked());
     command.env("PASSPHRASE", PASSPHRASE).env("SIGN_PASSPHRASE", "another secret");
     command.args(["full", "--exclude-filelist"]).arg(&list).arg("source").arg(env.url());
@@ -22,7 +23,11 @@ fn a_running_process_shows_none() {
     let mut list = std::fs::File::options().write(true).open(&list).unwrap();
     let shown = [proc("environ"), proc("cmdline")].concat();
     for secret in [PASSPHRASE, "another secret"] {
-        assert!(!shown.windows(secret.len()).any(|window| window == secret.as_bytes()), "{}", shown.escape_ascii());
+        assert!(
+            !shown.windows(secret.len()).any(|window| window == secret.as_bytes()),
+            "{}",
+            shown.escape_ascii()
+        );
     }
     let limits = String::from_utf8(proc("limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
@@ -42,21 +47,32 @@ fn programs_that_we_run_and_logs_show_none() {
     let env = Encoding::Signed.env();
     std::fs::write(env.source().join("a"), "a").unwrap();
     let (gpg, seen) = (env.root().join("gpg"), env.root().join("seen"));
-    let script = format!("#!/bin/sh\n(env; echo \"$@\") >> '{}'\nexec gpg \"$@\"\n", seen.display());
+    let script =
+        format!("#!/bin/sh\n(env; echo \"$@\") >> '{}'\nexec gpg \"$@\"\n", seen.display());
     std::fs::write(&gpg, script).unwrap();
     std::fs::set_permissions(&gpg, std::fs::Permissions::from_mode(0o755)).unwrap();
     let key = &Keys::get().curve;
     let run = |words: &[&str]| {
         let mut command = env.command(Version::Exchanged.checked());
-        command.env("PASSPHRASE", PASSPHRASE).env("SIGN_PASSPHRASE", PASSPHRASE).arg("--gpg-binary").arg(&gpg);
-        Outcome::of(command.args(["-v9", "--log-file", "log", "--encrypt-sign-key", key]).args(words)).success()
+        command
+            .env("PASSPHRASE", PASSPHRASE)
+            .env("SIGN_PASSPHRASE", PASSPHRASE)
+            .arg("--gpg-binary")
+            .arg(&gpg);
+        Outcome::of(
+            command.args(["-v9", "--log-file", "log", "--encrypt-sign-key", key]).args(words),
+        )
+        .success()
     };
     let saved = run(&["full", "source", &env.url()]);
     env.clear_caches();
     let verified = run(&["verify", &env.url(), "source"]);
     let read = |name: &str| std::fs::read_to_string(env.root().join(name)).unwrap();
     let (seen, log) = (read("seen"), read("log"));
-    assert!(seen.contains("--local-user") || seen.contains("-u"), "gpg was not run to sign: {seen}");
+    assert!(
+        seen.contains("--local-user") || seen.contains("-u"),
+        "gpg was not run to sign: {seen}"
+    );
     for text in [&seen, &log, &saved.to_string(), &verified.to_string()] {
         assert!(!text.contains(PASSPHRASE), "{text}");
     }
@@ -67,15 +83,21 @@ fn programs_that_we_run_and_logs_show_none() {
 fn a_line_of_stdin_is_enough() {
     let env = Encoding::Symmetric.env();
     std::fs::write(env.source().join("a"), "a").unwrap();
-    let script = "printf 'secret\\nsecret\\r\\nthe rest\\n' | (setsid -w \"$@\"; echo \"then $?\"; cat)";
+    let script =
+        "printf 'secret\\nsecret\\r\\nthe rest\\n' | (setsid -w \"$@\"; echo \"then $?\"; cat)";
     let mut command = env.command("sh");
-    command.args(["-c", script, "sh"]).arg(Version::Exchanged.checked()).args(["full", "source", &env.url()]);
+    command.args(["-c", script, "sh"]).arg(Version::Exchanged.checked()).args([
+        "full",
+        "source",
+        &env.url(),
+    ]);
     let outcome = Outcome::of(&mut command).success();
     assert!(outcome.stdout.ends_with("then 0\nthe rest\n"), "{outcome}");
     assert!(outcome.stderr.contains("Retype passphrase for decryption to confirm: "), "{outcome}");
 }
 
-/// With `--use-agent` it is gpg-agent that asks, by its pinentry; the originals can read what is encrypted so.
+/// With `--use-agent` it is gpg-agent that asks, by its pinentry; the originals can read what is
+/// encrypted so.
 #[test]
 fn the_agent_asks_for_a_passphrase() {
     let env = Encoding::Symmetric.env();
@@ -90,13 +112,23 @@ fn the_agent_asks_for_a_passphrase() {
         std::fs::write(&pinentry, script).unwrap();
         std::fs::set_permissions(&pinentry, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
-    std::fs::write(env.gnupg().join("gpg-agent.conf"), format!("pinentry-program {}\n", pinentry.display())).unwrap();
+    std::fs::write(
+        env.gnupg().join("gpg-agent.conf"),
+        format!("pinentry-program {}\n", pinentry.display()),
+    )
+    .unwrap();
     let run = |words: &[&str]| {
         let mut command = env.command(Version::Exchanged.checked());
-        Outcome::of(command.args(["--use-agent", "--current-time"]).args(words).args(["source", &env.url()]))
+        Outcome::of(
+            command
+                .args(["--use-agent", "--current-time"])
+                .args(words)
+                .args(["source", &env.url()]),
+        )
     };
     asks("echo ERR 83886179 Operation cancelled");
-    run(&["1700000000", "full"]).failure(31, &["gpg-agent gives no passphrase", "cancelled", "set PASSPHRASE"]);
+    run(&["1700000000", "full"])
+        .failure(31, &["gpg-agent gives no passphrase", "cancelled", "set PASSPHRASE"]);
     asks("echo 'D 50%25 horse'; echo OK");
     run(&["1700000000", "full"]).success();
     std::fs::write(env.source().join("a"), "changed").unwrap();
@@ -104,11 +136,15 @@ fn the_agent_asks_for_a_passphrase() {
     for version in [Version::Old, Version::New, Version::Ours] {
         let target = env.fresh("restored");
         let mut command = env.command(version.checked());
-        Outcome::of(command.env("PASSPHRASE", "50% horse").args(["restore", &env.url()]).arg(&target)).success();
+        Outcome::of(
+            command.env("PASSPHRASE", "50% horse").args(["restore", &env.url()]).arg(&target),
+        )
+        .success();
         assert_eq!(std::fs::read(target.join("a")).unwrap(), b"changed", "{version:?}");
         std::fs::remove_dir_all(&target).unwrap();
     }
     let asked = std::fs::read_to_string(env.root().join("asked")).unwrap().lines().count();
-    // Once in vain, and for each backup once or, where the pinentry does not repeat by itself, twice.
+    // Once in vain, and for each backup once or, where the pinentry does not repeat by itself,
+    // twice.
     assert!([3, 5].contains(&asked), "asked {asked} times");
 }

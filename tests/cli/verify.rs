@@ -1,4 +1,5 @@
-//! `verify` beside both originals, on the same collections and folders; and what it does that they do not.
+//! `verify` beside both originals, on the same collections and folders; and what it does that they
+//! do not.
 
 use crate::support::{Duplicity, Encoding, Env, Kind, Node, Outcome, Random, Tree, Truth, Version};
 use std::path::Path;
@@ -26,7 +27,10 @@ fn sources() -> [Tree; 2] {
         .with("turns", Node::directory(113))
         .with("turns/below", Node::file("turn", 114))
         .with("ünï 'q'", Node::file("name", 115));
-    let second = first.clone().with("docs/noise", Node::file(edited, 204).mode(0o4711)).with("docs/new", Node::file("new", 205));
+    let second = first
+        .clone()
+        .with("docs/noise", Node::file(edited, 204).mode(0o4711))
+        .with("docs/new", Node::file("new", 205));
     [first, second]
 }
 
@@ -42,7 +46,8 @@ fn world(encoding: Encoding) -> Env {
     env
 }
 
-/// Writes a folder in which one thing of each kind differs from the source, and some differ in what nobody compares.
+/// Writes a folder in which one thing of each kind differs from the source, and some differ in what
+/// nobody compares.
 fn altered(env: &Env) {
     let mut noise = match &sources()[1].0[&b"docs/noise"[..]].kind {
         Kind::File(content) => content.to_vec(),
@@ -69,12 +74,20 @@ fn altered(env: &Env) {
     tree.write(None, &env.root().join("altered"));
 }
 
-/// Returns what was said without what differs on purpose: our line about what was checked, quotes of Python's, and plurals.
+/// Returns what was said without what differs on purpose: our line about what was checked, quotes
+/// of Python's, and plurals.
 fn normal(said: &str) -> Vec<String> {
     let is_extra = |line: &&str| {
-        ["Local and Remote metadata", "Synchronizing remote", "Copying ", "Checked ", "DEBUG:", "Duplicity backup complete."]
-            .iter()
-            .any(|start| line.starts_with(start))
+        [
+            "Local and Remote metadata",
+            "Synchronizing remote",
+            "Copying ",
+            "Checked ",
+            "DEBUG:",
+            "Duplicity backup complete.",
+        ]
+        .iter()
+        .any(|start| line.starts_with(start))
     };
     let plain = |line: &str| {
         let line = line.replace("b'", "'");
@@ -95,13 +108,18 @@ fn same(env: &Env, encoding: Encoding, options: &[&str], folder: &str) -> Outcom
         command.arg("verify").args(encoding.reading()).args(options).arg(env.url()).arg(folder);
         Outcome::of(&mut command)
     };
-    let [ours, old, new] = [Version::Ours, Version::Old, Version::New].map(|version| run(version.checked()));
+    let [ours, old, new] =
+        [Version::Ours, Version::Old, Version::New].map(|version| run(version.checked()));
     let what = format!("{options:?} {folder}: {ours}\n{old}\n{new}");
     assert_eq!(normal(&ours.stdout), normal(&old.stdout), "{what}");
     let without_plurals = |said: &str| {
         let lines = normal(said).into_iter();
         lines
-            .map(|line| line.replace("(s)", "").replace("files ", "file ").replace("differences ", "difference "))
+            .map(|line| {
+                line.replace("(s)", "")
+                    .replace("files ", "file ")
+                    .replace("differences ", "difference ")
+            })
             .collect::<Vec<_>>()
     };
     assert_eq!(without_plurals(&ours.stdout), without_plurals(&new.stdout), "{what}");
@@ -122,7 +140,11 @@ fn each_difference_is_told_as_by_both_originals() {
         altered(&env);
         let run = |options: &[&str], folder: &str| same(&env, encoding, options, folder);
         let all = run(&["--compare-data"], "altered");
-        assert_eq!((all.code, last(&all)), (1, "Verify complete: 19 files compared, 16 differences found."), "{all}");
+        assert_eq!(
+            (all.code, last(&all)),
+            (1, "Verify complete: 19 files compared, 16 differences found."),
+            "{all}"
+        );
         run(&["--compare-data"], "source").success();
         run(&[], "altered").success();
         if encoding == Encoding::Symmetric {
@@ -132,9 +154,13 @@ fn each_difference_is_told_as_by_both_originals() {
         run(&["--compare-data", "-r", "docs"], "altered/docs");
         run(&["--compare-data", "-r", "docs/noise"], "altered/docs/noise");
         run(&["--compare-data", "-r", "docs/sub"], "altered/docs/sub/b");
-        run(&["--compare-data", "--exclude", "altered/docs", "--exclude", "altered/local/below"], "altered");
+        run(
+            &["--compare-data", "--exclude", "altered/docs", "--exclude", "altered/local/below"],
+            "altered",
+        );
         run(&["--compare-data", "--include", "altered/docs/a", "--exclude", "**"], "altered");
-        run(&["--exclude", "altered/docs", "--exclude", "altered/local/below"], "altered").success();
+        run(&["--exclude", "altered/docs", "--exclude", "altered/local/below"], "altered")
+            .success();
         run(&["--compare-data", "--copy-links"], "source");
         run(&["--compare-data"], "altered/same");
         // A link to nowhere has a name, and when links are followed nothing else.
@@ -144,10 +170,23 @@ fn each_difference_is_told_as_by_both_originals() {
             std::os::unix::fs::symlink(leads_to, links.join(name)).unwrap();
         }
         let followed = run(&["--compare-data", "--copy-links"], "links");
-        assert_eq!(last(&followed), "Verify complete: 19 files compared, 3 differences found.", "{followed}");
+        assert_eq!(
+            last(&followed),
+            "Verify complete: 19 files compared, 3 differences found.",
+            "{followed}"
+        );
         run(&["--compare-data", "--copy-links", "--exclude", "links/broken"], "links");
         run(
-            &["--compare-data", "--copy-links", "--include", "**round", "--exclude", "links/docs", "--exclude", "**o*n"],
+            &[
+                "--compare-data",
+                "--copy-links",
+                "--include",
+                "**round",
+                "--exclude",
+                "links/docs",
+                "--exclude",
+                "**o*n",
+            ],
             "links",
         );
         run(&["--copy-links"], "links").success();
@@ -159,7 +198,8 @@ fn each_difference_is_told_as_by_both_originals() {
     }
 }
 
-/// Owners count by number here: by name where this machine knows it, unless told otherwise, as when restoring.
+/// Owners count by number here: by name where this machine knows it, unless told otherwise, as when
+/// restoring.
 #[test]
 fn owners_are_compared_as_they_would_be_restored() {
     let env = Env::new();
@@ -168,34 +208,50 @@ fn owners_are_compared_as_they_would_be_restored() {
     env.restore(Encoding::Plain, TIME, &env.root().join("restored")).success();
     same(&env, Encoding::Plain, &["--compare-data"], "restored").success();
     let numeric = same(&env, Encoding::Plain, &["--compare-data", "--numeric-owner"], "restored");
-    assert!(numeric.stdout.contains("File by name has permissions 1:1 755, expected 4711:4711 755"), "{numeric}");
+    assert!(
+        numeric.stdout.contains("File by name has permissions 1:1 755, expected 4711:4711 755"),
+        "{numeric}"
+    );
 }
 
-/// The format keeps no time before 1970: whoever saves such a file is warned, and what was saved is not different.
+/// The format keeps no time before 1970: whoever saves such a file is warned, and what was saved is
+/// not different.
 #[test]
 fn times_before_1970_count_as_1970() {
     let env = Env::new();
-    let tree = Tree::new(-1).with("film", Node::file("Buster Keaton", -1_234_567_890)).with("now", Node::file("now", 7));
+    let tree = Tree::new(-1)
+        .with("film", Node::file("Buster Keaton", -1_234_567_890))
+        .with("now", Node::file("now", 7));
     tree.write(None, &env.source());
     for version in [Version::Old, Version::Ours] {
         let said = env.type_in(version, &["full", "--no-encryption", "source"]).success().stdout;
         for name in [".", "film"] {
-            assert!(said.contains(&format!("Warning: {name} has negative mtime, treating as 0.\n")), "{version:?}: {said}");
+            assert!(
+                said.contains(&format!("Warning: {name} has negative mtime, treating as 0.\n")),
+                "{version:?}: {said}"
+            );
         }
         assert!(!said.contains("now has"), "{said}");
         for reader in [Version::Old, Version::New, Version::Ours] {
-            let verify = ["verify", "--no-encryption", "--compare-data", &env.url_of(version), "source"];
+            let verify =
+                ["verify", "--no-encryption", "--compare-data", &env.url_of(version), "source"];
             Outcome::of(env.command(reader.checked()).args(verify)).success();
         }
     }
-    let said = env.type_in(Version::Ours, &["incremental", "--no-encryption", "source"]).success().stdout;
+    let said =
+        env.type_in(Version::Ours, &["incremental", "--no-encryption", "source"]).success().stdout;
     assert!(said.contains("ChangedFiles 0\n") && !said.contains("negative"), "{said}");
 }
 
 #[test]
 fn a_missing_folder_is_refused_as_by_0_8_and_not_made() {
     let env = world(Encoding::Gzip);
-    let old = Outcome::of(env.command(Version::Old.checked()).args(["verify", "--no-encryption", &env.url(), "nowhere"]));
+    let old = Outcome::of(env.command(Version::Old.checked()).args([
+        "verify",
+        "--no-encryption",
+        &env.url(),
+        "nowhere",
+    ]));
     let ours = env.ask_to(Encoding::Gzip, &["verify"], Path::new("nowhere"));
     assert_eq!((ours.code, &ours.stderr), (12, &old.stderr), "{ours}\n{old}");
     assert!(!env.root().join("nowhere").exists());
@@ -205,7 +261,8 @@ fn a_missing_folder_is_refused_as_by_0_8_and_not_made() {
 #[test]
 fn an_unknown_path_is_an_error() {
     let env = world(Encoding::Gzip);
-    env.ask_to(Encoding::Gzip, &["verify", "-r", "docs/nope"], Path::new("source")).failure(19, &["docs/nope"]);
+    env.ask_to(Encoding::Gzip, &["verify", "-r", "docs/nope"], Path::new("source"))
+        .failure(19, &["docs/nope"]);
 }
 
 /// The count in the last line says nothing of what was looked at; the line before does.
@@ -213,22 +270,34 @@ fn an_unknown_path_is_an_error() {
 fn what_was_really_checked_is_told() {
     let env = world(Encoding::Gzip);
     let checked = |options: &[&str]| {
-        let outcome = env.ask_to(Encoding::Gzip, &[&["verify"], options].concat(), Path::new("source")).success();
+        let outcome = env
+            .ask_to(Encoding::Gzip, &[&["verify"], options].concat(), Path::new("source"))
+            .success();
         let lines: Vec<_> = outcome.stdout.lines().collect();
         lines[lines.len() - 2].to_string()
     };
     let volumes = std::fs::read_dir(env.store()).unwrap();
-    let volumes = volumes.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains("difftar")).count();
+    let volumes = volumes
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains("difftar"))
+        .count();
     assert!(volumes >= 4, "{volumes}");
     let files = sources()[1].0.values().filter(|node| matches!(node.kind, Kind::File(_))).count();
-    let expected = format!("Checked the hashes of {volumes} volumes, and put {files} files together; ");
-    assert_eq!(checked(&[]), format!("{expected}nothing was compared with 'source', as --compare-data does."));
-    assert_eq!(checked(&["--compare-data"]), format!("{expected}they were compared with 'source'."));
+    let expected =
+        format!("Checked the hashes of {volumes} volumes, and put {files} files together; ");
+    assert_eq!(
+        checked(&[]),
+        format!("{expected}nothing was compared with 'source', as --compare-data does.")
+    );
+    assert_eq!(
+        checked(&["--compare-data"]),
+        format!("{expected}they were compared with 'source'.")
+    );
     let written = Truth::record(&env.source());
     assert_eq!(written, Truth::of(&sources()[1]), "nothing is written");
 }
 
-/// A volume that no file of this time needs any more is part of what a later restore of an earlier time needs.
+/// A volume that no file of this time needs any more is part of what a later restore of an earlier
+/// time needs.
 #[test]
 fn damage_that_hits_no_file_is_told_too() {
     let env = Env::new();
@@ -243,7 +312,12 @@ fn damage_that_hits_no_file_is_told_too() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&volume, bytes).unwrap();
     let outcome = env.ask_to(Encoding::Gzip, &["verify"], Path::new("source"));
-    let original = Outcome::of(env.command(Version::Old.checked()).args(["verify", "--no-encryption", &env.url(), "source"]));
+    let original = Outcome::of(env.command(Version::Old.checked()).args([
+        "verify",
+        "--no-encryption",
+        &env.url(),
+        "source",
+    ]));
     assert_eq!(original.code, 21, "{original}");
     assert!(!outcome.stdout.contains("Verify complete"), "{outcome}");
     outcome.failure(21, &["vol1.difftar.gz", "0 of 0 files"]);
@@ -254,14 +328,24 @@ fn damage_that_hits_no_file_is_told_too() {
 fn a_dry_run_names_the_volumes() {
     let env = world(Encoding::Gzip);
     let required = |outcome: Outcome| {
-        let start = outcome.stdout.find("Required volumes to restore:\n").unwrap_or_else(|| panic!("{outcome}"));
-        outcome.stdout[start..].lines().take_while(|line| line.starts_with(['R', '\t'])).map(String::from).collect::<Vec<_>>()
+        let start = outcome
+            .stdout
+            .find("Required volumes to restore:\n")
+            .unwrap_or_else(|| panic!("{outcome}"));
+        outcome.stdout[start..]
+            .lines()
+            .take_while(|line| line.starts_with(['R', '\t']))
+            .map(String::from)
+            .collect::<Vec<_>>()
     };
     for options in [&[][..], &["-r", "docs/a"], &["-r", "ünï 'q'"], &["--time", "1785585600"]] {
         let options = [&["verify", "--dry-run"], options].concat();
         let ours = env.ask_to(Encoding::Gzip, &options, Path::new("source")).success();
-        let original =
-            Outcome::of(env.command(Version::Old.checked()).args(&options).args(["--no-encryption", &env.url(), "source"]));
+        let original = Outcome::of(env.command(Version::Old.checked()).args(&options).args([
+            "--no-encryption",
+            &env.url(),
+            "source",
+        ]));
         assert_eq!(required(ours), required(original), "{options:?}");
     }
 }
@@ -270,30 +354,37 @@ fn a_dry_run_names_the_volumes() {
 fn files_are_compared_with_their_signatures() {
     for encoding in [Encoding::Plain, Encoding::Symmetric] {
         let env = world(encoding);
-        let files = |tree: &Tree| tree.0.values().filter(|node| matches!(node.kind, Kind::File(_))).count();
+        let files =
+            |tree: &Tree| tree.0.values().filter(|node| matches!(node.kind, Kind::File(_))).count();
         for (time, tree) in [TIME, TIME + 3600].iter().zip(sources()) {
             let outcome = env.prove(encoding, *time).success();
             let count = files(&tree);
-            let expected =
-                format!("and put {count} files together, {count} of which match their signatures; nothing was compared");
+            let expected = format!(
+                "and put {count} files together, {count} of which match their signatures; nothing was compared"
+            );
             assert!(outcome.stdout.contains(&expected), "not '{expected}': {outcome}");
         }
         let options = ["verify", "--against-signatures", "--compare-data", "-r", "docs"];
         let part = env.ask_to(encoding, &options, Path::new("source/docs")).success();
         assert!(
-            part.stdout.contains("and put 4 files together, 4 of which match their signatures; they were compared"),
+            part.stdout.contains(
+                "and put 4 files together, 4 of which match their signatures; they were compared"
+            ),
             "{part}"
         );
     }
 }
 
-/// All hashes are right, and so is every volume, but an increment stands on a full set that it was not made against.
+/// All hashes are right, and so is every volume, but an increment stands on a full set that it was
+/// not made against.
 #[test]
 fn a_delta_against_something_else_is_found_by_signatures_alone() {
     let [env, other] = [0, 1].map(|number| {
         let env = Env::new();
         let mut noise = Random::new(5).bytes(300_000);
-        let tree = |noise: &[u8]| Tree::new(5).with("noise", Node::file(noise, 6)).with("same", Node::file("same", 7));
+        let tree = |noise: &[u8]| {
+            Tree::new(5).with("noise", Node::file(noise, 6)).with("same", Node::file("same", 7))
+        };
         noise[200_000] ^= number;
         let first = tree(&noise);
         first.write(None, &env.source());
@@ -311,23 +402,35 @@ fn a_delta_against_something_else_is_found_by_signatures_alone() {
     }
     env.clear_caches();
     for version in [Version::Old, Version::New, Version::Ours] {
-        Outcome::of(env.command(version.checked()).args(["verify", "--no-encryption", &env.url(), "source"])).success();
+        Outcome::of(env.command(version.checked()).args([
+            "verify",
+            "--no-encryption",
+            &env.url(),
+            "source",
+        ]))
+        .success();
     }
     let outcome = env.prove(Encoding::Gzip, TIME + 3600);
     assert!(!outcome.stdout.contains("Verify complete"), "{outcome}");
-    let words = ["cannot verify 'noise': it does not match the signature", "1 of 2 files are damaged"];
+    let words =
+        ["cannot verify 'noise': it does not match the signature", "1 of 2 files are damaged"];
     outcome.failure(90, &words);
     // Of the full set, the copy of the signature file in the archive directory is right.
     env.prove(Encoding::Gzip, TIME).failure(90, &words);
 }
 
-/// The stored signature file counts, whatever lies in the archive directory; and without one nothing is proved.
+/// The stored signature file counts, whatever lies in the archive directory; and without one
+/// nothing is proved.
 #[test]
 fn signatures_that_cannot_be_read_prove_nothing() {
-    for (encoding, extension) in [(Encoding::Plain, "sigtar"), (Encoding::Gzip, "sigtar.gz"), (Encoding::Symmetric, "sigtar.gpg")]
-    {
+    for (encoding, extension) in [
+        (Encoding::Plain, "sigtar"),
+        (Encoding::Gzip, "sigtar.gz"),
+        (Encoding::Symmetric, "sigtar.gpg"),
+    ] {
         let env = world(encoding);
-        let stored = env.store().join(format!("duplicity-full-signatures.20260801T120000Z.{extension}"));
+        let stored =
+            env.store().join(format!("duplicity-full-signatures.20260801T120000Z.{extension}"));
         let bytes = std::fs::read(&stored).unwrap();
         let mut flipped = bytes.clone();
         flipped[bytes.len() / 2] ^= 1;
@@ -339,8 +442,13 @@ fn signatures_that_cannot_be_read_prove_nothing() {
             }
             env.ask_to(encoding, &["verify"], Path::new("source")).success();
             let outcome = env.prove(encoding, TIME);
-            assert!(outcome.code == 90 && !outcome.stdout.contains("Verify complete"), "{encoding:?}: {outcome}");
-            let is_told = outcome.stderr.contains("cannot compare the files of set 20260801T120000Z with their signature file: ");
+            assert!(
+                outcome.code == 90 && !outcome.stdout.contains("Verify complete"),
+                "{encoding:?}: {outcome}"
+            );
+            let is_told = outcome.stderr.contains(
+                "cannot compare the files of set 20260801T120000Z with their signature file: ",
+            );
             // In a plain one only the sums themselves can be wrong.
             let is_named = outcome.stderr.contains("does not match the signature");
             assert!(is_told || is_named && encoding == Encoding::Plain, "{encoding:?}: {outcome}");
@@ -351,10 +459,14 @@ fn signatures_that_cannot_be_read_prove_nothing() {
 #[test]
 fn a_signature_that_is_wrong_is_told_of_its_file_only() {
     let env = Env::new();
-    let members = [crate::support::Member::file("empty", ""), crate::support::Member::file("forged", "x")];
+    let members =
+        [crate::support::Member::file("empty", ""), crate::support::Member::file("forged", "x")];
     crate::support::Forge::full(&env, TIME, &members);
     env.ask_to(Encoding::Plain, &["verify"], Path::new("source")).success();
     let outcome = env.prove(Encoding::Plain, TIME);
     assert!(!outcome.stderr.contains("'empty'"), "{outcome}");
-    outcome.failure(90, &["cannot verify 'forged': it does not match the signature", "1 of 2 files are damaged"]);
+    outcome.failure(
+        90,
+        &["cannot verify 'forged': it does not match the signature", "1 of 2 files are damaged"],
+    );
 }

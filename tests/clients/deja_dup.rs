@@ -1,10 +1,11 @@
-//! Déjà Dup: the real program, without anybody before its window, and what it asks for when somebody restores.
+//! Déjà Dup: the real program, without anybody before its window, and what it asks for when
+//! somebody restores.
 
 use super::{calls, client};
 use crate::support::{Env, Node, Outcome, Tree, Truth, Version, assert_same};
 
-/// Runs a backup as the program does by itself once a week: a private bus, a screen that nobody sees, settings in a file. It has run before,
-/// and there is a collection, so that it asks nothing.
+/// Runs a backup as the program does by itself once a week: a private bus, a screen that nobody
+/// sees, settings in a file. It has run before, and there is a collection, so that it asks nothing.
 fn back_up(env: &Env, version: Version) -> Outcome {
     let script = "set -e
         gsettings set org.gnome.DejaDup backend local
@@ -22,8 +23,13 @@ fn back_up(env: &Env, version: Version) -> Outcome {
         .env("GSK_RENDERER", "cairo")
         .env("LIBGL_ALWAYS_SOFTWARE", "1")
         .env("NO_AT_BRIDGE", "1");
-    command.env("XDG_CONFIG_HOME", env.root().join("config")).env("XDG_DATA_HOME", env.root().join("data"));
-    command.env("XDG_RUNTIME_DIR", env.root().join("run")).env("DEJA_DUP_DEBUG", "1").env("TMPDIR", env.root());
+    command
+        .env("XDG_CONFIG_HOME", env.root().join("config"))
+        .env("XDG_DATA_HOME", env.root().join("data"));
+    command
+        .env("XDG_RUNTIME_DIR", env.root().join("run"))
+        .env("DEJA_DUP_DEBUG", "1")
+        .env("TMPDIR", env.root());
     Outcome::of(command.args(["--", "xvfb-run", "-a", "sh", "-c", script]))
 }
 
@@ -49,11 +55,20 @@ fn play(env: &Env, first: Version) {
     let is = |word: &str| calls.iter().any(|call| call.starts_with(word));
     assert!(is("collection-status ") && is("--include=") && is("restore "), "{calls:?}: {outcome}");
     assert!(calls.iter().any(|call| call.contains("--dry-run")), "{calls:?}: {outcome}");
-    assert!(!outcome.stdout.contains("DUPLICITY: ERROR") && !outcome.stderr.contains("DUPLICITY: ERROR"), "{outcome}");
-    let names: Vec<_> =
-        std::fs::read_dir(env.store()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(
+        !outcome.stdout.contains("DUPLICITY: ERROR")
+            && !outcome.stderr.contains("DUPLICITY: ERROR"),
+        "{outcome}"
+    );
+    let names: Vec<_> = std::fs::read_dir(env.store())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(
-        names.iter().filter(|name| name.starts_with("duplicity-inc.") && name.contains("manifest")).count(),
+        names
+            .iter()
+            .filter(|name| name.starts_with("duplicity-inc.") && name.contains("manifest"))
+            .count(),
         1,
         "{names:?}"
     );
@@ -70,16 +85,32 @@ fn restore(env: &Env) {
         std::fs::write(target.join("file"), "is written over").unwrap();
         let log = env.root().join(format!("log of {version:?}"));
         let mut command = client(env, "duplicity", version);
-        command.args(["restore", &format!("--file-to-restore={inside}"), "--do-not-restore-ownership", "--force"]);
+        command.args([
+            "restore",
+            &format!("--file-to-restore={inside}"),
+            "--do-not-restore-ownership",
+            "--force",
+        ]);
         // The original would need the bus again.
         let prefix = if version == Version::Ours { "gio+" } else { "" };
         command.arg(format!("{prefix}{}", env.url())).arg(&target);
-        command.args(["--no-encryption", "--verbosity=9", "--timeout=120", &format!("--archive-dir={}", archive.display())]);
-        command.arg(format!("--tempdir={}", env.root().display())).arg(format!("--log-file={}", log.display()));
+        command.args([
+            "--no-encryption",
+            "--verbosity=9",
+            "--timeout=120",
+            &format!("--archive-dir={}", archive.display()),
+        ]);
+        command
+            .arg(format!("--tempdir={}", env.root().display()))
+            .arg(format!("--log-file={}", log.display()));
         Outcome::of(command.env("PASSPHRASE", "")).success();
         let mut expected = tree(1);
         expected.0.remove(&b"left out"[..]);
-        assert_same(&Truth::of(&expected), &Truth::record(&target), &format!("restored by {version:?}"));
+        assert_same(
+            &Truth::of(&expected),
+            &Truth::record(&target),
+            &format!("restored by {version:?}"),
+        );
         let log = std::fs::read_to_string(log).unwrap();
         assert!(log.contains("INFO 7 'dir/a \\x27quoted\\x27 name' reg\n"), "{version:?}: {log}");
         assert!(log.lines().any(|line| line.starts_with("INFO 2 1 ")), "{version:?}: {log}");

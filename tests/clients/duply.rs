@@ -1,7 +1,9 @@
 //! duply, a shell script with profiles, which looks at exit codes and shows what `duplicity` says.
 
 use super::{calls, client};
-use crate::support::{Encoding, Env, Keys, Node, Outcome, PASSPHRASE, Tree, Truth, Version, assert_same};
+use crate::support::{
+    Encoding, Env, Keys, Node, Outcome, PASSPHRASE, Tree, Truth, Version, assert_same,
+};
 use Version::{Old, Ours};
 use std::time::Duration;
 
@@ -9,11 +11,13 @@ fn duply(env: &Env, version: Version, words: &str) -> Outcome {
     Outcome::of(client(env, "duply", version).arg("profile").args(words.split(' ')))
 }
 
-/// Returns what `duplicity` has said: what stands between duply's own lines about one command, but for what ours adds.
+/// Returns what `duplicity` has said: what stands between duply's own lines about one command, but
+/// for what ours adds.
 fn said(outcome: &Outcome) -> Vec<&str> {
     let added = ["--- ", "Reading globbing filelist", "Checked the hashes of "];
     let is_extra = |line: &&str| added.iter().any(|begin| line.starts_with(begin));
-    let lines = outcome.stdout.lines().skip_while(|line| !line.starts_with("--- Start running command"));
+    let lines =
+        outcome.stdout.lines().skip_while(|line| !line.starts_with("--- Start running command"));
     lines.skip(1).filter(|line| !is_extra(line)).collect()
 }
 
@@ -27,7 +31,8 @@ fn configure(env: &Env, key: &str) {
         format!("{key}\nTARGET='{}'\nSOURCE='{}'", env.url(), env.source().display()),
         format!("TEMP_DIR='{root}'\nARCH_DIR='{root}/archive'\nVERBOSITY=3"),
         "MAX_AGE=1s\nMAX_FULL_BACKUPS=1\nMAX_FULLS_WITH_INCRS=1\nMAX_FULLBKP_AGE=1M".to_string(),
-        "DUPL_PARAMS=\"$DUPL_PARAMS --full-if-older-than $MAX_FULLBKP_AGE --volsize 1\"".to_string(),
+        "DUPL_PARAMS=\"$DUPL_PARAMS --full-if-older-than $MAX_FULLBKP_AGE --volsize 1\""
+            .to_string(),
     ];
     std::fs::write(profile.join("conf"), lines.join("\n")).unwrap();
     std::fs::write(profile.join("exclude"), "- **/left-out\n").unwrap();
@@ -75,10 +80,14 @@ fn play(env: &Env, key: &str) {
     let fetched = env.root().join("fetched");
     duply(env, Ours, &format!("fetch dir/changing {}", fetched.display())).success();
     assert_eq!(std::fs::read(&fetched).unwrap(), "edition 1 ".repeat(150_000).as_bytes());
-    let [ours, theirs] =
-        [Ours, Old].map(|version| duply(env, version, &format!("fetch nothing {}", env.root().join("no").display())));
+    let [ours, theirs] = [Ours, Old].map(|version| {
+        duply(env, version, &format!("fetch nothing {}", env.root().join("no").display()))
+    });
     assert_eq!(ours.code, theirs.code, "{ours}");
-    assert!(ours.stderr.contains("exit code '19'") && theirs.stderr.contains("exit code '19'"), "{ours}");
+    assert!(
+        ours.stderr.contains("exit code '19'") && theirs.stderr.contains("exit code '19'"),
+        "{ours}"
+    );
 
     // A full backup, then the first chain goes, in two steps.
     duply(env, Ours, "full").success();
@@ -92,21 +101,26 @@ fn play(env: &Env, key: &str) {
     assert_eq!(count(env, "duplicity-inc.", ".manifest"), 1);
     duply(env, Ours, "purgeFull --force").success();
     assert_eq!(count(env, "duplicity-full.", ".manifest"), 1);
-    let orphan = env.store().join("duplicity-new-signatures.20200101T000000Z.to.20200102T000000Z.sigtar.gpg");
+    let orphan = env
+        .store()
+        .join("duplicity-new-signatures.20200101T000000Z.to.20200102T000000Z.sigtar.gpg");
     std::fs::write(&orphan, "left over").unwrap();
     duply(env, Ours, "cleanup --force").success();
     assert!(!orphan.exists());
 
     for version in [Ours, Old] {
         let target = env.fresh(&format!("restored by {version:?}"));
-        Outcome::of(client(env, "duply", version).args(["profile", "restore"]).arg(&target)).success();
+        Outcome::of(client(env, "duply", version).args(["profile", "restore"]).arg(&target))
+            .success();
         assert_same(&saved(3), &Truth::record(&target), &format!("restored by {version:?}"));
     }
 }
 
 /// Counts the files of a kind.
 fn count(env: &Env, begin: &str, kind: &str) -> usize {
-    let names = std::fs::read_dir(env.store()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(env.store())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(begin) && name.contains(kind)).count()
 }
 

@@ -1,5 +1,5 @@
-//! Byte for byte: of the same tree and time, a set of this program holds what the originals write: tar members with their headers and pax
-//! records, members of the signature file, the manifest.
+//! Byte for byte: of the same tree and time, a set of this program holds what the originals write:
+//! tar members with their headers and pax records, members of the signature file, the manifest.
 
 use crate::support::{Encoding, Env, Kind, Node, Random, Tree, Writer};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ const ONE_VOLUME: [&str; 2] = ["--volsize", "100"];
 /// Names, modes, owners and times that headers could get wrong.
 fn rich() -> Tree {
     let mut random = Random::new(5);
-    let mut tree =
-        Tree::new(1_600_000_000).with("d", Node::directory(0).mode(0o1777)).with("d/e", Node::directory(1).mode(0o2750));
+    let mut tree = Tree::new(1_600_000_000)
+        .with("d", Node::directory(0).mode(0o1777))
+        .with("d/e", Node::directory(1).mode(0o2750));
     let names: [&[u8]; 14] = [
         b"plain",
         b"d-y",
@@ -34,17 +35,31 @@ fn rich() -> Tree {
     for (number, name) in names.iter().enumerate() {
         let mode = [0o644, 0o4755, 0o000, 0o7777, 0o1600][number % 5];
         let owner = [0, 33, 4711, 65534, 2_097_151, 2_097_152, 3_000_000_000][number % 7];
-        let mtime = [-1, 0, 1, -1_000_000, 2_147_483_648, 8_589_934_591, 8_589_934_592, 1_500_000_000][number % 8];
-        tree = tree.with(name, Node::file(random.bytes(number * 700), mtime).mode(mode).owner(owner, owner / 2));
+        let mtime =
+            [-1, 0, 1, -1_000_000, 2_147_483_648, 8_589_934_591, 8_589_934_592, 1_500_000_000]
+                [number % 8];
+        tree = tree.with(
+            name,
+            Node::file(random.bytes(number * 700), mtime).mode(mode).owner(owner, owner / 2),
+        );
     }
     // Around the 100 bytes of a header's name, `snapshot/` and the like before it.
     for length in [84, 90, 91, 92, 99, 100, 101, 155, 156, 250] {
         tree = tree.with(vec![b'n'; length], Node::file("long", 1_500_000_000));
-        tree = tree.with(["é".repeat(length / 2).as_bytes(), b"u"].concat(), Node::directory(1_500_000_000));
-        tree = tree.with([b"l", &length.to_string().into_bytes()[..]].concat(), Node::symlink(vec![b't'; length], 1_500_000_000));
+        tree = tree.with(
+            ["é".repeat(length / 2).as_bytes(), b"u"].concat(),
+            Node::directory(1_500_000_000),
+        );
+        tree = tree.with(
+            [b"l", &length.to_string().into_bytes()[..]].concat(),
+            Node::symlink(vec![b't'; length], 1_500_000_000),
+        );
     }
     // Around the borders of pieces, and of both rules for the blocks of signatures.
-    for size in [0, 1, 511, 512, 513, 65535, 65536, 65537, 131_072, 196_608, 262_144, 263_169, 1_023_999, 1_024_000, 3_000_000] {
+    for size in [
+        0, 1, 511, 512, 513, 65535, 65536, 65537, 131_072, 196_608, 262_144, 263_169, 1_023_999,
+        1_024_000, 3_000_000,
+    ] {
         tree = tree.with(format!("size {size}"), Node::file(random.bytes(size), 1_500_000_000));
     }
     let big = [&[b'p'; 120][..], b"\xff"].concat();
@@ -59,16 +74,31 @@ fn rich() -> Tree {
 /// Metadata changes, new files, deletions, changes of type.
 fn edited(mut tree: Tree) -> Tree {
     let mut random = Random::new(6);
-    for path in
-        [&b"plain"[..], b"caf\xc3\xa9", b"bad\xff\xfe", b"size 0", b"size 65536", b"size 3000000", b"d/inner", &[b'n'; 250]]
-    {
+    for path in [
+        &b"plain"[..],
+        b"caf\xc3\xa9",
+        b"bad\xff\xfe",
+        b"size 0",
+        b"size 65536",
+        b"size 3000000",
+        b"d/inner",
+        &[b'n'; 250],
+    ] {
         let node = tree.0.get_mut(path).unwrap();
         (node.mode, node.mtime) = (node.mode ^ 0o11, node.mtime + 86400);
     }
     tree.0.get_mut(&b"d/e/deeper"[..]).unwrap().uid = 12;
     tree.0.get_mut(&b"char"[..]).unwrap().mode = 0o600;
     tree.0.get_mut(&b""[..]).unwrap().mtime += 1;
-    for path in [&b"size 513"[..], b"size 131072", b"l84", b"quo\"te's", b"new\nline and\ttab", &[b'n'; 155], b"fifo"] {
+    for path in [
+        &b"size 513"[..],
+        b"size 131072",
+        b"l84",
+        b"quo\"te's",
+        b"new\nline and\ttab",
+        &[b'n'; 155],
+        b"fifo",
+    ] {
         tree.0.remove(path).unwrap();
     }
     let before = tree.0.len();
@@ -111,17 +141,22 @@ impl Raw {
     }
 }
 
-/// Takes a tar apart; returns its members and how many bytes there are up to the first block of zeros.
+/// Takes a tar apart; returns its members and how many bytes there are up to the first block of
+/// zeros.
 fn members(tar: &[u8]) -> (Vec<Raw>, usize) {
     let (mut members, mut at, mut start) = (Vec::new(), 0, 0);
     while tar.get(at).is_some_and(|&b| b != 0) {
         let header = &tar[at..at + 512];
-        let size = usize::from_str_radix(std::str::from_utf8(&header[124..135]).unwrap(), 8).unwrap();
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&header[124..135]).unwrap(), 8).unwrap();
         let next = at + 512 + size.next_multiple_of(512);
         if header[156] != b'x' {
             let padding = &tar[at + 512 + size..next];
             assert!(padding.iter().all(|&b| b == 0));
-            members.push(Raw { header: tar[start..at + 512].to_vec(), data: tar[at + 512..at + 512 + size].to_vec() });
+            members.push(Raw {
+                header: tar[start..at + 512].to_vec(),
+                data: tar[at + 512..at + 512 + size].to_vec(),
+            });
             start = next;
         }
         at = next;
@@ -138,16 +173,25 @@ struct Set {
 
 /// Reads the set whose names hold `time`.
 fn set(store: &Path, time: &str) -> Set {
-    let names: Vec<PathBuf> = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names: Vec<PathBuf> =
+        std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path()).collect();
     let file = |end: &str| {
         let is_it = |path: &&PathBuf| path.to_str().unwrap().ends_with(&format!("{time}{end}"));
-        std::fs::read(names.iter().find(is_it).unwrap_or_else(|| panic!("no {time}{end} in {names:?}"))).unwrap()
+        std::fs::read(
+            names.iter().find(is_it).unwrap_or_else(|| panic!("no {time}{end} in {names:?}")),
+        )
+        .unwrap()
     };
-    assert_eq!(names.iter().filter(|name| name.to_str().unwrap().contains(&format!("{time}."))).count(), 3, "{names:?}");
+    assert_eq!(
+        names.iter().filter(|name| name.to_str().unwrap().contains(&format!("{time}."))).count(),
+        3,
+        "{names:?}"
+    );
     Set { volume: file(".vol1.difftar"), signatures: file(".sigtar"), manifest: file(".manifest") }
 }
 
-/// Compares two tars member for member. `deltas_too` tells that also the bytes of deltas have to be the same.
+/// Compares two tars member for member. `deltas_too` tells that also the bytes of deltas have to be
+/// the same.
 fn same_members(theirs: &[u8], ours: &[u8], deltas_too: bool, what: &str) {
     let ((theirs, _), (ours, _)) = (members(theirs), members(ours));
     let names = |members: &[Raw]| members.iter().map(Raw::name).collect::<Vec<_>>();
@@ -173,7 +217,10 @@ fn same(theirs: &Set, ours: &Set, deltas_too: bool, what: &str) {
     assert!(theirs.signatures == ours.signatures, "{what}: signature files, which end alike");
     let manifest = |set: &Set| {
         let text = set.manifest.escape_ascii().to_string().replace("\\n", "\n");
-        text.lines().filter(|line| !line.starts_with("    Hash SHA1 ")).collect::<Vec<_>>().join("\n")
+        text.lines()
+            .filter(|line| !line.starts_with("    Hash SHA1 "))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     assert_eq!(manifest(theirs), manifest(ours), "{what}");
 }
@@ -190,7 +237,8 @@ fn compare(original: Writer, options: &[&str], trees: [&Tree; 2], deltas_too: bo
             let store = env.fresh(&format!("{action} by {writer:?}"));
             if action == "incremental" {
                 let _ = std::fs::remove_dir_all(env.store());
-                let copy = env.command("cp").arg("-a").arg(&stores[0]).arg(env.store()).status().unwrap();
+                let copy =
+                    env.command("cp").arg("-a").arg(&stores[0]).arg(env.store()).status().unwrap();
                 assert!(copy.success());
             }
             std::fs::create_dir_all(env.store()).unwrap();
@@ -202,7 +250,12 @@ fn compare(original: Writer, options: &[&str], trees: [&Tree; 2], deltas_too: bo
         before = Some(tree);
     }
     let what = |action: &str| format!("{action}, {original:?} and ours, {options:?}");
-    same(&set(&stores[0], "20231114T221320Z"), &set(&stores[1], "20231114T221320Z"), true, &what("full"));
+    same(
+        &set(&stores[0], "20231114T221320Z"),
+        &set(&stores[1], "20231114T221320Z"),
+        true,
+        &what("full"),
+    );
     let time = "20231114T221320Z.to.20231114T223000Z";
     same(&set(&stores[2], time), &set(&stores[3], time), deltas_too, &what("incremental"));
 }
@@ -234,7 +287,11 @@ fn increments_of_edited_files() {
             1 => content[..at].to_vec(),
             _ => [&content[at..], &content[..at]].concat(),
         };
-        *node = Node { kind: Kind::File(content.into()), mtime: node.mtime.max(0) + 100, ..node.clone() };
+        *node = Node {
+            kind: Kind::File(content.into()),
+            mtime: node.mtime.max(0) + 100,
+            ..node.clone()
+        };
     }
     compare(Writer::New, &[], [&first, &second], false);
 }

@@ -1,7 +1,9 @@
-//! Random histories that the real duplicity wrote: at every backup time, the tree seen through `dupfs mount` and through `dupfs
-//! restore` equals the recorded truth: content, type, mode, owner, time, link target, device; and every file matches its signature.
+//! Random histories that the real duplicity wrote: at every backup time, the tree seen through
+//! `dupfs mount` and through `dupfs restore` equals the recorded truth: content, type, mode, owner,
+//! time, link target, device; and every file matches its signature.
 //!
-//! A failure names its seed; `DUPFS_SEED=n` plays only that one, `DUPFS_LONG=n` plays n seeds instead of a few.
+//! A failure names its seed; `DUPFS_SEED=n` plays only that one, `DUPFS_LONG=n` plays n seeds
+//! instead of a few.
 
 mod bytes;
 mod emergency;
@@ -10,7 +12,9 @@ mod sparse;
 mod spellings;
 mod written;
 
-use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Truth, Version, assert_same};
+use crate::support::{
+    Duplicity, Encoding, Env, Flavour, History, Mounted, Truth, Version, assert_same,
+};
 use std::collections::BTreeMap;
 
 use Version::{New, Old};
@@ -20,7 +24,8 @@ type Writers = &'static [(bool, Version)];
 
 const ONLY_OLD: Writers = &[(true, Old), (false, Old), (false, Old), (true, Old), (false, Old)];
 const ONLY_NEW: Writers = &[(true, New), (false, New), (false, New), (true, New), (false, New)];
-const IN_TURN: Writers = &[(true, Old), (false, New), (false, Old), (false, New), (true, New), (false, Old)];
+const IN_TURN: Writers =
+    &[(true, Old), (false, New), (false, Old), (false, New), (true, New), (false, Old)];
 
 /// A world with a collection, and what each backup time must show.
 struct Written {
@@ -57,8 +62,11 @@ fn write(seed: u64, encoding: Encoding, writers: &[(bool, Version)]) -> Written 
 }
 
 fn seeds(default: u64) -> Vec<u64> {
-    let number =
-        |name: &str| std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")));
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    };
     match (number("DUPFS_SEED"), number("DUPFS_LONG")) {
         (Some(seed), _) => vec![seed],
         (None, count) => (1..=count.unwrap_or(default)).collect(),
@@ -75,22 +83,34 @@ fn compare(count: u64, encoding: Encoding, writers: Writers) {
             env.clear_caches();
         }
         let mounted = Mounted::new(&env, encoding);
-        assert_eq!(mounted.snapshots().into_keys().collect::<Vec<_>>(), truths.keys().copied().collect::<Vec<_>>());
+        assert_eq!(
+            mounted.snapshots().into_keys().collect::<Vec<_>>(),
+            truths.keys().copied().collect::<Vec<_>>()
+        );
         for (&time, truth) in &truths {
-            assert_same(truth, &mounted.record(time), &format!("mounted, seed {seed}, {encoding:?}, time {time}"));
+            assert_same(
+                truth,
+                &mounted.record(time),
+                &format!("mounted, seed {seed}, {encoding:?}, time {time}"),
+            );
         }
         drop(mounted);
         for (&time, truth) in &truths {
             let target = env.fresh(&format!("restored {time}"));
             env.restore(encoding, time, &target).success();
-            assert_same(truth, &Truth::record(&target), &format!("restored, seed {seed}, {encoding:?}, time {time}"));
+            assert_same(
+                truth,
+                &Truth::record(&target),
+                &format!("restored, seed {seed}, {encoding:?}, time {time}"),
+            );
             std::fs::remove_dir_all(&target).unwrap();
             env.prove(encoding, time).success();
         }
     }
 }
 
-/// Proves the harness: what the original restores equals the truth that all other tests here compare with.
+/// Proves the harness: what the original restores equals the truth that all other tests here
+/// compare with.
 #[test]
 fn the_original_restores_the_recorded_truth() {
     for seed in seeds(1) {
@@ -99,7 +119,10 @@ fn the_original_restores_the_recorded_truth() {
             for version in [Old, New] {
                 let target = env.fresh(&format!("{version:?} {time}"));
                 Duplicity::new(&env, version, Encoding::Gzip).restore(time, &target);
-                let (truth, restored) = (truth.clone().without_link_times(), Truth::record(&target).without_link_times());
+                let (truth, restored) = (
+                    truth.clone().without_link_times(),
+                    Truth::record(&target).without_link_times(),
+                );
                 assert_same(&truth, &restored, &format!("{version:?} of seed {seed} at {time}"));
                 std::fs::remove_dir_all(&target).unwrap();
             }

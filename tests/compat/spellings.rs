@@ -1,13 +1,20 @@
-//! What only some collections have: names of other forms, prefixes, old ciphers and compressions, another tar flavour.
+//! What only some collections have: names of other forms, prefixes, old ciphers and compressions,
+//! another tar flavour.
 
 use crate::support::{Duplicity, Encoding, Env, Node, Tree, Truth, Version, assert_same};
 
-/// Writes a full and an incremental set with 0.8.22 and further options, and restores both with the options that reading takes.
+/// Writes a full and an incremental set with 0.8.22 and further options, and restores both with the
+/// options that reading takes.
 fn restores(encoding: Encoding, writing: &[&str], reading: &[&str]) -> Env {
     let env = encoding.env();
     let duplicity = Duplicity::new(&env, Version::Old, encoding);
-    let first = Tree::new(1000).with("a", Node::file(vec![b'a'; 300_000], 1001)).with("b c", Node::file("b", 1002));
-    let second = first.clone().with("a", Node::file(vec![b'x'; 200_001], 2001)).with("l", Node::symlink("a", 2002));
+    let first = Tree::new(1000)
+        .with("a", Node::file(vec![b'a'; 300_000], 1001))
+        .with("b c", Node::file("b", 1002));
+    let second = first
+        .clone()
+        .with("a", Node::file(vec![b'x'; 200_001], 2001))
+        .with("l", Node::symlink("a", 2002));
     first.write(None, &env.source());
     duplicity.backup("full", 1_700_000_000, writing);
     second.write(Some(&first), &env.source());
@@ -22,13 +29,20 @@ fn restores(encoding: Encoding, writing: &[&str], reading: &[&str]) -> Env {
 }
 
 fn names(env: &Env) -> Vec<String> {
-    std::fs::read_dir(env.store()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    std::fs::read_dir(env.store())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 #[test]
 fn short_names() {
     let env = restores(Encoding::Gzip, &["--short-filenames"], &[]);
-    assert!(names(&env).iter().all(|name| name.starts_with('d') && !name.starts_with("duplicity")), "{:?}", names(&env));
+    assert!(
+        names(&env).iter().all(|name| name.starts_with('d') && !name.starts_with("duplicity")),
+        "{:?}",
+        names(&env)
+    );
 }
 
 #[test]
@@ -39,14 +53,26 @@ fn old_names() {
 
 #[test]
 fn old_names_with_another_separator() {
-    let env = restores(Encoding::Gzip, &["--old-filenames", "--time-separator", "_"], &["--time-separator", "_"]);
+    let env = restores(
+        Encoding::Gzip,
+        &["--old-filenames", "--time-separator", "_"],
+        &["--time-separator", "_"],
+    );
     assert!(names(&env).iter().all(|name| name.contains('_')), "{:?}", names(&env));
 }
 
 #[test]
 fn prefixes() {
-    let prefixes =
-        ["--file-prefix", "G-", "--file-prefix-manifest", "M-", "--file-prefix-archive", "A-", "--file-prefix-signature", "S-"];
+    let prefixes = [
+        "--file-prefix",
+        "G-",
+        "--file-prefix-manifest",
+        "M-",
+        "--file-prefix-archive",
+        "A-",
+        "--file-prefix-signature",
+        "S-",
+    ];
     let env = restores(Encoding::Symmetric, &prefixes, &prefixes);
     assert!(names(&env).iter().all(|name| name.starts_with("G-")), "{:?}", names(&env));
     // Without them the collection looks empty.
@@ -55,9 +81,11 @@ fn prefixes() {
 
 #[test]
 fn old_ciphers_and_other_compressions() {
-    for options in
-        ["--cipher-algo CAST5", "--cipher-algo 3DES --compress-algo bzip2", "--cipher-algo AES128 --compress-algo none"]
-    {
+    for options in [
+        "--cipher-algo CAST5",
+        "--cipher-algo 3DES --compress-algo bzip2",
+        "--cipher-algo AES128 --compress-algo none",
+    ] {
         restores(Encoding::Symmetric, &["--gpg-options", options], &[]);
     }
 }

@@ -1,11 +1,14 @@
-//! Random histories whose sets are written by this program, 0.8.22 and 3.2.1, whoever comes: all of them, and the mount, read the truth of
-//! every time, and find nothing to complain about.
+//! Random histories whose sets are written by this program, 0.8.22 and 3.2.1, whoever comes: all of
+//! them, and the mount, read the truth of every time, and find nothing to complain about.
 //!
-//! The caches are kept between two sets, or lost: all of them, or those of one program only. Who finds them kept must not notice that
-//! somebody else has been at work.
+//! The caches are kept between two sets, or lost: all of them, or those of one program only. Who
+//! finds them kept must not notice that somebody else has been at work.
 
 use super::{Version, seeds};
-use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Outcome, Random, Truth, Writer, assert_same};
+use crate::support::{
+    Duplicity, Encoding, Env, Flavour, History, Mounted, Outcome, Random, Truth, Writer,
+    assert_same,
+};
 use std::collections::BTreeMap;
 
 use Version::{New, Old};
@@ -53,7 +56,13 @@ fn play(seed: u64, encoding: Encoding) -> Played {
     let mut history = History::new(seed ^ (encoding as u64) << 32, Flavour::Rich);
     // Choices of their own, so that the history is the same whoever writes it.
     let mut random = Random::new(seed.wrapping_mul(31) + encoding as u64);
-    let mut played = Played { env, encoding, truths: BTreeMap::new(), story: format!("seed {seed}, {encoding:?}:"), newest: 0 };
+    let mut played = Played {
+        env,
+        encoding,
+        truths: BTreeMap::new(),
+        story: format!("seed {seed}, {encoding:?}:"),
+        newest: 0,
+    };
     let mut before = None;
     let mut time = 1_700_000_000;
     for number in 0..SETS {
@@ -61,9 +70,16 @@ fn play(seed: u64, encoding: Encoding) -> Played {
         history.tree.write(before.as_ref(), &env.source());
         let full = number == 0 || random.chance(12);
         let writer = *random.pick(&Writer::ALL);
-        let kept = *random.pick(&[Caches::Kept, Caches::Kept, Caches::AllLost, Caches::ArchiveLost, Caches::OursLost]);
+        let kept = *random.pick(&[
+            Caches::Kept,
+            Caches::Kept,
+            Caches::AllLost,
+            Caches::ArchiveLost,
+            Caches::OursLost,
+        ]);
         kept.lose(env);
-        let action = if full { "full" } else { *random.pick(&["incremental", "incremental", "backup"]) };
+        let action =
+            if full { "full" } else { *random.pick(&["incremental", "incremental", "backup"]) };
         let step = format!("\n    {writer:?} {action} at {time}, caches {kept:?}");
         eprintln!("{encoding:?}, seed {seed}: {}", step.trim());
         played.story += &step;
@@ -73,7 +89,8 @@ fn play(seed: u64, encoding: Encoding) -> Played {
             _ => writer.backup(env, encoding, action, time, &[]),
         };
         // 3.2.1 and we do without when a full set is made.
-        let lost = matches!(kept, Caches::AllLost | Caches::ArchiveLost) && !(full && writer != Writer::Old);
+        let lost = matches!(kept, Caches::AllLost | Caches::ArchiveLost)
+            && !(full && writer != Writer::Old);
         let notices = outcome.stdout.contains("Synchronizing remote metadata to local cache");
         assert_eq!(notices, lost && number > 0, "{} {outcome}", played.story);
         let below = played.truths.last_key_value().map(|(_, truth)| truth).filter(|_| !full);
@@ -98,7 +115,11 @@ impl Played {
     fn check_readers(&self) {
         let Self { env, encoding, truths, story, .. } = self;
         let mounted = Mounted::new(env, *encoding);
-        assert_eq!(mounted.snapshots().into_keys().collect::<Vec<_>>(), truths.keys().copied().collect::<Vec<_>>(), "{story}");
+        assert_eq!(
+            mounted.snapshots().into_keys().collect::<Vec<_>>(),
+            truths.keys().copied().collect::<Vec<_>>(),
+            "{story}"
+        );
         for (&time, truth) in truths {
             assert_same(truth, &mounted.record(time), &format!("mounted at {time}, {story}"));
         }
@@ -106,13 +127,24 @@ impl Played {
         for (&time, truth) in truths {
             let target = env.fresh("restored");
             env.restore(*encoding, time, &target).success();
-            assert_same(truth, &Truth::record(&target), &format!("restored by dupfs at {time}, {story}"));
+            assert_same(
+                truth,
+                &Truth::record(&target),
+                &format!("restored by dupfs at {time}, {story}"),
+            );
             std::fs::remove_dir_all(&target).unwrap();
             env.prove(*encoding, time).success();
             for version in [Old, New] {
                 self.original(version).restore(time, &target);
-                let (truth, restored) = (truth.clone().without_link_times(), Truth::record(&target).without_link_times());
-                assert_same(&truth, &restored, &format!("restored by {version:?} at {time}, {story}"));
+                let (truth, restored) = (
+                    truth.clone().without_link_times(),
+                    Truth::record(&target).without_link_times(),
+                );
+                assert_same(
+                    &truth,
+                    &restored,
+                    &format!("restored by {version:?} at {time}, {story}"),
+                );
                 std::fs::remove_dir_all(&target).unwrap();
             }
         }
@@ -124,8 +156,14 @@ impl Played {
         let ours = listed(&env.ask(*encoding, &["list-current-files"]).success());
         for version in [Old, New] {
             let status = self.original(version).ask("collection-status", &[]).success();
-            assert!(status.stdout.contains("No orphaned or incomplete backup sets found."), "{version:?}, {story} {status}");
-            assert!(status.stdout.contains("Found primary backup chain with matching signature chain:"), "{story} {status}");
+            assert!(
+                status.stdout.contains("No orphaned or incomplete backup sets found."),
+                "{version:?}, {story} {status}"
+            );
+            assert!(
+                status.stdout.contains("Found primary backup chain with matching signature chain:"),
+                "{story} {status}"
+            );
             let newest = format!("Number of contained backup sets: {}\n", self.newest);
             assert!(status.stdout.contains(&newest), "{version:?} not {newest}, {story} {status}");
             for word in ["orphaned signature", "WARNING", "Warning"] {
@@ -137,19 +175,30 @@ impl Played {
 
             let mut command = Writer::from(version).command(env);
             encoding.secrets(&mut command);
-            command.args(["verify", "--compare-data"]).args(encoding.reading()).arg(env.url()).arg(env.source());
+            command
+                .args(["verify", "--compare-data"])
+                .args(encoding.reading())
+                .arg(env.url())
+                .arg(env.source());
             let verified = Outcome::of(&mut command);
             let count = self.truths.values().last().unwrap().0.len();
             let words = format!("Verify complete: {count} files compared, 0 differences found.");
             // 3.2.1 says "file(s)".
-            assert!(verified.stdout.replace("(s)", "s").contains(&words), "{version:?} not '{words}', {story} {verified}");
+            assert!(
+                verified.stdout.replace("(s)", "s").contains(&words),
+                "{version:?} not '{words}', {story} {verified}"
+            );
         }
     }
 }
 
 /// Returns the lines of a listing.
 fn listed(outcome: &Outcome) -> Vec<String> {
-    let is_entry = |line: &&str| line.get(24..25) == Some(" ") && line.get(13..14) == Some(":") && line.get(16..17) == Some(":");
+    let is_entry = |line: &&str| {
+        line.get(24..25) == Some(" ")
+            && line.get(13..14) == Some(":")
+            && line.get(16..17) == Some(":")
+    };
     let lines: Vec<_> = outcome.stdout.lines().filter(is_entry).map(str::to_string).collect();
     assert!(!lines.is_empty(), "{outcome}");
     lines

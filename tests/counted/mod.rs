@@ -1,4 +1,5 @@
-//! Work is counted, not timed: which stored files are read, how often, and how much of them is decoded.
+//! Work is counted, not timed: which stored files are read, how often, and how much of them is
+//! decoded.
 
 mod saving;
 
@@ -60,11 +61,18 @@ impl Run {
         self.catalog.snapshot(&self.catalog.chains()[0], position).unwrap()
     }
 
-    /// Lists all snapshots, with sizes, as `ls -l` does; returns how many frames were decoded for it.
+    /// Lists all snapshots, with sizes, as `ls -l` does; returns how many frames were decoded for
+    /// it.
     fn walk(&self) -> u64 {
         let contents = Arc::new(Contents::new(self.catalog.clone(), self.codec.clone(), 1 << 25));
-        let tree = HistoryTree::new(contents.clone(), Accounts::new(false), None, TimeTemplate::default());
-        for snapshot in tree.list(1, None, 100).unwrap().into_iter().filter(|item| item.kind == EntryKind::Directory) {
+        let tree =
+            HistoryTree::new(contents.clone(), Accounts::new(false), None, TimeTemplate::default());
+        for snapshot in tree
+            .list(1, None, 100)
+            .unwrap()
+            .into_iter()
+            .filter(|item| item.kind == EntryKind::Directory)
+        {
             for item in tree.list(snapshot.inode, None, 100).unwrap() {
                 if let Some(found) = tree.look_up(snapshot.inode, &item.name).unwrap() {
                     tree.attributes(found.attributes.inode).unwrap();
@@ -93,9 +101,15 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Writes a full set and increments of a file of `size` bytes, of which each increment changes 100 bytes somewhere, and of some
-/// small files; returns the content of the file at each time.
-fn history(env: &Env, writer: Writer, encoding: Encoding, size: usize, increments: usize) -> Vec<Vec<u8>> {
+/// Writes a full set and increments of a file of `size` bytes, of which each increment changes 100
+/// bytes somewhere, and of some small files; returns the content of the file at each time.
+fn history(
+    env: &Env,
+    writer: Writer,
+    encoding: Encoding,
+    size: usize,
+    increments: usize,
+) -> Vec<Vec<u8>> {
     let mut content = noise(size, 0);
     let mut before: Option<Tree> = None;
     let mut contents = Vec::new();
@@ -107,10 +121,17 @@ fn history(env: &Env, writer: Writer, encoding: Encoding, size: usize, increment
         }
         let mut tree = Tree::new(time).with("big", Node::file(content.clone(), time));
         for small in 0..30 {
-            tree = tree.with(format!("small{small:02}"), Node::file(noise(3000, small), 1_600_000_000));
+            tree = tree
+                .with(format!("small{small:02}"), Node::file(noise(3000, small), 1_600_000_000));
         }
         tree.write(before.as_ref(), &env.source());
-        writer.backup(env, encoding, if number == 0 { "full" } else { "incremental" }, time, &["--volsize", "5"]);
+        writer.backup(
+            env,
+            encoding,
+            if number == 0 { "full" } else { "incremental" },
+            time,
+            &["--volsize", "5"],
+        );
         before = Some(tree);
         contents.push(content.clone());
     }
@@ -148,8 +169,12 @@ fn a_small_read_under_twenty_increments_decodes_only_what_it_needs() {
     let at = size / 2 + 12345;
     assert_eq!(reader.read(&file, at as u64, &mut buffer).unwrap(), 4096);
     assert_eq!(buffer, contents[10][at..at + 4096]);
-    assert!(reader.volumes().frames_decoded() - decoded <= 2, "two frames, should the range lie across their border");
-    // A frame of noise is as long stored as plain, and chunks are read whole; each volume opened shows its head, too.
+    assert!(
+        reader.volumes().frames_decoded() - decoded <= 2,
+        "two frames, should the range lie across their border"
+    );
+    // A frame of noise is as long stored as plain, and chunks are read whole; each volume opened
+    // shows its head, too.
     let bytes: u64 = run.bytes_read().values().sum();
     assert!(bytes < 4 << 20, "{bytes} bytes for 4096");
 }
@@ -170,79 +195,125 @@ fn a_restore_decodes_each_volume_exactly_once() {
         let target = env.fresh("restored");
         let accounts = Accounts::new(false);
         let options = RestoreOptions::default();
-        let summary = restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+        let summary =
+            restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
         assert_eq!((summary.delivered, summary.failed), (32, 0));
         assert!(std::fs::read(target.join("big")).unwrap() == contents[3]);
         let read = run.bytes_read();
-        let volumes: Vec<_> = run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values()).collect();
+        let volumes: Vec<_> =
+            run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values()).collect();
         assert!(volumes.len() > 5, "the full set has several volumes");
         for volume in volumes {
             // Once for the hash, before anything of it is believed, and once to decode it.
             let (size, read) = (volume.listed.size, read[&volume.listed.name]);
-            assert!((2 * size..2 * size + (1 << 20)).contains(&read), "{} of {size} bytes: {read} read", volume.listed.name);
+            assert!(
+                (2 * size..2 * size + (1 << 20)).contains(&read),
+                "{} of {size} bytes: {read} read",
+                volume.listed.name
+            );
         }
     }
 }
 
-/// Verifies the newest snapshot against the source; returns what was found, and the bytes read of each volume beside its size.
+/// Verifies the newest snapshot against the source; returns what was found, and the bytes read of
+/// each volume beside its size.
 fn verified(env: &Env, cache: &str) -> (Summary, Vec<(String, u64, u64)>) {
     let run = Run::new(env, &env.fresh(cache));
     let snapshot = run.snapshot(run.collection.chains[0].sets().len() as u32 - 1);
     run.storage.take_calls();
     let source = SourceTree::open(&env.source(), &SourceOptions::default()).unwrap();
-    let options = VerifyOptions { path: EntryPath::root(), source, selection: None, compares: true, contents: None };
-    let summary = verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
+    let options = VerifyOptions {
+        path: EntryPath::root(),
+        source,
+        selection: None,
+        compares: true,
+        contents: None,
+    };
+    let summary =
+        verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
     let calls = run.storage.take_calls();
-    assert!(calls.iter().all(|call| matches!(call, Call::Read { .. } | Call::List)), "something is written: {calls:?}");
+    assert!(
+        calls.iter().all(|call| matches!(call, Call::Read { .. } | Call::List)),
+        "something is written: {calls:?}"
+    );
     let read = |name: &str| {
         let of_it = |call: &Call| {
-            if let Call::Read { name: read, length, .. } = call { (read == name).then_some(*length as u64) } else { None }
+            if let Call::Read { name: read, length, .. } = call {
+                (read == name).then_some(*length as u64)
+            } else {
+                None
+            }
         };
         calls.iter().filter_map(of_it).sum()
     };
     let volumes = run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values());
-    let volumes = volumes.map(|volume| (volume.listed.name.clone(), volume.listed.size, read(&volume.listed.name))).collect();
+    let volumes = volumes
+        .map(|volume| (volume.listed.name.clone(), volume.listed.size, read(&volume.listed.name)))
+        .collect();
     (summary, volumes)
 }
 
-/// Volumes are read once for the hash and once to decode them, all of them: also those whose files are needed no more, and those behind one
-/// that is damaged, which is given up after the first time.
+/// Volumes are read once for the hash and once to decode them, all of them: also those whose files
+/// are needed no more, and those behind one that is damaged, which is given up after the first
+/// time.
 #[test]
 fn a_verification_reads_each_volume_exactly_once() {
-    for (writer, encoding) in [(Writer::Old, Encoding::Gzip), (Writer::Dupfs, Encoding::Symmetric)] {
+    for (writer, encoding) in [(Writer::Old, Encoding::Gzip), (Writer::Dupfs, Encoding::Symmetric)]
+    {
         let env = Env::new();
         history(&env, writer, encoding, 12 << 20, 3);
         // A set of nothing but a folder, then one in which the large file is gone.
         for (time, operation) in [(1_700_010_000, "mkdir empty"), (1_700_020_000, "rm big")] {
-            Outcome::of(env.command("sh").current_dir(env.source()).args(["-c", operation])).success();
+            Outcome::of(env.command("sh").current_dir(env.source()).args(["-c", operation]))
+                .success();
             writer.backup(&env, encoding, "incremental", time, &[]);
         }
         let (summary, volumes) = verified(&env, "catalog");
-        assert_eq!((summary.differences, summary.damaged, summary.files), (0, 0, 30), "{summary:?}");
+        assert_eq!(
+            (summary.differences, summary.damaged, summary.files),
+            (0, 0, 30),
+            "{summary:?}"
+        );
         assert_eq!(summary.volumes, volumes.len() as u64);
         assert!(volumes.len() > 7, "{volumes:?}");
         for (name, size, read) in &volumes {
-            assert!((2 * size..2 * size + (1 << 20)).contains(read), "{name} of {size} bytes: {read} read");
+            assert!(
+                (2 * size..2 * size + (1 << 20)).contains(read),
+                "{name} of {size} bytes: {read} read"
+            );
         }
         let bad = env.store().join(&volumes[1].0);
         let mut bytes = std::fs::read(&bad).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&bad, bytes).unwrap();
         let (summary, volumes) = verified(&env, "catalog again");
-        assert!(summary.cause.is_some() && summary.volumes == volumes.len() as u64 - 1, "{summary:?}");
+        assert!(
+            summary.cause.is_some() && summary.volumes == volumes.len() as u64 - 1,
+            "{summary:?}"
+        );
         for (number, (name, size, read)) in volumes.iter().enumerate() {
             let times = if number == 1 { 1 } else { 2 };
-            assert!((times * size..times * size + (1 << 20)).contains(read), "{name} of {size} bytes: {read} read");
+            assert!(
+                (times * size..times * size + (1 << 20)).contains(read),
+                "{name} of {size} bytes: {read} read"
+            );
         }
     }
 }
 
-/// The bytes at a volume's end in which a table is looked for, and at the beginning of an encrypted one, where its session key is.
+/// The bytes at a volume's end in which a table is looked for, and at the beginning of an encrypted
+/// one, where its session key is.
 const TAIL: u64 = 64 << 10;
 
 #[test]
 fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
-    for encoding in [Encoding::Plain, Encoding::Gzip, Encoding::Symmetric, Encoding::PublicKey, Encoding::Signed] {
+    for encoding in [
+        Encoding::Plain,
+        Encoding::Gzip,
+        Encoding::Symmetric,
+        Encoding::PublicKey,
+        Encoding::Signed,
+    ] {
         let env = encoding.env();
         let increments = 3;
         let size = 12 << 20;
@@ -261,7 +332,10 @@ fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
                 let (name, size) = (&volume.listed.name, volume.listed.size);
                 let asked = reads.get(name).cloned().unwrap_or_default();
                 let most = if is_encrypted { 2 } else { 1 };
-                assert!((1..=most).contains(&asked.len()), "{encoding:?}: {name} of {size} bytes is read by {asked:?}");
+                assert!(
+                    (1..=most).contains(&asked.len()),
+                    "{encoding:?}: {name} of {size} bytes is read by {asked:?}"
+                );
                 assert!(
                     asked.iter().sum::<u64>() <= most as u64 * TAIL,
                     "{encoding:?}: {name} of {size} bytes is read by {asked:?}"
@@ -269,7 +343,8 @@ fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
             }
         }
 
-        // Bytes from the middle of the file, in the middle of the history: a frame, of which a volume of 5 MiB has eight.
+        // Bytes from the middle of the file, in the middle of the history: a frame, of which a
+        // volume of 5 MiB has eight.
         let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
         let snapshot = run.snapshot(1);
         let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
@@ -279,7 +354,10 @@ fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
         let at = size / 2 + 12345;
         assert_eq!(reader.read(&file, at as u64, &mut buffer).unwrap(), 4096);
         assert!(buffer == contents[1][at..at + 4096], "{encoding:?}");
-        assert!(reader.volumes().frames_decoded() <= 2, "two frames, should the range lie across their border");
+        assert!(
+            reader.volumes().frames_decoded() <= 2,
+            "two frames, should the range lie across their border"
+        );
         let read = run.bytes_read();
         let bytes: u64 = read.values().sum();
         assert!(bytes < 2 * (5 << 20) / 8 + 4 * TAIL, "{encoding:?}: {read:?} for 4096 bytes");
@@ -292,7 +370,10 @@ fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
 fn a_mount_behind_a_backup_on_the_same_machine_reads_no_signature_file() {
     let env = Env::new();
     history(&env, Writer::Dupfs, Encoding::Symmetric, 300_000, 2);
-    let catalogs: Vec<_> = std::fs::read_dir(env.cache().join("dupfs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let catalogs: Vec<_> = std::fs::read_dir(env.cache().join("dupfs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert_eq!(catalogs.len(), 1, "{catalogs:?}");
     let copy = LocalCopy::open(&env.archive_of_url(&env.url()), &Prefixes::default()).unwrap();
     let run = Run::with_copy(&env, &catalogs[0], Some(copy));
@@ -305,7 +386,13 @@ fn a_mount_behind_a_backup_on_the_same_machine_reads_no_signature_file() {
 fn ranges(run: &Run) -> Vec<(String, u64, usize)> {
     let calls = run.storage.take_calls().into_iter();
     calls
-        .filter_map(|call| if let Call::Read { name, offset, length } = call { Some((name, offset, length)) } else { None })
+        .filter_map(|call| {
+            if let Call::Read { name, offset, length } = call {
+                Some((name, offset, length))
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
@@ -325,7 +412,8 @@ fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
         let open = |run: &Run| {
             let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
             let snapshot = run.snapshot(0);
-            let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+            let big =
+                snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
             let file = reader.open(&snapshot.chain, &big).unwrap();
             (reader, file)
         };
@@ -337,16 +425,23 @@ fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
         let read = |at: usize, length: usize| {
             let mut buffer = vec![0; length];
             reader.read(&file, at as u64, &mut buffer).unwrap();
-            assert!(buffer == content[at..at + length], "{writer:?}, {encoding:?}: {length} bytes at {at}");
+            assert!(
+                buffer == content[at..at + length],
+                "{writer:?}, {encoding:?}: {length} bytes at {at}"
+            );
         };
         run.storage.take_calls();
         read(1_234_567, 4096);
         let asked = ranges(&run);
         assert_eq!(asked.len(), 1, "{writer:?}, {encoding:?}: {asked:?}");
-        // In the middle of a frame, whatever the size of frames is; both sides of a border would be two.
+        // In the middle of a frame, whatever the size of frames is; both sides of a border would be
+        // two.
         read(3_700_000, 4096);
         let asked = ranges(&run);
-        assert!(asked.len() == 1 && asked[0].2 <= (1 << 20) + (320 << 10), "{writer:?}, {encoding:?}: {asked:?}");
+        assert!(
+            asked.len() == 1 && asked[0].2 <= (1 << 20) + (320 << 10),
+            "{writer:?}, {encoding:?}: {asked:?}"
+        );
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let read = &read;
@@ -354,7 +449,11 @@ fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
             }
         });
         let asked = ranges(&run);
-        let places: std::collections::BTreeSet<_> = asked.iter().map(|(name, offset, _)| (name, offset)).collect();
-        assert!(asked.len() <= 2 && places.len() == asked.len(), "{writer:?}, {encoding:?}: {asked:?}");
+        let places: std::collections::BTreeSet<_> =
+            asked.iter().map(|(name, offset, _)| (name, offset)).collect();
+        assert!(
+            asked.len() <= 2 && places.len() == asked.len(),
+            "{writer:?}, {encoding:?}: {asked:?}"
+        );
     }
 }

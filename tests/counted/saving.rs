@@ -13,8 +13,14 @@ use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, MemoryStorage, RecordingStorage, Storage};
 use std::sync::Arc;
 
-/// Saves the source as the program does, behind its own listing; returns all calls. An increment if there is a chain already.
-fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64, concurrency: usize) -> (Outcome, Vec<Call>) {
+/// Saves the source as the program does, behind its own listing; returns all calls. An increment if
+/// there is a chain already.
+fn save(
+    env: &Env,
+    storage: &Arc<RecordingStorage>,
+    time: i64,
+    concurrency: usize,
+) -> (Outcome, Vec<Call>) {
     let prefixes = Prefixes::default();
     let listing = storage.list().unwrap();
     let collection = scan(&listing, &prefixes);
@@ -37,7 +43,9 @@ fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64, concurrency: usiz
         archive: &archive,
         codec: codec.clone(),
         encoder: codec.encoder(encode.clone()).unwrap(),
-        manifest_encoder: Some(codec.encoder(EncodeOptions { encoding: Encoding::Plain, ..encode.clone() }).unwrap()),
+        manifest_encoder: Some(
+            codec.encoder(EncodeOptions { encoding: Encoding::Plain, ..encode.clone() }).unwrap(),
+        ),
         catalog: &catalog,
     };
     let options = BackupOptions {
@@ -60,7 +68,13 @@ fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64, concurrency: usiz
         skip_volume: None,
     };
     let source = SourceTree::open(&env.source(), &SourceOptions::default()).unwrap();
-    let job = Job { target: &target, source: &source, selection: None, base: chains.last(), options: &options };
+    let job = Job {
+        target: &target,
+        source: &source,
+        selection: None,
+        base: chains.last(),
+        options: &options,
+    };
     let outcome = backup(&job, &Silent).unwrap();
     (outcome, storage.take_calls())
 }
@@ -69,17 +83,22 @@ fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64, concurrency: usiz
 fn summary(calls: &[Call]) -> (usize, usize, Vec<&str>) {
     let lists = calls.iter().filter(|call| matches!(call, Call::List)).count();
     let reads = calls.iter().filter(|call| matches!(call, Call::Read { .. })).count();
-    let puts = calls.iter().filter_map(|call| if let Call::Put { name } = call { Some(&name[..]) } else { None });
+    let puts = calls
+        .iter()
+        .filter_map(|call| if let Call::Put { name } = call { Some(&name[..]) } else { None });
     (lists, reads, puts.collect())
 }
 
-/// A full backup of V volumes: one listing, V + 2 files stored, one look at what was stored before the manifest; an increment without changes
-/// as many, and one read of a signature file at most.
+/// A full backup of V volumes: one listing, V + 2 files stored, one look at what was stored before
+/// the manifest; an increment without changes as many, and one read of a signature file at most.
 #[test]
 fn a_backup_lists_twice_and_stores_each_file_once() {
     for concurrency in [1, 4] {
         let env = Env::new();
-        (0..6u64).for_each(|number| std::fs::write(env.source().join(format!("file{number}")), noise(1 << 20, number)).unwrap());
+        (0..6u64).for_each(|number| {
+            std::fs::write(env.source().join(format!("file{number}")), noise(1 << 20, number))
+                .unwrap()
+        });
         let storage = Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::default())));
         let (outcome, calls) = save(&env, &storage, 1_700_000_000, concurrency);
         assert_eq!(outcome.statistics.errors, 0);

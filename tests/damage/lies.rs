@@ -1,7 +1,10 @@
-//! Signature files that are sound in themselves, and list something else than the volumes hold: volumes decide. Everything is restored as
-//! it was saved, with exit code 0, as by duplicity; a mount may show the signature file's word until a volume is read.
+//! Signature files that are sound in themselves, and list something else than the volumes hold:
+//! volumes decide. Everything is restored as it was saved, with exit code 0, as by duplicity; a
+//! mount may show the signature file's word until a volume is read.
 
-use crate::support::{Encoding, Env, Kind, Mounted, Node, Outcome, Random, Tree, Truth, Writer, assert_same};
+use crate::support::{
+    Encoding, Env, Kind, Mounted, Node, Outcome, Random, Tree, Truth, Writer, assert_same,
+};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -19,14 +22,26 @@ fn world(writer: Writer, encoding: Encoding) -> World {
     let env = encoding.env();
     let mut random = Random::new(3);
     let mut file = |size: usize| Node::file(random.bytes(size), 1_000_000);
-    let first = Tree::new(1_000_000).with("a", file(20)).with("link", Node::symlink("a", 1_000_000)).with("z", file(9));
-    let second = first.clone().with("b", file(800_000)).with("d", Node::directory(1_000_000)).with("d/x", file(700_000));
+    let first = Tree::new(1_000_000)
+        .with("a", file(20))
+        .with("link", Node::symlink("a", 1_000_000))
+        .with("z", file(9));
+    let second = first
+        .clone()
+        .with("b", file(800_000))
+        .with("d", Node::directory(1_000_000))
+        .with("d/x", file(700_000));
     let second = second.with("d/y", file(5)).with("p", Node::new(Kind::Fifo, 1_000_000));
-    let mut third = second.clone().with("new", file(100)).with("z", Node::file("now longer than before", 2_000_000));
+    let mut third = second
+        .clone()
+        .with("new", file(100))
+        .with("z", Node::file("now longer than before", 2_000_000));
     third.0.remove(&b"a"[..]);
     let mut truths: Vec<Truth> = Vec::new();
     let mut before = None;
-    for (tree, (time, action)) in [first, second, third].iter().zip(TIMES.iter().zip(["full", "full", "incremental"])) {
+    for (tree, (time, action)) in
+        [first, second, third].iter().zip(TIMES.iter().zip(["full", "full", "incremental"]))
+    {
         tree.write(before, &env.source());
         writer.backup(&env, encoding, action, *time, &[]);
         let below = truths.last().filter(|_| action == "incremental");
@@ -43,9 +58,14 @@ impl World {
     fn signatures(&self, place: &Path, number: usize) -> PathBuf {
         let is_meant = |name: &str| match number {
             2 => name.starts_with("duplicity-new-signatures"),
-            _ => name.starts_with("duplicity-full-signatures.") && name.contains(["20260801", "20260802"][number]),
+            _ => {
+                name.starts_with("duplicity-full-signatures.")
+                    && name.contains(["20260801", "20260802"][number])
+            }
         };
-        let names = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = std::fs::read_dir(place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let found: Vec<_> = names.filter(|name| is_meant(name)).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         place.join(&found[0])
@@ -53,16 +73,22 @@ impl World {
 
     fn mend(&self) {
         std::fs::remove_dir_all(self.env.store()).unwrap();
-        Outcome::of(self.env.command("cp").arg("-a").arg(&self.sound).arg(self.env.store())).success();
+        Outcome::of(self.env.command("cp").arg("-a").arg(&self.sound).arg(self.env.store()))
+            .success();
     }
 
-    /// Restores all times; where `liar` is the set that is lied about, those that need it report the lie, once.
+    /// Restores all times; where `liar` is the set that is lied about, those that need it report
+    /// the lie, once.
     fn check_restore(&self, liar: usize, what: &str) {
         for (number, (time, truth)) in TIMES.iter().zip(&self.truths).enumerate() {
             let target = self.env.root().join("restored");
             let _ = std::fs::remove_dir_all(&target);
             let outcome = self.env.restore(self.encoding, *time, &target).success();
-            assert_same(truth, &Truth::record(&target), &format!("{what}, restored at {number}: {outcome}"));
+            assert_same(
+                truth,
+                &Truth::record(&target),
+                &format!("{what}, restored at {number}: {outcome}"),
+            );
             let said = outcome.stderr.matches("the signature file of set").count();
             assert!(said <= 1, "{what} at {number}: {outcome}");
             assert!(number >= liar || said == 0, "{what} at {number}: {outcome}");
@@ -71,7 +97,11 @@ impl World {
 
     fn check_verify(&self, what: &str) {
         let time = TIMES[2].to_string();
-        let outcome = self.env.ask_to(self.encoding, &["verify", "--compare-data", "--time", &time], &self.env.source());
+        let outcome = self.env.ask_to(
+            self.encoding,
+            &["verify", "--compare-data", "--time", &time],
+            &self.env.source(),
+        );
         assert_eq!(outcome.code, 0, "{what}: {outcome}");
         assert!(outcome.stdout.contains(" 0 differences found"), "{what}: {outcome}");
     }
@@ -86,7 +116,11 @@ impl World {
             for name in ["b", "d/x", "d/y", "z"] {
                 let _ = std::fs::read(directory.join(name));
             }
-            assert_same(truth, &Truth::record(&directory), &format!("{what}, mounted: {}", mounted.log()));
+            assert_same(
+                truth,
+                &Truth::record(&directory),
+                &format!("{what}, mounted: {}", mounted.log()),
+            );
         }
     }
 }
@@ -98,7 +132,8 @@ impl Env {
     }
 }
 
-/// Copies a signature file, member by member: `change` changes a header, and tells whether the member stays.
+/// Copies a signature file, member by member: `change` changes a header, and tells whether the
+/// member stays.
 fn edit(file: &Path, mut change: impl FnMut(&str, &mut tar::Header) -> bool) {
     let bytes = std::fs::read(file).unwrap();
     let mut copy = tar::Builder::new(Vec::new());
@@ -131,8 +166,12 @@ const LIES: [Lie; 11] = [
     ("a directory is missing", 1, |name, _| name != "snapshot/d/"),
     ("the last file is missing", 1, |name, _| name != "signature/z"),
     ("the top is missing", 1, |name, _| name != "snapshot/"),
-    ("a fifo is called otherwise", 1, |name, header| name != "snapshot/p" || rename(header, "snapshot/o")),
-    ("another target", 1, |name, header| name != "snapshot/link" || header.set_link_name("b").is_ok()),
+    ("a fifo is called otherwise", 1, |name, header| {
+        name != "snapshot/p" || rename(header, "snapshot/o")
+    }),
+    ("another target", 1, |name, header| {
+        name != "snapshot/link" || header.set_link_name("b").is_ok()
+    }),
     ("another mode", 1, |name, header| {
         if name == "signature/d/x" {
             header.set_mode(0o4755);
@@ -154,7 +193,9 @@ const LIES: [Lie; 11] = [
         true
     }),
     ("a deletion is missing", 2, |name, _| name != "deleted/a"),
-    ("a deletion is one of another file", 2, |name, header| name != "deleted/a" || rename(header, "deleted/b")),
+    ("a deletion is one of another file", 2, |name, header| {
+        name != "deleted/a" || rename(header, "deleted/b")
+    }),
 ];
 
 fn lies(writer: Writer) {
@@ -181,7 +222,8 @@ fn lies_beside_our_own_volumes() {
     lies(Writer::Dupfs);
 }
 
-/// Whole signature files in the place of another: without any key, that is all that somebody at the storage can do.
+/// Whole signature files in the place of another: without any key, that is all that somebody at the
+/// storage can do.
 fn exchanges(writer: Writer, encoding: Encoding) {
     let world = world(writer, encoding);
     for (what, number, bytes) in [
@@ -227,7 +269,9 @@ fn another_signature_file_in_the_archive_directory() {
     let [first, second] = [0, 1].map(|number| world.signatures(&archive, number));
     let whole = std::fs::read(&second).unwrap();
     let cut = whole[..whole.len() / 2].to_vec();
-    for (what, bytes) in [("another", std::fs::read(&first).unwrap()), ("cut", cut), ("empty", Vec::new())] {
+    for (what, bytes) in
+        [("another", std::fs::read(&first).unwrap()), ("cut", cut), ("empty", Vec::new())]
+    {
         std::fs::write(&second, &bytes).unwrap();
         world.check_mount(what);
         world.env.forget();
@@ -236,7 +280,13 @@ fn another_signature_file_in_the_archive_directory() {
         world.check_verify(what);
         // Nothing reads a volume for this.
         world.env.forget();
-        let list = || world.env.ask(world.encoding, &["list-current-files", "--time", &TIMES[1].to_string()]).success().stdout;
+        let list = || {
+            world
+                .env
+                .ask(world.encoding, &["list-current-files", "--time", &TIMES[1].to_string()])
+                .success()
+                .stdout
+        };
         let (listed, hidden) = (list(), world.env.root().join("hidden"));
         std::fs::rename(&archive, &hidden).unwrap();
         let expected = list();
@@ -246,7 +296,8 @@ fn another_signature_file_in_the_archive_directory() {
     }
 }
 
-/// The next backup knows what is saved, and makes no delta against a signature that is none of that.
+/// The next backup knows what is saved, and makes no delta against a signature that is none of
+/// that.
 #[test]
 fn an_increment_on_a_contradicted_set_is_whole() {
     let world = world(Writer::Dupfs, Encoding::Plain);
@@ -264,7 +315,8 @@ fn an_increment_on_a_contradicted_set_is_whole() {
     assert_same(&Truth::record(&world.env.source()), &Truth::record(&target), "the next increment");
 }
 
-/// The manifest of an increment with nothing in it names the top, which no volume and no signature file of it has.
+/// The manifest of an increment with nothing in it names the top, which no volume and no signature
+/// file of it has.
 #[test]
 fn an_empty_increment_is_no_lie() {
     for writer in Writer::ALL {
@@ -300,7 +352,11 @@ fn another_manifest_in_the_archive_directory() {
         ("another set's", std::fs::read_to_string(&first).unwrap()),
         ("another hash", sound.replace(hash, &"0".repeat(40))),
         ("another last path", sound.replacen("EndingPath    ", "EndingPath    A", 1)),
-        ("a volume too many", sound.trim_end().to_string() + "\nVolume 9:\n    StartingPath   zz \n    EndingPath     zz \n"),
+        (
+            "a volume too many",
+            sound.trim_end().to_string()
+                + "\nVolume 9:\n    StartingPath   zz \n    EndingPath     zz \n",
+        ),
         ("empty", String::new()),
     ];
     for (what, lie) in lies {
@@ -320,21 +376,30 @@ fn another_manifest_in_the_archive_directory() {
     }
 }
 
-/// An increment rests on signature files, so each has to be the one that was stored with its set: what was seen of it before, else the stored
-/// file, else the volumes' tables tell. The source is as it was in the first set again, to which the older signature file belongs.
+/// An increment rests on signature files, so each has to be the one that was stored with its set:
+/// what was seen of it before, else the stored file, else the volumes' tables tell. The source is
+/// as it was in the first set again, to which the older signature file belongs.
 #[test]
 fn an_increment_rests_on_no_other_signature_file() {
     for (writer, encoding, places) in [
-        (Writer::Dupfs, Encoding::Plain, &["copy", "both", "stored", "stored, nothing known", "empty copy"][..]),
+        (
+            Writer::Dupfs,
+            Encoding::Plain,
+            &["copy", "both", "stored", "stored, nothing known", "empty copy"][..],
+        ),
         (Writer::Dupfs, Encoding::Symmetric, &["copy", "both", "stored, nothing known"]),
         (Writer::Old, Encoding::Symmetric, &["copy", "empty copy"]),
     ] {
         let env = encoding.env();
         let mut random = Random::new(5);
-        let [first, second] =
-            [1_000_000, 2_000_000].map(|time| Tree::new(time).with("f", Node::file(random.bytes(100_000), time)));
+        let [first, second] = [1_000_000, 2_000_000]
+            .map(|time| Tree::new(time).with("f", Node::file(random.bytes(100_000), time)));
         // What the older signature file lacks shows by the manifest.
-        let second = if encoding == Encoding::Plain { second.with("z", Node::file("last", 2_000_000)) } else { second };
+        let second = if encoding == Encoding::Plain {
+            second.with("z", Node::file("last", 2_000_000))
+        } else {
+            second
+        };
         let mut before = None;
         for (tree, time) in [&first, &second].into_iter().zip(TIMES) {
             tree.write(before, &env.source());
@@ -350,9 +415,12 @@ fn an_increment_rests_on_no_other_signature_file() {
         for place in places {
             world.mend();
             std::fs::remove_dir_all(world.env.cache()).unwrap();
-            Outcome::of(world.env.command("cp").arg("-a").arg(&kept).arg(world.env.cache())).success();
+            Outcome::of(world.env.command("cp").arg("-a").arg(&kept).arg(world.env.cache()))
+                .success();
             let archive = world.env.archive_of_url(&world.env.url());
-            let older = |place: &Path| std::fs::copy(world.signatures(place, 0), world.signatures(place, 1)).unwrap();
+            let older = |place: &Path| {
+                std::fs::copy(world.signatures(place, 0), world.signatures(place, 1)).unwrap()
+            };
             match *place {
                 "copy" => drop(older(&archive)),
                 "empty copy" => std::fs::write(world.signatures(&archive, 1), "").unwrap(),

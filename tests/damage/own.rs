@@ -1,10 +1,12 @@
-//! Volumes of our own: a table of contents tells what is in them before all their bytes are read, and must not make anyone believe a
-//! wrong one. Where the table is whole, what else is whole stays readable.
+//! Volumes of our own: a table of contents tells what is in them before all their bytes are read,
+//! and must not make anyone believe a wrong one. Where the table is whole, what else is whole stays
+//! readable.
 
 use super::{ACTIONS, Action, Place, TIMES, table};
 use crate::support::{Encoding, Mounted, Node, Random, Tree, Truth, Writer};
 
-const TABLE_ACTIONS: [Action; 4] = [Action::FlipTable, Action::CutTable, Action::AppendTable, Action::OtherFrames];
+const TABLE_ACTIONS: [Action; 4] =
+    [Action::FlipTable, Action::CutTable, Action::AppendTable, Action::OtherFrames];
 
 fn play(encoding: Encoding, place: Place) {
     table(Writer::Dupfs, encoding, place, &[&ACTIONS[..], &TABLE_ACTIONS].concat());
@@ -50,7 +52,8 @@ fn manifest() {
     table(Writer::Dupfs, Encoding::Gzip, Place::Manifest, &ACTIONS);
 }
 
-/// Two backups of the same second, of the same names, and with the same secret differ in nothing but what the manifest says of their volumes.
+/// Two backups of the same second, of the same names, and with the same secret differ in nothing
+/// but what the manifest says of their volumes.
 fn a_volume_of_another_collection_is_refused(encoding: Encoding) {
     let env = encoding.env();
     let other = env.fresh("other");
@@ -60,7 +63,9 @@ fn a_volume_of_another_collection_is_refused(encoding: Encoding) {
         let _ = std::fs::rename(env.store(), &other);
         env.clear_caches();
         let mut random = Random::new(seed);
-        let file = |tree: Tree, name: &String| tree.with(name, Node::file(random.bytes(100_000), 1_000_000));
+        let file = |tree: Tree, name: &String| {
+            tree.with(name, Node::file(random.bytes(100_000), 1_000_000))
+        };
         let tree = names.iter().fold(Tree::new(1_000_000), file);
         tree.write(before.as_ref(), &env.source());
         Writer::Dupfs.backup(&env, encoding, "full", TIMES[0], &[]);
@@ -68,8 +73,10 @@ fn a_volume_of_another_collection_is_refused(encoding: Encoding) {
     }
     env.clear_caches();
     let is_volume = |name: &String| name.contains("vol1.difftar");
-    let mut volumes =
-        std::fs::read_dir(&other).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(is_volume);
+    let mut volumes = std::fs::read_dir(&other)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(is_volume);
     let volume = volumes.next().unwrap();
     assert!(volumes.next().is_none() && env.store().join(&volume).exists());
     std::fs::copy(other.join(&volume), env.store().join(&volume)).unwrap();
@@ -83,7 +90,11 @@ fn a_volume_of_another_collection_is_refused(encoding: Encoding) {
     assert!(mounted.log().contains(&volume), "{encoding:?}: {}", mounted.log());
     let target = env.fresh("restored");
     env.restore(encoding, TIMES[0], &target).failure(21, &[&volume]);
-    assert!(names.iter().all(|name| !target.join(name).exists()), "{encoding:?}: {:?}", Truth::record(&target));
+    assert!(
+        names.iter().all(|name| !target.join(name).exists()),
+        "{encoding:?}: {:?}",
+        Truth::record(&target)
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must still belong together. And a duplicity is
-//! killed as we are.
+//! Ours is killed, a duplicity goes on and fails, ours goes on again: signatures and volumes must
+//! still belong together. And a duplicity is killed as we are.
 
 use super::killer::{Call, Killer, Operation};
 use super::{AFTERWARDS, EARLIER, KILLED, NEXT, Outcome, World};
@@ -12,13 +12,24 @@ fn play(action: &str, version: Version, volume: u32) {
     let world = World::new(Encoding::Gzip, Ours);
     let source = Truth::record(&world.env.source()).without_link_times();
     world.keep("before");
-    let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
+    let calls = Killer::of(&world.env)
+        .calls(&world.env.root().join("log"), &mut world.backup(action, KILLED));
     world.bring_back("before");
-    let mut opens = calls.iter().filter(|call| call.name == "open" && call.path.to_string_lossy().contains(".vol"));
+    let mut opens = calls
+        .iter()
+        .filter(|call| call.name == "open" && call.path.to_string_lossy().contains(".vol"));
     world.kill(action, opens.next_back().unwrap().number, Operation::Kill);
 
     let mut duplicity = world.env.command(version.checked());
-    duplicity.args([action, "--volsize", "1", "--current-time", &NEXT.to_string(), "--fail-on-volume", &volume.to_string()]);
+    duplicity.args([
+        action,
+        "--volsize",
+        "1",
+        "--current-time",
+        &NEXT.to_string(),
+        "--fail-on-volume",
+        &volume.to_string(),
+    ]);
     duplicity.args(world.encoding.writing()).arg(world.env.source()).arg(world.env.url());
     let failed = Outcome::of(&mut duplicity);
     assert_ne!(failed.code, 0, "{what}: {failed}");
@@ -39,7 +50,12 @@ fn play(action: &str, version: Version, volume: u32) {
     let changed = Truth::record(&world.env.source()).without_link_times();
     Outcome::of(&mut world.backup("incremental", AFTERWARDS)).success();
     for reader in [Ours, Old] {
-        world.check(reader, AFTERWARDS, &changed, &format!("{what}, an increment on it: {failed}, then {outcome}"));
+        world.check(
+            reader,
+            AFTERWARDS,
+            &changed,
+            &format!("{what}, an increment on it: {failed}, then {outcome}"),
+        );
     }
 }
 
@@ -59,7 +75,8 @@ fn an_increment_by_either() {
     play("incremental", New, 3);
 }
 
-/// Kills a duplicity at some of the calls that change storage and archive directory: `DUPFS_LONG=1` at all of them.
+/// Kills a duplicity at some of the calls that change storage and archive directory: `DUPFS_LONG=1`
+/// at all of them.
 fn kill_theirs(action: &str, version: Version) {
     let world = World::new(Encoding::Gzip, version);
     let source = Truth::record(&world.env.source()).without_link_times();
@@ -74,14 +91,16 @@ fn kill_theirs(action: &str, version: Version) {
     let calls = Killer::of(&world.env).calls(&world.env.root().join("log"), &mut duplicity());
     // What matters to others are names that come and go.
     let is_name = |call: &&Call| {
-        ["rename", "unlink"].contains(&call.name.as_str()) || call.name == "open" && call.path.starts_with(world.env.store())
+        ["rename", "unlink"].contains(&call.name.as_str())
+            || call.name == "open" && call.path.starts_with(world.env.store())
     };
     let named: Vec<_> = calls.iter().filter(is_name).collect();
     assert!(named.len() > 8, "{calls:?}");
     let step = if std::env::var_os("DUPFS_LONG").is_some() { 1 } else { named.len().div_ceil(7) };
     for call in named.iter().rev().step_by(step) {
         world.bring_back("before");
-        let killed = Outcome::of(Killer::of(&world.env).at(call.number, Operation::Kill, &mut duplicity()));
+        let killed =
+            Outcome::of(Killer::of(&world.env).at(call.number, Operation::Kill, &mut duplicity()));
         assert_eq!(killed.code, 137, "{killed}");
         let what = format!("{action} by {version:?} killed at {} {:?}", call.name, call.path);
         world.check_all(&[Ours], &what);
@@ -109,18 +128,32 @@ fn an_increment_of_theirs() {
     [Old, New].into_iter().for_each(|version| kill_theirs("incremental", version));
 }
 
-/// A duplicity that is killed while it encrypts a manifest leaves the beginning of that in the archive directory, under the name that it has
-/// in storage. Whoever goes on must not leave it there: both originals would read it in place of the manifest, and restore nothing.
+/// A duplicity that is killed while it encrypts a manifest leaves the beginning of that in the
+/// archive directory, under the name that it has in storage. Whoever goes on must not leave it
+/// there: both originals would read it in place of the manifest, and restore nothing.
 #[test]
 fn a_manifest_on_its_way_to_storage() {
     let world = World::new(Encoding::Symmetric, Old);
     let source = Truth::record(&world.env.source()).without_link_times();
     let mut duplicity = world.env.command(Old.checked());
     world.encoding.secrets(&mut duplicity);
-    duplicity.args(["full", "--volsize", "1", "--current-time", &KILLED.to_string(), "--fail-on-volume", "3"]);
+    duplicity.args([
+        "full",
+        "--volsize",
+        "1",
+        "--current-time",
+        &KILLED.to_string(),
+        "--fail-on-volume",
+        "3",
+    ]);
     let failed = Outcome::of(duplicity.arg(world.env.source()).arg(world.env.url()));
-    let names = || std::fs::read_dir(world.archive()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let part = names().find(|name| name.ends_with(".manifest.part")).unwrap_or_else(|| panic!("{failed}"));
+    let names = || {
+        std::fs::read_dir(world.archive())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    };
+    let part =
+        names().find(|name| name.ends_with(".manifest.part")).unwrap_or_else(|| panic!("{failed}"));
     let left = part.replace(".part", ".gpg");
     std::fs::write(world.archive().join(&left), "").unwrap();
 

@@ -29,10 +29,13 @@ pub struct Call {
 }
 
 impl Call {
-    /// Tells whether it writes into a volume or signature file on its way to the collection: of these there are many alike.
+    /// Tells whether it writes into a volume or signature file on its way to the collection: of
+    /// these there are many alike.
     pub fn is_bulk(&self) -> bool {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.name == "write" && name.starts_with(".dupfs-") && (name.contains(".difftar") || name.contains(".sigtar"))
+        self.name == "write"
+            && name.starts_with(".dupfs-")
+            && (name.contains(".difftar") || name.contains(".sigtar"))
     }
 }
 
@@ -46,7 +49,12 @@ impl Killer {
     pub fn of(env: &Env) -> Self {
         let caches = std::fs::read_dir(env.cache().join("dupfs")).into_iter().flatten();
         let journals = caches.map(|entry| entry.unwrap().path().join("session"));
-        Self { under: [env.store(), env.cache().join("duplicity")].into_iter().chain(journals).collect() }
+        Self {
+            under: [env.store(), env.cache().join("duplicity")]
+                .into_iter()
+                .chain(journals)
+                .collect(),
+        }
     }
 
     /// Watches the collection alone.
@@ -66,7 +74,12 @@ impl Killer {
     }
 
     /// Does a operation at the call of a number.
-    pub fn at<'a>(&self, number: u64, operation: Operation<'a>, command: &'a mut Command) -> &'a mut Command {
+    pub fn at<'a>(
+        &self,
+        number: u64,
+        operation: Operation<'a>,
+        command: &'a mut Command,
+    ) -> &'a mut Command {
         let operation = match operation {
             Operation::Kill => "kill",
             Operation::Half => "half",
@@ -87,7 +100,10 @@ impl Killer {
             Call { number: next().parse().unwrap(), name: next(), path: next().into() }
         };
         let calls: Vec<Call> = text.lines().map(call).collect();
-        assert!(calls.iter().zip(1..).all(|(call, number)| call.number == number), "calls are missing");
+        assert!(
+            calls.iter().zip(1..).all(|(call, number)| call.number == number),
+            "calls are missing"
+        );
         calls
     }
 }
@@ -99,9 +115,18 @@ fn library() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/killed/killer.c");
         let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
         std::fs::create_dir_all(place).unwrap();
-        let (built, library) = (place.join(format!("killer.{}", std::process::id())), place.join("killer.so"));
-        let cc = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&built).arg(&source).arg("-ldl").status();
-        assert!(cc.expect("a C compiler is needed: run scripts/setup.sh").success(), "killer.c cannot be built");
+        let (built, library) =
+            (place.join(format!("killer.{}", std::process::id())), place.join("killer.so"));
+        let cc = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&built)
+            .arg(&source)
+            .arg("-ldl")
+            .status();
+        assert!(
+            cc.expect("a C compiler is needed: run scripts/setup.sh").success(),
+            "killer.c cannot be built"
+        );
         std::fs::rename(&built, &library).unwrap();
         library
     })

@@ -1,4 +1,5 @@
-//! Who comes while a session runs: the same archive directory is refused at once, another one saves to the same place beside it.
+//! Who comes while a session runs: the same archive directory is refused at once, another one saves
+//! to the same place beside it.
 
 use super::killer::{Killer, Operation};
 use super::{KILLED, NEXT, Outcome, World};
@@ -11,11 +12,16 @@ use Version::{New, Old, Ours};
 /// Runs a script in the middle of a session: when the second volume is begun.
 fn meanwhile(world: &World, script: &str) -> Outcome {
     world.keep("before");
-    let calls = Killer::of_store(&world.env).calls(&world.env.root().join("log"), &mut world.backup("full", KILLED));
+    let calls = Killer::of_store(&world.env)
+        .calls(&world.env.root().join("log"), &mut world.backup("full", KILLED));
     world.bring_back("before");
     let is_place = |path: &Path| path.to_string_lossy().contains(".vol2.");
     let place = calls.iter().find(|call| call.name == "open" && is_place(&call.path)).unwrap();
-    Outcome::of(Killer::of_store(&world.env).at(place.number, Operation::Run(script), &mut world.backup("full", KILLED)))
+    Outcome::of(Killer::of_store(&world.env).at(
+        place.number,
+        Operation::Run(script),
+        &mut world.backup("full", KILLED),
+    ))
 }
 
 /// Prints a command for the shell.
@@ -38,7 +44,9 @@ fn one_session_at_a_time() {
             command.arg(world.env.source()).arg(world.env.url());
         }
         let (words, said) = (words(&command), said.display());
-        script += &format!("timeout 20 {words} >>'{said}' 2>&1; echo \"{version:?}: exit code $?\" >>'{said}'\n");
+        script += &format!(
+            "timeout 20 {words} >>'{said}' 2>&1; echo \"{version:?}: exit code $?\" >>'{said}'\n"
+        );
     }
     script += ":";
     let outcome = meanwhile(&world, &script).success();
@@ -46,7 +54,12 @@ fn one_session_at_a_time() {
     for version in [Ours, Old, New] {
         assert!(said.contains(&format!("{version:?}: exit code 23\n")), "{said}");
     }
-    assert_eq!(said.matches("Another duplicity instance is already running with this archive directory").count(), 3, "{said}");
+    assert_eq!(
+        said.matches("Another duplicity instance is already running with this archive directory")
+            .count(),
+        3,
+        "{said}"
+    );
     for reader in [Ours, Old] {
         world.check(reader, KILLED, &source, &format!("others came: {said}, {outcome}"));
     }
@@ -64,7 +77,8 @@ fn a_lock_file_that_is_left() {
     assert!(!world.archive().join("lockfile").exists());
 }
 
-/// There is no lock on a storage: two names are two sessions, neither of which touches what is the other's.
+/// There is no lock on a storage: two names are two sessions, neither of which touches what is the
+/// other's.
 #[test]
 fn two_names_at_a_time() {
     let world = World::new(Encoding::Gzip, Ours);

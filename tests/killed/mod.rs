@@ -1,12 +1,16 @@
-//! A backup killed at every call that changes a file of the storage, of the archive directory, or of the journal: each earlier time can
-//! still be restored by everybody, and the next run goes on from there.
+//! A backup killed at every call that changes a file of the storage, of the archive directory, or
+//! of the journal: each earlier time can still be restored by everybody, and the next run goes on
+//! from there.
 //!
-//! The program runs with `killer.c` loaded, which kills it for real (SIGKILL) at call n, for all n; a second time with half of a write's
-//! bytes written. Call 0 is the first write into the signature file. The originals are slow, so they look at each distinct state of storage and archive directory once.
-//! `DUPFS_LONG=1` kills at every call; without it, at every third of those that only add bytes to a volume.
+//! The program runs with `killer.c` loaded, which kills it for real (SIGKILL) at call n, for all n;
+//! a second time with half of a write's bytes written. Call 0 is the first write into the signature
+//! file. The originals are slow, so they look at each distinct state of storage and archive
+//! directory once. `DUPFS_LONG=1` kills at every call; without it, at every third of those that
+//! only add bytes to a volume.
 //!
-//! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on before us, `turns` a source that turns into
-//! something else; `trouble` has full disks and failing storages and sources, `lock` those who come while a session runs.
+//! What is left in the end is compared byte by byte in `exact`; `between` has a duplicity go on
+//! before us, `turns` a source that turns into something else; `trouble` has full disks and failing
+//! storages and sources, `lock` those who come while a session runs.
 
 mod between;
 mod exact;
@@ -43,7 +47,9 @@ impl World {
         let mut random = Random::new(7);
         let source = env.source();
         std::fs::create_dir(source.join("d")).unwrap();
-        for (name, size) in [("a", 300_000), ("border", 1_400_000), ("d/file", 5000), ("gone", 100), ("z", 500_000)] {
+        for (name, size) in
+            [("a", 300_000), ("border", 1_400_000), ("d/file", 5000), ("gone", 100), ("z", 500_000)]
+        {
             std::fs::write(source.join(name), random.bytes(size)).unwrap();
         }
         let mut world = Self { env, encoding, truths: BTreeMap::new() };
@@ -52,7 +58,8 @@ impl World {
         std::fs::write(source.join("d/file"), random.bytes(6000)).unwrap();
         world.touch(1_600_001_000);
         world.save(writer, "incremental", EARLIER[1]);
-        // What the killed session will find: three volumes of 1 MiB, with deltas, new files and one that is gone.
+        // What the killed session will find: three volumes of 1 MiB, with deltas, new files and one
+        // that is gone.
         let mut border = std::fs::read(source.join("border")).unwrap();
         border.splice(1000..1000, random.bytes(1_300_000));
         std::fs::write(source.join("border"), border).unwrap();
@@ -66,13 +73,27 @@ impl World {
 
     /// Returns the archive directory that all three programs share.
     fn archive(&self) -> PathBuf {
-        std::fs::read_dir(self.env.cache().join("duplicity")).unwrap().next().unwrap().unwrap().path()
+        std::fs::read_dir(self.env.cache().join("duplicity"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
     }
 
-    /// Gives everything in the source a time of its own: only duplicity needs that, which does not look at sizes.
+    /// Gives everything in the source a time of its own: only duplicity needs that, which does not
+    /// look at sizes.
     fn touch(&self, time: i64) {
         let mut command = Command::new("find");
-        command.arg(self.env.source()).args(["-exec", "touch", "-h", "-d", &format!("@{time}"), "{}", "+"]);
+        command.arg(self.env.source()).args([
+            "-exec",
+            "touch",
+            "-h",
+            "-d",
+            &format!("@{time}"),
+            "{}",
+            "+",
+        ]);
         Outcome::of(&mut command).success();
     }
 
@@ -95,12 +116,15 @@ impl World {
 
     /// Runs a backup to its end and returns the number of calls.
     fn count(&self, action: &str) -> u64 {
-        Killer::of(&self.env).calls(&self.env.root().join("log"), &mut self.backup(action, KILLED)).len() as u64
+        Killer::of(&self.env)
+            .calls(&self.env.root().join("log"), &mut self.backup(action, KILLED))
+            .len() as u64
     }
 
     /// Kills a backup at call n.
     fn kill(&self, action: &str, at: u64, operation: Operation) {
-        let outcome = Outcome::of(Killer::of(&self.env).at(at, operation, &mut self.backup(action, KILLED)));
+        let outcome =
+            Outcome::of(Killer::of(&self.env).at(at, operation, &mut self.backup(action, KILLED)));
         assert_eq!(outcome.code, 137, "killed at {at}: {outcome}");
     }
 
@@ -119,7 +143,10 @@ impl World {
         let kept = self.env.root().join(name);
         for place in [self.env.store(), self.env.cache()] {
             std::fs::remove_dir_all(&place).unwrap();
-            Outcome::of(Command::new("cp").arg("-a").arg(kept.join(place.file_name().unwrap())).arg(&place)).success();
+            Outcome::of(
+                Command::new("cp").arg("-a").arg(kept.join(place.file_name().unwrap())).arg(&place),
+            )
+            .success();
         }
     }
 
@@ -130,22 +157,28 @@ impl World {
         let mut files = Vec::new();
         while let Some(path) = open.pop() {
             match path.is_dir() {
-                true => open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
+                true => open
+                    .extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path())),
                 false => files.push(path),
             }
         }
         files.sort();
         // No duplicity looks at what is not finished yet.
         let is_seen = |file: &&PathBuf| {
-            file.file_name().is_some_and(|name| name != "lockfile" && !name.as_encoded_bytes().starts_with(b".dupfs-"))
+            file.file_name().is_some_and(|name| {
+                name != "lockfile" && !name.as_encoded_bytes().starts_with(b".dupfs-")
+            })
         };
         for file in files.iter().filter(is_seen) {
-            hasher.update(file.as_os_str().as_encoded_bytes()).update(&std::fs::read(file).unwrap());
+            hasher
+                .update(file.as_os_str().as_encoded_bytes())
+                .update(&std::fs::read(file).unwrap());
         }
         hasher.finalize()
     }
 
-    /// Fails unless a program restores what was saved then; where it is ours, every file has to match its signature, too.
+    /// Fails unless a program restores what was saved then; where it is ours, every file has to
+    /// match its signature, too.
     #[track_caller]
     fn check(&self, reader: Version, time: i64, truth: &Truth, what: &str) {
         self.check_without_signatures(reader, time, truth, what);
@@ -158,7 +191,11 @@ impl World {
     fn check_without_signatures(&self, reader: Version, time: i64, truth: &Truth, what: &str) {
         let target = self.env.fresh("restored");
         Duplicity::new(&self.env, reader, self.encoding).restore(time, &target);
-        assert_same(truth, &Truth::record(&target).without_link_times(), &format!("{reader:?} at {time}, {what}"));
+        assert_same(
+            truth,
+            &Truth::record(&target).without_link_times(),
+            &format!("{reader:?} at {time}, {what}"),
+        );
         std::fs::remove_dir_all(&target).unwrap();
     }
 
@@ -169,7 +206,8 @@ impl World {
         }
     }
 
-    /// Returns the volumes that are listed and those that a manifest of the archive directory tells of, with what a rewrite would change.
+    /// Returns the volumes that are listed and those that a manifest of the archive directory tells
+    /// of, with what a rewrite would change.
     fn volumes(&self) -> BTreeMap<String, (u64, std::time::SystemTime)> {
         let entries = std::fs::read_dir(self.env.store()).unwrap().map(Result::unwrap);
         let volumes = entries.filter(|entry| {
@@ -193,7 +231,12 @@ fn calls(count: u64) -> Vec<u64> {
 }
 
 /// Kills a backup everywhere. `afterwards` is what is done then, and checks it.
-fn kill_everywhere(world: &World, action: &str, half: bool, mut afterwards: impl FnMut(&World, u64, bool)) {
+fn kill_everywhere(
+    world: &World,
+    action: &str,
+    half: bool,
+    mut afterwards: impl FnMut(&World, u64, bool),
+) {
     world.keep("before");
     let count = world.count(action);
     assert!(count > 30, "only {count} calls were seen");
@@ -223,19 +266,34 @@ fn goes_on(encoding: Encoding, writer: Version, action: &str, half: bool) {
         let outcome = Outcome::of(&mut world.backup(action, NEXT)).success();
         let goes_on = outcome.stdout.contains("Restarting after volume");
         let is_there = |time: &str| {
-            std::fs::read_dir(world.env.store()).unwrap().any(|entry| entry.unwrap().file_name().to_str().unwrap().contains(time))
+            std::fs::read_dir(world.env.store())
+                .unwrap()
+                .any(|entry| entry.unwrap().file_name().to_str().unwrap().contains(time))
         };
-        // Either the session that was killed is completed, or a new one is there instead, and nothing of the old.
-        let (time, is_old) = if is_there("20231114T224640Z") { (KILLED, true) } else { (NEXT, false) };
-        assert!(is_old || before.len() <= 1, "{what}: {} volumes were there, none is kept: {outcome}", before.len());
+        // Either the session that was killed is completed, or a new one is there instead, and
+        // nothing of the old.
+        let (time, is_old) =
+            if is_there("20231114T224640Z") { (KILLED, true) } else { (NEXT, false) };
+        assert!(
+            is_old || before.len() <= 1,
+            "{what}: {} volumes were there, none is kept: {outcome}",
+            before.len()
+        );
         if goes_on {
             let after = world.volumes();
             let kept = before.iter().filter(|(name, data)| after.get(*name) == Some(data)).count();
-            assert!(kept + 1 >= before.len(), "{what}: of {} volumes {kept} are kept: {outcome}", before.len());
+            assert!(
+                kept + 1 >= before.len(),
+                "{what}: of {} volumes {kept} are kept: {outcome}",
+                before.len()
+            );
         }
         let ours = [Ours];
-        let readers: &[Version] = if ends.insert(world.state()) && is_new { &[Ours, Old, New] } else { &ours };
-        readers.iter().for_each(|&reader| world.check(reader, time, &source, &format!("{what}, then run again: {outcome}")));
+        let readers: &[Version] =
+            if ends.insert(world.state()) && is_new { &[Ours, Old, New] } else { &ours };
+        readers.iter().for_each(|&reader| {
+            world.check(reader, time, &source, &format!("{what}, then run again: {outcome}"))
+        });
     });
 }
 
@@ -254,8 +312,8 @@ fn a_full_backup_goes_on() {
     goes_on(Encoding::Gzip, New, "full", true);
 }
 
-/// The source changes between the kill and the next run: what was stored and its signatures belong together, so that all that is built on
-/// them later is right.
+/// The source changes between the kill and the next run: what was stored and its signatures belong
+/// together, so that all that is built on them later is right.
 #[test]
 fn changes_in_between_do_no_harm() {
     let world = World::new(Encoding::Gzip, Ours);
@@ -265,7 +323,8 @@ fn changes_in_between_do_no_harm() {
     Outcome::of(Command::new("cp").arg("-a").arg(&source).arg(&saved)).success();
     kill_everywhere(&world, "incremental", false, |world, at, _| {
         let mut random = Random::new(at);
-        // Stored already or not, as it comes: edits before, in and behind the file at the border, and new and removed ones.
+        // Stored already or not, as it comes: edits before, in and behind the file at the border,
+        // and new and removed ones.
         for name in ["b", "border", "d/new", "z"] {
             if random.chance(60) {
                 let mut content = std::fs::read(source.join(name)).unwrap();
@@ -285,13 +344,24 @@ fn changes_in_between_do_no_harm() {
         world.env.restore(world.encoding, NEXT, &resumed).success();
         world.env.prove(world.encoding, NEXT).success();
         for (path, seen) in &Truth::record(&resumed).without_link_times().0 {
-            let is_either = [&old, &new].iter().any(|truth| truth.0.get(path).is_some_and(|known| known.content == seen.content));
-            assert!(is_either, "killed at {at}: '{}' is neither old nor new: {seen:?}; {first}", path.escape_ascii());
+            let is_either = [&old, &new]
+                .iter()
+                .any(|truth| truth.0.get(path).is_some_and(|known| known.content == seen.content));
+            assert!(
+                is_either,
+                "killed at {at}: '{}' is neither old nor new: {seen:?}; {first}",
+                path.escape_ascii()
+            );
         }
         std::fs::remove_dir_all(&resumed).unwrap();
         Outcome::of(&mut world.backup("incremental", AFTERWARDS)).success();
         for reader in [Ours, Old].iter().take(if at % 5 == 0 { 2 } else { 1 }) {
-            world.check(*reader, AFTERWARDS, &new, &format!("killed at {at}, changed, run twice: {first}"));
+            world.check(
+                *reader,
+                AFTERWARDS,
+                &new,
+                &format!("killed at {at}, changed, run twice: {first}"),
+            );
         }
         std::fs::remove_dir_all(&source).unwrap();
         Outcome::of(Command::new("cp").arg("-a").arg(&saved).arg(&source)).success();
@@ -317,7 +387,12 @@ fn duplicity_goes_on_or_starts_over() {
             duplicity.args(world.encoding.writing()).arg(world.env.source()).arg(world.env.url());
             let outcome = Outcome::of(&mut duplicity).success();
             for reader in [Ours, version] {
-                world.check(reader, NEXT, &source, &format!("killed at {at}, {version:?} ran next: {outcome}"));
+                world.check(
+                    reader,
+                    NEXT,
+                    &source,
+                    &format!("killed at {at}, {version:?} ran next: {outcome}"),
+                );
             }
         }
     });
@@ -326,16 +401,33 @@ fn duplicity_goes_on_or_starts_over() {
 /// A duplicity is killed, and we make the next backup.
 #[test]
 fn what_a_killed_duplicity_has_left_is_gone_on_with() {
-    for (version, action) in [(Old, "full"), (New, "full"), (Old, "incremental"), (New, "incremental")] {
+    for (version, action) in
+        [(Old, "full"), (New, "full"), (Old, "incremental"), (New, "incremental")]
+    {
         let world = World::new(Encoding::Gzip, version);
         let source = Truth::record(&world.env.source()).without_link_times();
         let mut duplicity = world.env.command(version.checked());
-        duplicity.args([action, "--volsize", "1", "--current-time", &KILLED.to_string(), "--fail-on-volume", "3"]);
+        duplicity.args([
+            action,
+            "--volsize",
+            "1",
+            "--current-time",
+            &KILLED.to_string(),
+            "--fail-on-volume",
+            "3",
+        ]);
         duplicity.args(world.encoding.writing()).arg(world.env.source()).arg(world.env.url());
         let failed = Outcome::of(&mut duplicity);
         assert_ne!(failed.code, 0, "{failed}");
-        let archive = std::fs::read_dir(world.env.cache().join("duplicity")).unwrap().next().unwrap().unwrap().path();
-        let names = std::fs::read_dir(archive).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let archive = std::fs::read_dir(world.env.cache().join("duplicity"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        let names = std::fs::read_dir(archive)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let has_checkpoint = names.filter(|name| name.ends_with(".manifest.part")).count() > 0;
         assert!(has_checkpoint || version == New, "{failed}");
         let outcome = Outcome::of(&mut world.backup("backup", NEXT)).success();
@@ -345,7 +437,12 @@ fn what_a_killed_duplicity_has_left_is_gone_on_with() {
             "{version:?}, {action}: {outcome}"
         );
         for reader in [Ours, Old, New] {
-            world.check(reader, NEXT, &source, &format!("{version:?} {action} failed: {failed}, then: {outcome}"));
+            world.check(
+                reader,
+                NEXT,
+                &source,
+                &format!("{version:?} {action} failed: {failed}, then: {outcome}"),
+            );
         }
         // The signatures made of its volumes must be right: an increment is built on them.
         std::fs::write(world.env.source().join("z"), b"short now").unwrap();

@@ -1,4 +1,5 @@
-//! A storage or a source that fails in the middle of a backup: what is said, and that the next run goes on.
+//! A storage or a source that fails in the middle of a backup: what is said, and that the next run
+//! goes on.
 
 use super::exact::Left;
 use super::killer::{Killer, Operation};
@@ -14,24 +15,34 @@ fn goes_on(world: &World, source: &Truth, what: &str) {
     let left = world.left();
     let outcome = Outcome::of(&mut world.backup("incremental", NEXT)).success();
     if let Left::Volumes(count @ 1..) = left {
-        assert!(outcome.stdout.contains(&format!("Restarting after volume {count}, ")), "{what}: {left:?}: {outcome}");
+        assert!(
+            outcome.stdout.contains(&format!("Restarting after volume {count}, ")),
+            "{what}: {left:?}: {outcome}"
+        );
     }
     world.check(Ours, NEXT, source, &format!("{what}: {left:?}: {outcome}"));
 }
 
-/// From some call on all calls that change the storage fail: at the beginning, in the middle and at the end of each of its files.
+/// From some call on all calls that change the storage fail: at the beginning, in the middle and at
+/// the end of each of its files.
 #[test]
 fn a_storage_that_fails() {
     let world = World::new(Encoding::Gzip, Ours);
     let source = Truth::record(&world.env.source()).without_link_times();
     world.keep("before");
     let killer = Killer::of_store(&world.env);
-    let calls = killer.calls(&world.env.root().join("log"), &mut world.backup("incremental", KILLED));
-    let causes =
-        [("ENOSPC", 53, "No space left on device"), ("EROFS", 51, "Read-only file system"), ("EIO", 50, "Input/output error")];
+    let calls =
+        killer.calls(&world.env.root().join("log"), &mut world.backup("incremental", KILLED));
+    let causes = [
+        ("ENOSPC", 53, "No space left on device"),
+        ("EROFS", 51, "Read-only file system"),
+        ("EIO", 50, "Input/output error"),
+    ];
     let is_sampled = |index: usize| !calls[index].is_bulk() || index.is_multiple_of(7);
     // What is not there cannot be deleted, and whoever deletes does not mind.
-    let is_tried = |index: &usize| calls[*index].name != "unlink" && calls[*index].name != "mkdir" && is_sampled(*index);
+    let is_tried = |index: &usize| {
+        calls[*index].name != "unlink" && calls[*index].name != "mkdir" && is_sampled(*index)
+    };
     for (round, index) in (0..calls.len()).filter(is_tried).enumerate() {
         let (call, (errno, code, words)) = (&calls[index], causes[round % 3]);
         world.bring_back("before");
@@ -40,12 +51,16 @@ fn a_storage_that_fails() {
         command.arg("--num-retries=1").arg("--log-file").arg(&log);
         let outcome = Outcome::of(killer.at(call.number, Operation::Fail(errno), &mut command));
         let what = format!("{errno} at {} {:?}", call.name, call.path.file_name().unwrap());
-        let outcome = outcome.failure(code, &["cannot write '", words, &world.env.store().display().to_string()]);
+        let outcome = outcome
+            .failure(code, &["cannot write '", words, &world.env.store().display().to_string()]);
         assert_eq!(outcome.stderr.matches(words).count(), 1, "{what}: {outcome}");
         // What was done, and with what, is read by front-ends.
         let logged = std::fs::read_to_string(&log).unwrap();
         let head = logged.lines().find(|line| line.starts_with("ERROR ")).unwrap();
-        assert!(head.starts_with(&format!("ERROR {code} put '")) && head.matches('\'').count() == 4, "{what}: {head}");
+        assert!(
+            head.starts_with(&format!("ERROR {code} put '")) && head.matches('\'').count() == 4,
+            "{what}: {head}"
+        );
         std::fs::remove_file(&log).unwrap();
         goes_on(&world, &source, &what);
     }
@@ -54,8 +69,12 @@ fn a_storage_that_fails() {
 /// A disk that is full for real; then there is more room.
 #[test]
 fn a_full_disk() {
-    for (size, encoding) in [(600, Encoding::Gzip), (1500, Encoding::Gzip), (2500, Encoding::Plain), (2500, Encoding::Symmetric)]
-    {
+    for (size, encoding) in [
+        (600, Encoding::Gzip),
+        (1500, Encoding::Gzip),
+        (2500, Encoding::Plain),
+        (2500, Encoding::Symmetric),
+    ] {
         let env = encoding.env();
         let mut random = crate::support::Random::new(3);
         for name in ["a", "b", "c"] {
@@ -78,7 +97,10 @@ fn a_full_disk() {
         let outcome = Outcome::of(&mut command).success();
         let (before, after) = outcome.stdout.split_once("exit code ").unwrap();
         assert!(after.starts_with("53\n"), "{size}: {outcome}");
-        assert!(before.contains("cannot write '") && before.contains("No space left on device"), "{size}: {outcome}");
+        assert!(
+            before.contains("cannot write '") && before.contains("No space left on device"),
+            "{size}: {outcome}"
+        );
         assert!(!after.contains(".dupfs-"), "{size}: something unfinished is left: {outcome}");
         let is_resumed = size > 1024;
         assert_eq!(after.contains("Restarting after volume"), is_resumed, "{size}: {outcome}");
@@ -87,7 +109,8 @@ fn a_full_disk() {
     }
 }
 
-/// The storage goes away in the middle, or another takes its place: no set is called complete that is not all there.
+/// The storage goes away in the middle, or another takes its place: no set is called complete that
+/// is not all there.
 #[test]
 fn a_storage_that_is_exchanged() {
     let world = World::new(Encoding::Gzip, Ours);
@@ -98,16 +121,25 @@ fn a_storage_that_is_exchanged() {
     let store = world.env.store().display().to_string();
     let removed = format!("mv '{store}' '{store}-away'");
     let replaced = format!("{removed} && mkdir '{store}'");
-    let is_place = |path: &Path| ["vol2", "sigtar"].iter().any(|word| path.to_string_lossy().contains(word));
-    let places = calls.iter().filter(|call| ["open", "rename"].contains(&call.name.as_str()) && is_place(&call.path));
+    let is_place =
+        |path: &Path| ["vol2", "sigtar"].iter().any(|word| path.to_string_lossy().contains(word));
+    let places = calls
+        .iter()
+        .filter(|call| ["open", "rename"].contains(&call.name.as_str()) && is_place(&call.path));
     for call in places {
         for script in [&removed, &replaced] {
             world.bring_back("before");
-            let outcome = Outcome::of(killer.at(call.number, Operation::Run(script), &mut world.backup("full", KILLED)));
+            let outcome = Outcome::of(killer.at(
+                call.number,
+                Operation::Run(script),
+                &mut world.backup("full", KILLED),
+            ));
             let what = format!("{} {:?}: {script}", call.name, call.path.file_name().unwrap());
-            // Where another storage has taken its place, nothing may fail before the look for what was stored.
-            let is_missed =
-                outcome.stderr.contains(".vol1.difftar.gz was corrupted during upload: it is not in storage any more");
+            // Where another storage has taken its place, nothing may fail before the look for what
+            // was stored.
+            let is_missed = outcome.stderr.contains(
+                ".vol1.difftar.gz was corrupted during upload: it is not in storage any more",
+            );
             assert!(!is_missed || script == &replaced, "{what}: {outcome}");
             assert_eq!(outcome.code, if is_missed { 44 } else { 52 }, "{what}: {outcome}");
             // It comes back.
@@ -120,15 +152,20 @@ fn a_storage_that_is_exchanged() {
     }
 }
 
-/// A volume is shorter in the end than it was stored: the number and the words that front-ends know, and the next run stores it anew.
+/// A volume is shorter in the end than it was stored: the number and the words that front-ends
+/// know, and the next run stores it anew.
 #[test]
 fn a_volume_that_shrinks() {
     let world = World::new(Encoding::Gzip, Ours);
     let source = Truth::record(&world.env.source()).without_link_times();
     let killer = Killer::of_store(&world.env);
     world.keep("before");
-    let calls = killer.calls(&world.env.root().join("before/log"), &mut world.backup("full", KILLED));
-    let signatures = calls.iter().find(|call| call.name == "open" && call.path.to_string_lossy().contains("sigtar")).unwrap();
+    let calls =
+        killer.calls(&world.env.root().join("before/log"), &mut world.backup("full", KILLED));
+    let signatures = calls
+        .iter()
+        .find(|call| call.name == "open" && call.path.to_string_lossy().contains("sigtar"))
+        .unwrap();
     world.bring_back("before");
     let volume = format!("duplicity-full.{}.vol1.difftar.gz", super::exact::stamp(KILLED));
     let script = format!("truncate -s 5 '{}'", world.env.store().join(&volume).display());
@@ -136,17 +173,22 @@ fn a_volume_that_shrinks() {
     let mut command = world.backup("full", KILLED);
     command.arg("--log-file").arg(&log);
     let outcome = Outcome::of(killer.at(signatures.number, Operation::Run(&script), &mut command));
-    let outcome = outcome.failure(44, &[&format!("File {volume} was corrupted during upload"), "run this again"]);
+    let outcome = outcome
+        .failure(44, &[&format!("File {volume} was corrupted during upload"), "run this again"]);
     let log = std::fs::read_to_string(log).unwrap();
     let error = log.lines().find(|line| line.starts_with("ERROR")).unwrap();
-    assert!(error.starts_with(&format!("ERROR 44 '{volume}' ")) && error.ends_with(" 5"), "{error}");
+    assert!(
+        error.starts_with(&format!("ERROR 44 '{volume}' ")) && error.ends_with(" 5"),
+        "{error}"
+    );
     world.check_all(&[Ours], "shrunk");
     let next = Outcome::of(&mut world.backup("full", NEXT)).success();
     world.check(Ours, NEXT, &source, &format!("{outcome}, then {next}"));
 }
 
-/// A file that cannot be read, or not to its end, is named and counted; all else is stored. A full set has nothing of it, however much was
-/// stored when it failed; an increment has it as it was, and is built on.
+/// A file that cannot be read, or not to its end, is named and counted; all else is stored. A full
+/// set has nothing of it, however much was stored when it failed; an increment has it as it was,
+/// and is built on.
 #[test]
 fn a_source_that_cannot_be_read() {
     let world = World::new(Encoding::Gzip, Ours);
@@ -157,7 +199,11 @@ fn a_source_that_cannot_be_read() {
         world.bring_back("before");
         let mut command = world.backup(action, KILLED);
         command.args(options);
-        Outcome::of(Killer::of(&world.env).watch(&mut command).env("KILLER_EIO", format!("{}@{offset}", border.display())))
+        Outcome::of(
+            Killer::of(&world.env)
+                .watch(&mut command)
+                .env("KILLER_EIO", format!("{}@{offset}", border.display())),
+        )
     };
     for (action, offset) in [
         ("full", 0),
@@ -171,30 +217,40 @@ fn a_source_that_cannot_be_read() {
         let outcome = run(action, &[], offset).success();
         let told = "border: Input/output error";
         assert_eq!(outcome.stdout.matches(told).count(), 1, "{what}: {outcome}");
-        assert!(outcome.stdout.contains("\nErrors 1\n") && !outcome.stdout.contains("RESTART"), "{what}: {outcome}");
+        assert!(
+            outcome.stdout.contains("\nErrors 1\n") && !outcome.stdout.contains("RESTART"),
+            "{what}: {outcome}"
+        );
         let mut expected = source.clone();
         match action {
             "full" => drop(expected.0.remove(&b"border"[..])),
-            _ => drop(expected.0.insert(b"border".to_vec(), world.truths[&EARLIER[1]].0[&b"border"[..]].clone())),
+            _ => {
+                drop(expected.0.insert(
+                    b"border".to_vec(),
+                    world.truths[&EARLIER[1]].0[&b"border"[..]].clone(),
+                ))
+            }
         }
         // The early ones are left out in the same way whoever looks.
         let readers = if offset > 1 << 20 { &[Ours, Old, New][..] } else { &[Ours] };
-        readers.iter().for_each(|&reader| world.check(reader, KILLED, &expected, &format!("{what}: {outcome}")));
+        readers.iter().for_each(|&reader| {
+            world.check(reader, KILLED, &expected, &format!("{what}: {outcome}"))
+        });
         // When it can be read, it is saved, by whomever.
         let next = if offset % 2 == 0 { Ours } else { Old };
         Duplicity::new(&world.env, next, world.encoding).backup("incremental", NEXT, &[]);
         world.check(Ours, NEXT, &source, &format!("{what}, then readable again"));
     }
     // Whoever asks for it hears of it by the exit code, when all else is stored.
-    let outcome =
-        run("full", &["--fail-on-unreadable"], 2_000_000).failure(91, &["1 paths could not be read", "all else is stored"]);
+    let outcome = run("full", &["--fail-on-unreadable"], 2_000_000)
+        .failure(91, &["1 paths could not be read", "all else is stored"]);
     let mut expected = source.clone();
     expected.0.remove(&b"border"[..]);
     world.check(Ours, KILLED, &expected, &format!("{outcome}"));
 }
 
-/// Many files fail when parts of them are stored: from the first on, each is read through before anything of it is stored, so that no volume
-/// is stored again and again.
+/// Many files fail when parts of them are stored: from the first on, each is read through before
+/// anything of it is stored, so that no volume is stored again and again.
 #[test]
 fn many_files_that_cannot_be_read() {
     let env = Encoding::Gzip.env();
@@ -211,7 +267,10 @@ fn many_files_that_cannot_be_read() {
     command.args(["full", "--volsize", "1", "--no-encryption"]).arg(env.source()).arg(env.url());
     command.env("KILLER_EIO", format!("{}/*@2000000", bad.display()));
     let calls = killer.calls(&log, &mut command);
-    let volumes = calls.iter().filter(|call| call.name == "rename" && call.path.to_string_lossy().contains(".vol")).count();
+    let volumes = calls
+        .iter()
+        .filter(|call| call.name == "rename" && call.path.to_string_lossy().contains(".vol"))
+        .count();
     let stored = std::fs::read_dir(env.store())
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".vol"));
@@ -221,5 +280,9 @@ fn many_files_that_cannot_be_read() {
     env.ask_to(Encoding::Gzip, &["restore"], &target).success();
     let mut expected = Truth::record(&env.source()).without_link_times();
     expected.0.retain(|path, _| !path.starts_with(b"bad/"));
-    crate::support::assert_same(&expected, &Truth::record(&target).without_link_times(), "without the bad ones");
+    crate::support::assert_same(
+        &expected,
+        &Truth::record(&target).without_link_times(),
+        "without the bad ones",
+    );
 }

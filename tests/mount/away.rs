@@ -1,6 +1,9 @@
-//! A storage that is away for a moment: what was asked meanwhile has failed, and nothing else. It damages nothing, and takes no snapshot away.
+//! A storage that is away for a moment: what was asked meanwhile has failed, and nothing else. It
+//! damages nothing, and takes no snapshot away.
 
-use crate::support::{Encoding, Env, Mounted, Node, Outcome, Random, Tree, Truth, Writer, assert_same};
+use crate::support::{
+    Encoding, Env, Mounted, Node, Outcome, Random, Tree, Truth, Writer, assert_same,
+};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,12 +12,14 @@ const TIMES: [i64; 2] = [1_785_585_600, 1_785_672_000];
 
 #[test]
 fn what_comes_back_is_read_at_once() {
-    for (writer, encoding) in [(Writer::Old, Encoding::Gzip), (Writer::Dupfs, Encoding::Symmetric)] {
+    for (writer, encoding) in [(Writer::Old, Encoding::Gzip), (Writer::Dupfs, Encoding::Symmetric)]
+    {
         let env = encoding.env();
         let mut random = Random::new(5);
         let big = random.bytes(3_000_000);
-        let first =
-            Tree::new(1_000_000).with("a", Node::file(random.bytes(700_000), 1_000_000)).with("big", Node::file(big.clone(), 5));
+        let first = Tree::new(1_000_000)
+            .with("a", Node::file(random.bytes(700_000), 1_000_000))
+            .with("big", Node::file(big.clone(), 5));
         let second = first.clone().with("z", Node::file(random.bytes(9), 1_000_000));
         first.write(None, &env.source());
         writer.backup(&env, encoding, "full", TIMES[0], &[]);
@@ -42,11 +47,17 @@ fn what_comes_back_is_read_at_once() {
         let file = std::fs::File::open(place.join("big")).unwrap();
         let read = |offset: u64| {
             let mut bytes = vec![0; 1000];
-            file.read_exact_at(&mut bytes, offset).map(|()| assert_eq!(bytes, big[offset as usize..][..1000]))
+            file.read_exact_at(&mut bytes, offset)
+                .map(|()| assert_eq!(bytes, big[offset as usize..][..1000]))
         };
         read(0).unwrap();
         takes(&env.store(), &away);
-        assert_eq!(read(2_900_000).unwrap_err().raw_os_error(), Some(libc::EIO), "{}", mounted.log());
+        assert_eq!(
+            read(2_900_000).unwrap_err().raw_os_error(),
+            Some(libc::EIO),
+            "{}",
+            mounted.log()
+        );
         takes(&away, &env.store());
         read(2_900_000).unwrap();
         for (time, tree) in TIMES.iter().zip([first, second]) {
@@ -79,7 +90,12 @@ fn an_agent_that_is_away_for_a_moment_closes_no_chain() {
     assert_eq!(error.raw_os_error(), Some(libc::EIO), "{}", mounted.log());
     assert!(mounted.log().contains("agent"), "{}", mounted.log());
     std::fs::write(&options, had).unwrap();
-    assert_eq!(std::fs::read(mounted.at(TIMES[0]).join("a")).unwrap(), b"content", "{}", mounted.log());
+    assert_eq!(
+        std::fs::read(mounted.at(TIMES[0]).join("a")).unwrap(),
+        b"content",
+        "{}",
+        mounted.log()
+    );
 }
 
 /// A chain without key is named once, and looked at again when its newest manifest is another.
@@ -102,5 +118,10 @@ fn a_chain_that_was_mended_gets_its_folder() {
         assert!(Instant::now() < end, "{}", mounted.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(std::fs::read(mounted.at(TIMES[0]).join("a")).unwrap(), b"content", "{}", mounted.log());
+    assert_eq!(
+        std::fs::read(mounted.at(TIMES[0]).join("a")).unwrap(),
+        b"content",
+        "{}",
+        mounted.log()
+    );
 }

@@ -4,7 +4,9 @@ mod away;
 mod limits;
 mod touched;
 
-use crate::support::{Duplicity, Encoding, Env, Flavour, History, Kind, Mounted, Outcome, Path, Random, Tree, Version};
+use crate::support::{
+    Duplicity, Encoding, Env, Flavour, History, Kind, Mounted, Outcome, Path, Random, Tree, Version,
+};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -30,10 +32,20 @@ fn world(encoding: Encoding) -> (Env, Vec<(i64, Tree)>) {
 
 /// Returns the files of a tree with their contents.
 fn files(tree: &Tree) -> Vec<(&Path, &Vec<u8>)> {
-    let content = |kind: &'_ Kind| if let Kind::File(content) = kind { Some(content.clone()) } else { None };
+    let content =
+        |kind: &'_ Kind| if let Kind::File(content) = kind { Some(content.clone()) } else { None };
     let files = tree.0.iter().filter(|(_, node)| content(&node.kind).is_some());
     files
-        .map(|(path, node)| (path, if let Kind::File(content) = &node.kind { content.as_ref() } else { unreachable!() }))
+        .map(|(path, node)| {
+            (
+                path,
+                if let Kind::File(content) = &node.kind {
+                    content.as_ref()
+                } else {
+                    unreachable!()
+                },
+            )
+        })
         .collect()
 }
 
@@ -53,10 +65,15 @@ fn random_ranges_are_right() {
                 let length = *random.pick(&[1, 100, 4096, 65536, 300_000]);
                 let place = directories[time].join(OsStr::from_bytes(path));
                 let mut bytes = vec![0; length];
-                let count = std::fs::File::open(&place).and_then(|file| read_full(&file, &mut bytes, offset));
+                let count = std::fs::File::open(&place)
+                    .and_then(|file| read_full(&file, &mut bytes, offset));
                 let count = count.unwrap_or_else(|e| panic!("{place:?}: {e}: {}", mounted.log()));
-                let expected = &content[offset.min(content.len())..content.len().min(offset + length)];
-                assert!(&bytes[..count] == expected, "seed {seed}: {length} bytes from {offset} of {place:?}");
+                let expected =
+                    &content[offset.min(content.len())..content.len().min(offset + length)];
+                assert!(
+                    &bytes[..count] == expected,
+                    "seed {seed}: {length} bytes from {offset} of {place:?}"
+                );
             }
         };
         std::thread::scope(|scope| (0..6).for_each(|seed| drop(scope.spawn(move || read(seed)))));
@@ -82,17 +99,32 @@ fn tools_agree_with_the_source() {
     let newest = mounted.at(trees.last().unwrap().0);
     let from = |directory: &std::path::Path| format!("{}/", directory.display());
     let mut rsync = env.command("rsync");
-    rsync.args(["-aHn", "--checksum", "--delete", "--itemize-changes", "--omit-link-times", "--devices", "--specials"]);
+    rsync.args([
+        "-aHn",
+        "--checksum",
+        "--delete",
+        "--itemize-changes",
+        "--omit-link-times",
+        "--devices",
+        "--specials",
+    ]);
     // Times before 1970 are saved as 1970.
-    let told = Outcome::of(rsync.arg("--no-times").arg(from(&env.source())).arg(from(&newest))).success().stdout;
+    let told = Outcome::of(rsync.arg("--no-times").arg(from(&env.source())).arg(from(&newest)))
+        .success()
+        .stdout;
     let changes: Vec<_> = told.lines().filter(|line| !line.starts_with('.')).collect();
     assert!(changes.is_empty(), "{changes:?}");
 
     let copy = env.fresh("tar");
     Outcome::of(
-        env.command("sh").arg("-c").arg("mkdir \"$1\" && tar -C \"$0\" -cf - . | tar -C \"$1\" -xpf -").arg(&newest).arg(&copy),
+        env.command("sh")
+            .arg("-c")
+            .arg("mkdir \"$1\" && tar -C \"$0\" -cf - . | tar -C \"$1\" -xpf -")
+            .arg(&newest)
+            .arg(&copy),
     )
     .success();
-    let (seen, copied) = (crate::support::Truth::record(&newest), crate::support::Truth::record(&copy));
+    let (seen, copied) =
+        (crate::support::Truth::record(&newest), crate::support::Truth::record(&copy));
     crate::support::assert_same(&seen, &copied, "a copy by tar");
 }

@@ -43,22 +43,38 @@ fn what_leads_to_or_through_the_mountpoint_is_refused() {
         ("--tempdir", &["--tempdir=mount", &url, "mount"], &[]),
         ("TMPDIR", &[&url, "mount"], &[("TMPDIR", "mount")]),
         ("GNUPGHOME", &[&url, "mount"], &[("GNUPGHOME", &mount)]),
-        ("--homedir", &["--gpg-options=--homedir=home/link", &url, "mount"], &[("GNUPGHOME", "/nonexistent")]),
+        (
+            "--homedir",
+            &["--gpg-options=--homedir=home/link", &url, "mount"],
+            &[("GNUPGHOME", "/nonexistent")],
+        ),
         ("--gpg-binary", &["--gpg-binary", "mount/../gpg", &url, "mount"], &[]),
-        ("--encrypt-secret-keyring", &["--encrypt-secret-keyring", "home/link", &url, "mount"], &[]),
+        (
+            "--encrypt-secret-keyring",
+            &["--encrypt-secret-keyring", "home/link", &url, "mount"],
+            &[],
+        ),
         ("--log-file", &["--log-file", "mount/../log", &url, "mount"], &[]),
         ("PATH", &[&url, "mount"], &[("PATH", &format!("/usr/bin:/bin:{mount}/latest/bin"))]),
     ];
     let refused = |why: &str, words: &[&str], variables: &[(&str, &str)]| {
         let mut command = env.dupfs(Encoding::Plain);
         command.arg("mount").args(words).envs(variables.iter().copied());
-        Outcome::of(&mut command)
-            .failure(2, &["cannot mount on", why, "lies there or leads through it", "choose another folder"]);
-        assert!(!is_mounted(&env.mountpoint()) && std::fs::read_dir(env.mountpoint()).unwrap().next().is_none(), "{why}");
+        Outcome::of(&mut command).failure(
+            2,
+            &["cannot mount on", why, "lies there or leads through it", "choose another folder"],
+        );
+        assert!(
+            !is_mounted(&env.mountpoint())
+                && std::fs::read_dir(env.mountpoint()).unwrap().next().is_none(),
+            "{why}"
+        );
     };
     cases.iter().for_each(|(why, words, variables)| refused(why, words, variables));
 
-    let inside = Outcome::of(env.dupfs(Encoding::Plain).args(["mount", &url, "."]).current_dir(env.mountpoint()));
+    let inside = Outcome::of(
+        env.dupfs(Encoding::Plain).args(["mount", &url, "."]).current_dir(env.mountpoint()),
+    );
     inside.failure(2, &["it is the current directory", "change to another"]);
     // A volume may have been moved, and linked: here to where only the mount itself could show it.
     symlink(env.mountpoint().join("latest/volume"), env.store().join("linked volume")).unwrap();
@@ -81,9 +97,21 @@ fn relative_paths_hold_in_the_background() {
     let _freed = Freed(&env);
     std::fs::create_dir(env.fresh("here")).unwrap();
     let mut command = env.dupfs(Encoding::PublicKey);
-    command.args(["mount", "--archive-dir", "here", "--name", ".", "--tempdir", "here", "store", "mount"]);
+    command.args([
+        "mount",
+        "--archive-dir",
+        "here",
+        "--name",
+        ".",
+        "--tempdir",
+        "here",
+        "store",
+        "mount",
+    ]);
     command.env("GNUPGHOME", "home/.gnupg").env("TMPDIR", "here");
     let outcome = Outcome::of(&mut command).success();
-    let read = Outcome::of(env.command("timeout").arg("60").arg("cat").arg(env.mountpoint().join("latest/file")));
+    let read = Outcome::of(
+        env.command("timeout").arg("60").arg("cat").arg(env.mountpoint().join("latest/file")),
+    );
     assert_eq!(read.success().stdout, "content", "{outcome}");
 }

@@ -1,14 +1,17 @@
-//! Random histories against a reference model: a list of plain maps from path to node, one for each backup, from which
-//! [`Truth::kept_after`] predicts every snapshot without looking at a disk.
+//! Random histories against a reference model: a list of plain maps from path to node, one for each
+//! backup, from which [`Truth::kept_after`] predicts every snapshot without looking at a disk.
 //!
-//! Trees are small and names are few, so that long delta chains, changes of type and paths that come and go meet often.
-//! `DUPFS_LONG=n` plays n histories.
+//! Trees are small and names are few, so that long delta chains, changes of type and paths that
+//! come and go meet often. `DUPFS_LONG=n` plays n histories.
 
-use crate::support::{Duplicity, Encoding, Env, Flavour, History, Mounted, Tree, Truth, Version, assert_same};
+use crate::support::{
+    Duplicity, Encoding, Env, Flavour, History, Mounted, Tree, Truth, Version, assert_same,
+};
 
 const SETS: usize = 12;
 
-/// A history as the model holds it: the whole tree at each backup time, and whether the backup was full.
+/// A history as the model holds it: the whole tree at each backup time, and whether the backup was
+/// full.
 type Model = Vec<(i64, bool, Tree)>;
 
 /// Thinks up a history, with a full set now and then.
@@ -29,7 +32,8 @@ fn save(env: &Env, seed: u64, model: &Model) {
     let mut before = None;
     for (number, (time, full, tree)) in model.iter().enumerate() {
         tree.write(before, &env.source());
-        let version = if (seed as usize + number).is_multiple_of(3) { Version::New } else { Version::Old };
+        let version =
+            if (seed as usize + number).is_multiple_of(3) { Version::New } else { Version::Old };
         let duplicity = Duplicity::new(env, version, Encoding::Gzip);
         if *full {
             duplicity.full(*time)
@@ -65,6 +69,7 @@ fn play(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn every_snapshot_is_what_the_model_says() {
-    let count = std::env::var("DUPFS_LONG").map_or(5, |count| count.parse().expect("DUPFS_LONG is a number"));
+    let count = std::env::var("DUPFS_LONG")
+        .map_or(5, |count| count.parse().expect("DUPFS_LONG is a number"));
     play(1000..1000 + count);
 }

@@ -1,4 +1,5 @@
-//! The tricky cases of selection, numbered as in CLI.md 5.8. Two tests include this file: the module's own, and the one that asks duplicity.
+//! The tricky cases of selection, numbered as in CLI.md 5.8. Two tests include this file: the
+//! module's own, and the one that asks duplicity.
 
 use super::Rule;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Row {
     /// Its number in CLI.md 5.8; 0 for one of our own.
     pub number: u32,
-    /// The source; `R` stands for the whole path of the tree, and a relative one is meant from the directory above `R`.
+    /// The source; `R` stands for the whole path of the tree, and a relative one is meant from the
+    /// directory above `R`.
     pub source: &'static str,
     /// Options; in their values `R` at the start of a path stands for the whole path of the tree.
     pub options: &'static str,
@@ -63,7 +65,11 @@ pub const ROWS: &[Row] = &[
     row(12, "--include R/a/one.txt --exclude R/a", AllBut("a/Three.TXT a/two.py")),
     row(13, "--exclude R/a --include R/a/one.txt --exclude **", Only("")),
     row(14, "--include R/*.txt --exclude **", Only("top.txt")),
-    row(15, "--include R/? --exclude **", Only("a a/Three.TXT a/one.txt a/two.py b b/.nobackup b/one.txt")),
+    row(
+        15,
+        "--include R/? --exclude **",
+        Only("a a/Three.TXT a/one.txt a/two.py b b/.nobackup b/one.txt"),
+    ),
     row(16, "--include **.py --exclude **", Only("a a/two.py sub sub/deep sub/deep/x.py")),
     row(17, "--include R/**/ --exclude **", Only("a b emptydir sub sub/deep")),
     row(18, "--exclude **/", Only("link2a top.txt we[ir]d")),
@@ -76,7 +82,11 @@ pub const ROWS: &[Row] = &[
     row(25, "--include R/a/*.py --exclude R/b", AllBut("b")),
     row(26, "--include R/link2a --exclude **", Only("link2a")),
     row(26, "--include R/link2a/ --exclude **", Only("")),
-    row(26, "--copy-links --include R/link2a/ --exclude **", Only("link2a link2a/Three.TXT link2a/one.txt link2a/two.py")),
+    row(
+        26,
+        "--copy-links --include R/link2a/ --exclude **",
+        Only("link2a link2a/Three.TXT link2a/one.txt link2a/two.py"),
+    ),
     row(27, "--exclude R/we[ir]d", AllBut("")),
     row(27, "--exclude R/we[[]ir]d", AllBut("we[ir]d")),
     row(27, "--exclude R/we[ir", AllBut("")),
@@ -93,12 +103,21 @@ pub const ROWS: &[Row] = &[
     from(31, ".", "--exclude ./root/a", AllBut("root/a")),
     from(31, ".", "--exclude **/a", AllBut("root/a")),
     row(32, "--exclude-regexp /a$", AllBut("a")),
-    row(33, "--include-regexp /a(/|$) --exclude-regexp .*", Only("a a/Three.TXT a/one.txt a/two.py")),
+    row(
+        33,
+        "--include-regexp /a(/|$) --exclude-regexp .*",
+        Only("a a/Three.TXT a/one.txt a/two.py"),
+    ),
     row(34, "--exclude-if-present deep", AllBut("sub")),
     row(35, "--include R/b --exclude-if-present .nobackup --exclude **", Only("")),
     from(36, "/dev", "--include /dev/null --exclude-device-files --exclude **", Only("")),
     from(36, "/dev", "--include /dev/null --exclude **", Only("null")),
-    from(37, "/dev", "--exclude /dev/shm/** --include /dev/shm/ --exclude-other-filesystems --exclude **", Only("shm")),
+    from(
+        37,
+        "/dev",
+        "--exclude /dev/shm/** --include /dev/shm/ --exclude-other-filesystems --exclude **",
+        Only("shm"),
+    ),
     from(37, "/dev", "--exclude-other-filesystems --include /dev/shm --exclude **", Only("")),
     row(38, "--exclude **/sub/**", AllBut("sub/deep sub/y.txt")),
     row(38, "--exclude **/sub/", AllBut("sub")),
@@ -171,7 +190,8 @@ impl Row {
     /// Returns the paths that are stored below the root, in order; `None` if none because it fails.
     pub fn expected(&self) -> Option<Vec<String>> {
         let prefix = if self.source == "." { "root/" } else { "" };
-        let mut all: Vec<String> = TREE.split_whitespace().map(|path| format!("{prefix}{path}")).collect();
+        let mut all: Vec<String> =
+            TREE.split_whitespace().map(|path| format!("{prefix}{path}")).collect();
         if self.source == "." {
             all.insert(0, "root".into());
         }
@@ -180,7 +200,8 @@ impl Row {
             Only(paths) => Some(paths.split_whitespace().map(str::to_string).collect()),
             AllBut(left_out) => {
                 let is_below = |path: &str, above: &str| {
-                    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    path.strip_prefix(above)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                 };
                 all.retain(|path| !left_out.split_whitespace().any(|above| is_below(path, above)));
                 Some(all)
@@ -210,7 +231,9 @@ fn placed(word: &str, tree: &Path) -> String {
     let (before, path) = word.split_at(word.find(':').map_or(0, |at| at + 1));
     let tree_text = tree.to_str().unwrap();
     match path.strip_prefix('R') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{before}{tree_text}{rest}"),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            format!("{before}{tree_text}{rest}")
+        }
         _ if path == "PARENT" => tree.parent().unwrap().to_str().unwrap().to_string(),
         _ => word.to_string(),
     }
@@ -222,23 +245,34 @@ pub fn make_tree(directory: &Path) -> PathBuf {
     for name in ["a", "b", "emptydir", "sub/deep"] {
         std::fs::create_dir_all(tree.join(name)).unwrap();
     }
-    for name in
-        ["a/one.txt", "a/two.py", "a/Three.TXT", "b/.nobackup", "b/one.txt", "sub/y.txt", "sub/deep/x.py", "top.txt", "we[ir]d"]
-    {
+    for name in [
+        "a/one.txt",
+        "a/two.py",
+        "a/Three.TXT",
+        "b/.nobackup",
+        "b/one.txt",
+        "sub/y.txt",
+        "sub/deep/x.py",
+        "top.txt",
+        "we[ir]d",
+    ] {
         std::fs::write(tree.join(name), name).unwrap();
     }
     std::os::unix::fs::symlink("a", tree.join("link2a")).unwrap();
     tree
 }
 
-/// Makes a directory whose path has no capitals, which duplicity 0.8.22 needs for patterns without case; gone when dropped.
+/// Makes a directory whose path has no capitals, which duplicity 0.8.22 needs for patterns without
+/// case; gone when dropped.
 pub fn lower_case_directory() -> tempfile::TempDir {
     loop {
         let directory = tempfile::Builder::new().prefix("dupfs-").rand_bytes(8).tempdir().unwrap();
         if !directory.path().to_str().unwrap().contains(|c: char| c.is_ascii_uppercase()) {
             return directory;
         }
-        let wanted = directory.path().with_file_name(directory.path().file_name().unwrap().to_str().unwrap().to_lowercase());
+        let wanted = directory
+            .path()
+            .with_file_name(directory.path().file_name().unwrap().to_str().unwrap().to_lowercase());
         if let Some(name) = wanted.file_name().and_then(|name| name.to_str())
             && let Ok(made) = tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir()
         {

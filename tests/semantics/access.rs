@@ -2,7 +2,9 @@
 
 use super::{T1, errno, world};
 use crate::support::{Encoding, Mounted, NOBODY, Outcome};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timestamps, UTIME_NOW, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timestamps, UTIME_NOW, XattrFlags,
+};
 use std::os::unix::fs::PermissionsExt;
 
 /// > Every attempt to write fails with "Read-only file system".
@@ -29,7 +31,10 @@ fn every_write_is_refused() {
         ("unlink latest", rustix::fs::unlink(mounted.point().join("latest"))),
         ("rmdir", rustix::fs::rmdir(at.join("dir"))),
         ("rename", rustix::fs::rename(&file, &new)),
-        ("exchange", rustix::fs::renameat_with(CWD, &file, CWD, at.join("gone"), RenameFlags::EXCHANGE)),
+        (
+            "exchange",
+            rustix::fs::renameat_with(CWD, &file, CWD, at.join("gone"), RenameFlags::EXCHANGE),
+        ),
         ("chmod", rustix::fs::chmod(&file, mode)),
         ("chown", rustix::fs::chownat(CWD, &file, None, None, AtFlags::empty())),
         ("utimens", rustix::fs::utimensat(CWD, &file, &times, AtFlags::empty())),
@@ -46,7 +51,8 @@ fn mount_flags() {
     let (env, _) = world();
     let mounted = Mounted::new(&env, Encoding::Gzip);
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = table.lines().find(|line| line.split(' ').nth(4) == mounted.point().to_str()).unwrap();
+    let line =
+        table.lines().find(|line| line.split(' ').nth(4) == mounted.point().to_str()).unwrap();
     let flags: Vec<&str> = line.split(' ').nth(5).unwrap().split(',').collect();
     assert!(["ro", "nosuid", "nodev"].iter().all(|flag| flags.contains(flag)), "{line}");
     assert!(line.contains(" - fuse.dupfs "), "{line}");
@@ -95,7 +101,8 @@ fn an_ordinary_user_mounts() {
     assert_eq!(outcome.stdout, "inner1\n", "{outcome}");
 }
 
-/// > A line of type `fuse.dupfs` in `/etc/fstab` mounts as the command does, if `dupfs` lies in `/usr/bin` or `/usr/local/bin`.
+/// > A line of type `fuse.dupfs` in `/etc/fstab` mounts as the command does, if `dupfs` lies in
+/// > `/usr/bin` or `/usr/local/bin`.
 #[test]
 fn mount_8_mounts() {
     let (env, _) = world();
@@ -109,16 +116,21 @@ fn mount_8_mounts() {
     let script = "mount --bind \"${PATH%%:*}\" /usr/local/bin # for this script alone
         mount -T \"$table\" \"$mount\"; cat \"$mount/latest/dir/inner\"; umount \"$mount\"
         mount -t fuse.dupfs \"$url\" \"$mount\"; cat \"$mount/latest/dir/inner\"; umount \"$mount\"; ls \"$mount\"";
-    let outcome = Outcome::of(env.private_script(Encoding::Gzip, script).env("table", table)).success();
+    let outcome =
+        Outcome::of(env.private_script(Encoding::Gzip, script).env("table", table)).success();
     assert_eq!(outcome.stdout, "innerinner", "{outcome}");
 }
 
-/// Reading is refused where the modes demand it only with `--allow-other`; the errno of a missing name is the plain one.
+/// Reading is refused where the modes demand it only with `--allow-other`; the errno of a missing
+/// name is the plain one.
 #[test]
 fn a_missing_name_is_missing() {
     let (env, _) = world();
     let mounted = Mounted::new(&env, Encoding::Gzip);
     assert_eq!(errno(std::fs::metadata(mounted.at(T1).join("nothing"))), libc::ENOENT);
-    assert_eq!(errno(std::fs::metadata(mounted.point().join("1999-01-01T00.00.00+0000"))), libc::ENOENT);
+    assert_eq!(
+        errno(std::fs::metadata(mounted.point().join("1999-01-01T00.00.00+0000"))),
+        libc::ENOENT
+    );
     assert_eq!(errno(std::fs::read_dir(mounted.at(T1).join("same"))), libc::ENOTDIR);
 }

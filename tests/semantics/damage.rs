@@ -26,35 +26,58 @@ fn flip(volume: &Path) {
     std::fs::write(volume, bytes).unwrap();
 }
 
-/// > A volume that is damaged, missing, cut short or not signed as demanded fails the reads that need it with an input/output
-/// > error.
+/// > A volume that is damaged, missing, cut short or not signed as demanded fails the reads that
+/// > need it with an input/output error.
 #[test]
 fn reads_that_need_a_bad_volume_fail() {
     for damage in [cut, flip] {
         let (_env, mounted) = mount_damaged(damage);
-        assert_eq!(errno(std::fs::read(mounted.at(T2).join("changed"))), libc::EIO, "{}", mounted.log());
+        assert_eq!(
+            errno(std::fs::read(mounted.at(T2).join("changed"))),
+            libc::EIO,
+            "{}",
+            mounted.log()
+        );
     }
     // A volume that goes while its set is mounted.
     let (env, _) = world();
     let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1h"]);
     std::fs::remove_file(env.store().join(format!("{SECOND}.gz"))).unwrap();
-    assert_eq!(errno(std::fs::read(mounted.at(T2).join("changed"))), libc::EIO, "{}", mounted.log());
+    assert_eq!(
+        errno(std::fs::read(mounted.at(T2).join("changed"))),
+        libc::EIO,
+        "{}",
+        mounted.log()
+    );
 
     let env = Encoding::Signed.env();
     save(&env, Encoding::Signed);
     replace_by_unsigned(&env);
     let mounted = Mounted::new(&env, Encoding::Signed);
-    assert_eq!(errno(std::fs::read(mounted.at(T2).join("changed"))), libc::EIO, "{}", mounted.log());
+    assert_eq!(
+        errno(std::fs::read(mounted.at(T2).join("changed"))),
+        libc::EIO,
+        "{}",
+        mounted.log()
+    );
     assert!(mounted.log().contains("sign"), "{}", mounted.log());
     assert!(std::fs::read(mounted.at(T1).join("changed")).unwrap() == **content(0, "changed"));
 }
 
-/// Encrypts the second volume anew without a signature, and puts its new hash into a signed manifest.
+/// Encrypts the second volume anew without a signature, and puts its new hash into a signed
+/// manifest.
 fn replace_by_unsigned(env: &Env) {
     let (rsa, curve) = (&Keys::get().rsa, &Keys::get().curve);
     let gpg = |arguments: &[&str], file: &Path, output: &Path| {
         let mut command = env.command("gpg");
-        command.args(["--batch", "--yes", "--pinentry-mode=loopback", "--passphrase", PASSPHRASE, "--trust-model=always"]);
+        command.args([
+            "--batch",
+            "--yes",
+            "--pinentry-mode=loopback",
+            "--passphrase",
+            PASSPHRASE,
+            "--trust-model=always",
+        ]);
         Outcome::of(command.arg("--output").arg(output).args(arguments).arg(file)).success();
     };
     let sha1 = |file: &Path| {
@@ -62,7 +85,8 @@ fn replace_by_unsigned(env: &Env) {
         line.split(' ').next().unwrap().to_string()
     };
     let volume = env.store().join(format!("{SECOND}.gpg"));
-    let manifest = env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.manifest.gpg");
+    let manifest =
+        env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.manifest.gpg");
     let (plain, text): (PathBuf, PathBuf) = (env.fresh("plain"), env.fresh("text"));
     let before = sha1(&volume);
     gpg(&["--decrypt"], &volume, &plain);
@@ -80,7 +104,8 @@ fn one_line_tells_what_is_wrong() {
     let (_env, mounted) = mount_damaged(flip);
     assert_eq!(errno(std::fs::read(mounted.at(T2).join("changed"))), libc::EIO);
     let log = mounted.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains(SECOND) && line.contains("changed")).collect();
+    let lines: Vec<_> =
+        log.lines().filter(|line| line.contains(SECOND) && line.contains("changed")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("20260802T120000Z") && lines[0].len() > SECOND.len() + 40, "{log}");
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// > A file that did not change between backups is one file in all of them: one inode number, and as many links as backups show
-/// > it.
+/// > A file that did not change between backups is one file in all of them: one inode number, and
+/// > as many links as backups show it.
 #[test]
 fn a_version_is_one_inode() {
     let (env, _) = world();
@@ -32,7 +32,13 @@ fn cp_makes_hard_links() {
     let mounted = Mounted::new(&env, Encoding::Gzip);
     let target = env.fresh("copies");
     std::fs::create_dir(&target).unwrap();
-    Outcome::of(env.command("cp").arg("-a").args([mounted.at(T1), mounted.at(T2), mounted.at(T3)]).arg(&target)).success();
+    Outcome::of(
+        env.command("cp")
+            .arg("-a")
+            .args([mounted.at(T1), mounted.at(T2), mounted.at(T3)])
+            .arg(&target),
+    )
+    .success();
     let copies = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().path());
     let stats: Vec<_> = copies.map(|copy| std::fs::metadata(copy.join("same")).unwrap()).collect();
     assert_eq!(stats.len(), 3);
@@ -41,8 +47,15 @@ fn cp_makes_hard_links() {
 
 fn inodes(env: &Env) -> BTreeMap<PathBuf, u64> {
     let mounted = Mounted::new(env, Encoding::Gzip);
-    let listing = Outcome::of(env.command("find").arg(mounted.point()).args(["-printf", "%i %P\n"])).success().stdout;
-    listing.lines().filter_map(|line| line.split_once(' ')).map(|(inode, path)| (path.into(), inode.parse().unwrap())).collect()
+    let listing =
+        Outcome::of(env.command("find").arg(mounted.point()).args(["-printf", "%i %P\n"]))
+            .success()
+            .stdout;
+    listing
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(inode, path)| (path.into(), inode.parse().unwrap()))
+        .collect()
 }
 
 /// > Inode numbers are the same in the next mount.

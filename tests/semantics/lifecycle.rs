@@ -22,19 +22,23 @@ fn soon(what: &str, mut happened: impl FnMut() -> bool) {
 #[test]
 fn the_command_returns_when_the_mount_answers() {
     let (env, _) = world();
-    // `private_script` captures what is printed to its end, so this would hang if the program left behind held on to stdout.
+    // `private_script` captures what is printed to its end, so this would hang if the program left
+    // behind held on to stdout.
     let script = "dupfs mount --no-encryption \"$url\" \"$mount\"; cat \"$mount/latest/dir/inner\"; fusermount3 -u \"$mount\"";
     let outcome = Outcome::of(&mut env.private_script(Encoding::Gzip, script)).success();
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("inner", ""));
 
     let nowhere = env.root().join("nowhere");
-    let mount = |url: &Path| Outcome::of(env.dupfs(Encoding::Gzip).arg("mount").arg(url).arg(env.mountpoint()));
+    let mount = |url: &Path| {
+        Outcome::of(env.dupfs(Encoding::Gzip).arg("mount").arg(url).arg(env.mountpoint()))
+    };
     let outcome = mount(&nowhere);
     assert!(outcome.code != 0 && outcome.stderr.contains("nowhere"), "{outcome}");
     assert!(!is_mounted(&env.mountpoint()));
 }
 
-/// > It refuses a mountpoint that is missing, not empty, or inside the collection, and one where its cache, keys, temporary files and the like lie.
+/// > It refuses a mountpoint that is missing, not empty, or inside the collection, and one where
+/// > its cache, keys, temporary files and the like lie.
 #[test]
 fn unfit_mountpoints_are_refused() {
     let (env, _) = world();
@@ -45,10 +49,19 @@ fn unfit_mountpoints_are_refused() {
     for point in [env.root().join("missing"), env.source(), file, inside, env.store()] {
         for background in [true, false] {
             let mut command = env.dupfs(Encoding::Gzip);
-            command.args(if background { &["mount"][..] } else { &["mount", "--foreground"] }).arg(env.url()).arg(&point);
+            command
+                .args(if background { &["mount"][..] } else { &["mount", "--foreground"] })
+                .arg(env.url())
+                .arg(&point);
             let outcome = Outcome::of(&mut command);
-            assert!(outcome.code != 0 && outcome.stderr.contains(point.to_str().unwrap()), "{point:?}: {outcome}");
-            assert!(!outcome.stderr.contains("panicked") && !is_mounted(&point), "{point:?}: {outcome}");
+            assert!(
+                outcome.code != 0 && outcome.stderr.contains(point.to_str().unwrap()),
+                "{point:?}: {outcome}"
+            );
+            assert!(
+                !outcome.stderr.contains("panicked") && !is_mounted(&point),
+                "{point:?}: {outcome}"
+            );
         }
     }
 }
@@ -83,7 +96,10 @@ fn open_files_outlive_their_backup() {
     let (env, _) = world();
     let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1s"]);
     let file = std::fs::File::open(mounted.at(T3).join("changed")).unwrap();
-    std::fs::remove_file(env.store().join("duplicity-inc.20260802T120000Z.to.20260803T120000Z.manifest")).unwrap();
+    std::fs::remove_file(
+        env.store().join("duplicity-inc.20260802T120000Z.to.20260803T120000Z.manifest"),
+    )
+    .unwrap();
     soon("the backup goes", || mounted.snapshots().len() == 2);
     let expected = content(2, "changed");
     let mut bytes = vec![0; expected.len()];
@@ -98,15 +114,19 @@ fn three_ways_to_unmount() {
     for signal in [Signal::INT, Signal::TERM] {
         let mut mounted = Mounted::new(&env, Encoding::Gzip);
         let status = mounted.end(signal);
-        assert!(status.success() && !is_mounted(&env.mountpoint()), "{signal:?}: {status}: {}", mounted.log());
+        assert!(
+            status.success() && !is_mounted(&env.mountpoint()),
+            "{signal:?}: {status}: {}",
+            mounted.log()
+        );
     }
     let mut mounted = Mounted::new(&env, Encoding::Gzip);
     Outcome::of(env.command("fusermount3").arg("-u").arg(env.mountpoint())).success();
     assert!(mounted.wait().success() && !is_mounted(&env.mountpoint()));
 }
 
-/// > While something in it is in use, `fusermount3 -u` refuses; a signal, or `fusermount3 -uz`, detaches it at once, and what is open is served
-/// > until it is closed.
+/// > While something in it is in use, `fusermount3 -u` refuses; a signal, or `fusermount3 -uz`,
+/// > detaches it at once, and what is open is served until it is closed.
 #[test]
 fn a_busy_mount_is_detached() {
     let (env, _) = world();
@@ -135,23 +155,32 @@ fn a_killed_program_hangs_nobody() {
     let open = std::fs::File::open(&file).unwrap();
     mounted.end(Signal::KILL);
     let other = file.with_file_name("changed");
-    let tried = std::thread::spawn(move || [errno(open.read_at(&mut [0; 9000], 200_000)), errno(std::fs::read(other))]);
+    let tried = std::thread::spawn(move || {
+        [errno(open.read_at(&mut [0; 9000], 200_000)), errno(std::fs::read(other))]
+    });
     soon("the reads end", || tried.is_finished());
     for errno in tried.join().unwrap() {
-        assert!([libc::EIO, libc::ENOTCONN, libc::ECONNABORTED, libc::ENOENT].contains(&errno), "errno {errno}");
+        assert!(
+            [libc::EIO, libc::ENOTCONN, libc::ECONNABORTED, libc::ENOENT].contains(&errno),
+            "errno {errno}"
+        );
     }
 }
 
-/// Makes whoever opens the volume of the second backup wait: a lease on a file lets its holder finish first, for up to 45 seconds.
+/// Makes whoever opens the volume of the second backup wait: a lease on a file lets its holder
+/// finish first, for up to 45 seconds.
 fn block_second_volume(env: &Env) -> Child {
     let hold = "import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 fcntl.fcntl(os.open(sys.argv[1], os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print(flush=True)
 signal.pause()";
-    let volume = env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.vol1.difftar.gz");
-    let mut holder = env.command(PYTHON).args(["-c", hold]).arg(volume).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).expect("the lease is granted");
+    let volume =
+        env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.vol1.difftar.gz");
+    let mut holder =
+        env.command(PYTHON).args(["-c", hold]).arg(volume).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0])
+        .expect("the lease is granted");
     holder
 }
 
@@ -180,9 +209,15 @@ fn a_slow_read_is_contained() {
     let quick = Instant::now();
     assert!(std::fs::read(mounted.at(T1).join("same")).unwrap() == **content(0, "same"));
     assert!(quick.elapsed() < Duration::from_secs(3), "the others waited {:?}", quick.elapsed());
-    soon("the slow reads end", || waiting.iter_mut().all(|child| child.try_wait().unwrap().is_some()));
+    soon("the slow reads end", || {
+        waiting.iter_mut().all(|child| child.try_wait().unwrap().is_some())
+    });
     assert!(waiting.iter_mut().all(|child| !child.wait().unwrap().success()));
-    assert!(start.elapsed() >= Duration::from_secs(5), "ended before the deadline: {}", mounted.log());
+    assert!(
+        start.elapsed() >= Duration::from_secs(5),
+        "ended before the deadline: {}",
+        mounted.log()
+    );
     holder.kill().unwrap();
     holder.wait().unwrap();
 }

@@ -1,4 +1,5 @@
-//! Each promise of the README's chapter "What you see in the mount", quoted above the test that holds the program to it.
+//! Each promise of the README's chapter "What you see in the mount", quoted above the test that
+//! holds the program to it.
 
 mod access;
 mod damage;
@@ -60,7 +61,10 @@ fn save(env: &Env, encoding: Encoding) -> BTreeMap<i64, Truth> {
         tree.write(before, &env.source());
         let action = if before.is_none() { "full" } else { "incremental" };
         Duplicity::new(env, Version::Old, encoding).backup(action, time, &[]);
-        truths.insert(time, Truth::of(tree).kept_after(truths.last_key_value().map(|(_, truth)| truth)));
+        truths.insert(
+            time,
+            Truth::of(tree).kept_after(truths.last_key_value().map(|(_, truth)| truth)),
+        );
         before = Some(tree);
     }
     env.clear_caches();
@@ -99,7 +103,10 @@ fn every_promise_of_the_readme_stands_above_a_test() {
     }
     let lacking: Vec<_> = promised.iter().filter(|promise| !quoted.contains(promise)).collect();
     let invented: Vec<_> = quoted.iter().filter(|quote| !promised.contains(quote)).collect();
-    assert!(lacking.is_empty() && invented.is_empty(), "untested: {lacking:#?}\nnot in the README: {invented:#?}");
+    assert!(
+        lacking.is_empty() && invented.is_empty(),
+        "untested: {lacking:#?}\nnot in the README: {invented:#?}"
+    );
 }
 
 /// Returns the list items of the README's chapter, each on one line.
@@ -110,7 +117,8 @@ fn promises(readme: &str) -> Vec<String> {
     items.map(one_line).collect()
 }
 
-/// Returns the quotes that stand above a test; several above one are kept apart by a line without `>`.
+/// Returns the quotes that stand above a test; several above one are kept apart by a line without
+/// `>`.
 fn quotes(source: &str) -> Vec<String> {
     let (mut quotes, mut open): (Vec<String>, Option<String>) = (Vec::new(), None);
     let mut pending = 0;
@@ -127,7 +135,11 @@ fn quotes(source: &str) -> Vec<String> {
                 }
             }
         }
-        assert!(pending == 0 || line.starts_with("///") || line == "#[test]", "no test below the quote '{:?}'", quotes.last());
+        assert!(
+            pending == 0 || line.starts_with("///") || line == "#[test]",
+            "no test below the quote '{:?}'",
+            quotes.last()
+        );
     }
     quotes
 }

@@ -6,18 +6,25 @@ use std::time::Duration;
 
 fn names(mounted: &Mounted) -> Vec<String> {
     let entries = std::fs::read_dir(mounted.point()).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-/// > The root holds one directory for each backup time, named in the local time zone, such as `2026-08-01T12.00.00+0200`.
+/// > The root holds one directory for each backup time, named in the local time zone, such as
+/// > `2026-08-01T12.00.00+0200`.
 #[test]
 fn directories_are_named_by_local_time() {
     let env = Env::new().zone("Asia/Kolkata");
     save(&env, Encoding::Gzip);
     let mounted = Mounted::new(&env, Encoding::Gzip);
-    let days = ["2026-08-01T17.30.00+0530", "2026-08-02T17.30.00+0530", "2026-08-03T17.30.00+0530", "latest"];
+    let days = [
+        "2026-08-01T17.30.00+0530",
+        "2026-08-02T17.30.00+0530",
+        "2026-08-03T17.30.00+0530",
+        "latest",
+    ];
     assert_eq!(names(&mounted), days);
     assert!(std::fs::metadata(mounted.at(T1)).unwrap().is_dir());
 }
@@ -32,12 +39,16 @@ fn latest_links_to_the_newest() {
     assert_eq!(mounted.point().join(target), mounted.at(T3));
 }
 
-/// > `--time-template` names the directories by strftime fields instead, or, as `rfc3339`, like `2026-08-01T12:00:00+02:00`.
+/// > `--time-template` names the directories by strftime fields instead, or, as `rfc3339`, like
+/// > `2026-08-01T12:00:00+02:00`.
 #[test]
 fn a_template_names_the_directories() {
     let (env, _) = world();
     let mounted = Mounted::with(&env, Encoding::Gzip, &["--time-template", "%d. %B %Y"]);
-    assert_eq!(names(&mounted), ["01. August 2026", "02. August 2026", "03. August 2026", "latest"]);
+    assert_eq!(
+        names(&mounted),
+        ["01. August 2026", "02. August 2026", "03. August 2026", "latest"]
+    );
     drop(mounted);
     let mounted = Mounted::with(&env, Encoding::Gzip, &["-o", "time_template=rfc3339"]);
     assert_eq!(names(&mounted)[0], "2026-08-01T12:00:00+00:00");
@@ -51,7 +62,8 @@ fn equal_names_get_a_suffix() {
     let names = names(&mounted);
     assert_eq!(names.len(), 4, "{names:?}");
     assert!(names[..3].iter().all(|name| name.starts_with("2026")), "{names:?}");
-    let shown = names[..3].iter().map(|name| crate::support::Truth::record(&mounted.point().join(name)));
+    let shown =
+        names[..3].iter().map(|name| crate::support::Truth::record(&mounted.point().join(name)));
     let mut shown: Vec<_> = shown.collect();
     shown.sort_by_key(|truth| truth.0[&b"changed"[..]].mtime);
     assert!(shown.iter().eq(truths.values()));
@@ -61,13 +73,18 @@ fn equal_names_get_a_suffix() {
 #[test]
 fn unusable_backups_are_named_once() {
     let (env, _) = world();
-    std::fs::remove_file(env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.manifest")).unwrap();
+    std::fs::remove_file(
+        env.store().join("duplicity-inc.20260801T120000Z.to.20260802T120000Z.manifest"),
+    )
+    .unwrap();
     let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1s"]);
     assert_eq!(mounted.snapshots().into_keys().collect::<Vec<_>>(), [T1]);
     // Three looks at the collection later, the log has not grown.
     std::thread::sleep(Duration::from_millis(3200));
     let log = mounted.log();
-    let lines = |names: [&str; 2]| log.lines().filter(|line| names.iter().any(|name| line.contains(name))).count();
+    let lines = |names: [&str; 2]| {
+        log.lines().filter(|line| names.iter().any(|name| line.contains(name))).count()
+    };
     assert_eq!(lines(["20260803T120000Z", "2026-08-03T12:00:00"]), 1, "for {T3}: {log}");
     assert!(lines(["20260802T120000Z", "2026-08-02T12:00:00"]) >= 1, "for {T2}: {log}");
 }

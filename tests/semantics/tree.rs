@@ -4,10 +4,11 @@ use super::{T1, T2, trees, world};
 use crate::support::{Content, Encoding, Env, Forge, Kind, Member, Mounted, Truth, assert_same};
 use std::os::unix::fs::MetadataExt;
 
-/// > Each directory holds the whole tree as duplicity saved it at that time: directories, files, symbolic links, fifos, and
-/// > devices with their numbers.
+/// > Each directory holds the whole tree as duplicity saved it at that time: directories, files,
+/// > symbolic links, fifos, and devices with their numbers.
 ///
-/// > Contents, the twelve mode bits, owners, times in whole seconds and link targets are exactly those that were saved.
+/// > Contents, the twelve mode bits, owners, times in whole seconds and link targets are exactly
+/// > those that were saved.
 #[test]
 fn each_directory_is_the_tree_of_its_time() {
     let (env, truths) = world();
@@ -41,12 +42,15 @@ fn names_of_any_bytes_and_long_paths() {
 
 fn owners(options: &[&str]) -> [(u32, u32); 3] {
     let env = Env::new();
-    let files = [("by name", 4711, "daemon"), ("by number", 4711, "no-such-name"), ("nameless", 33, "")];
+    let files =
+        [("by name", 4711, "daemon"), ("by number", 4711, "no-such-name"), ("nameless", 33, "")];
     let members = files.map(|(path, number, name)| Member::file(path, "x").user(number, name));
     Forge::full(&env, T1, &members);
     let mounted = Mounted::with(&env, Encoding::Plain, options);
     let at = mounted.at(T1);
-    files.map(|(path, ..)| std::fs::metadata(at.join(path)).map(|data| (data.uid(), data.gid())).unwrap())
+    files.map(|(path, ..)| {
+        std::fs::metadata(at.join(path)).map(|data| (data.uid(), data.gid())).unwrap()
+    })
 }
 
 /// > An owner is found by name, and by number if this machine does not know the name.
@@ -79,7 +83,11 @@ fn sizes_are_exact_before_anything_is_read() {
         let size = content.len() as u64;
         assert_eq!(stat.size(), size, "{}", path.escape_ascii());
         let used = stat.blocks() * 512;
-        assert!(used >= size && used < size + 4096, "{used} bytes used by {size} of {}", path.escape_ascii());
+        assert!(
+            used >= size && used < size + 4096,
+            "{used} bytes used by {size} of {}",
+            path.escape_ascii()
+        );
     }
 }
 
@@ -97,6 +105,9 @@ fn nothing_lies_below_a_file() {
     Forge::full(&env, T1, &members);
     let mounted = Mounted::new(&env, Encoding::Plain);
     let seen: Truth = mounted.record(T1);
-    assert_eq!(seen.0.keys().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>(), ["", "a", "l"]);
+    assert_eq!(
+        seen.0.keys().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>(),
+        ["", "a", "l"]
+    );
     assert!(std::fs::read(mounted.at(T1).join("a/below")).is_err());
 }

@@ -2,8 +2,8 @@
 
 use dupfs::monitor::Silent;
 use dupfs::storage::{
-    ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage, RetryingStorage, Storage, StoredFile,
-    unfinished,
+    ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
+    RetryingStorage, Storage, StoredFile, unfinished,
 };
 use dupfs::storage::{ReadAt, check_stored};
 use std::collections::BTreeMap;
@@ -57,7 +57,9 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
         assert_eq!((listed.name.as_str(), listed.size), (name.as_str(), length as u64));
         assert!(storage.list().unwrap().contains(&listed), "put and list disagree on {name}");
         assert!(read(&*storage, &name, 1 << 16) == content, "{name}");
-        for offset in [0, 1, length / 2, length.saturating_sub(1), length, length + 1, length + (1 << 20)] {
+        for offset in
+            [0, 1, length / 2, length.saturating_sub(1), length, length + 1, length + (1 << 20)]
+        {
             for count in [0, 1, 4096, length + 1] {
                 let mut buffer = vec![0xee; count];
                 let got = storage.read_at(&name, offset as u64, &mut buffer).unwrap();
@@ -93,7 +95,15 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
     assert!(storage.list().unwrap().iter().all(|file| !file.name.contains("given-up")));
 
     // Names are flat, and any that duplicity may make with a prefix.
-    let names = ["a b", "-dash", "p%20c#q?x&y=z", "umlaut-\u{fc}\u{20ac}", "quote'\"\\", "semi;colon:", &"n".repeat(200)];
+    let names = [
+        "a b",
+        "-dash",
+        "p%20c#q?x&y=z",
+        "umlaut-\u{fc}\u{20ac}",
+        "quote'\"\\",
+        "semi;colon:",
+        &"n".repeat(200),
+    ];
     for name in names {
         store(&*storage, name, name.as_bytes());
         assert_eq!(read(&*storage, name, 1000), name.as_bytes());
@@ -143,7 +153,12 @@ fn memory_keeps_the_contract() {
 fn the_recorder_and_the_retrier_keep_the_contract() {
     let memory = || Arc::new(MemoryStorage::default());
     keeps_the_contract(Arc::new(RecordingStorage::new(memory())));
-    keeps_the_contract(Arc::new(RetryingStorage::new(memory(), 3, Duration::ZERO, Arc::new(Silent))));
+    keeps_the_contract(Arc::new(RetryingStorage::new(
+        memory(),
+        3,
+        Duration::ZERO,
+        Arc::new(Silent),
+    )));
 }
 
 /// An upload that fails is tried again, from its first byte: what is staged is still there.
@@ -153,14 +168,17 @@ fn uploads_are_tried_again() {
     let left = AtomicU32::new(2);
     let fails = move |call: &Call| {
         let counts = matches!(call, Call::Put { .. });
-        let is_left = counts && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        let is_left =
+            counts && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
         is_left.then_some(ErrorKind::Other)
     };
-    let failing = Arc::new(RecordingStorage::failing(Arc::new(LocalStorage::new(directory.path())), fails));
+    let failing =
+        Arc::new(RecordingStorage::failing(Arc::new(LocalStorage::new(directory.path())), fails));
     let storage = RetryingStorage::new(failing.clone(), 3, Duration::ZERO, Arc::new(Silent));
     store(&storage, "volume", &numbered(300_000));
     assert_eq!(read(&storage, "volume", 4096), numbered(300_000));
-    let puts = failing.take_calls().into_iter().filter(|call| matches!(call, Call::Put { .. })).count();
+    let puts =
+        failing.take_calls().into_iter().filter(|call| matches!(call, Call::Put { .. })).count();
     assert_eq!(puts, 3);
 }
 

@@ -23,7 +23,8 @@ impl Outcome {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// When it has not ended after two minutes, or something that it left behind keeps its stdout or stderr open.
+    /// When it has not ended after two minutes, or something that it left behind keeps its stdout
+    /// or stderr open.
     pub fn of(command: &mut Command) -> Self {
         use std::os::unix::process::ExitStatusExt;
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -43,7 +44,9 @@ impl Outcome {
         };
         let text = |pipe: Receiver<String>| {
             let left = Duration::from_secs(10);
-            pipe.recv_timeout(left).unwrap_or_else(|_| panic!("{command:?} ended and left its output open to another process"))
+            pipe.recv_timeout(left).unwrap_or_else(|_| {
+                panic!("{command:?} ended and left its output open to another process")
+            })
         };
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Self { code, stdout: text(stdout), stderr: text(stderr) }
@@ -103,7 +106,11 @@ impl Env {
 
     /// Lets `dupfs verify` compare all files of the state of a time with their signatures.
     pub fn prove(&self, encoding: Encoding, time: i64) -> Outcome {
-        self.ask_to(encoding, &["verify", "--against-signatures", "--time", &time.to_string()], &self.source())
+        self.ask_to(
+            encoding,
+            &["verify", "--against-signatures", "--time", &time.to_string()],
+            &self.source(),
+        )
     }
 
     /// Runs `dupfs` in this world with plain arguments, the URL, and a target directory.

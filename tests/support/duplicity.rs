@@ -26,7 +26,8 @@ pub enum Version {
 fn exchanged() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exchanged");
     std::fs::create_dir_all(&directory).unwrap();
-    let (link, new) = (directory.join("duplicity"), directory.join(format!("new-{}", std::process::id())));
+    let (link, new) =
+        (directory.join("duplicity"), directory.join(format!("new-{}", std::process::id())));
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_dupfs"), &new).unwrap();
     std::fs::rename(new, &link).unwrap();
     link
@@ -36,16 +37,23 @@ impl Version {
     /// Returns the program; fails when it is missing or of another version.
     fn program(self) -> PathBuf {
         let (variable, place, expected) = match self {
-            Self::Old => ("DUPFS_DUPLICITY_0_8", PathBuf::from("/usr/bin/duplicity"), "duplicity 0.8.22"),
+            Self::Old => {
+                ("DUPFS_DUPLICITY_0_8", PathBuf::from("/usr/bin/duplicity"), "duplicity 0.8.22")
+            }
             Self::New => {
-                let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/duplicity-3.2.1/bin/duplicity");
+                let place = Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("target/oracles/duplicity-3.2.1/bin/duplicity");
                 ("DUPFS_DUPLICITY_3_2", place, "duplicity 3.2.1")
             }
             Self::Ours => return PathBuf::from(env!("CARGO_BIN_EXE_dupfs")),
             Self::Exchanged => return exchanged(),
         };
         let program = std::env::var_os(variable).map_or(place, PathBuf::from);
-        let version = Command::new(&program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+        let version = Command::new(&program)
+            .arg("--version")
+            .output()
+            .map(|output| output.stdout)
+            .unwrap_or_default();
         let version = String::from_utf8_lossy(&version).into_owned();
         assert!(
             version.trim_end() == expected || version.starts_with(&format!("{expected} ")),
@@ -60,11 +68,13 @@ impl Version {
         PROGRAMS[self as usize].get_or_init(|| self.program())
     }
 
-    /// Returns what to start in place of a program: of the originals, where they are [`Prepared`], the client; else the program itself.
+    /// Returns what to start in place of a program: of the originals, where they are [`Prepared`],
+    /// the client; else the program itself.
     pub fn starter(program: &OsStr) -> &OsStr {
         static SERVERS: [OnceLock<Option<Prepared>>; 2] = [const { OnceLock::new() }; 2];
         for version in [Self::Old, Self::New] {
-            let checked = PROGRAMS[version as usize].get().filter(|checked| checked.as_os_str() == program);
+            let checked =
+                PROGRAMS[version as usize].get().filter(|checked| checked.as_os_str() == program);
             let server = checked.and_then(|checked| {
                 let is_wanted = std::env::var_os("DUPFS_UNPREPARED").is_none();
                 let start = || is_wanted.then(|| Prepared::new(checked, "duplicity")).flatten();
@@ -115,7 +125,9 @@ impl Encoding {
             Self::Symmetric => vec![],
             Self::PublicKey => vec!["--encrypt-key", &Keys::get().rsa],
             Self::Hidden => vec!["--hidden-encrypt-key", &Keys::get().curve],
-            Self::Signed => vec!["--encrypt-key", &Keys::get().curve, "--sign-key", &Keys::get().rsa],
+            Self::Signed => {
+                vec!["--encrypt-key", &Keys::get().curve, "--sign-key", &Keys::get().rsa]
+            }
         }
     }
 
@@ -173,7 +185,11 @@ impl<'a> Duplicity<'a> {
     /// Saves the source tree as `.` from inside it, which leaves the most room for long paths.
     pub fn backup_from_inside(&self, action: &str, time: i64) -> &Self {
         let outcome = self.run(|command| {
-            command.current_dir(self.env.source()).args([action, "--current-time", &time.to_string()]);
+            command.current_dir(self.env.source()).args([
+                action,
+                "--current-time",
+                &time.to_string(),
+            ]);
             command.args(self.encoding.writing()).arg(".").arg(self.env.url());
         });
         assert_eq!(outcome.code, 0, "{:?} {action} at {time}: {outcome}", self.version);
@@ -183,13 +199,18 @@ impl<'a> Duplicity<'a> {
     /// Restores the state of a time to a directory.
     pub fn restore(&self, time: i64, target: &Path) -> &Self {
         let outcome = self.run(|command| {
-            command.args(["restore", "--time", &time.to_string()]).args(self.encoding.reading()).arg(self.env.url()).arg(target);
+            command
+                .args(["restore", "--time", &time.to_string()])
+                .args(self.encoding.reading())
+                .arg(self.env.url())
+                .arg(target);
         });
         assert_eq!(outcome.code, 0, "{:?} restore of {time}: {outcome}", self.version);
         self
     }
 
-    /// Runs an action with the reading options, such as `list-current-files`; the last argument is the URL.
+    /// Runs an action with the reading options, such as `list-current-files`; the last argument is
+    /// the URL.
     pub fn ask(&self, action: &str, options: &[&str]) -> Outcome {
         self.run(|command| {
             command.arg(action).args(self.encoding.reading()).args(options).arg(self.env.url());

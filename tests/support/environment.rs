@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// A temporary directory with a home, caches, a source tree, a collection and a mountpoint; gone when dropped.
+/// A temporary directory with a home, caches, a source tree, a collection and a mountpoint; gone
+/// when dropped.
 pub struct Env {
     root: TempDir,
     zone: &'static str,
@@ -21,7 +22,8 @@ impl Env {
         for directory in [env.home(), env.cache(), env.source(), env.store(), env.mountpoint()] {
             std::fs::create_dir(directory).unwrap();
         }
-        // Else each world's agent begins by finding out how slow it can make the derivation of keys.
+        // Else each world's agent begins by finding out how slow it can make the derivation of
+        // keys.
         std::fs::create_dir(env.gnupg()).unwrap();
         std::fs::set_permissions(env.gnupg(), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::write(env.gnupg().join("gpg-agent.conf"), "s2k-count 65536\n").unwrap();
@@ -91,8 +93,8 @@ impl Env {
         std::fs::create_dir(self.cache()).unwrap();
     }
 
-    /// Runs one of the programs with these words, its own collection last: `store-` and the version. It works in the world's root, where
-    /// the source tree is `source`.
+    /// Runs one of the programs with these words, its own collection last: `store-` and the
+    /// version. It works in the world's root, where the source tree is `source`.
     pub fn type_in(&self, version: super::Version, words: &[&str]) -> super::Outcome {
         super::Outcome::of(self.command(version.checked()).args(words).arg(self.url_of(version)))
     }
@@ -119,11 +121,16 @@ impl Env {
         self.cache().join("duplicity").join(name)
     }
 
-    /// Locks an archive directory, as another program at work there would, until what is returned is dropped.
+    /// Locks an archive directory, as another program at work there would, until what is returned
+    /// is dropped.
     pub fn hold(&self, archive: &Path) -> Held {
         let script = "import fcntl, sys\nf = open(sys.argv[1], 'a')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsys.stdin.read()";
         let mut holder = self.command(super::PYTHON);
-        holder.args(["-c", script]).arg(archive.join("lockfile")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        holder
+            .args(["-c", script])
+            .arg(archive.join("lockfile"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut holder = holder.spawn().unwrap();
         let mut held = [0; 5];
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut held).unwrap();

@@ -18,7 +18,15 @@ pub struct Member {
 impl Member {
     fn new(path: impl AsRef<[u8]>, kind: u8) -> Self {
         let path = path.as_ref().to_vec();
-        Self { path, kind, data: Vec::new(), target: Vec::new(), mode: 0o755, user: (0, ""), mtime: 1_000_000_000 }
+        Self {
+            path,
+            kind,
+            data: Vec::new(),
+            target: Vec::new(),
+            mode: 0o755,
+            user: (0, ""),
+            mtime: 1_000_000_000,
+        }
     }
 
     pub fn directory(path: impl AsRef<[u8]>) -> Self {
@@ -52,7 +60,8 @@ impl Member {
         let slash = if self.kind == b'5' { &b"/"[..] } else { b"" };
         let name = [prefix.as_bytes(), &self.path, slash].concat();
         let extensions = [("path", &name[..]), ("linkpath", &self.target[..])];
-        tar.append_pax_extensions(extensions.into_iter().filter(|(_, value)| value.len() > 100)).unwrap();
+        tar.append_pax_extensions(extensions.into_iter().filter(|(_, value)| value.len() > 100))
+            .unwrap();
         let mut header = tar::Header::new_ustar();
         copy(&mut header.as_old_mut().name, &name);
         copy(&mut header.as_old_mut().linkname, &self.target);
@@ -80,7 +89,8 @@ pub struct Forge;
 impl Forge {
     /// Writes a full set that holds a root directory and these members, in their order.
     pub fn full(env: &Env, time: i64, members: &[Member]) {
-        let (mut volume, mut signatures) = (tar::Builder::new(Vec::new()), tar::Builder::new(Vec::new()));
+        let (mut volume, mut signatures) =
+            (tar::Builder::new(Vec::new()), tar::Builder::new(Vec::new()));
         let root = Member::directory("");
         root.append(&mut signatures, "snapshot", b"");
         Member { path: b".".to_vec(), ..root }.append(&mut volume, "snapshot/", b"");
@@ -93,14 +103,16 @@ impl Forge {
             }
         }
         let (volume, signatures) = (volume.into_inner().unwrap(), signatures.into_inner().unwrap());
-        let hash: String = sha1::Sha1::digest(&volume).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String =
+            sha1::Sha1::digest(&volume).iter().map(|byte| format!("{byte:02x}")).collect();
         let last = members.last().map_or("~".into(), |member| quote(&member.path));
         let manifest = format!(
             "Hostname forge\nLocaldir source\nVolume 1:\n    StartingPath   .  \n    EndingPath     {last}  \n    \
              Hash SHA1 {hash}\nFilelist 0\n"
         );
         let time = chrono::DateTime::from_timestamp(time, 0).unwrap().format("%Y%m%dT%H%M%SZ");
-        let put = |name: String, bytes: &[u8]| std::fs::write(env.store().join(name), bytes).unwrap();
+        let put =
+            |name: String, bytes: &[u8]| std::fs::write(env.store().join(name), bytes).unwrap();
         put(format!("duplicity-full.{time}.vol1.difftar"), &volume);
         put(format!("duplicity-full-signatures.{time}.sigtar"), &signatures);
         put(format!("duplicity-full.{time}.manifest"), manifest.as_bytes());

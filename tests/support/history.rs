@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// How rich a history is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavour {
-    /// Everything that a file system offers, sizes around every boundary of the format, files larger than a volume.
+    /// Everything that a file system offers, sizes around every boundary of the format, files
+    /// larger than a volume.
     Rich,
     /// Few names and small files, so that many edits hit the same paths.
     Small,
@@ -19,15 +20,18 @@ pub struct History {
     pub tree: Tree,
     flavour: Flavour,
     removed: Vec<(Path, Node)>,
-    /// The last second used as the time of an edit: each edit gets one of its own, since duplicity misses edits within one.
+    /// The last second used as the time of an edit: each edit gets one of its own, since duplicity
+    /// misses edits within one.
     clock: i64,
 }
 
-/// Sizes on both sides of every boundary: tar blocks (512), pieces of split members (65536), the block lengths of signatures in
-/// 0.8 (steps of 1024000 bytes) and 3.x (the square root in steps of 512), powers of two where buffers end.
+/// Sizes on both sides of every boundary: tar blocks (512), pieces of split members (65536), the
+/// block lengths of signatures in 0.8 (steps of 1024000 bytes) and 3.x (the square root in steps of
+/// 512), powers of two where buffers end.
 const SIZES: &[usize] = &[
-    0, 1, 2, 64, 65, 511, 512, 513, 1000, 1023, 1024, 1025, 4095, 4096, 4097, 32768, 65533, 65535, 65536, 65537, 131071, 131072,
-    131073, 196608, 262144, 262145, 263168, 263169, 1023999, 1024000, 1048575, 1048576, 1048577, 2047999, 2048000,
+    0, 1, 2, 64, 65, 511, 512, 513, 1000, 1023, 1024, 1025, 4095, 4096, 4097, 32768, 65533, 65535,
+    65536, 65537, 131071, 131072, 131073, 196608, 262144, 262145, 263168, 263169, 1023999, 1024000,
+    1048575, 1048576, 1048577, 2047999, 2048000,
 ];
 const SMALL_SIZES: &[usize] = &[0, 1, 5, 63, 64, 65, 511, 512, 513, 1024, 1500, 3000];
 
@@ -44,16 +48,33 @@ const SMALL_NAMES: &[&[u8]] = &[b"a", b"b", b"d", b"d-y", b"d.x", b"x y"];
 
 /// Owners with a name on every Debian, and without.
 const OWNERS: &[u32] = &[0, 0, 0, 1, 8, 33, 4711, 65534, 3_000_000];
-const MODES: &[u32] = &[0o644, 0o600, 0o755, 0o444, 0o000, 0o777, 0o4755, 0o2755, 0o1644, 0o7777, 0o6711];
+const MODES: &[u32] =
+    &[0o644, 0o600, 0o755, 0o444, 0o000, 0o777, 0o4755, 0o2755, 0o1644, 0o7777, 0o6711];
 const DIRECTORY_MODES: &[u32] = &[0o755, 0o700, 0o1777, 0o2775, 0o4755, 0o500, 0o000];
 /// The time before 1970 becomes 1970; 2^31 and 2^33 are where headers of old ended.
-const ODD_TIMES: &[i64] = &[0, 1, -1, -1_000_000, 2_147_483_648, 4_294_967_296, 8_589_934_591, 8_589_934_592, 9_999_999_999];
+const ODD_TIMES: &[i64] = &[
+    0,
+    1,
+    -1,
+    -1_000_000,
+    2_147_483_648,
+    4_294_967_296,
+    8_589_934_591,
+    8_589_934_592,
+    9_999_999_999,
+];
 
 impl History {
     /// Starts with a tree that the seed fills.
     pub fn new(seed: u64, flavour: Flavour) -> Self {
         let clock = 1_000_000_000;
-        let mut history = Self { random: Random::new(seed), tree: Tree::new(clock), flavour, removed: Vec::new(), clock };
+        let mut history = Self {
+            random: Random::new(seed),
+            tree: Tree::new(clock),
+            flavour,
+            removed: Vec::new(),
+            clock,
+        };
         if flavour == Flavour::Rich {
             history.add_sizes();
             // Larger than volumes of 1 MiB, whatever the compression.
@@ -135,7 +156,10 @@ impl History {
     fn content(&mut self, size: usize) -> Vec<u8> {
         match self.random.below(4) {
             0 => vec![0; size],
-            1 => (0..).flat_map(|line: u32| format!("line {line}\n").into_bytes()).take(size).collect(),
+            1 => (0..)
+                .flat_map(|line: u32| format!("line {line}\n").into_bytes())
+                .take(size)
+                .collect(),
             _ => self.random.bytes(size),
         }
     }
@@ -156,12 +180,23 @@ impl History {
             }
             55..75 => Kind::Directory,
             75..87 => {
-                let far = vec![b'/'; 1].into_iter().chain(vec![b't'; 1 + self.random.below(300)]).collect();
-                let targets = [b"a".to_vec(), b"../..".to_vec(), b"/nonexistent".to_vec(), b"bad\xff \"'\n".to_vec(), far];
+                let far = vec![b'/'; 1]
+                    .into_iter()
+                    .chain(vec![b't'; 1 + self.random.below(300)])
+                    .collect();
+                let targets = [
+                    b"a".to_vec(),
+                    b"../..".to_vec(),
+                    b"/nonexistent".to_vec(),
+                    b"bad\xff \"'\n".to_vec(),
+                    far,
+                ];
                 Kind::Symlink(self.random.pick(&targets).clone())
             }
             87..92 => Kind::Fifo,
-            92..96 => Kind::Char(*self.random.pick(&[1, 5, 250]), *self.random.pick(&[3, 0, 255, 4097])),
+            92..96 => {
+                Kind::Char(*self.random.pick(&[1, 5, 250]), *self.random.pick(&[3, 0, 255, 4097]))
+            }
             _ => Kind::Block(*self.random.pick(&[7, 8, 259]), *self.random.pick(&[0, 1, 300])),
         };
         self.decorate(Node::new(kind, mtime))
@@ -169,15 +204,25 @@ impl History {
 
     /// Returns a random path with a condition, the root left out.
     fn choose(&mut self, condition: impl Fn(&Node) -> bool) -> Option<Path> {
-        let paths: Vec<&Path> = self.tree.0.iter().filter(|(p, n)| !p.is_empty() && condition(n)).map(|(p, _)| p).collect();
+        let paths: Vec<&Path> = self
+            .tree
+            .0
+            .iter()
+            .filter(|(p, n)| !p.is_empty() && condition(n))
+            .map(|(p, _)| p)
+            .collect();
         if paths.is_empty() { None } else { Some((*self.random.pick(&paths)).clone()) }
     }
 
     fn add(&mut self) {
-        let parent = self.choose(|node| node.kind == Kind::Directory).filter(|_| self.random.chance(80)).unwrap_or_default();
+        let parent = self
+            .choose(|node| node.kind == Kind::Directory)
+            .filter(|_| self.random.chance(80))
+            .unwrap_or_default();
         let names = if self.flavour == Flavour::Rich { NAMES } else { SMALL_NAMES };
         let name = *self.random.pick(names);
-        let path = if parent.is_empty() { name.to_vec() } else { [&parent, &b"/"[..], name].concat() };
+        let path =
+            if parent.is_empty() { name.to_vec() } else { [&parent, &b"/"[..], name].concat() };
         if path.len() < 1000 && !self.tree.0.contains_key(&path) {
             let node = self.new_node();
             self.put(path, node);
@@ -217,12 +262,17 @@ impl History {
 
     fn change_metadata(&mut self) {
         let path = self.choose(|_| true).filter(|_| self.random.chance(95)).unwrap_or_default();
-        let (mode, owner, time) = (self.random.chance(50), self.random.chance(40), self.random.chance(40));
+        let (mode, owner, time) =
+            (self.random.chance(50), self.random.chance(40), self.random.chance(40));
         let mtime = if self.random.chance(50) { self.tick() } else { *self.random.pick(ODD_TIMES) };
         let (uid, gid) = (*self.random.pick(OWNERS), *self.random.pick(OWNERS));
         let node = self.tree.0.get_mut(&path).unwrap();
         if mode && !matches!(node.kind, Kind::Symlink(_)) {
-            node.mode = *self.random.pick(if node.kind == Kind::Directory { DIRECTORY_MODES } else { MODES });
+            node.mode = *self.random.pick(if node.kind == Kind::Directory {
+                DIRECTORY_MODES
+            } else {
+                MODES
+            });
         }
         if owner {
             (node.uid, node.gid) = (uid, gid);
@@ -254,7 +304,8 @@ impl History {
         }
         let (path, node) = self.removed.swap_remove(self.random.below(self.removed.len()));
         let parent = path.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &path[..slash]);
-        let parent_is_there = self.tree.0.get(parent).is_some_and(|node| node.kind == Kind::Directory);
+        let parent_is_there =
+            self.tree.0.get(parent).is_some_and(|node| node.kind == Kind::Directory);
         if parent_is_there && !self.tree.0.contains_key(&path) {
             self.put(path, node);
         }

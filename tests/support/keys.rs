@@ -10,7 +10,8 @@ pub struct Keys {
     home: PathBuf,
     /// Fingerprint of an RSA key (primary signs, subkey decrypts) without passphrase.
     pub rsa: String,
-    /// Fingerprint of an Ed25519 key with a Curve25519 subkey, under [`PASSPHRASE`](super::PASSPHRASE).
+    /// Fingerprint of an Ed25519 key with a Curve25519 subkey, under
+    /// [`PASSPHRASE`](super::PASSPHRASE).
     pub curve: String,
 }
 
@@ -48,7 +49,8 @@ impl Keys {
     }
 }
 
-/// Makes the keys in a short-named place (an agent's socket must fit into 108 bytes) and moves them in one step.
+/// Makes the keys in a short-named place (an agent's socket must fit into 108 bytes) and moves them
+/// in one step.
 fn make(home: &Path) {
     let place = tempfile::Builder::new().prefix("dupfs-keys-").tempdir().unwrap();
     // Else the agent locks a key as slowly as it can, and each use of it unlocks it anew.
@@ -63,20 +65,32 @@ fn make(home: &Path) {
     std::fs::create_dir_all(home.parent().unwrap()).unwrap();
     let staged = home.with_extension("new");
     let _ = std::fs::remove_dir_all(&staged);
-    Keys { home: place.path().to_path_buf(), rsa: String::new(), curve: String::new() }.copy_to(&staged);
+    Keys { home: place.path().to_path_buf(), rsa: String::new(), curve: String::new() }
+        .copy_to(&staged);
     std::fs::rename(staged, home).unwrap();
 }
 
 fn fingerprint(home: &Path, name: &str) -> String {
     let listing = gpg(home, &["--with-colons", "--list-keys", name]);
-    let line = listing.lines().find(|line| line.starts_with("fpr:")).unwrap_or_else(|| panic!("no key '{name}' in {home:?}"));
+    let line = listing
+        .lines()
+        .find(|line| line.starts_with("fpr:"))
+        .unwrap_or_else(|| panic!("no key '{name}' in {home:?}"));
     line.split(':').nth(9).unwrap().to_string()
 }
 
 fn gpg(home: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("gpg");
-    command.env("GNUPGHOME", home).args(["--batch", "--no-tty", "--quiet", "--pinentry-mode=loopback"]).args(arguments);
-    let output = command.stdin(Stdio::null()).output().expect("gpg runs; scripts/setup.sh installs it");
-    assert!(output.status.success(), "gpg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    command
+        .env("GNUPGHOME", home)
+        .args(["--batch", "--no-tty", "--quiet", "--pinentry-mode=loopback"])
+        .args(arguments);
+    let output =
+        command.stdin(Stdio::null()).output().expect("gpg runs; scripts/setup.sh installs it");
+    assert!(
+        output.status.success(),
+        "gpg {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }

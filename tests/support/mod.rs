@@ -1,6 +1,7 @@
 //! What the tests stand on.
 //!
-//! A test makes an [`Env`] (a world of its own: home, keys, caches, source tree, collection), edits the source tree through a
+//! A test makes an [`Env`] (a world of its own: home, keys, caches, source tree, collection), edits
+//! the source tree through a
 //! [`Tree`] or a [`History`], lets the original [`Duplicity`] save it, and compares what `dupfs` shows with a [`Truth`]:
 //!
 //! ```text
@@ -9,7 +10,8 @@
 //!                     Truth::record ─► Truth::kept_after (what the format keeps) ══ Truth::record
 //! ```
 //!
-//! Nothing here sleeps to make times differ: duplicity gets its clock by `--current-time`, files their times by `utimensat`.
+//! Nothing here sleeps to make times differ: duplicity gets its clock by `--current-time`, files
+//! their times by `utimensat`.
 
 mod dupfs;
 mod duplicity;

@@ -41,7 +41,11 @@ impl Mounted {
             if let Some(status) = mounted.child.try_wait().unwrap() {
                 panic!("the mount ended at once with {status}: {}", mounted.log());
             }
-            assert!(start.elapsed() < PATIENCE, "nothing mounted after {PATIENCE:?}: {}", mounted.log());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "nothing mounted after {PATIENCE:?}: {}",
+                mounted.log()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         mounted
@@ -57,10 +61,14 @@ impl Mounted {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Returns the directory of each backup time, in seconds since 1970; names must be the default ones, or those and a suffix.
+    /// Returns the directory of each backup time, in seconds since 1970; names must be the default
+    /// ones, or those and a suffix.
     pub fn snapshots(&self) -> BTreeMap<i64, PathBuf> {
-        let entries = std::fs::read_dir(&self.point).unwrap_or_else(|e| panic!("cannot list the mount: {e}: {}", self.log()));
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name != "latest");
+        let entries = std::fs::read_dir(&self.point)
+            .unwrap_or_else(|e| panic!("cannot list the mount: {e}: {}", self.log()));
+        let names = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "latest");
         names.map(|name| (parse_time(&name), self.point.join(&name))).collect()
     }
 
@@ -68,7 +76,10 @@ impl Mounted {
     #[track_caller]
     pub fn at(&self, time: i64) -> PathBuf {
         let snapshots = self.snapshots();
-        snapshots.get(&time).unwrap_or_else(|| panic!("no directory for {time} in {snapshots:?}: {}", self.log())).clone()
+        snapshots
+            .get(&time)
+            .unwrap_or_else(|| panic!("no directory for {time} in {snapshots:?}: {}", self.log()))
+            .clone()
     }
 
     /// Records the whole tree of one backup time.
@@ -79,7 +90,8 @@ impl Mounted {
 
     /// Sends a signal to the program.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .unwrap();
     }
 
     /// Sends a signal to the program and waits until it has ended.
@@ -104,9 +116,14 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(&self.child),
+                rustix::process::Signal::TERM,
+            );
             let start = Instant::now();
-            while let (Ok(None), true) = (self.child.try_wait(), start.elapsed() < Duration::from_secs(10)) {
+            while let (Ok(None), true) =
+                (self.child.try_wait(), start.elapsed() < Duration::from_secs(10))
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let _ = self.child.kill();
@@ -132,5 +149,9 @@ fn parse_time(name: &str) -> i64 {
     // A suffix that keeps equal names apart comes behind the zone.
     let time = name.get(..24).unwrap_or(name);
     let parsed = chrono::DateTime::parse_from_str(time, "%Y-%m-%dT%H.%M.%S%z");
-    parsed.unwrap_or_else(|e| panic!("'{name}' does not begin with a time such as 2026-11-28T03.27.43+0100: {e}")).timestamp()
+    parsed
+        .unwrap_or_else(|e| {
+            panic!("'{name}' does not begin with a time such as 2026-11-28T03.27.43+0100: {e}")
+        })
+        .timestamp()
 }

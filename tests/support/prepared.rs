@@ -1,9 +1,10 @@
 //! [`Prepared`]: a Python program that does not begin each run with importing Python's library.
 //!
-//! Two thirds of the time of an ordinary run of duplicity pass before its own first line. `prepared.py` has that behind it and forks for
-//! each run; `prepared.c` is what a test starts: it has the run take its place, or becomes the program where anything is unusual (a
-//! preloaded library, a terminal, a session or user of its own, ignored signals, more open files). Either way the program itself begins
-//! at its beginning. `DUPFS_UNPREPARED=1` starts everything afresh.
+//! Two thirds of the time of an ordinary run of duplicity pass before its own first line.
+//! `prepared.py` has that behind it and forks for each run; `prepared.c` is what a test starts: it
+//! has the run take its place, or becomes the program where anything is unusual (a preloaded
+//! library, a terminal, a session or user of its own, ignored signals, more open files). Either way
+//! the program itself begins at its beginning. `DUPFS_UNPREPARED=1` starts everything afresh.
 
 use super::Outcome;
 use std::io::{BufRead, BufReader};
@@ -13,7 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The interpreter of the system: another one that stands before it on the path may be a script that takes half a second.
+/// The interpreter of the system: another one that stands before it on the path may be a script
+/// that takes half a second.
 pub const PYTHON: &str = "/usr/bin/python3";
 
 /// A server for one program; ends with the test process.
@@ -39,13 +41,26 @@ impl Prepared {
         std::fs::copy(built(), &client).unwrap();
         std::os::unix::fs::symlink(program, place.path().join("real")).unwrap();
         let mut command = Command::new(interpreter);
-        command.arg("-c").arg(include_str!("prepared.py")).arg(program).arg(place.path()).arg(package);
-        command.env_clear().env("LC_ALL", "C.UTF-8").env("HOME", place.path()).current_dir("/").stdin(Stdio::piped());
+        command
+            .arg("-c")
+            .arg(include_str!("prepared.py"))
+            .arg(program)
+            .arg(place.path())
+            .arg(package);
+        command
+            .env_clear()
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", place.path())
+            .current_dir("/")
+            .stdin(Stdio::piped());
         let mut server = command.spawn().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
         let start = Instant::now();
         while !place.path().join("socket").exists() {
             assert!(server.try_wait().unwrap().is_none(), "the server for {program:?} has ended");
-            assert!(start.elapsed() < Duration::from_secs(60), "the server for {program:?} does not get ready");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "the server for {program:?} does not get ready"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = TempDir::keep(place); // The server removes it.
@@ -65,15 +80,20 @@ fn built() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prepared.c");
         let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
         std::fs::create_dir_all(place).unwrap();
-        let (built, client) = (place.join(format!("prepared.{}", std::process::id())), place.join("prepared"));
+        let (built, client) =
+            (place.join(format!("prepared.{}", std::process::id())), place.join("prepared"));
         let cc = Command::new("cc").args(["-O1", "-Wall", "-o"]).arg(&built).arg(&source).status();
-        assert!(cc.expect("a C compiler is needed: run scripts/setup.sh").success(), "prepared.c cannot be built");
+        assert!(
+            cc.expect("a C compiler is needed: run scripts/setup.sh").success(),
+            "prepared.c cannot be built"
+        );
         std::fs::rename(&built, &client).unwrap();
         client
     })
 }
 
-/// Writes a program that prints all that a start gives it, and a module of its own that counts how often it was loaded.
+/// Writes a program that prints all that a start gives it, and a module of its own that counts how
+/// often it was loaded.
 fn probe(place: &Path) -> PathBuf {
     let program = place.join("probe");
     let interpreter = std::fs::canonicalize(PYTHON).unwrap();
@@ -118,7 +138,10 @@ fn a_prepared_program_is_like_one_started_afresh() {
     std::fs::write(&told, "a line\n").unwrap();
     let run = |program: &Path, arguments: &[&str], unusual: &dyn Fn(&mut Command)| {
         let mut command = env.command(program);
-        command.args(arguments).arg(std::ffi::OsStr::from_bytes(b"bad \xff")).env("ODD", std::ffi::OsStr::from_bytes(b"\xfe=\n"));
+        command
+            .args(arguments)
+            .arg(std::ffi::OsStr::from_bytes(b"bad \xff"))
+            .env("ODD", std::ffi::OsStr::from_bytes(b"\xfe=\n"));
         command.current_dir(env.source()).stdin(std::fs::File::open(&told).unwrap());
         unusual(&mut command);
         Outcome::of(&mut command)
@@ -150,10 +173,18 @@ fn signals_reach_a_prepared_program() {
     use std::os::unix::process::ExitStatusExt;
     let env = super::Env::new();
     let prepared = Prepared::new(&probe(env.root()), "probed").unwrap();
-    for (signal, code, by) in [(Signal::TERM, Some(9), None), (Signal::KILL, None, Some(9)), (Signal::HUP, None, Some(1))] {
+    for (signal, code, by) in
+        [(Signal::TERM, Some(9), None), (Signal::KILL, None, Some(9)), (Signal::HUP, None, Some(1))]
+    {
         let ready = env.root().join("ready");
         let mut command = env.command(prepared.client());
-        let mut child = command.arg("wait").arg(&ready).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .arg("wait")
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let pid = loop {
             let pid = std::fs::read_to_string(&ready).ok().and_then(|text| text.parse().ok());
             if let Some(pid) = pid {

@@ -1,6 +1,7 @@
 //! [`Random`]: numbers that a seed repeats (splitmix64), so that a failing history can be played again.
 
-/// A generator that yields the same numbers for the same seed, on every machine and in every release.
+/// A generator that yields the same numbers for the same seed, on every machine and in every
+/// release.
 pub struct Random(u64);
 
 impl Random {
@@ -35,7 +36,8 @@ impl Random {
 
     /// Returns bytes that no compressor makes smaller.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(length);
         bytes
     }

@@ -4,7 +4,8 @@ use super::{Env, Outcome};
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// Runs a program on a terminal of its own, answers each prompt when it stands at the end of what was said, and prints all that was said.
+/// Runs a program on a terminal of its own, answers each prompt when it stands at the end of what
+/// was said, and prints all that was said.
 const SCRIPT: &str = r"
 import json, os, pty, sys
 answers = json.loads(sys.argv[1])
@@ -30,10 +31,14 @@ sys.exit(code)
 ";
 
 impl Env {
-    /// Prepares a command to be run on a terminal; `answers` are prompts, in order, and what is typed at each.
+    /// Prepares a command to be run on a terminal; `answers` are prompts, in order, and what is
+    /// typed at each.
     pub fn on_terminal(&self, answers: &[(&str, &str)], command: &Command) -> Command {
         let mut python = self.command(super::PYTHON);
-        python.args(["-c", SCRIPT, &serde_json::to_string(answers).unwrap()]).arg(command.get_program()).args(command.get_args());
+        python
+            .args(["-c", SCRIPT, &serde_json::to_string(answers).unwrap()])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             python.env(name, value.unwrap_or(OsStr::new("")));
         }

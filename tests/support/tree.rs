@@ -20,7 +20,8 @@ pub enum Kind {
     Block(u32, u32),
 }
 
-/// One path with its metadata; the time as the file system holds it, so possibly negative and with nanoseconds.
+/// One path with its metadata; the time as the file system holds it, so possibly negative and with
+/// nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub kind: Kind,
@@ -81,7 +82,8 @@ impl Tree {
         self
     }
 
-    /// Makes the directory `place` equal to this tree, given that it equals `before` now (or is missing).
+    /// Makes the directory `place` equal to this tree, given that it equals `before` now (or is
+    /// missing).
     ///
     /// Works from directory to directory, so paths may be longer than the kernel takes in one call.
     pub fn write(&self, before: Option<&Tree>, place: &std::path::Path) {
@@ -91,7 +93,11 @@ impl Tree {
             let stays = self.0.get(path).is_some_and(|now| same_kind(&now.kind, &node.kind));
             if !stays {
                 let (parent, name) = open_parent(place, path);
-                let flags = if node.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                let flags = if node.kind == Kind::Directory {
+                    AtFlags::REMOVEDIR
+                } else {
+                    AtFlags::empty()
+                };
                 rustix::fs::unlinkat(&parent, &name, flags).unwrap();
             }
         }
@@ -133,7 +139,9 @@ fn create(place: &std::path::Path, path: &[u8], kind: &Kind) {
         return std::fs::create_dir_all(place).unwrap();
     }
     let (parent, name) = open_parent(place, path);
-    let node = |kind: FileType, device| rustix::fs::mknodat(&parent, &name, kind, Mode::from(0o600), device).unwrap();
+    let node = |kind: FileType, device| {
+        rustix::fs::mknodat(&parent, &name, kind, Mode::from(0o600), device).unwrap()
+    };
     match kind {
         Kind::Directory => rustix::fs::mkdirat(&parent, &name, Mode::from(0o700)).unwrap(),
         Kind::File(content) => {
@@ -141,10 +149,16 @@ fn create(place: &std::path::Path, path: &[u8], kind: &Kind) {
             let file = rustix::fs::openat(&parent, &name, flags, Mode::from(0o600)).unwrap();
             std::fs::File::from(file).write_all(content).unwrap();
         }
-        Kind::Symlink(target) => rustix::fs::symlinkat(OsStr::from_bytes(target), &parent, &name).unwrap(),
+        Kind::Symlink(target) => {
+            rustix::fs::symlinkat(OsStr::from_bytes(target), &parent, &name).unwrap()
+        }
         Kind::Fifo => node(FileType::Fifo, 0),
-        Kind::Char(major, minor) => node(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor)),
-        Kind::Block(major, minor) => node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor)),
+        Kind::Char(major, minor) => {
+            node(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))
+        }
+        Kind::Block(major, minor) => {
+            node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))
+        }
     }
 }
 

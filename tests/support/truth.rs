@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// A path below the root of a tree: raw bytes, components joined by `/`; the root is the empty path.
+/// A path below the root of a tree: raw bytes, components joined by `/`; the root is the empty
+/// path.
 pub type Path = Vec<u8>;
 
 /// What one path showed.
@@ -44,14 +45,17 @@ pub enum Content {
 pub struct Truth(pub BTreeMap<Path, Seen>);
 
 impl Truth {
-    /// Records the tree below `place`, reading every byte of it. What cannot be read is recorded as such.
+    /// Records the tree below `place`, reading every byte of it. What cannot be read is recorded as
+    /// such.
     ///
     /// # Panics
-    /// When the place itself is no directory, or when the tree contradicts itself: a type in a listing that is not the type of
-    /// the entry, a size that is not the number of bytes read, a link as long as its target is not.
+    /// When the place itself is no directory, or when the tree contradicts itself: a type in a
+    /// listing that is not the type of the entry, a size that is not the number of bytes read, a
+    /// link as long as its target is not.
     pub fn record(place: &std::path::Path) -> Self {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let root = rustix::fs::openat(CWD, place, flags, Mode::empty()).unwrap_or_else(|e| panic!("cannot open {place:?}: {e}"));
+        let root = rustix::fs::openat(CWD, place, flags, Mode::empty())
+            .unwrap_or_else(|e| panic!("cannot open {place:?}: {e}"));
         let mut truth = Self::default();
         let seen = look(root.as_fd(), b".", None);
         truth.0.insert(Path::new(), seen);
@@ -64,16 +68,19 @@ impl Truth {
         Self(tree.0.iter().map(|(path, node)| (path.clone(), Seen::of(node))).collect())
     }
 
-    /// Returns the state that duplicity saves: this one where it counts as changed since `before`, else what it saved before.
+    /// Returns the state that duplicity saves: this one where it counts as changed since `before`,
+    /// else what it saved before.
     ///
-    /// Times before 1970 become 1970. Of a symbolic link only the target counts as a change, of a device all but the time.
-    /// Both sides must not hold different contents of equal metadata: duplicity would miss them.
+    /// Times before 1970 become 1970. Of a symbolic link only the target counts as a change, of a
+    /// device all but the time. Both sides must not hold different contents of equal metadata:
+    /// duplicity would miss them.
     ///
     /// Source: seen in collections of 0.8.22 and 3.2.1.
     pub fn kept_after(&self, before: Option<&Truth>) -> Self {
         let keep = |(path, now): (&Path, &Seen)| {
             let now = Seen { mtime: now.mtime.max(0), ..now.clone() };
-            let old = before.and_then(|before| before.0.get(path)).filter(|old| old.counts_as(&now));
+            let old =
+                before.and_then(|before| before.0.get(path)).filter(|old| old.counts_as(&now));
             (path.clone(), old.cloned().unwrap_or(now))
         };
         Self(self.0.iter().map(keep).collect())
@@ -89,7 +96,9 @@ impl Truth {
 
     /// Returns the paths that could not be read, and why.
     pub fn unreadable(&self) -> BTreeMap<&Path, Errno> {
-        let errno = |seen: &Seen| if let Content::Unreadable(errno) = seen.content { Some(errno) } else { None };
+        let errno = |seen: &Seen| {
+            if let Content::Unreadable(errno) = seen.content { Some(errno) } else { None }
+        };
         self.0.iter().filter_map(|(path, seen)| Some((path, errno(seen)?))).collect()
     }
 
@@ -107,15 +116,23 @@ impl Truth {
             if name == b"." || name == b".." {
                 continue;
             }
-            let path = if path.is_empty() { name.to_vec() } else { [path, &b"/"[..], name].concat() };
+            let path =
+                if path.is_empty() { name.to_vec() } else { [path, &b"/"[..], name].concat() };
             let seen = look(directory, name, Some(entry.file_type()));
             let is_directory = seen.content == Content::Directory;
             let previous = self.0.insert(path.clone(), seen);
             assert!(previous.is_none(), "listed twice: '{}'", path.escape_ascii());
             if is_directory {
-                match rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+                match rustix::fs::openat(
+                    directory,
+                    name,
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+                    Mode::empty(),
+                ) {
                     Ok(below) => self.descend(below.as_fd(), &path),
-                    Err(errno) => self.0.get_mut(&path).unwrap().content = Content::Unreadable(errno),
+                    Err(errno) => {
+                        self.0.get_mut(&path).unwrap().content = Content::Unreadable(errno)
+                    }
                 }
             }
         }
@@ -131,7 +148,9 @@ impl Seen {
     fn of(node: &Node) -> Self {
         let content = match &node.kind {
             Kind::Directory => Content::Directory,
-            Kind::File(bytes) => Content::File { size: bytes.len() as u64, hash: blake3::hash(bytes) },
+            Kind::File(bytes) => {
+                Content::File { size: bytes.len() as u64, hash: blake3::hash(bytes) }
+            }
             Kind::Symlink(target) => Content::Symlink(target.clone()),
             Kind::Fifo => Content::Fifo,
             Kind::Char(major, minor) => Content::Char(*major, *minor),
@@ -146,10 +165,15 @@ impl Seen {
         match (&self.content, &now.content) {
             (Content::File { .. }, Content::File { .. }) => {
                 let same = rights(self) == rights(now) && self.mtime == now.mtime;
-                assert!(!same || self.content == now.content, "a history edits a file without changing its time");
+                assert!(
+                    !same || self.content == now.content,
+                    "a history edits a file without changing its time"
+                );
                 same
             }
-            (Content::Directory, Content::Directory) | (Content::Fifo, Content::Fifo) => self == now,
+            (Content::Directory, Content::Directory) | (Content::Fifo, Content::Fifo) => {
+                self == now
+            }
             (Content::Symlink(old), Content::Symlink(new)) => old == new,
             (Content::Char(..), Content::Char(..)) | (Content::Block(..), Content::Block(..)) => {
                 self.content == now.content && rights(self) == rights(now)
@@ -163,7 +187,9 @@ impl Seen {
 fn look(directory: BorrowedFd, name: &[u8], listed: Option<FileType>) -> Seen {
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(errno) => return Seen { content: Content::Unreadable(errno), mode: 0, uid: 0, gid: 0, mtime: 0 },
+        Err(errno) => {
+            return Seen { content: Content::Unreadable(errno), mode: 0, uid: 0, gid: 0, mtime: 0 };
+        }
     };
     let kind = FileType::from_raw_mode(stat.st_mode);
     let shown = name.escape_ascii();
@@ -180,28 +206,44 @@ fn look(directory: BorrowedFd, name: &[u8], listed: Option<FileType>) -> Seen {
         FileType::BlockDevice => Content::Block(device.0, device.1),
         FileType::Symlink => match rustix::fs::readlinkat(directory, name, Vec::new()) {
             Ok(target) => {
-                assert_eq!(stat.st_size as usize, target.as_bytes().len(), "size of the link '{shown}'");
+                assert_eq!(
+                    stat.st_size as usize,
+                    target.as_bytes().len(),
+                    "size of the link '{shown}'"
+                );
                 Content::Symlink(target.into_bytes())
             }
             Err(errno) => Content::Unreadable(errno),
         },
         _ => match read(directory, name) {
             Ok((size, hash)) => {
-                assert_eq!(stat.st_size as u64, size, "stat's size of '{shown}' against the bytes read");
+                assert_eq!(
+                    stat.st_size as u64, size,
+                    "stat's size of '{shown}' against the bytes read"
+                );
                 Content::File { size, hash }
             }
             Err(errno) => Content::Unreadable(errno),
         },
     };
-    Seen { content, mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime: stat.st_mtime as i64 }
+    Seen {
+        content,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime as i64,
+    }
 }
 
 fn read(directory: BorrowedFd, name: &[u8]) -> Result<(u64, blake3::Hash), Errno> {
-    let file = rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
+    let file =
+        rustix::fs::openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
     let mut file = std::fs::File::from(file);
     let (mut hasher, mut size, mut buffer) = (blake3::Hasher::new(), 0, vec![0; 128 << 10]);
     loop {
-        let count = file.read(&mut buffer).map_err(|e| Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        let count = file
+            .read(&mut buffer)
+            .map_err(|e| Errno::from_raw_os_error(e.raw_os_error().unwrap_or(libc::EIO)))?;
         if count == 0 {
             return Ok((size, hasher.finalize()));
         }
@@ -214,7 +256,9 @@ impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory => f.write_str("directory"),
-            Self::File { size, hash } => write!(f, "file of {size} bytes, hash {:.8}", hash.to_hex()),
+            Self::File { size, hash } => {
+                write!(f, "file of {size} bytes, hash {:.8}", hash.to_hex())
+            }
             Self::Symlink(target) => write!(f, "link to '{}'", target.escape_ascii()),
             Self::Fifo => f.write_str("fifo"),
             Self::Char(major, minor) => write!(f, "char device {major}:{minor}"),
@@ -227,8 +271,16 @@ impl std::fmt::Debug for Content {
 
 /// Returns a line for each path in which the two differ: expected first, actual second.
 fn differences(expected: &Truth, actual: &Truth) -> Vec<String> {
-    let missing = expected.0.keys().filter(|path| !actual.0.contains_key(*path)).map(|path| format!("missing: {}", show(path)));
-    let extra = actual.0.keys().filter(|path| !expected.0.contains_key(*path)).map(|path| format!("extra:   {}", show(path)));
+    let missing = expected
+        .0
+        .keys()
+        .filter(|path| !actual.0.contains_key(*path))
+        .map(|path| format!("missing: {}", show(path)));
+    let extra = actual
+        .0
+        .keys()
+        .filter(|path| !expected.0.contains_key(*path))
+        .map(|path| format!("extra:   {}", show(path)));
     let changed = expected.0.iter().filter_map(|(path, expected)| {
         let fields = expected.differences(actual.0.get(path)?);
         (!fields.is_empty()).then(|| format!("differs: {}: {}", show(path), fields.join("; ")))
@@ -246,7 +298,11 @@ impl Seen {
         };
         field("content", format!("{:?}", self.content), format!("{:?}", actual.content));
         field("mode", format!("{:04o}", self.mode), format!("{:04o}", actual.mode));
-        field("owner", format!("{}:{}", self.uid, self.gid), format!("{}:{}", actual.uid, actual.gid));
+        field(
+            "owner",
+            format!("{}:{}", self.uid, self.gid),
+            format!("{}:{}", actual.uid, actual.gid),
+        );
         field("mtime", self.mtime.to_string(), actual.mtime.to_string());
         fields
     }

@@ -1,4 +1,5 @@
-//! Running a script as an ordinary user who may open `/dev/fuse`, as on any desktop; or as root where mounts stay private.
+//! Running a script as an ordinary user who may open `/dev/fuse`, as on any desktop; or as root
+//! where mounts stay private.
 
 use super::{Encoding, Env, Outcome};
 use std::os::unix::fs::PermissionsExt;
@@ -8,12 +9,25 @@ use std::process::Command;
 pub const NOBODY: u32 = 65534;
 
 impl Env {
-    /// Prepares `sh -e -c script` as root in mount namespace of its own: what it mounts is gone when it and its children end.
+    /// Prepares `sh -e -c script` as root in mount namespace of its own: what it mounts is gone
+    /// when it and its children end.
     ///
     /// `$url` and `$mount` are the world's collection and mountpoint; `dupfs` is on the path.
     pub fn private_script(&self, encoding: Encoding, script: &str) -> Command {
         let mut command = self.command("unshare");
-        command.args(["--mount", "--propagation", "private", "timeout", "-k", "5", "120", "sh", "-e", "-c", script]);
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "timeout",
+            "-k",
+            "5",
+            "120",
+            "sh",
+            "-e",
+            "-c",
+            script,
+        ]);
         encoding.secrets(&mut command);
         let programs = self.root().join("bin");
         if !programs.exists() {
@@ -25,7 +39,8 @@ impl Env {
         command
     }
 
-    /// Runs a script as `nobody`, who owns home, cache and mountpoint, and with `/dev/fuse` open to everybody.
+    /// Runs a script as `nobody`, who owns home, cache and mountpoint, and with `/dev/fuse` open to
+    /// everybody.
     pub fn as_nobody(&self, encoding: Encoding, script: &str) -> Outcome {
         std::fs::set_permissions(self.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
         for place in [self.home(), self.cache(), self.mountpoint()] {
@@ -43,6 +58,10 @@ impl Env {
     pub fn nobody_runs(&self, program: &str, arguments: &[&std::ffi::OsStr]) -> Outcome {
         std::fs::set_permissions(self.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = self.command("setpriv");
-        Outcome::of(command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", program]).args(arguments))
+        Outcome::of(
+            command
+                .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", program])
+                .args(arguments),
+        )
     }
 }

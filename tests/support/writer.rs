@@ -35,7 +35,14 @@ impl Writer {
 
     /// Saves the source tree with further options.
     #[track_caller]
-    pub fn backup(self, env: &Env, encoding: Encoding, action: &str, time: i64, options: &[&str]) -> Outcome {
+    pub fn backup(
+        self,
+        env: &Env,
+        encoding: Encoding,
+        action: &str,
+        time: i64,
+        options: &[&str],
+    ) -> Outcome {
         let mut command = self.command(env);
         encoding.secrets(&mut command);
         command.args([action, "--volsize", "1", "--current-time", &time.to_string()]);

@@ -35,7 +35,9 @@ fn small() -> Memory {
     for parent in [ROOT, directory] {
         for number in 0..50_u64 {
             let name = format!("file-{number}");
-            memory.add(parent, name.as_bytes(), Kind::File, |attributes| attributes.size = number * 1000);
+            memory.add(parent, name.as_bytes(), Kind::File, |attributes| {
+                attributes.size = number * 1000
+            });
         }
         memory.add(parent, b"link", Kind::Symlink, |attributes| attributes.size = 0);
     }
@@ -48,8 +50,9 @@ fn the_second_walk_asks_for_nothing() {
     let seen = walk(mounted.root());
     let first = mounted.memory.calls();
     assert!(first["read"] >= 98 && first["list"] >= 2 && first["link_target"] == 2, "{first:?}");
-    // Opening is always asked: 100 files; two directories, each for its time to live. A kernel short of memory may drop pages
-    // whenever it likes, so that a walk may ask for some again; but not every walk.
+    // Opening is always asked: 100 files; two directories, each for its time to live. A kernel
+    // short of memory may drop pages whenever it likes, so that a walk may ask for some again; but
+    // not every walk.
     let expected = BTreeMap::from([("open", 100), ("attributes", 2)]);
     let mut walks = Vec::new();
     while walks.len() < 5 && !walks.contains(&expected) {

@@ -65,7 +65,13 @@ fn anybody_may_unmount() {
     rustix::mount::unmount(mounted.root(), rustix::mount::UnmountFlags::empty()).unwrap();
     mounted.mount.wait().unwrap();
     // Another mount in its place is not ours to remove.
-    let other = rustix::mount::mount("none", mounted.root(), "tmpfs", rustix::mount::MountFlags::empty(), c"");
+    let other = rustix::mount::mount(
+        "none",
+        mounted.root(),
+        "tmpfs",
+        rustix::mount::MountFlags::empty(),
+        c"",
+    );
     other.unwrap();
     mounted.mount.unmount().unwrap();
     assert!(listed(mounted.root()).unwrap().contains(" tmpfs "));
@@ -90,8 +96,11 @@ fn an_aborted_mount_is_cleaned_up() {
 #[test]
 fn a_stuck_tree_does_not_hold_up_the_end() {
     let mounted = Mounted::sample();
-    let mut readers: Vec<Process> =
-        (0..6).map(|_| Process::start(Command::new("cat").arg(mounted.path("stuck")).stderr(Stdio::null()))).collect();
+    let mut readers: Vec<Process> = (0..6)
+        .map(|_| {
+            Process::start(Command::new("cat").arg(mounted.path("stuck")).stderr(Stdio::null()))
+        })
+        .collect();
     within(10, "six readers wait", || mounted.memory.seen("open") == 6);
     for reader in &mut readers {
         reader.send(Signal::KILL);

@@ -34,13 +34,22 @@ fn stat_shows_every_attribute() {
         let rdev = stat(name).rdev();
         assert_eq!((rustix::fs::major(rdev), rustix::fs::minor(rdev)), device, "{name}");
     }
-    for (name, seconds) in [("file", 1_000_000_000), ("old", -86_401), ("ancient", -(1 << 33)), ("future", 1 << 33)] {
+    for (name, seconds) in
+        [("file", 1_000_000_000), ("old", -86_401), ("ancient", -(1 << 33)), ("future", 1 << 33)]
+    {
         let stat = stat(name);
-        assert_eq!((stat.mtime(), stat.atime(), stat.ctime()), (seconds, seconds, seconds), "{name}");
+        assert_eq!(
+            (stat.mtime(), stat.atime(), stat.ctime()),
+            (seconds, seconds, seconds),
+            "{name}"
+        );
         assert_eq!(stat.mtime_nsec(), 0);
     }
     let odd = stat("odd-mode");
-    assert_eq!((odd.uid(), odd.gid(), odd.nlink(), odd.size(), odd.blocks()), (1234, 5678, 9, 1 << 40, 24));
+    assert_eq!(
+        (odd.uid(), odd.gid(), odd.nlink(), odd.size(), odd.blocks()),
+        (1234, 5678, 9, 1 << 40, 24)
+    );
     assert_eq!(fs::metadata(mounted.root()).unwrap().ino(), 1);
     assert_eq!(fs::metadata(mounted.path("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
@@ -57,7 +66,10 @@ fn links_show_their_targets() {
 fn df_shows_the_totals() {
     let mounted = Mounted::sample();
     let totals = rustix::fs::statvfs(mounted.root()).unwrap();
-    assert_eq!((totals.f_blocks * totals.f_frsize, totals.f_bfree, totals.f_files), (12_288, 0, 4321));
+    assert_eq!(
+        (totals.f_blocks * totals.f_frsize, totals.f_bfree, totals.f_files),
+        (12_288, 0, 4321)
+    );
     assert_eq!(totals.f_namemax, 255);
 }
 
@@ -75,7 +87,10 @@ fn files_read_right_at_every_offset() {
             assert!((offset..).zip(&buffer[..count]).all(|(offset, found)| byte(offset) == *found));
         }
     }
-    assert_eq!(fs::read(mounted.path("odd-mode")).map(|_| ()).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    assert_eq!(
+        fs::read(mounted.path("odd-mode")).map(|_| ()).unwrap_err().kind(),
+        io::ErrorKind::OutOfMemory
+    );
 }
 
 #[test]
@@ -83,25 +98,37 @@ fn reads_are_large() {
     let mounted = Mounted::sample();
     fs::read(mounted.path("big")).unwrap();
     let reads = mounted.memory.calls()["read"];
-    assert!(reads <= 12, "{reads} reads for 5 MiB: read-ahead of 1 MiB makes about six, of 128 KiB forty");
+    assert!(
+        reads <= 12,
+        "{reads} reads for 5 MiB: read-ahead of 1 MiB makes about six, of 128 KiB forty"
+    );
 }
 
 #[test]
 fn an_unreadable_file_is_an_error_and_the_rest_goes_on() {
     let mounted = Mounted::sample();
     for name in ["broken", "mad", "broken"] {
-        assert_eq!(fs::read(mounted.path(name)).unwrap_err().raw_os_error(), Some(libc::EIO), "{name}");
+        assert_eq!(
+            fs::read(mounted.path(name)).unwrap_err().raw_os_error(),
+            Some(libc::EIO),
+            "{name}"
+        );
         assert_eq!(fs::read(mounted.path("file")).unwrap().len(), 1000);
     }
-    let line = format!("read of inode {} broke off: a defect of this program", mounted.memory.number("mad"));
+    let line = format!(
+        "read of inode {} broke off: a defect of this program",
+        mounted.memory.number("mad")
+    );
     assert!(mounted.log.lock().unwrap().contains(&line));
 }
 
 #[test]
 fn names_have_any_bytes() {
     let mounted = Mounted::sample();
-    let mut found: Vec<Vec<u8>> =
-        fs::read_dir(mounted.path("names")).unwrap().map(|entry| entry.unwrap().file_name().into_vec()).collect();
+    let mut found: Vec<Vec<u8>> = fs::read_dir(mounted.path("names"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_vec())
+        .collect();
     found.sort();
     let mut expected = odd_names();
     expected.sort();
@@ -110,7 +137,14 @@ fn names_have_any_bytes() {
         let path = mounted.path("names").join(std::ffi::OsStr::from_bytes(&name));
         assert_eq!(fs::read(path).unwrap().len(), 5);
     }
-    assert!(mounted.log.lock().unwrap().iter().any(|line| line.starts_with("cannot show \"a/b\" in inode ")));
+    assert!(
+        mounted
+            .log
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.starts_with("cannot show \"a/b\" in inode "))
+    );
 }
 
 #[test]
@@ -122,7 +156,10 @@ fn listings_tell_kinds_and_numbers() {
     let mut kinds = BTreeMap::new();
     while let Some(entry) = entries.next() {
         let entry = entry.unwrap();
-        kinds.insert(entry.file_name().to_str().unwrap().to_owned(), (entry.file_type(), entry.ino()));
+        kinds.insert(
+            entry.file_name().to_str().unwrap().to_owned(),
+            (entry.file_type(), entry.ino()),
+        );
     }
     let expected = [
         ("file", FileType::RegularFile),
@@ -143,8 +180,11 @@ fn items_without_attributes_are_looked_up_when_needed() {
     // The first answer to a listing holds some 200 items with their attributes.
     for (name, bare) in [("bare", 150), ("mixed", 50)] {
         let mounted = Mounted::sample();
-        let mut entries: Vec<_> =
-            fs::read_dir(mounted.path(name)).unwrap().map(|entry| entry.unwrap()).map(|e| (e.file_name(), e.ino())).collect();
+        let mut entries: Vec<_> = fs::read_dir(mounted.path(name))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|e| (e.file_name(), e.ino()))
+            .collect();
         entries.sort();
         assert_eq!(entries.len(), 301, "{name}");
         assert_eq!(mounted.memory.calls()["lookup"], 1, "the directory itself");
@@ -163,8 +203,10 @@ fn items_without_attributes_are_looked_up_when_needed() {
 #[test]
 fn a_large_directory_is_walked_in_windows() {
     let mounted = Mounted::sample();
-    let mut names: Vec<_> =
-        fs::read_dir(mounted.path("many")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(mounted.path("many"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert!((0..MANY).map(name_of_many).eq(names));
     let lists = mounted.memory.calls()["list"];
@@ -186,7 +228,8 @@ fn a_directory_can_be_sought_in_both_directions() {
     let mounted = Mounted::sample();
     // Not for ever, so that the kernel does not keep the listing.
     mounted.memory.set_ttl(mounted.memory.number("many"), Duration::from_secs(1));
-    let directory = rustix::fs::open(mounted.path("many"), OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    let directory =
+        rustix::fs::open(mounted.path("many"), OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     let mut buffer = vec![MaybeUninit::uninit(); 4096];
     let mut next = |cookie: Option<u64>| {
         if let Some(cookie) = cookie {
@@ -194,7 +237,9 @@ fn a_directory_can_be_sought_in_both_directions() {
         }
         let mut entries = RawDir::new(&directory, &mut buffer);
         let entry = entries.next().map(|entry| entry.unwrap());
-        entry.map(|entry| (entry.file_name().to_str().unwrap().to_owned(), entry.next_entry_cookie()))
+        entry.map(|entry| {
+            (entry.file_name().to_str().unwrap().to_owned(), entry.next_entry_cookie())
+        })
     };
     assert_eq!(next(None).unwrap().0, ".");
     let mut cookie = 0;
@@ -215,7 +260,9 @@ fn a_directory_can_be_sought_in_both_directions() {
 #[test]
 fn names_that_no_file_system_has_are_too_long() {
     let mounted = Mounted::sample();
-    for (length, errno) in [(255, libc::ENOENT), (256, libc::ENAMETOOLONG), (1000, libc::ENAMETOOLONG)] {
+    for (length, errno) in
+        [(255, libc::ENOENT), (256, libc::ENAMETOOLONG), (1000, libc::ENAMETOOLONG)]
+    {
         let error = fs::symlink_metadata(mounted.path(&"n".repeat(length))).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{length} bytes");
     }

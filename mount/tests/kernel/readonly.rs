@@ -26,7 +26,10 @@ fn attempts(root: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("open for both", open(OpenOptions::new().read(true).write(true))),
         ("open for appending", open(OpenOptions::new().append(true))),
         ("open and truncate", open(OpenOptions::new().write(true).truncate(true))),
-        ("open unnamed", OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(root).map(drop)),
+        (
+            "open unnamed",
+            OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(root).map(drop),
+        ),
         ("truncate", truncate(&file)),
         ("mkdir", fs::create_dir(&new)),
         ("unlink", fs::remove_file(&file)),
@@ -35,12 +38,18 @@ fn attempts(root: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("link", fs::hard_link(&file, &new)),
         ("rename", fs::rename(&file, &new)),
         ("rename over", fs::rename(&file, root.join("big"))),
-        ("mknod", rustix::fs::mknodat(CWD, &new, FileType::Fifo, Mode::RWXU, 0).map_err(Into::into)),
+        (
+            "mknod",
+            rustix::fs::mknodat(CWD, &new, FileType::Fifo, Mode::RWXU, 0).map_err(Into::into),
+        ),
         ("chmod", fs::set_permissions(&file, fs::Permissions::from_mode(0o777))),
         ("chown", std::os::unix::fs::chown(&file, Some(5), Some(5))),
         ("lchown", std::os::unix::fs::lchown(root.join("link"), Some(5), None)),
         ("utimens", File::open(&file).and_then(|file| file.set_modified(UNIX_EPOCH))),
-        ("setxattr", rustix::fs::setxattr(&file, name, b"x", XattrFlags::empty()).map_err(Into::into)),
+        (
+            "setxattr",
+            rustix::fs::setxattr(&file, name, b"x", XattrFlags::empty()).map_err(Into::into),
+        ),
         ("removexattr", rustix::fs::removexattr(&file, name).map_err(Into::into)),
     ]
 }
@@ -48,7 +57,11 @@ fn attempts(root: &Path) -> Vec<(&'static str, io::Result<()>)> {
 fn truncate(file: &Path) -> io::Result<()> {
     let path = CString::new(file.as_os_str().as_bytes()).unwrap();
     // SAFETY: the path is a C string that lives until the call is over.
-    if unsafe { libc::truncate(path.as_ptr(), 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::truncate(path.as_ptr(), 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[test]
@@ -81,10 +94,16 @@ fn there_are_no_extended_attributes() {
     let mounted = Mounted::sample();
     let mut buffer = [0_u8; 10];
     for _ in 0..2 {
-        assert_eq!(rustix::fs::getxattr(mounted.path("file"), "user.test", &mut buffer), Err(Errno::OPNOTSUPP));
+        assert_eq!(
+            rustix::fs::getxattr(mounted.path("file"), "user.test", &mut buffer),
+            Err(Errno::OPNOTSUPP)
+        );
         assert_eq!(rustix::fs::listxattr(mounted.path("file"), &mut buffer), Err(Errno::OPNOTSUPP));
     }
-    assert_eq!(rustix::fs::access(mounted.path("file"), rustix::fs::Access::WRITE_OK), Err(Errno::ROFS));
+    assert_eq!(
+        rustix::fs::access(mounted.path("file"), rustix::fs::Access::WRITE_OK),
+        Err(Errno::ROFS)
+    );
     assert_eq!(rustix::fs::access(mounted.path("file"), rustix::fs::Access::READ_OK), Ok(()));
     File::open(mounted.path("file")).unwrap().sync_all().unwrap();
 }

@@ -36,7 +36,10 @@ fn a_full_directory_is_refused() {
     let error = mount(Memory::new(), directory.path(), &Options::default()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        format!("cannot mount on \"{}\": it is not empty; give an empty directory", directory.path().display())
+        format!(
+            "cannot mount on \"{}\": it is not empty; give an empty directory",
+            directory.path().display()
+        )
     );
 }
 
@@ -46,9 +49,11 @@ fn refusal(adapt: impl FnOnce(&mut Command)) -> String {
 
 #[test]
 fn a_missing_device_is_named() {
-    // A mount namespace of its own with nothing in /dev but the shared memory, where files of tests may lie.
+    // A mount namespace of its own with nothing in /dev but the shared memory, where files of tests
+    // may lie.
     let message = Served::try_start(|command| {
-        let (program, directory) = (command.get_program().to_owned(), command.get_args().next().unwrap().to_owned());
+        let (program, directory) =
+            (command.get_program().to_owned(), command.get_args().next().unwrap().to_owned());
         *command = Command::new("unshare");
         let script = "mount -t tmpfs none /mnt && mkdir /mnt/shm && mount --rbind /dev/shm /mnt/shm && mount --move /mnt /dev && exec \"$0\" \"$1\"";
         command.args(["-m", "sh", "-c", script]).arg(program).arg(directory);
@@ -56,7 +61,9 @@ fn a_missing_device_is_named() {
     });
     let message = message.err().unwrap();
     assert!(
-        message.starts_with("error: cannot mount: /dev/fuse is missing; load the kernel module with: modprobe fuse"),
+        message.starts_with(
+            "error: cannot mount: /dev/fuse is missing; load the kernel module with: modprobe fuse"
+        ),
         "{message}"
     );
 }
@@ -67,7 +74,10 @@ fn a_closed_device_is_named() {
     let message = refusal(|command| {
         command.uid(USER).gid(USER);
     });
-    assert!(message.starts_with("error: cannot mount: no permission to open /dev/fuse; "), "{message}");
+    assert!(
+        message.starts_with("error: cannot mount: no permission to open /dev/fuse; "),
+        "{message}"
+    );
 }
 
 #[test]
@@ -104,5 +114,8 @@ fn others_need_the_administrators_word() {
     let message = refusal(|command| {
         command.arg("--allow-other").uid(USER).gid(USER);
     });
-    assert!(message.contains("must first put the line user_allow_other into /etc/fuse.conf"), "{message}");
+    assert!(
+        message.contains("must first put the line user_allow_other into /etc/fuse.conf"),
+        "{message}"
+    );
 }

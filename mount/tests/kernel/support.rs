@@ -21,7 +21,10 @@ pub const USER: u32 = 65534;
 
 /// Fails where these tests cannot run.
 pub fn require() {
-    assert!(Path::new("/dev/fuse").exists(), "cannot test: /dev/fuse is missing; load the kernel module fuse");
+    assert!(
+        Path::new("/dev/fuse").exists(),
+        "cannot test: /dev/fuse is missing; load the kernel module fuse"
+    );
     assert!(rustix::process::geteuid().is_root(), "cannot test: these tests must be run as root");
 }
 
@@ -47,8 +50,10 @@ impl Mounted {
         let directory = mountpoint();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
-        let mut options =
-            Options { log: Arc::new(move |line| lines.lock().unwrap().push(line.to_owned())), ..Options::default() };
+        let mut options = Options {
+            log: Arc::new(move |line| lines.lock().unwrap().push(line.to_owned())),
+            ..Options::default()
+        };
         adapt(&mut options);
         let mount = mount(memory.clone(), directory.path(), &options).unwrap();
         memory.calls();
@@ -82,7 +87,11 @@ pub fn mountpoint() -> TempDir {
 /// The line of /proc/mounts about a mount point.
 pub fn listed(mountpoint: &Path) -> Option<String> {
     let wanted = format!(" {} ", mountpoint.display());
-    fs::read_to_string("/proc/mounts").unwrap().lines().rfind(|line| line.contains(&wanted)).map(str::to_owned)
+    fs::read_to_string("/proc/mounts")
+        .unwrap()
+        .lines()
+        .rfind(|line| line.contains(&wanted))
+        .map(str::to_owned)
 }
 
 /// Waits until something is true, and fails after so many seconds.
@@ -130,7 +139,8 @@ fn program(directory: &Path) -> PathBuf {
     let built = tests.parent().unwrap().parent().unwrap().join("examples/memory");
     assert!(built.exists(), "cannot test: {} is missing; cargo test builds it", built.display());
     let copy = directory.join("memory");
-    // Not by this process: another test's fork could hold the copy open for writing, and so keep it from being run.
+    // Not by this process: another test's fork could hold the copy open for writing, and so keep it
+    // from being run.
     assert!(Command::new("cp").args([&built, &copy]).status().unwrap().success());
     copy
 }
@@ -145,7 +155,8 @@ pub struct Served {
 impl Served {
     /// Starts the example and waits until it has mounted.
     pub fn start(adapt: impl FnOnce(&mut Command)) -> Served {
-        Served::try_start(adapt).unwrap_or_else(|message| panic!("the example did not mount: {message}"))
+        Served::try_start(adapt)
+            .unwrap_or_else(|message| panic!("the example did not mount: {message}"))
     }
 
     /// Starts it as the ordinary user; the device must be open to him, see [`open_device`].
@@ -212,7 +223,13 @@ impl Drop for OpenDevice {
 
 /// Runs a program as the ordinary user and returns what it wrote, or what it complained of.
 pub fn as_user(program: &str, arguments: &[&std::ffi::OsStr]) -> Result<String, String> {
-    let output = Command::new(program).args(arguments).uid(USER).gid(USER).current_dir("/").output().unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .uid(USER)
+        .gid(USER)
+        .current_dir("/")
+        .output()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }

@@ -24,7 +24,10 @@ fn others_get_in_if_allowed_and_modes_count() {
     let size = |name: &str| as_user("stat", &["-c%s".as_ref(), mounted.path(name).as_os_str()]);
     assert_eq!((size("file"), size("private")), (Ok("1000\n".into()), Ok("10\n".into())));
     let read = |name: &str| as_user("cat", &[mounted.path(name).as_os_str()]);
-    assert!(as_user("cmp", &[mounted.path("big").as_os_str(), mounted.path("sparing").as_os_str()]).is_ok());
+    assert!(
+        as_user("cmp", &[mounted.path("big").as_os_str(), mounted.path("sparing").as_os_str()])
+            .is_ok()
+    );
     assert!(read("private").unwrap_err().contains("Permission denied"));
     assert_eq!(fs::read(mounted.path("private")).unwrap().len(), 10, "root reads it");
 }
@@ -45,10 +48,20 @@ fn an_ordinary_user_mounts() {
     assert!(line.starts_with("dupfs ") && line.contains(" fuse.dupfs ro,nosuid,nodev,"), "{line}");
     assert!(line.contains(&format!("user_id={USER},")), "{line}");
     let read = |name: &str| as_user("cat", &[served.path(name).as_os_str()]);
-    assert!(as_user("cmp", &[served.path("big").as_os_str(), served.path("sparing").as_os_str()]).is_ok());
-    assert_eq!(read("private").map(|text| text.len() > 1), Ok(true), "he may read all that his key opens");
+    assert!(
+        as_user("cmp", &[served.path("big").as_os_str(), served.path("sparing").as_os_str()])
+            .is_ok()
+    );
     assert_eq!(
-        as_user("sh", &["-c".as_ref(), "ls \"$0\" | wc -l".as_ref(), served.path("many").as_os_str()]),
+        read("private").map(|text| text.len() > 1),
+        Ok(true),
+        "he may read all that his key opens"
+    );
+    assert_eq!(
+        as_user(
+            "sh",
+            &["-c".as_ref(), "ls \"$0\" | wc -l".as_ref(), served.path("many").as_os_str()]
+        ),
         Ok("100000\n".into())
     );
     assert!(read("broken").unwrap_err().contains("Input/output error"));

@@ -77,8 +77,12 @@ pub fn byte(offset: u64) -> u8 {
 impl Memory {
     /// A tree with an empty top directory.
     pub fn new() -> Memory {
-        let inner =
-            Inner { inodes: Mutex::default(), calls: Mutex::default(), released: Mutex::new(false), release: Condvar::new() };
+        let inner = Inner {
+            inodes: Mutex::default(),
+            calls: Mutex::default(),
+            released: Mutex::new(false),
+            release: Condvar::new(),
+        };
         let memory = Memory(Arc::new(inner));
         memory.0.inodes.lock().unwrap().insert(ROOT, inode(ROOT, Kind::Directory));
         memory
@@ -87,29 +91,40 @@ impl Memory {
     /// A tree with a file for every case.
     pub fn sample() -> Memory {
         let memory = Memory::new();
-        let file = |name: &str, size| memory.add(ROOT, name.as_bytes(), Kind::File, |attributes| attributes.size = size);
+        let file = |name: &str, size| {
+            memory.add(ROOT, name.as_bytes(), Kind::File, |attributes| attributes.size = size)
+        };
         file("file", 1000);
         file("big", BIG);
-        let manners = [Manner::Blocked, Manner::Stuck, Manner::Sparing, Manner::Broken, Manner::Mad];
-        for (name, manner) in ["blocked", "stuck", "sparing", "broken", "mad"].into_iter().zip(manners) {
+        let manners =
+            [Manner::Blocked, Manner::Stuck, Manner::Sparing, Manner::Broken, Manner::Mad];
+        for (name, manner) in
+            ["blocked", "stuck", "sparing", "broken", "mad"].into_iter().zip(manners)
+        {
             let inode = file(name, BIG);
             memory.edit(inode, |inode| inode.manner = manner);
         }
         let link = memory.add(ROOT, b"link", Kind::Symlink, |attributes| attributes.size = 4);
         memory.edit(link, |inode| inode.target = b"file".to_vec());
-        let dangling = memory.add(ROOT, b"dangling", Kind::Symlink, |attributes| attributes.size = 4095);
+        let dangling =
+            memory.add(ROOT, b"dangling", Kind::Symlink, |attributes| attributes.size = 4095);
         memory.edit(dangling, |inode| inode.target = [b'x'; 4095].to_vec());
         memory.add(ROOT, b"fifo", Kind::Fifo, |_| ());
         memory.add(ROOT, b"char", Kind::CharDevice, |attributes| attributes.rdev = (4, 255));
-        memory.add(ROOT, b"block", Kind::BlockDevice, |attributes| attributes.rdev = (259, 1_048_575));
+        memory.add(ROOT, b"block", Kind::BlockDevice, |attributes| {
+            attributes.rdev = (259, 1_048_575)
+        });
         memory.add(ROOT, b"old", Kind::File, |attributes| attributes.mtime = -86_401);
         memory.add(ROOT, b"ancient", Kind::File, |attributes| attributes.mtime = -(1 << 33));
         memory.add(ROOT, b"future", Kind::File, |attributes| attributes.mtime = 1 << 33);
         memory.add(ROOT, b"odd-mode", Kind::File, |attributes| {
-            (attributes.mode, attributes.uid, attributes.gid, attributes.nlink) = (0o7751, 1234, 5678, 9);
+            (attributes.mode, attributes.uid, attributes.gid, attributes.nlink) =
+                (0o7751, 1234, 5678, 9);
             (attributes.size, attributes.blocks) = (1 << 40, 24);
         });
-        memory.add(ROOT, b"private", Kind::File, |attributes| (attributes.mode, attributes.size) = (0o600, 10));
+        memory.add(ROOT, b"private", Kind::File, |attributes| {
+            (attributes.mode, attributes.size) = (0o600, 10)
+        });
         let odd = memory.add(ROOT, b"names", Kind::Directory, |_| ());
         for name in odd_names() {
             memory.add(odd, &name, Kind::File, |attributes| attributes.size = 5);
@@ -120,7 +135,10 @@ impl Memory {
         for (name, every) in [("bare", 1), ("mixed", 3)] {
             let directory = memory.add(ROOT, name.as_bytes(), Kind::Directory, |_| ());
             for number in 0..300_u64 {
-                let file = memory.add(directory, format!("{number:03}").as_bytes(), Kind::File, |file| file.size = 1000 + number);
+                let file =
+                    memory.add(directory, format!("{number:03}").as_bytes(), Kind::File, |file| {
+                        file.size = 1000 + number
+                    });
                 memory.edit(file, |inode| inode.bare = number % every == 0);
             }
             memory.add(directory, b"sub", Kind::Directory, |_| ());
@@ -130,7 +148,13 @@ impl Memory {
     }
 
     /// Adds an inode and returns its number.
-    pub fn add(&self, parent: u64, name: &[u8], kind: Kind, adapt: impl FnOnce(&mut Attributes)) -> u64 {
+    pub fn add(
+        &self,
+        parent: u64,
+        name: &[u8],
+        kind: Kind,
+        adapt: impl FnOnce(&mut Attributes),
+    ) -> u64 {
         let mut inodes = self.0.inodes.lock().unwrap();
         let number = inodes.len() as u64 + 100;
         let mut new = inode(number, kind);
@@ -201,7 +225,15 @@ impl Memory {
 /// Names with bytes that trip careless programs.
 pub fn odd_names() -> Vec<Vec<u8>> {
     let every: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
-    vec![b"...".into(), b"-rf".into(), b" ".into(), b"new\nline".into(), b"\xff\xfe".into(), every, vec![b'n'; 255]]
+    vec![
+        b"...".into(),
+        b"-rf".into(),
+        b" ".into(),
+        b"new\nline".into(),
+        b"\xff\xfe".into(),
+        every,
+        vec![b'n'; 255],
+    ]
 }
 
 /// Name of one of `many`.
@@ -214,7 +246,13 @@ fn inode(inode: u64, kind: Kind) -> Inode {
     let (nlink, uid, gid, size, blocks, mtime, rdev) = (1, 0, 0, 0, 8, 1_000_000_000, (0, 0));
     let attributes = Attributes { inode, kind, mode, nlink, uid, gid, size, blocks, mtime, rdev };
     let node = Node { attributes, ttl: FOREVER };
-    Inode { node, children: BTreeMap::new(), target: Vec::new(), manner: Manner::Prompt, bare: false }
+    Inode {
+        node,
+        children: BTreeMap::new(),
+        target: Vec::new(),
+        manner: Manner::Prompt,
+        bare: false,
+    }
 }
 
 impl Tree for Memory {
@@ -224,14 +262,19 @@ impl Tree for Memory {
     fn lookup(&self, parent: u64, name: &[u8]) -> Result<Lookup, Failure> {
         self.count("lookup");
         if self.is_many(parent) {
-            let number = str::from_utf8(name).ok().and_then(|name| name.strip_prefix("entry-")?.parse::<u64>().ok());
+            let number = str::from_utf8(name)
+                .ok()
+                .and_then(|name| name.strip_prefix("entry-")?.parse::<u64>().ok());
             return Ok(match number.filter(|number| *number < MANY) {
                 Some(number) => Lookup::Found(inode(FIRST_OF_MANY + number, Kind::File).node),
                 None => Lookup::Missing { ttl: FOREVER },
             });
         }
-        let (child, ttl) = self.with(parent, |inode| (inode.children.get(name).copied(), inode.node.ttl))?;
-        child.map_or(Ok(Lookup::Missing { ttl }), |child| self.with(child, |inode| Lookup::Found(inode.node)))
+        let (child, ttl) =
+            self.with(parent, |inode| (inode.children.get(name).copied(), inode.node.ttl))?;
+        child.map_or(Ok(Lookup::Missing { ttl }), |child| {
+            self.with(child, |inode| Lookup::Found(inode.node))
+        })
     }
 
     fn attributes(&self, inode: u64) -> Result<Node, Failure> {
@@ -239,15 +282,32 @@ impl Tree for Memory {
         self.with(inode, |inode| inode.node)
     }
 
-    fn list(&self, directory: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Failure> {
+    fn list(
+        &self,
+        directory: u64,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Failure> {
         self.count("list");
         if self.is_many(directory) {
-            let after =
-                after.map(|name| str::from_utf8(name).unwrap().strip_prefix("entry-").unwrap().parse::<u64>().unwrap() + 1);
+            let after = after.map(|name| {
+                str::from_utf8(name)
+                    .unwrap()
+                    .strip_prefix("entry-")
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap()
+                    + 1
+            });
             let item = |number| {
                 let inode = inode(FIRST_OF_MANY + number, Kind::File);
                 let name = name_of_many(number).into_bytes();
-                Item { name, inode: FIRST_OF_MANY + number, kind: Kind::File, node: Some(inode.node) }
+                Item {
+                    name,
+                    inode: FIRST_OF_MANY + number,
+                    kind: Kind::File,
+                    node: Some(inode.node),
+                }
             };
             return Ok((after.unwrap_or(0)..MANY).take(limit).map(item).collect());
         }
@@ -258,7 +318,12 @@ impl Tree for Memory {
             .map(|(name, number)| {
                 self.with(*number, |inode| {
                     let node = (!inode.bare).then_some(inode.node);
-                    Item { name: name.clone(), inode: *number, kind: inode.node.attributes.kind, node }
+                    Item {
+                        name: name.clone(),
+                        inode: *number,
+                        kind: inode.node.attributes.kind,
+                        node,
+                    }
                 })
             })
             .collect()
@@ -277,7 +342,12 @@ impl Tree for Memory {
         self.with(inode, |inode| (inode.manner, inode.node.attributes.size))
     }
 
-    fn read(&self, (manner, size): &(Manner, u64), offset: u64, buffer: &mut [u8]) -> Result<usize, Failure> {
+    fn read(
+        &self,
+        (manner, size): &(Manner, u64),
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Failure> {
         self.count("read");
         let mut length = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
         match manner {

@@ -1,11 +1,12 @@
 //! Frames deflated on their own; what does not shrink is stored at once.
 //!
-//! Media, archives and encrypted files keep a deflater busy for nothing. So each 64 KiB of a frame is looked at first: if neither the
-//! frequencies of its bytes nor, as far as a sample tells, repetitions within deflate's window promise 1 %, it goes into stored
-//! blocks. What shrinks well by its frequencies, as text does, is known by its first quarter.
+//! Media, archives and encrypted files keep a deflater busy for nothing. So each 64 KiB of a frame
+//! is looked at first: if neither the frequencies of its bytes nor, as far as a sample tells,
+//! repetitions within deflate's window promise 1 %, it goes into stored blocks. What shrinks well
+//! by its frequencies, as text does, is known by its first quarter.
 //!
-//! Long rows of zeros, as of files with holes, come from a prepared stretch: deflating them would take longer than all else that is done to
-//! them.
+//! Long rows of zeros, as of files with holes, come from a prepared stretch: deflating them would
+//! take longer than all else that is done to them.
 
 use crate::codec::Cause;
 use crate::codec::zlib::{Inflater, Met, Wrapping};
@@ -79,7 +80,8 @@ fn zeros_around(plain: &[u8], at: usize, from: usize) -> Range<usize> {
     start..whole + plain[whole..].iter().take_while(|&&byte| byte == 0).count()
 }
 
-/// Splits a stretch without long rows of zeros into runs that shrink and runs that do not; one empty run for an empty stretch.
+/// Splits a stretch without long rows of zeros into runs that shrink and runs that do not; one
+/// empty run for an empty stretch.
 fn runs_between(plain: &[u8], stretch: Range<usize>) -> Vec<Run> {
     let (start, plain) = (stretch.start, &plain[..stretch.end]);
     let mut runs = vec![Run { bytes: start..start, way: Way::Deflate }];
@@ -89,10 +91,13 @@ fn runs_between(plain: &[u8], stretch: Range<usize>) -> Vec<Run> {
         // What is too short for statistics goes with what stands before it.
         let end = if plain.len() - at < 2 * SEGMENT { plain.len() } else { at + SEGMENT };
         let segment = at..end;
-        let is_deflated = segment.len() < SEGMENT || shrinks(plain, segment.clone(), &mut repetitions);
+        let is_deflated =
+            segment.len() < SEGMENT || shrinks(plain, segment.clone(), &mut repetitions);
         let way = if is_deflated { Way::Deflate } else { Way::Store };
         match runs.last_mut() {
-            Some(last) if last.way == way || last.bytes.is_empty() => *last = Run { bytes: last.bytes.start..end, way },
+            Some(last) if last.way == way || last.bytes.is_empty() => {
+                *last = Run { bytes: last.bytes.start..end, way }
+            }
             _ => runs.push(Run { bytes: segment, way }),
         }
         at = end;
@@ -103,7 +108,9 @@ fn runs_between(plain: &[u8], stretch: Range<usize>) -> Vec<Run> {
 fn shrinks(plain: &[u8], segment: Range<usize>, repetitions: &mut Repetitions) -> bool {
     let mut samples = plain[segment.clone()].chunks(SAMPLE).map(saved_by_frequency);
     let first = samples.next().unwrap_or(0.0);
-    if first > (SAMPLE / CLEARLY) as f64 || first + samples.sum::<f64>() > (segment.len() / WORTH) as f64 {
+    if first > (SAMPLE / CLEARLY) as f64
+        || first + samples.sum::<f64>() > (segment.len() / WORTH) as f64
+    {
         return true;
     }
     // With a whole window before it, in a segment of usual length.
@@ -113,7 +120,8 @@ fn shrinks(plain: &[u8], segment: Range<usize>, repetitions: &mut Repetitions) -
     repetitions.saved(plain, sample) > worth
 }
 
-/// Returns how many bytes fewer the entropy of the bytes stands for. A few hundred of these are what randomness itself pretends.
+/// Returns how many bytes fewer the entropy of the bytes stands for. A few hundred of these are
+/// what randomness itself pretends.
 fn saved_by_frequency(sample: &[u8]) -> f64 {
     let mut counts = [[0u32; 256]; 4];
     let mut quads = sample.chunks_exact(4);
@@ -123,7 +131,10 @@ fn saved_by_frequency(sample: &[u8]) -> f64 {
     quads.remainder().iter().for_each(|byte| counts[0][usize::from(*byte)] += 1);
     let total = sample.len() as f64;
     let counts = (0..256).map(|byte| counts.iter().map(|c| c[byte]).sum::<u32>());
-    let bits: f64 = counts.filter(|count| *count > 0).map(|count| f64::from(count) * (total / f64::from(count)).log2()).sum();
+    let bits: f64 = counts
+        .filter(|count| *count > 0)
+        .map(|count| f64::from(count) * (total / f64::from(count)).log2())
+        .sum();
     // (256 - 1) / (2 ln 2) bits on average for bytes without any pattern.
     total - bits / 8.0 - 23.0
 }
@@ -142,10 +153,16 @@ impl Repetitions {
         Self { places: vec![u32::MAX; 1 << HASH_BITS].into() }
     }
 
-    /// Estimates how many bytes of the segment are in repetitions of seven bytes or more, which deflate writes as three. Looks at a
-    /// quarter of the bytes, but for what stood anywhere before.
+    /// Estimates how many bytes of the segment are in repetitions of seven bytes or more, which
+    /// deflate writes as three. Looks at a quarter of the bytes, but for what stood anywhere
+    /// before.
     fn saved(&mut self, plain: &[u8], segment: Range<usize>) -> usize {
-        let word = |at: usize| plain.get(at..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_le_bytes(*word));
+        let word = |at: usize| {
+            plain
+                .get(at..)
+                .and_then(|rest| rest.first_chunk())
+                .map(|word| u32::from_le_bytes(*word))
+        };
         let mut saved: usize = 0;
         let mut at = segment.start;
         let mut noted = segment.start.saturating_sub(WINDOW).next_multiple_of(4);
@@ -164,7 +181,8 @@ impl Repetitions {
             let place = self.places[hash(here)] as usize;
             if place < at && at - place <= WINDOW && word(place) == Some(here) {
                 let end = segment.end.min(at.next_multiple_of(LOOK).max(at + 1));
-                let length = plain[place..].iter().zip(&plain[at..end]).take_while(|(a, b)| a == b).count();
+                let length =
+                    plain[place..].iter().zip(&plain[at..end]).take_while(|(a, b)| a == b).count();
                 saved += length.saturating_sub(3);
                 at += length;
             } else {
@@ -197,7 +215,8 @@ pub fn store(plain: &[u8], last: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Deflates a frame so that frames can be joined to one stream, each to be inflated without those before it.
+/// Deflates a frame so that frames can be joined to one stream, each to be inflated without those
+/// before it.
 pub fn flushed(plain: &[u8], level: u8) -> Result<Vec<u8>, Cause> {
     let mut out = Vec::with_capacity(plain.len() / 2 + 1024);
     flush(plain, runs(plain), level, &mut out)?;
@@ -236,9 +255,11 @@ fn prepared_zeros() -> Result<&'static [u8], Cause> {
     Ok(PREPARED.get_or_init(|| out))
 }
 
-/// Appends a whole deflate stream. libdeflate takes three quarters of the time of zlib-rs, and makes two percent less of it.
+/// Appends a whole deflate stream. libdeflate takes three quarters of the time of zlib-rs, and
+/// makes two percent less of it.
 fn deflate(plain: &[u8], level: u8, out: &mut Vec<u8>) -> Result<(), Cause> {
-    let level = CompressionLvl::new(level.into()).map_err(|_| Cause::Other(format!("no compression level {level}")))?;
+    let level = CompressionLvl::new(level.into())
+        .map_err(|_| Cause::Other(format!("no compression level {level}")))?;
     let mut compressor = Compressor::new(level);
     let at = out.len();
     out.resize(at + compressor.deflate_compress_bound(plain.len()), 0);
@@ -247,9 +268,10 @@ fn deflate(plain: &[u8], level: u8, out: &mut Vec<u8>) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Makes the stream that begins at `at` one that goes on at a byte's border, as a full flush does: its last block is the last one no
-/// more, and an empty stored block follows. Where blocks begin is known from inflating all of it, which takes an eighth of the
-/// time that deflating took, and shows at once that the stream is right.
+/// Makes the stream that begins at `at` one that goes on at a byte's border, as a full flush does:
+/// its last block is the last one no more, and an empty stored block follows. Where blocks begin is
+/// known from inflating all of it, which takes an eighth of the time that deflating took, and shows
+/// at once that the stream is right.
 fn go_on(out: &mut Vec<u8>, at: usize, plain: &[u8]) -> Result<(), Cause> {
     let wrong = || Cause::Other("what was deflated cannot be inflated".to_owned());
     let mut inflater = Inflater::new(Wrapping::Raw)?;
@@ -282,7 +304,8 @@ fn go_on(out: &mut Vec<u8>, at: usize, plain: &[u8]) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Makes gzip members of a frame; one if all of it shrinks, or nothing, or if long rows of zeros are in it.
+/// Makes gzip members of a frame; one if all of it shrinks, or nothing, or if long rows of zeros
+/// are in it.
 pub fn members(plain: &[u8], level: u8, time: u32) -> Result<Vec<u8>, Cause> {
     let mut out = Vec::with_capacity(plain.len() / 2 + 1024);
     let runs = runs(plain);
@@ -306,7 +329,8 @@ pub fn members(plain: &[u8], level: u8, time: u32) -> Result<Vec<u8>, Cause> {
     Ok(out)
 }
 
-/// Returns the header that Python's gzip module writes, which is duplicity's: no name, no flags, system unknown.
+/// Returns the header that Python's gzip module writes, which is duplicity's: no name, no flags,
+/// system unknown.
 pub fn gzip_header(time: u32) -> [u8; 10] {
     let [a, b, c, d] = time.to_le_bytes();
     [0x1f, 0x8b, 8, 0, a, b, c, d, 0, 0xff]
@@ -337,14 +361,25 @@ mod tests {
         runs(plain).into_iter().map(|run| (run.bytes.len(), run.way != Way::Store)).collect()
     }
 
-    /// Wherever zeros begin and end, what comes out of a frame is what went in; and they cost next to nothing.
+    /// Wherever zeros begin and end, what comes out of a frame is what went in; and they cost next
+    /// to nothing.
     #[test]
     fn long_rows_of_zeros_are_prepared() {
-        for (before, zeros, behind) in
-            [(0, ZEROS, 0), (0, 2 * ZEROS + 1, 9), (700, 5 * ZEROS - 1, 70_000), (512, 65_900, 512), (9, ZEROS - 1, 9)]
-        {
-            let plain = [&noise(before)[..], &vec![0; zeros], &noise(behind), &vec![0; zeros], b"end"].concat();
-            let found: usize = runs(&plain).iter().filter(|run| run.way == Way::Zeros).map(|run| run.bytes.len()).sum();
+        for (before, zeros, behind) in [
+            (0, ZEROS, 0),
+            (0, 2 * ZEROS + 1, 9),
+            (700, 5 * ZEROS - 1, 70_000),
+            (512, 65_900, 512),
+            (9, ZEROS - 1, 9),
+        ] {
+            let plain =
+                [&noise(before)[..], &vec![0; zeros], &noise(behind), &vec![0; zeros], b"end"]
+                    .concat();
+            let found: usize = runs(&plain)
+                .iter()
+                .filter(|run| run.way == Way::Zeros)
+                .map(|run| run.bytes.len())
+                .sum();
             assert_eq!(found, 2 * (zeros / ZEROS * ZEROS), "{before} {zeros} {behind}");
             for level in [0, 1, 6, 9] {
                 let mut read = Vec::new();
@@ -353,13 +388,18 @@ mod tests {
                 assert!(read == plain, "{before} {zeros} {behind} at {level}");
                 check_joined(&[&plain, b"more", &plain], level);
                 let most = before + behind + 2 * (zeros / ZEROS) * 64 + 1000;
-                assert!(level == 0 || members.len() < most, "{} bytes for {before} {zeros} {behind} at {level}", members.len());
+                assert!(
+                    level == 0 || members.len() < most,
+                    "{} bytes for {before} {zeros} {behind} at {level}",
+                    members.len()
+                );
             }
         }
     }
 
     fn check_joined(frames: &[&[u8]], level: u8) {
-        let mut joined: Vec<u8> = frames.iter().flat_map(|frame| flushed(frame, level).unwrap()).collect();
+        let mut joined: Vec<u8> =
+            frames.iter().flat_map(|frame| flushed(frame, level).unwrap()).collect();
         joined.extend_from_slice(END);
         let mut plain = Vec::new();
         let mut decoder = flate2::bufread::DeflateDecoder::new(&joined[..]);
@@ -406,11 +446,18 @@ mod tests {
             // One byte in `rare` is a zero.
             let mut random = Random(rare as u64);
             let mut plain = noise(1 << 20);
-            plain.iter_mut().for_each(|byte| *byte = if random.below(rare) == 0 { 0 } else { *byte });
+            plain
+                .iter_mut()
+                .for_each(|byte| *byte = if random.below(rare) == 0 { 0 } else { *byte });
             let mut by_deflate = Vec::new();
             deflate(&plain, 6, &mut by_deflate).unwrap();
             let ours = flushed(&plain, 6).unwrap();
-            assert!(ours.len() as f64 <= by_deflate.len() as f64 * 1.01, "{rare}: {} {}", ours.len(), by_deflate.len());
+            assert!(
+                ours.len() as f64 <= by_deflate.len() as f64 * 1.01,
+                "{rare}: {} {}",
+                ours.len(),
+                by_deflate.len()
+            );
         }
     }
 

@@ -13,14 +13,17 @@ use zeroize::Zeroizing;
 
 /// Plain bytes that [`EncodedWriter`] makes a frame of.
 const FRAME: usize = 1 << 20;
-/// Of a gzip file so many last bytes wait for those that follow: a file that is left unfinished ends inside a member.
+/// Of a gzip file so many last bytes wait for those that follow: a file that is left unfinished
+/// ends inside a member.
 const HELD: usize = 8;
-/// Least plain bytes of the first frame in a signed file, whose chunks are those of the literal data: the first chunk of these
-/// needs 512 bytes with the head (RFC 4880 4.2.2.4; sequoia insists).
+/// Least plain bytes of the first frame in a signed file, whose chunks are those of the literal
+/// data: the first chunk of these needs 512 bytes with the head (RFC 4880 4.2.2.4; sequoia
+/// insists).
 const SIGNED_FIRST: usize = 512 - 6;
 
-/// One stored file in the making. Dropped before it is finished, it leaves bytes in the sink that are no complete file, except
-/// where [`Encoding::Plain`] has no way to tell: a sink should show nothing under the file's name before the end.
+/// One stored file in the making. Dropped before it is finished, it leaves bytes in the sink that
+/// are no complete file, except where [`Encoding::Plain`] has no way to tell: a sink should show
+/// nothing under the file's name before the end.
 pub struct EncodedFile<W: ByteSink> {
     encoder: Arc<Encoder>,
     name: String,
@@ -57,28 +60,42 @@ impl<W: ByteSink> EncodedFile<W> {
     pub(super) fn new(encoder: Arc<Encoder>, name: &str, sink: W) -> Result<Self, Error> {
         let form = Self::layer(&encoder).map_err(|cause| cause.of(name))?;
         let (name, points) = (name.to_owned(), Vec::new());
-        Ok(Self { encoder, name, sink: Some(sink), form, written: 0, plain: 0, points, ended: false, failed: false })
+        Ok(Self {
+            encoder,
+            name,
+            sink: Some(sink),
+            form,
+            written: 0,
+            plain: 0,
+            points,
+            ended: false,
+            failed: false,
+        })
     }
 
     fn layer(encoder: &Encoder) -> Result<Layer, Cause> {
         let message = encoder.message()?.map(Box::new);
         Ok(match (message, &encoder.signer) {
             (Some(message), None) => Layer::Message(message),
-            (Some(message), Some(signer)) => {
-                Layer::Signed(message, Box::new(Signed { signature: signer.start()?, held: None, fresh: true }))
-            }
+            (Some(message), Some(signer)) => Layer::Signed(
+                message,
+                Box::new(Signed { signature: signer.start()?, held: None, fresh: true }),
+            ),
             (None, _) if encoder.encoding == Encoding::Gzip => Layer::Gzip(Vec::new()),
             (None, _) => Layer::Plain,
         })
     }
 
-    /// Returns the number of stored bytes so far, with those that wait for others to follow; framing may add a few yet.
+    /// Returns the number of stored bytes so far, with those that wait for others to follow;
+    /// framing may add a few yet.
     pub fn stored(&self) -> u64 {
         let pending = match &self.form {
             Layer::Plain => 0,
             Layer::Gzip(held) => held.len(),
             Layer::Message(message) => message.pending(),
-            Layer::Signed(message, signed) => message.pending() + signed.held.as_ref().map_or(0, |(_, plain)| plain.len()),
+            Layer::Signed(message, signed) => {
+                message.pending() + signed.held.as_ref().map_or(0, |(_, plain)| plain.len())
+            }
         };
         self.written + pending as u64
     }
@@ -91,8 +108,9 @@ impl<W: ByteSink> EncodedFile<W> {
         self.attempt(|file| file.take(frame))
     }
 
-    /// Lets all bytes of the frames go to the sink, and returns the seek point of each that is not empty, in order. No frame may
-    /// follow. What begins within the first 506 bytes of a signed file is one frame with the first.
+    /// Lets all bytes of the frames go to the sink, and returns the seek point of each that is not
+    /// empty, in order. No frame may follow. What begins within the first 506 bytes of a signed
+    /// file is one frame with the first.
     ///
     /// # Errors
     /// [`Error`] when the sink fails.
@@ -115,7 +133,8 @@ impl<W: ByteSink> EncodedFile<W> {
     }
 
     /// Ends the file with a table behind the frames, of at most 64 MiB, and returns the sink. Calls
-    /// [`end_frames`](Self::end_frames) if nobody has. A signed file of fewer than 506 bytes gets no table: no tar is as short.
+    /// [`end_frames`](Self::end_frames) if nobody has. A signed file of fewer than 506 bytes gets
+    /// no table: no tar is as short.
     ///
     /// # Errors
     /// As [`finish`](Self::finish), and when the table is too long.
@@ -159,7 +178,10 @@ impl<W: ByteSink> EncodedFile<W> {
                 frame.bytes
             }
             Layer::Gzip(held) => {
-                self.points.push(SeekPoint { plain: start, state: gzip_state(self.written + held.len() as u64) });
+                self.points.push(SeekPoint {
+                    plain: start,
+                    state: gzip_state(self.written + held.len() as u64),
+                });
                 let mut out = std::mem::take(held);
                 out.extend_from_slice(&frame.bytes);
                 *held = out.split_off(out.len().saturating_sub(HELD));
@@ -172,7 +194,9 @@ impl<W: ByteSink> EncodedFile<W> {
             }
             Layer::Signed(message, signed) => {
                 match &mut signed.held {
-                    Some((_, first)) if signed.fresh && first.len() < SIGNED_FIRST => first.extend_from_slice(&frame.bytes),
+                    Some((_, first)) if signed.fresh && first.len() < SIGNED_FIRST => {
+                        first.extend_from_slice(&frame.bytes)
+                    }
                     held => {
                         if let Some((start, plain)) = held.replace((start, frame.bytes.into())) {
                             signed.chunks(&encoder, message, start, &plain)?;
@@ -196,7 +220,10 @@ impl<W: ByteSink> EncodedFile<W> {
                 message.take()
             }
             Layer::Signed(_, signed) if self.plain < SIGNED_FIRST as u64 => {
-                let first = signed.held.iter().map(|_| SeekPoint { plain: 0, state: state::begin(Kind::Start) });
+                let first = signed
+                    .held
+                    .iter()
+                    .map(|_| SeekPoint { plain: 0, state: state::begin(Kind::Start) });
                 self.points = first.collect();
                 Vec::new()
             }
@@ -217,9 +244,13 @@ impl<W: ByteSink> EncodedFile<W> {
         let form = if encoder.level.is_some() { Form::Blocks } else { Form::Direct };
         let out = match std::mem::replace(&mut self.form, Layer::Plain) {
             Layer::Plain => Vec::new(),
-            Layer::Gzip(held) if self.plain == 0 && held.is_empty() => deflate::members(&[], 6, encoder.time)?,
+            Layer::Gzip(held) if self.plain == 0 && held.is_empty() => {
+                deflate::members(&[], 6, encoder.time)?
+            }
             Layer::Gzip(held) => held,
-            Layer::Message(message) => message.finish(if form == Form::Blocks { deflate::END } else { &[] }),
+            Layer::Message(message) => {
+                message.finish(if form == Form::Blocks { deflate::END } else { &[] })
+            }
             Layer::Signed(mut message, mut signed) => {
                 let mut last = Zeroizing::new(Vec::new());
                 let (start, plain) = signed.held.take().unwrap_or_default();
@@ -240,7 +271,11 @@ impl<W: ByteSink> EncodedFile<W> {
 
     fn close_with(&mut self, table: &[u8]) -> Result<(), Cause> {
         if table.len() > table::LIMIT {
-            return Err(Cause::Other(format!("its table has {} bytes, more than {}", table.len(), table::LIMIT)));
+            return Err(Cause::Other(format!(
+                "its table has {} bytes, more than {}",
+                table.len(),
+                table::LIMIT
+            )));
         }
         if !self.ended {
             self.end()?;
@@ -251,13 +286,21 @@ impl<W: ByteSink> EncodedFile<W> {
         let encoder = self.encoder.clone();
         let form = if encoder.level.is_some() { Form::Blocks } else { Form::Direct };
         let (stored_start, plain_start, length) = (self.written, self.plain, table.len() as u32);
-        let footer = |lead: usize| Footer { stored_start, plain_start, length, form, lead: lead as u8 };
+        let footer =
+            |lead: usize| Footer { stored_start, plain_start, length, form, lead: lead as u8 };
         let out = match std::mem::replace(&mut self.form, Layer::Plain) {
             Layer::Plain => [table, &footer(0).print(table, &None)].concat(),
-            Layer::Gzip(_) => table::gzip_member(table, &footer(0).print(table, &None), encoder.time),
+            Layer::Gzip(_) => {
+                table::gzip_member(table, &footer(0).print(table, &None), encoder.time)
+            }
             Layer::Message(message) => {
                 let footer = footer(LEAD).print(table, &Some(message.table_key()));
-                message.finish_with_table(&table::wrap(form, &[&[0; LEAD], table].concat(), &footer, &[]))
+                message.finish_with_table(&table::wrap(
+                    form,
+                    &[&[0; LEAD], table].concat(),
+                    &footer,
+                    &[],
+                ))
             }
             Layer::Signed(message, mut signed) => {
                 let footer = footer(5 + LEAD).print(table, &Some(message.table_key()));
@@ -276,7 +319,13 @@ impl<W: ByteSink> EncodedFile<W> {
 
 impl Signed {
     /// Writes a frame as chunks of the literal data, of which more have to follow.
-    fn chunks(&mut self, encoder: &Encoder, message: &mut MessageWriter, start: u64, plain: &[u8]) -> Result<(), Cause> {
+    fn chunks(
+        &mut self,
+        encoder: &Encoder,
+        message: &mut MessageWriter,
+        start: u64,
+        plain: &[u8],
+    ) -> Result<(), Cause> {
         let head = if std::mem::take(&mut self.fresh) { &encoder.literal_head()[..] } else { &[] };
         let mut chunks = Zeroizing::new(Vec::with_capacity(plain.len() + 64));
         write_chunks(&[head, plain].concat(), &mut chunks);
@@ -293,14 +342,18 @@ impl Signed {
 
     fn finish(self, encoder: &Encoder) -> Result<Vec<u8>, Cause> {
         let packet = self.signature.finish()?;
-        encoder.signer.as_ref().map_or(Ok(()), |signer| signer.key.check(&packet, signer.digest))?;
+        encoder
+            .signer
+            .as_ref()
+            .map_or(Ok(()), |signer| signer.key.check(&packet, signer.digest))?;
         Ok(packet)
     }
 }
 
 impl<W: ByteSink> Drop for EncodedFile<W> {
     fn drop(&mut self) {
-        // Behind its last member, a gzip file that lacks more looks complete; not so with half a header behind it.
+        // Behind its last member, a gzip file that lacks more looks complete; not so with half a
+        // header behind it.
         if let (Layer::Gzip(_), Some(sink)) = (&self.form, &mut self.sink) {
             let _ = sink.write_bytes(&deflate::gzip_header(0)[..3]);
         }
@@ -314,7 +367,8 @@ fn gzip_state(offset: u64) -> Vec<u8> {
     state
 }
 
-/// Writes a stored file as a stream. Errors are [`Error`]s inside of [`io::Error`]s; `Error::from` takes them out.
+/// Writes a stored file as a stream. Errors are [`Error`]s inside of [`io::Error`]s; `Error::from`
+/// takes them out.
 pub struct EncodedWriter<W: ByteSink> {
     file: EncodedFile<W>,
     frame: Vec<u8>,

@@ -1,19 +1,24 @@
-//! Plain bytes to stored bytes: the way back of [`Decoder`](super::Decoder), and seek points and a table for the reader to come.
+//! Plain bytes to stored bytes: the way back of [`Decoder`](super::Decoder), and seek points and a
+//! table for the reader to come.
 //!
 //! ```text
 //! plain, some 1 MiB ─► Encoder::frame: deflate (any thread, any order) ─► Frame
 //! Frame, in order ──► EncodedFile::push: join, encrypt, sign ─► sink
 //!                     end_frames: the seek point of each frame ─► finish_with_table, or finish
 //! ```
-//! Frames need nothing of each other, so all cores deflate, and a reader inflates just the frame that it wants. A frame is a gzip
-//! member of its own, or ends as after a full flush inside of OpenPGP's one deflate stream. An [`EncodedFile`] is serial: it only
-//! joins and encrypts, at 400 MB/s and more, which is several times what a core deflates. Only signed files are deflated there too.
+//! Frames need nothing of each other, so all cores deflate, and a reader inflates just the frame
+//! that it wants. A frame is a gzip member of its own, or ends as after a full flush inside of
+//! OpenPGP's one deflate stream. An [`EncodedFile`] is serial: it only joins and encrypts, at 400
+//! MB/s and more, which is several times what a core deflates. Only signed files are deflated there
+//! too.
 //!
-//! What may stand behind the frames is a *table*, of which this module knows nothing but how to find it from the file's end.
+//! What may stand behind the frames is a *table*, of which this module knows nothing but how to
+//! find it from the file's end.
 //!
-//! What gpg would have done is done here in its stead, for it can do none of the above; gpg signs, since it has the secret keys.
-//! Unlike gpg: recipients are taken whatever trust is put in them, as by duplicity 3; their preferences count for the choice among
-//! the three kinds of AES only; and compression is zip even where zlib or bzip2 is asked. gpg.conf counts as [`GpgOptions`] tells.
+//! What gpg would have done is done here in its stead, for it can do none of the above; gpg signs,
+//! since it has the secret keys. Unlike gpg: recipients are taken whatever trust is put in them, as
+//! by duplicity 3; their preferences count for the choice among the three kinds of AES only; and
+//! compression is zip even where zlib or bzip2 is asked. gpg.conf counts as [`GpgOptions`] tells.
 
 mod deflate;
 mod file;
@@ -26,7 +31,9 @@ pub use table::Table;
 
 use super::gpg::{Gpg, Signature, first_line};
 use super::keys::{Keys, Passphrase, Session};
-use super::openpgp::{Access, Head, KeyPacket, Layout, MessageWriter, Recipient, SigningKey, packet_list, s2k, tag};
+use super::openpgp::{
+    Access, Head, KeyPacket, Layout, MessageWriter, Recipient, SigningKey, packet_list, s2k, tag,
+};
 use super::{Cause, Codec, Encoding, Error, PassphraseSource};
 use crate::storage::{ByteSink, ReadAt};
 use openpgp::crypto::{Password, S2K, SessionKey, random};
@@ -38,9 +45,11 @@ use std::sync::Arc;
 /// How to encode the files of a session.
 #[derive(Debug, Clone)]
 pub struct EncodeOptions {
-    /// Of all of them. OpenPGP is symmetric, with the passphrase of the [`Codec`], when there are no recipients.
+    /// Of all of them. OpenPGP is symmetric, with the passphrase of the [`Codec`], when there are
+    /// no recipients.
     pub encoding: Encoding,
-    /// Compression level, 0 (stored) to 9; `None` for no compression at all, which gzip takes for 0 (`--no-compression`).
+    /// Compression level, 0 (stored) to 9; `None` for no compression at all, which gzip takes for 0
+    /// (`--no-compression`).
     pub level: Option<u8>,
     /// Whom to encrypt for (`--encrypt-key`), as gpg names keys.
     pub recipients: Vec<String>,
@@ -50,7 +59,8 @@ pub struct EncodeOptions {
     pub sign_key: Option<String>,
     /// Passphrase of the signing key (environment `SIGN_PASSPHRASE`).
     pub sign_passphrase: PassphraseSource,
-    /// What gpg.conf and `--gpg-options` ask for; the words for gpg itself are taken from the [`Codec`].
+    /// What gpg.conf and `--gpg-options` ask for; the words for gpg itself are taken from the
+    /// [`Codec`].
     pub gpg_options: GpgOptions,
     /// Seconds since 1970 UTC, to be written into the files.
     pub time: u32,
@@ -73,7 +83,8 @@ impl Default for EncodeOptions {
 
 /// What the key packets of each file are made from.
 enum Lock {
-    /// The passphrase, stretched once with one salt: the session key of all files, and their key packet.
+    /// The passphrase, stretched once with one salt: the session key of all files, and their key
+    /// packet.
     Passphrase { session: Arc<Session>, packet: Vec<u8> },
     /// Keys of recipients: each file has a session key of its own.
     Recipients { cipher: u8, recipients: Vec<Recipient> },
@@ -118,19 +129,22 @@ impl Frame {
         self.plain
     }
 
-    /// Returns the number of bytes that it adds to the stored file, but for encryption's framing (below 1 %); the plain ones, if it
-    /// has to be signed.
+    /// Returns the number of bytes that it adds to the stored file, but for encryption's framing
+    /// (below 1 %); the plain ones, if it has to be signed.
     pub fn stored_len(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
 impl Codec {
-    /// Prepares to encode the files of a session. Stretches the passphrase, or gets the recipients' keys from gpg, once for all.
+    /// Prepares to encode the files of a session. Stretches the passphrase, or gets the recipients'
+    /// keys from gpg, once for all.
     ///
     /// # Errors
-    /// [`Error`] without a file name: [`Cause::NoPassphrase`] and [`Cause::EmptyPassphrase`] when one is needed, [`Cause::Recipient`] and [`Cause::Signing`] when a
-    /// key can't be used, [`Cause::GpgOption`], [`Cause::Gpg`] when gpg cannot be run, [`Cause::Passphrase`] when asking fails.
+    /// [`Error`] without a file name: [`Cause::NoPassphrase`] and [`Cause::EmptyPassphrase`] when
+    /// one is needed, [`Cause::Recipient`] and [`Cause::Signing`] when a key can't be used,
+    /// [`Cause::GpgOption`], [`Cause::Gpg`] when gpg cannot be run, [`Cause::Passphrase`] when
+    /// asking fails.
     pub fn encoder(&self, options: EncodeOptions) -> Result<Arc<Encoder>, Error> {
         Encoder::new(&self.keys, options).map(Arc::new).map_err(|cause| cause.of(""))
     }
@@ -143,8 +157,13 @@ impl Encoder {
         let level = match options.encoding {
             Encoding::Plain => None,
             Encoding::Gzip => Some(options.level.unwrap_or(0)),
-            // gpg's level 0 is no compression; its 6, which is zlib's, makes 2 % more of the benchmark's data than 5 of libdeflate.
-            Encoding::OpenPgp => match options.level.filter(|_| asked.compresses()).map(|level| asked.level.unwrap_or(level)) {
+            // gpg's level 0 is no compression; its 6, which is zlib's, makes 2 % more of the
+            // benchmark's data than 5 of libdeflate.
+            Encoding::OpenPgp => match options
+                .level
+                .filter(|_| asked.compresses())
+                .map(|level| asked.level.unwrap_or(level))
+            {
                 None | Some(0) => None,
                 Some(6) => Some(5),
                 Some(level) => Some(level),
@@ -156,18 +175,34 @@ impl Encoder {
         let lock = if encrypts { Some(Lock::new(keys, &options)?) } else { None };
         let signer = match &options.sign_key {
             Some(name) if encrypts => {
-                let gpg = Gpg { options: parse_gpg_options(&keys.gpg.options)?.program, ..keys.gpg.clone() };
+                let gpg = Gpg {
+                    options: parse_gpg_options(&keys.gpg.options)?.program,
+                    ..keys.gpg.clone()
+                };
                 let key = SigningKey::find(&gpg, name)?;
                 let passphrase = options.sign_passphrase.get(gpg.use_agent)?;
-                Some(Signer { gpg, key, digest: asked.signing_digest().unwrap_or(SHA512), passphrase })
+                Some(Signer {
+                    gpg,
+                    key,
+                    digest: asked.signing_digest().unwrap_or(SHA512),
+                    passphrase,
+                })
             }
             _ => None,
         };
-        Ok(Self { keys: keys.clone(), encoding: options.encoding, level, time: options.time, lock, signer })
+        Ok(Self {
+            keys: keys.clone(),
+            encoding: options.encoding,
+            level,
+            time: options.time,
+            lock,
+            signer,
+        })
     }
 
-    /// Makes a frame of about 1 MiB of plain bytes: deflates them, if that is wanted. What does not shrink is stored, which takes a
-    /// fraction of the time. To be called from as many threads as there are cores.
+    /// Makes a frame of about 1 MiB of plain bytes: deflates them, if that is wanted. What does not
+    /// shrink is stored, which takes a fraction of the time. To be called from as many threads as
+    /// there are cores.
     ///
     /// # Errors
     /// [`Error`] without a file name, when the deflater fails.
@@ -175,18 +210,24 @@ impl Encoder {
         let length = plain.len() as u64;
         let bytes = match (self.encoding, self.level) {
             (Encoding::Gzip, level) => deflate::members(&plain, level.unwrap_or(0), self.time),
-            (Encoding::OpenPgp, Some(level)) if self.signer.is_none() => deflate::flushed(&plain, level),
+            (Encoding::OpenPgp, Some(level)) if self.signer.is_none() => {
+                deflate::flushed(&plain, level)
+            }
             _ => Ok(plain),
         };
         Ok(Frame { plain: length, bytes: bytes.map_err(|cause| cause.of(""))? })
     }
 
-    /// Starts a stored file. `name` is for messages; what `sink` has taken is a file only after [`EncodedFile::finish`] or
-    /// [`EncodedFile::finish_with_table`].
+    /// Starts a stored file. `name` is for messages; what `sink` has taken is a file only after
+    /// [`EncodedFile::finish`] or [`EncodedFile::finish_with_table`].
     ///
     /// # Errors
     /// [`Error`] when gpg, which signs, cannot be run, or there are no random numbers.
-    pub fn create<W: ByteSink>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedFile<W>, Error> {
+    pub fn create<W: ByteSink>(
+        self: &Arc<Self>,
+        name: &str,
+        sink: W,
+    ) -> Result<EncodedFile<W>, Error> {
         EncodedFile::new(self.clone(), name, sink)
     }
 
@@ -194,7 +235,11 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Encoder::create`].
-    pub fn writer<W: ByteSink>(self: &Arc<Self>, name: &str, sink: W) -> Result<EncodedWriter<W>, Error> {
+    pub fn writer<W: ByteSink>(
+        self: &Arc<Self>,
+        name: &str,
+        sink: W,
+    ) -> Result<EncodedWriter<W>, Error> {
         Ok(EncodedWriter::new(self.create(name, sink)?))
     }
 
@@ -203,12 +248,17 @@ impl Encoder {
         self.encoding
     }
 
-    /// Returns whether a stored file is one that this could have made, as far as its encoding and its keys show: encrypted by the same
-    /// passphrase, which is tried, or for the same recipients, of whom none is hidden. Whether it is signed does not show.
+    /// Returns whether a stored file is one that this could have made, as far as its encoding and
+    /// its keys show: encrypted by the same passphrase, which is tried, or for the same recipients,
+    /// of whom none is hidden. Whether it is signed does not show.
     ///
     /// # Errors
     /// [`Error`] when the head of the file cannot be read, or the passphrase does not open it.
-    pub fn could_have_made(&self, file: &Arc<dyn ReadAt>, encoding: Encoding) -> Result<bool, Error> {
+    pub fn could_have_made(
+        &self,
+        file: &Arc<dyn ReadAt>,
+        encoding: Encoding,
+    ) -> Result<bool, Error> {
         let matches = match &self.lock {
             _ if encoding != self.encoding => Ok(false),
             None => Ok(true),
@@ -221,7 +271,12 @@ impl Encoder {
     fn message(&self) -> Result<Option<MessageWriter>, Cause> {
         let Some(lock) = &self.lock else { return Ok(None) };
         let (session, keys) = lock.open()?;
-        let layout = Layout { keys, lead: self.lead(), compressed: self.level.is_some(), chunked: self.signer.is_some() };
+        let layout = Layout {
+            keys,
+            lead: self.lead(),
+            compressed: self.level.is_some(),
+            chunked: self.signer.is_some(),
+        };
         let writer = MessageWriter::new(&session, layout)?;
         self.keys.remember(&writer.head().keys, &session);
         Ok(Some(writer))
@@ -231,7 +286,9 @@ impl Encoder {
     fn lead(&self) -> Vec<u8> {
         let packets = match &self.signer {
             // The literal packet's length comes with the frame.
-            Some(signer) => [signer.key.one_pass(signer.digest), vec![0xc0 | tag::LITERAL]].concat(),
+            Some(signer) => {
+                [signer.key.one_pass(signer.digest), vec![0xc0 | tag::LITERAL]].concat()
+            }
             None => [&[0x80 | tag::LITERAL << 2 | 3], &self.literal_head()[..]].concat(),
         };
         if self.level.is_none() {
@@ -252,7 +309,8 @@ impl Encoder {
 const AES256: u8 = 9;
 const SHA1: u8 = 2;
 const SHA512: u8 = 10;
-/// The strongest that can be written, and gpg's own choice on any machine of this century: 62 MiB to hash.
+/// The strongest that can be written, and gpg's own choice on any machine of this century: 62 MiB
+/// to hash.
 const S2K_COUNT: u8 = 255;
 
 impl Lock {
@@ -276,7 +334,9 @@ impl Lock {
                 }
             }
         }
-        let cipher = asked.cipher.unwrap_or_else(|| Recipient::common_cipher(&recipients, &asked.cipher_preferences));
+        let cipher = asked
+            .cipher
+            .unwrap_or_else(|| Recipient::common_cipher(&recipients, &asked.cipher_preferences));
         Ok(Self::Recipients { cipher, recipients })
     }
 
@@ -288,7 +348,11 @@ impl Lock {
         if passphrase.is_empty() {
             return Err(Cause::EmptyPassphrase);
         }
-        let cipher = asked.cipher.or(asked.cipher_preferences.first().copied()).or(asked.s2k_cipher).unwrap_or(AES256);
+        let cipher = asked
+            .cipher
+            .or(asked.cipher_preferences.first().copied())
+            .or(asked.s2k_cipher)
+            .unwrap_or(AES256);
         let digest = asked.s2k_digest.unwrap_or(SHA1);
         let mut salt = [0; 8];
         random(&mut salt).map_err(no_random)?;
@@ -314,7 +378,9 @@ impl Lock {
         };
         let packets = packet_list(&head.keys);
         match self {
-            Self::Passphrase { .. } if packets.iter().all(|packet| matches!(packet, Packet::SKESK(_))) => {
+            Self::Passphrase { .. }
+                if packets.iter().all(|packet| matches!(packet, Packet::SKESK(_))) =>
+            {
                 let first = keys.of_first();
                 match Access::new(first.as_ref().unwrap_or(keys), file) {
                     Err(Cause::Unsupported(_)) => Ok(false),
@@ -337,13 +403,17 @@ impl Lock {
     /// Returns the session key of a new file, and its key packets.
     fn open(&self) -> Result<(Arc<Session>, Vec<KeyPacket>), Cause> {
         match self {
-            Self::Passphrase { session, packet } => {
-                Ok((session.clone(), vec![(tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY, packet.clone())]))
-            }
+            Self::Passphrase { session, packet } => Ok((
+                session.clone(),
+                vec![(tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY, packet.clone())],
+            )),
             Self::Recipients { cipher, recipients } => {
                 let key = SessionKey::new(key_size(*cipher)).map_err(no_random)?;
                 let session = Session { algorithm: *cipher, key };
-                let packets = recipients.iter().map(|recipient| recipient.packet(&session)).collect::<Result<_, _>>()?;
+                let packets = recipients
+                    .iter()
+                    .map(|recipient| recipient.packet(&session))
+                    .collect::<Result<_, _>>()?;
                 Ok((Arc::new(session), packets))
             }
         }

@@ -1,11 +1,12 @@
 //! [`GpgOptions`]: what gpg.conf and the words of `--gpg-options` ask for, as far as it concerns what is written.
 //!
-//! duplicity has gpg encrypt, which follows its gpg.conf, then the words that duplicity hands it. Here both are understood one by one, since
-//! gpg only signs and looks up keys. The rule: *a word that changes who can read is honoured, or is an error; none is dropped.* Of a word
-//! given twice the last counts, so that the command line has its way; recipients and groups add up.
+//! duplicity has gpg encrypt, which follows its gpg.conf, then the words that duplicity hands it.
+//! Here both are understood one by one, since gpg only signs and looks up keys. The rule: *a word
+//! that changes who can read is honoured, or is an error; none is dropped.* Of a word given twice
+//! the last counts, so that the command line has its way; recipients and groups add up.
 //!
-//! A word of `--gpg-options` that is not known is an error, as with gpg. One of gpg.conf is passed over, as gpg passes it over; those
-//! that gpg knows concern what it reads, shows, or does to keys.
+//! A word of `--gpg-options` that is not known is an error, as with gpg. One of gpg.conf is passed
+//! over, as gpg passes it over; those that gpg knows concern what it reads, shows, or does to keys.
 
 use crate::codec::Cause;
 use crate::codec::gpg::Gpg;
@@ -54,7 +55,8 @@ impl GpgOptions {
         &self.notes
     }
 
-    /// Returns whether recipients are named, who count only beside those of `--encrypt-key`, as with duplicity.
+    /// Returns whether recipients are named, who count only beside those of `--encrypt-key`, as
+    /// with duplicity.
     pub fn names_recipients(&self) -> bool {
         !self.recipients.is_empty()
     }
@@ -112,8 +114,10 @@ use Operation::*;
 impl Operation {
     /// Whether one of these replaces the one before.
     fn replaces(self) -> bool {
-        let settings = [Cipher, Digest, Compression, Level, S2kCipher, S2kDigest, S2kMode, S2kCount];
-        settings.contains(&self) || [CipherPreferences, DigestPreferences, CompressionPreferences].contains(&self)
+        let settings =
+            [Cipher, Digest, Compression, Level, S2kCipher, S2kDigest, S2kMode, S2kCount];
+        settings.contains(&self)
+            || [CipherPreferences, DigestPreferences, CompressionPreferences].contains(&self)
     }
 }
 
@@ -281,24 +285,30 @@ struct Given<'a> {
 /// Parses the words of `--gpg-options`: `--option value`, `--option=value`, `-z value`, `-zvalue`.
 ///
 /// # Errors
-/// [`Cause::GpgOption`] names the first word that is unknown, lacks its value, or asks for what is not served: another cipher than
-/// AES, a hash that gpg would not sign with.
+/// [`Cause::GpgOption`] names the first word that is unknown, lacks its value, or asks for what is
+/// not served: another cipher than AES, a hash that gpg would not sign with.
 pub fn parse_gpg_options(words: &[String]) -> Result<GpgOptions, Cause> {
     obey(given(words)?)
 }
 
-/// Parses gpg.conf, or the file that `--options` names, and on top of it the words of `--gpg-options`. `binary` is the gpg program.
+/// Parses gpg.conf, or the file that `--options` names, and on top of it the words of
+/// `--gpg-options`. `binary` is the gpg program.
 ///
 /// # Errors
-/// As [`parse_gpg_options`], and [`Cause::GpgFile`] for a file that cannot be read, or a line that cannot be followed.
+/// As [`parse_gpg_options`], and [`Cause::GpgFile`] for a file that cannot be read, or a line that
+/// cannot be followed.
 pub fn read_gpg_options(words: &[String], binary: &Path) -> Result<GpgOptions, Cause> {
     let words = given(words)?;
     let mut texts = Vec::new();
     for path in files(&words, binary) {
         match std::fs::read(&path) {
             Ok(bytes) => texts.push((String::from_utf8_lossy(&bytes).into_owned(), path)),
-            Err(error) if error.kind() == ErrorKind::NotFound && !words.iter().any(|word| word.name == "options") => {}
-            Err(error) => return Err(Cause::GpgFile(format!("cannot read '{}': {error}", path.display()))),
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && !words.iter().any(|word| word.name == "options") => {}
+            Err(error) => {
+                return Err(Cause::GpgFile(format!("cannot read '{}': {error}", path.display())));
+            }
         }
     }
     let mut all = Vec::new();
@@ -309,8 +319,8 @@ pub fn read_gpg_options(words: &[String], binary: &Path) -> Result<GpgOptions, C
     obey(all)
 }
 
-/// Returns the folder of GnuPG's keys and options that counts with the words of `--gpg-options`: of `--homedir`, of the variable `GNUPGHOME`, or
-/// `~/.gnupg`.
+/// Returns the folder of GnuPG's keys and options that counts with the words of `--gpg-options`: of
+/// `--homedir`, of the variable `GNUPGHOME`, or `~/.gnupg`.
 pub fn gpg_home(words: &[String]) -> PathBuf {
     home(&given(words).unwrap_or_default())
 }
@@ -322,11 +332,13 @@ fn last<'a>(words: &[Given<'a>], name: &str) -> Option<&'a str> {
 
 /// Takes a path as gpg does.
 fn expand(path: &str) -> PathBuf {
-    path.strip_prefix("~/").map_or_else(|| path.into(), |rest| std::env::home_dir().unwrap_or_default().join(rest))
+    path.strip_prefix("~/")
+        .map_or_else(|| path.into(), |rest| std::env::home_dir().unwrap_or_default().join(rest))
 }
 
 fn home(words: &[Given]) -> PathBuf {
-    let of_environment = || std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let of_environment =
+        || std::env::var_os("GNUPGHOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     last(words, "homedir").map(expand).or_else(of_environment).unwrap_or_else(|| expand("~/.gnupg"))
 }
 
@@ -339,22 +351,31 @@ fn files(words: &[Given], binary: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     let home = home(words);
-    // Other files count for some versions only, and gpg is asked for its own only where there are any.
+    // Other files count for some versions only, and gpg is asked for its own only where there are
+    // any.
     let global = PathBuf::from("/etc/gnupg/gpg.conf");
-    let names = std::fs::read_dir(&home).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let has_versions = names.filter_map(|name| name.into_string().ok()).any(|name| name.starts_with("gpg.conf-"));
+    let names =
+        std::fs::read_dir(&home).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let has_versions =
+        names.filter_map(|name| name.into_string().ok()).any(|name| name.starts_with("gpg.conf-"));
     let version = if has_versions || global.exists() { Gpg::version(binary) } else { None };
-    let version: Vec<u32> = version.iter().flat_map(|text| text.split('.')).map_while(|part| part.parse().ok()).collect();
+    let version: Vec<u32> = version
+        .iter()
+        .flat_map(|text| text.split('.'))
+        .map_while(|part| part.parse().ok())
+        .collect();
     let suffixed = (1..=version.len()).rev().map(|length| {
         let numbers: Vec<String> = version[..length].iter().map(u32::to_string).collect();
         home.join(format!("gpg.conf-{}", numbers.join(".")))
     });
-    let own = suffixed.into_iter().find(|path| path.exists()).unwrap_or_else(|| home.join("gpg.conf"));
+    let own =
+        suffixed.into_iter().find(|path| path.exists()).unwrap_or_else(|| home.join("gpg.conf"));
     let reads_global = version.get(..2).is_some_and(|version| version >= &[2, 3]);
     reads_global.then_some(global).into_iter().chain([own]).collect()
 }
 
-/// Returns the options in a file: one a line, without dashes; its value is the rest of the line, perhaps in quotes.
+/// Returns the options in a file: one a line, without dashes; its value is the rest of the line,
+/// perhaps in quotes.
 fn lines<'a>(text: &'a str, path: &Path) -> Result<Vec<Given<'a>>, Cause> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -364,19 +385,30 @@ fn lines<'a>(text: &'a str, path: &Path) -> Result<Vec<Given<'a>>, Cause> {
         }
         let place = format!("'{}' line {}", path.display(), number + 1);
         if line.starts_with(['[', '+', '-']) && path.starts_with("/etc") {
-            return Err(Cause::GpgFile(format!("{place}: options for some users only are not understood")));
+            return Err(Cause::GpgFile(format!(
+                "{place}: options for some users only are not understood"
+            )));
         }
         let (name, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let value = value.trim_start();
-        let value = value.strip_prefix('"').map_or(value, |quoted| quoted.strip_suffix('"').unwrap_or(quoted));
-        let takes = |table: &[(&str, Operation)]| table.iter().find(|(known, _)| *known == name).map(|(_, operation)| *operation);
+        let value = value
+            .strip_prefix('"')
+            .map_or(value, |quoted| quoted.strip_suffix('"').unwrap_or(quoted));
+        let takes = |table: &[(&str, Operation)]| {
+            table.iter().find(|(known, _)| *known == name).map(|(_, operation)| *operation)
+        };
         let (operation, fits) = match (takes(FLAGS), takes(ARGUMENTS)) {
             (Some(operation), _) => (operation, value.is_empty()),
             (_, Some(operation)) => (operation, !value.is_empty()),
             _ => continue,
         };
         if fits {
-            found.push(Given { name, value: Some(value).filter(|value| !value.is_empty()), operation, place: Some(place) });
+            found.push(Given {
+                name,
+                value: Some(value).filter(|value| !value.is_empty()),
+                operation,
+                place: Some(place),
+            });
         } else if operation != Ignore && operation != Program {
             let what = if value.is_empty() { "needs a value" } else { "takes no value" };
             return Err(Cause::GpgFile(format!("{place}: '{name}' {what}")));
@@ -412,9 +444,12 @@ fn given(words: &[String]) -> Result<Vec<Given<'_>>, Cause> {
 fn obey(all: Vec<Given>) -> Result<GpgOptions, Cause> {
     let mut options = GpgOptions::default();
     let is_replaced = |place: usize| {
-        all[place].operation.replaces() && all[place + 1..].iter().any(|later| later.operation == all[place].operation)
+        all[place].operation.replaces()
+            && all[place + 1..].iter().any(|later| later.operation == all[place].operation)
     };
-    for given in all.iter().enumerate().filter(|(place, _)| !is_replaced(*place)).map(|(_, given)| given) {
+    for given in
+        all.iter().enumerate().filter(|(place, _)| !is_replaced(*place)).map(|(_, given)| given)
+    {
         options.take(given).map_err(|cause| match (cause, &given.place) {
             (Cause::GpgOption(why), Some(place)) => Cause::GpgFile(format!("{place}: {why}")),
             (cause, _) => cause,
@@ -424,7 +459,11 @@ fn obey(all: Vec<Given>) -> Result<GpgOptions, Cause> {
         match &options.default_keys[..] {
             [] => {} // as gpg does
             [key] => options.encrypt_to.push((key.clone(), false)),
-            _ => return Err(refuse("encrypt-to-default-key beside several default-key: name it by encrypt-to")),
+            _ => {
+                return Err(refuse(
+                    "encrypt-to-default-key beside several default-key: name it by encrypt-to",
+                ));
+            }
         }
     }
     if all.iter().any(|given| given.operation == NoEncryptTo) {
@@ -438,7 +477,8 @@ fn split(word: &str) -> Result<(&str, Option<&str>), Cause> {
     if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
         return Ok(long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value))));
     }
-    let letter = word.strip_prefix('-').and_then(|rest| Some((*rest.as_bytes().first()?, rest.get(1..)?)));
+    let letter =
+        word.strip_prefix('-').and_then(|rest| Some((*rest.as_bytes().first()?, rest.get(1..)?)));
     let (letter, rest) = letter.ok_or_else(|| refuse(format!("'{word}' is no option")))?;
     match LETTERS.iter().find(|(known, _)| *known == letter) {
         Some((_, name)) => Ok((name, Some(rest).filter(|rest| !rest.is_empty()))),
@@ -455,12 +495,40 @@ impl GpgOptions {
             Ignore | NoEncryptTo | EncryptToDefaultKey => {}
             // What stands in its own file, gpg finds there.
             Program if given.place.is_some() => {}
-            Program => self.program.push(given.value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}"))),
-            Refuse => return Err(refuse(format!("'{name}' changes who can read in a way that is not served"))),
-            Cipher => self.cipher = Some(cipher(value).ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?),
-            S2kCipher => self.s2k_cipher = Some(cipher(value).ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?),
-            Digest => self.digest = Some(digest(value).ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?),
-            S2kDigest => self.s2k_digest = Some(digest(value).ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?),
+            Program => self.program.push(
+                given
+                    .value
+                    .map_or_else(|| format!("--{name}"), |value| format!("--{name}={value}")),
+            ),
+            Refuse => {
+                return Err(refuse(format!(
+                    "'{name}' changes who can read in a way that is not served"
+                )));
+            }
+            Cipher => {
+                self.cipher = Some(
+                    cipher(value)
+                        .ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?,
+                )
+            }
+            S2kCipher => {
+                self.s2k_cipher = Some(
+                    cipher(value)
+                        .ok_or_else(|| refuse(format!("the cipher '{value}': {CIPHERS}")))?,
+                )
+            }
+            Digest => {
+                self.digest = Some(
+                    digest(value)
+                        .ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?,
+                )
+            }
+            S2kDigest => {
+                self.s2k_digest = Some(
+                    digest(value)
+                        .ok_or_else(|| refuse(format!("the hash '{value}': {DIGESTS}")))?,
+                )
+            }
             Compression => {
                 self.compress = Some(compression(value)?);
                 if matches!(&value.to_ascii_lowercase()[..], "bzip2" | "3" | "z3") {
@@ -469,16 +537,21 @@ impl GpgOptions {
             }
             Level => {
                 let level = value.parse().ok().filter(|level| *level <= 9);
-                self.level = Some(level.ok_or_else(|| refuse(format!("the compression level '{value}' is not within 0 to 9")))?);
+                self.level = Some(level.ok_or_else(|| {
+                    refuse(format!("the compression level '{value}' is not within 0 to 9"))
+                })?);
             }
             S2kMode => {
                 let mode = value.parse().ok().filter(|mode| [0, 1, 3].contains(mode));
-                self.s2k_mode = Some(mode.ok_or_else(|| refuse(format!("'--s2k-mode {value}': there are 0, 1 and 3")))?);
+                self.s2k_mode = Some(mode.ok_or_else(|| {
+                    refuse(format!("'--s2k-mode {value}': there are 0, 1 and 3"))
+                })?);
             }
             S2kCount => {
                 let count = value.parse().ok().filter(|count| (1024..=65_011_712).contains(count));
-                self.s2k_count =
-                    Some(count.ok_or_else(|| refuse(format!("'--s2k-count {value}' is not within 1024 to 65011712")))?);
+                self.s2k_count = Some(count.ok_or_else(|| {
+                    refuse(format!("'--s2k-count {value}' is not within 1024 to 65011712"))
+                })?);
             }
             Recipient => self.recipients.push((value.to_owned(), false)),
             HiddenRecipient => self.recipients.push((value.to_owned(), true)),
@@ -486,16 +559,25 @@ impl GpgOptions {
             HiddenEncryptTo => self.encrypt_to.push((value.to_owned(), true)),
             DefaultKey => self.default_keys.push(value.to_owned()),
             Group => {
-                let (group, keys) = value.split_once('=').ok_or_else(|| refuse(format!("the group '{value}' has no '='")))?;
-                self.groups.push((group.trim().to_owned(), keys.split_whitespace().map(String::from).collect()));
+                let (group, keys) = value
+                    .split_once('=')
+                    .ok_or_else(|| refuse(format!("the group '{value}' has no '='")))?;
+                self.groups.push((
+                    group.trim().to_owned(),
+                    keys.split_whitespace().map(String::from).collect(),
+                ));
             }
             Ungroup => self.groups.retain(|(group, _)| !group.eq_ignore_ascii_case(value)),
             NoGroups => self.groups.clear(),
             Hide => self.hide = true,
             Show => self.hide = false,
-            CipherPreferences => self.cipher_preferences = preferences().filter_map(cipher).collect(),
+            CipherPreferences => {
+                self.cipher_preferences = preferences().filter_map(cipher).collect()
+            }
             DigestPreferences => self.digest_preference = preferences().find_map(digest),
-            CompressionPreferences => self.compress_preference = preferences().next().map(compression).transpose()?,
+            CompressionPreferences => {
+                self.compress_preference = preferences().next().map(compression).transpose()?
+            }
         }
         Ok(())
     }
@@ -508,7 +590,8 @@ impl GpgOptions {
 
 /// Returns whether an algorithm compresses; zip, zlib and bzip2 are all zip here.
 fn compression(value: &str) -> Result<bool, Cause> {
-    let number = value.strip_prefix(['z', 'Z']).filter(|n| n.parse::<u8>().is_ok()).unwrap_or(value);
+    let number =
+        value.strip_prefix(['z', 'Z']).filter(|n| n.parse::<u8>().is_ok()).unwrap_or(value);
     match &number.to_ascii_lowercase()[..] {
         "0" | "none" | "uncompressed" => Ok(false),
         "1" | "zip" | "2" | "zlib" | "3" | "bzip2" => Ok(true),

@@ -6,12 +6,14 @@
 //! OpenPGP  frames ─┤ chunk: [ff length] lead, table │ footer │ [signature] │ MDC      each │ a stored block, if deflated
 //!                  └ stored start
 //! ```
-//! Where each part lies follows from the lengths in the footer, so no byte of the framing between is believed. The footer's tag
-//! is a BLAKE3 of its fields and the table: keyed, in an encrypted file, by HKDF-SHA-256 from the session key and the message's
-//! first bytes. CFB can be tampered with, and the MDC says nothing to those who read a part; and all files of a session may share
+//! Where each part lies follows from the lengths in the footer, so no byte of the framing between
+//! is believed. The footer's tag is a BLAKE3 of its fields and the table: keyed, in an encrypted
+//! file, by HKDF-SHA-256 from the session key and the message's first bytes. CFB can be tampered
+//! with, and the MDC says nothing to those who read a part; and all files of a session may share
 //! one session key, but not their first bytes.
 //!
-//! A table that does not fit is no table: the file was encoded anew by another program, cut, or tampered with.
+//! A table that does not fit is no table: the file was encoded anew by another program, cut, or
+//! tampered with.
 
 use super::deflate;
 use crate::codec::openpgp::{Access, BLOCK, LEAD};
@@ -33,7 +35,8 @@ const GZIP_TRAILER: usize = 8;
 /// The table that stood behind a file's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// As it was given to [`EncodedFile::finish_with_table`](super::EncodedFile::finish_with_table).
+    /// As it was given to
+    /// [`EncodedFile::finish_with_table`](super::EncodedFile::finish_with_table).
     pub bytes: Vec<u8>,
     /// Where the stored bytes of the frames end.
     pub stored_start: u64,
@@ -79,7 +82,8 @@ impl Footer {
     }
 
     fn tag(&self, table: &[u8], key: &TagKey) -> blake3::Hash {
-        let mut hasher = key.as_ref().map_or_else(blake3::Hasher::new, |key| blake3::Hasher::new_keyed(key));
+        let mut hasher =
+            key.as_ref().map_or_else(blake3::Hasher::new, |key| blake3::Hasher::new_keyed(key));
         hasher.update(&self.fields()).update(table).finalize()
     }
 
@@ -96,10 +100,15 @@ impl Footer {
             let length = u32::from_le_bytes(fields.array()?);
             Ok((stored_start, plain_start, length, fields.array::<4>()?, fields.array()?))
         };
-        let (stored_start, plain_start, length, [form, lead, 0, 0], tag) = read().ok()? else { return None };
+        let (stored_start, plain_start, length, [form, lead, 0, 0], tag) = read().ok()? else {
+            return None;
+        };
         let form = [Form::Direct, Form::Blocks].into_iter().find(|known| *known as u8 == form)?;
         let known = length as usize <= LIMIT;
-        known.then_some((Self { stored_start, plain_start, length, form, lead }, blake3::Hash::from_bytes(tag)))
+        known.then_some((
+            Self { stored_start, plain_start, length, form, lead },
+            blake3::Hash::from_bytes(tag),
+        ))
     }
 
     /// Returns how many bytes there are from the start of the wrapped table up to the footer.
@@ -116,7 +125,8 @@ impl Footer {
         let mut bytes: Vec<u8> = match self.form {
             Form::Direct => wrapped.to_vec(),
             Form::Blocks => {
-                let blocks = wrapped.get(..wrapped.len().checked_sub(5)?)?.chunks(5 + deflate::STORED);
+                let blocks =
+                    wrapped.get(..wrapped.len().checked_sub(5)?)?.chunks(5 + deflate::STORED);
                 blocks.flat_map(|block| block.get(5..).unwrap_or_default()).copied().collect()
             }
         };
@@ -125,12 +135,14 @@ impl Footer {
     }
 }
 
-/// Wraps what stands before the footer, the footer, and what stands behind it; in blocks, the last of which ends the deflated data.
+/// Wraps what stands before the footer, the footer, and what stands behind it; in blocks, the last
+/// of which ends the deflated data.
 pub(super) fn wrap(form: Form, before: &[u8], footer: &[u8], behind: &[u8]) -> Vec<u8> {
     match form {
         Form::Direct => [before, footer, behind].concat(),
         Form::Blocks => {
-            let mut out = Vec::with_capacity(before.len() + before.len() / 4096 + behind.len() + 512);
+            let mut out =
+                Vec::with_capacity(before.len() + before.len() / 4096 + behind.len() + 512);
             deflate::store(before, false, &mut out);
             deflate::store(footer, false, &mut out);
             out.extend_from_slice(&wrap_end(form, behind));
@@ -161,11 +173,13 @@ pub(super) fn gzip_member(table: &[u8], footer: &[u8], time: u32) -> Vec<u8> {
 }
 
 impl Codec {
-    /// Looks for the table behind a file's frames; `None` if there is none that fits. Reads the last 64 KiB; if these hold a sign of
-    /// one, also the first 64 KiB of an encrypted file, where its session key is, and the rest of a longer table.
+    /// Looks for the table behind a file's frames; `None` if there is none that fits. Reads the
+    /// last 64 KiB; if these hold a sign of one, also the first 64 KiB of an encrypted file, where
+    /// its session key is, and the rest of a longer table.
     ///
     /// # Errors
-    /// [`Cause::Storage`] when the file cannot be read; those of [`Codec::reopen`] when there is no way to the session key.
+    /// [`Cause::Storage`] when the file cannot be read; those of [`Codec::reopen`] when there is no
+    /// way to the session key.
     pub fn table(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Option<Table>, Error> {
         let name = file.name().to_owned();
         let found = match encoding {
@@ -179,10 +193,18 @@ impl Codec {
     fn encrypted(&self, file: &Arc<dyn ReadAt>) -> Result<Option<Table>, Cause> {
         let tail = Tail::read(file)?;
         let Some(last) = last_chunk(&tail.bytes) else { return Ok(None) };
-        let whole: Arc<dyn ReadAt> =
-            if tail.start == 0 { Arc::new(Small(file.name().to_owned(), tail.bytes.clone())) } else { file.clone() };
+        let whole: Arc<dyn ReadAt> = if tail.start == 0 {
+            Arc::new(Small(file.name().to_owned(), tail.bytes.clone()))
+        } else {
+            file.clone()
+        };
         let access = match Access::new(&self.keys, &whole) {
-            Err(Cause::Unsupported(_) | Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_)) => return Ok(None),
+            Err(
+                Cause::Unsupported(_)
+                | Cause::Damaged(_)
+                | Cause::Truncated
+                | Cause::NotAuthentic(_),
+            ) => return Ok(None),
             access => access?,
         };
         let cipher = &tail.bytes[last + 5..];
@@ -195,18 +217,21 @@ impl Codec {
         let Some(((footer, tag), border)) = found else { return Ok(None) };
         // The table's chunks: mostly the last one only.
         let Some(body) = tail.from(file, footer.stored_start)? else { return Ok(None) };
-        let Some(cipher) = join_chunks(&body).filter(|cipher| cipher.len() >= BLOCK) else { return Ok(None) };
+        let Some(cipher) = join_chunks(&body).filter(|cipher| cipher.len() >= BLOCK) else {
+            return Ok(None);
+        };
         let plain = access.decrypt_end(&cipher, border)?;
         let key = access.table_key();
         let end = footer.before_footer();
-        let fits =
-            usize::from(footer.lead) >= LEAD && plain.get(end..end + FOOTER).and_then(Footer::parse) == Some((footer, tag));
+        let fits = usize::from(footer.lead) >= LEAD
+            && plain.get(end..end + FOOTER).and_then(Footer::parse) == Some((footer, tag));
         let table = plain.get(..end).filter(|_| fits).and_then(|wrapped| footer.unwrap(wrapped));
         Ok(table.and_then(|table| accept(table, footer, tag, &Some(key), body)))
     }
 }
 
-/// Looks for a table where nothing is encrypted: the footer stands `behind` bytes before the end, and `header` bytes before the table.
+/// Looks for a table where nothing is encrypted: the footer stands `behind` bytes before the end,
+/// and `header` bytes before the table.
 fn bare(file: &Arc<dyn ReadAt>, header: usize, behind: usize) -> Result<Option<Table>, Cause> {
     let tail = Tail::read(file)?;
     let Some(at) = tail.bytes.len().checked_sub(FOOTER + behind) else { return Ok(None) };
@@ -223,9 +248,20 @@ fn bare(file: &Arc<dyn ReadAt>, header: usize, behind: usize) -> Result<Option<T
     Ok(table.and_then(|table| accept(table, footer, tag, &None, wrapped)))
 }
 
-fn accept(table: Vec<u8>, footer: Footer, tag: blake3::Hash, key: &TagKey, behind: Vec<u8>) -> Option<Table> {
+fn accept(
+    table: Vec<u8>,
+    footer: Footer,
+    tag: blake3::Hash,
+    key: &TagKey,
+    behind: Vec<u8>,
+) -> Option<Table> {
     let good = footer.tag(&table, key) == tag; // in constant time
-    good.then_some(Table { bytes: table, stored_start: footer.stored_start, plain_start: footer.plain_start, behind })
+    good.then_some(Table {
+        bytes: table,
+        stored_start: footer.stored_start,
+        plain_start: footer.plain_start,
+        behind,
+    })
 }
 
 /// The last bytes of a file.
@@ -240,10 +276,14 @@ impl Tail {
         Ok(Self { start, bytes: read_all(file, start, (file.size() - start) as usize)? })
     }
 
-    /// Returns the file's bytes from an offset on, of which those that are not here yet are read; `None` if they are too many.
+    /// Returns the file's bytes from an offset on, of which those that are not here yet are read;
+    /// `None` if they are too many.
     fn from(&self, file: &Arc<dyn ReadAt>, start: u64) -> Result<Option<Vec<u8>>, Cause> {
         if let Some(inside) = start.checked_sub(self.start) {
-            return Ok(usize::try_from(inside).ok().and_then(|at| self.bytes.get(at..)).map(<[u8]>::to_vec));
+            return Ok(usize::try_from(inside)
+                .ok()
+                .and_then(|at| self.bytes.get(at..))
+                .map(<[u8]>::to_vec));
         }
         let missing = self.start - start;
         // Framing is far less than a hundredth of a table.
@@ -264,7 +304,8 @@ fn read_all(file: &Arc<dyn ReadAt>, start: u64, length: usize) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Finds the length of five bytes that reaches just to the end: behind it is the last chunk of a message.
+/// Finds the length of five bytes that reaches just to the end: behind it is the last chunk of a
+/// message.
 fn last_chunk(tail: &[u8]) -> Option<usize> {
     let reaches = |at: &usize| match tail[*at..] {
         [0xff, a, b, c, d, ..] => u32::from_be_bytes([a, b, c, d]) as usize == tail.len() - at - 5,

@@ -16,7 +16,8 @@ pub enum Aes {
 }
 
 impl Aes {
-    /// Takes OpenPGP's number of the algorithm; `None` when it is not AES, or the key's length is wrong.
+    /// Takes OpenPGP's number of the algorithm; `None` when it is not AES, or the key's length is
+    /// wrong.
     pub fn new(algorithm: u8, key: &[u8]) -> Option<Self> {
         match algorithm {
             7 => Aes128Enc::new_from_slice(key).ok().map(Self::K128),
@@ -26,8 +27,9 @@ impl Aes {
         }
     }
 
-    /// Decrypts in CFB mode. `cipher` is the block before, then the encrypted bytes; `plain` gets as many bytes, rounded up to
-    /// whole blocks, of which those behind the last encrypted one mean nothing.
+    /// Decrypts in CFB mode. `cipher` is the block before, then the encrypted bytes; `plain` gets
+    /// as many bytes, rounded up to whole blocks, of which those behind the last encrypted one mean
+    /// nothing.
     pub fn decrypt(&self, cipher: &[u8], plain: &mut Vec<u8>) {
         let start = plain.len();
         let length = cipher.len().saturating_sub(BLOCK);
@@ -50,7 +52,8 @@ impl Aes {
         self.chain(Chain { before: block, blocks: None });
     }
 
-    /// Encrypts whole blocks in CFB mode, in place. `before` is the cipher block before, and becomes the last one of `blocks`.
+    /// Encrypts whole blocks in CFB mode, in place. `before` is the cipher block before, and
+    /// becomes the last one of `blocks`.
     pub fn encrypt(&self, before: &mut [u8; BLOCK], blocks: &mut [[u8; BLOCK]]) {
         self.chain(Chain { before, blocks: Some(blocks) });
     }
@@ -64,8 +67,9 @@ impl Aes {
     }
 }
 
-/// Each block needs the one before, so nothing here is parallel; but inside the crate's own function, compiled for the CPU at hand,
-/// the rounds are inlined and the keys stay in registers, which is three times as fast as a call for each block.
+/// Each block needs the one before, so nothing here is parallel; but inside the crate's own
+/// function, compiled for the CPU at hand, the rounds are inlined and the keys stay in registers,
+/// which is three times as fast as a call for each block.
 struct Chain<'a> {
     before: &'a mut [u8; BLOCK],
     /// `None`: `before` itself is to be encrypted.

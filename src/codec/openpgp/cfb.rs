@@ -1,9 +1,10 @@
 //! [`Decrypt`]: the body of an encrypted packet (tag 18, version 1) as plain bytes, from its start or from any byte.
 //!
-//! RFC 4880 5.13: cipher feedback with a zero start vector and without resynchronisation. Plain block = cipher block XOR E(cipher
-//! block before), so any block opens by itself, and many at once, which is what makes AES units fast. The plain bytes begin with
-//! 16 random ones and a repetition of the last two (a first test of the key), and end with the modification detection code:
-//! `d3 14` and the SHA-1 of all plain bytes up to and including these two.
+//! RFC 4880 5.13: cipher feedback with a zero start vector and without resynchronisation. Plain
+//! block = cipher block XOR E(cipher block before), so any block opens by itself, and many at once,
+//! which is what makes AES units fast. The plain bytes begin with 16 random ones and a repetition
+//! of the last two (a first test of the key), and end with the modification detection code: `d3 14`
+//! and the SHA-1 of all plain bytes up to and including these two.
 
 use super::aes::{Aes, BLOCK};
 use super::packets::{Body, Extent};
@@ -18,7 +19,8 @@ pub const PREFIX: usize = BLOCK + 2;
 pub const MDC: usize = MDC_HEADER.len() + 20;
 /// Header of the modification detection code: a packet of 20 bytes with tag 19.
 pub const MDC_HEADER: [u8; 2] = [0xd3, 0x14];
-/// Bytes decrypted at once: four of gpg's chunks, together with its ciphertext well inside the second cache.
+/// Bytes decrypted at once: four of gpg's chunks, together with its ciphertext well inside the
+/// second cache.
 pub const BATCH: usize = 32 << 10;
 
 /// Where a stretch of ciphertext lies in the file.
@@ -32,8 +34,8 @@ struct Stretch {
     extent: Extent,
 }
 
-/// Decrypts, and holds back the last 22 bytes, until it is known whether they are the modification detection code: they are not
-/// where a part of a file ends in the middle of the packet.
+/// Decrypts, and holds back the last 22 bytes, until it is known whether they are the modification
+/// detection code: they are not where a part of a file ends in the middle of the packet.
 pub struct Decrypt {
     body: Body<Stored>,
     aes: Aes,
@@ -47,15 +49,17 @@ pub struct Decrypt {
     /// End of what may be given.
     end: usize,
     finished: bool,
-    /// Without `hash`: the stored bytes have ended before the packet did, which matters to those who want more of it.
+    /// Without `hash`: the stored bytes have ended before the packet did, which matters to those
+    /// who want more of it.
     cut: bool,
-    /// None if decoding began in the middle, or what is read is only a part: then the code can't be checked.
+    /// None if decoding began in the middle, or what is read is only a part: then the code can't be
+    /// checked.
     hash: Option<Sha1>,
 }
 
 impl Decrypt {
-    /// Starts at the first byte behind the version number of the packet. If not `whole`, the modification detection code is not
-    /// checked, and the stored bytes may end early.
+    /// Starts at the first byte behind the version number of the packet. If not `whole`, the
+    /// modification detection code is not checked, and the stored bytes may end early.
     pub fn open(body: Body<Stored>, aes: Aes, whole: bool) -> Result<Self, Cause> {
         let mut decrypt = Self::new(body, aes, [0; BLOCK], whole.then(Sha1::new));
         decrypt.refill()?;
@@ -71,7 +75,18 @@ impl Decrypt {
 
     fn new(body: Body<Stored>, aes: Aes, before: [u8; BLOCK], hash: Option<Sha1>) -> Self {
         let (plain, stretches) = (Vec::with_capacity(BATCH + 4 * BLOCK), Vec::new());
-        Self { body, aes, cipher: before.to_vec(), plain, stretches, position: 0, end: 0, finished: false, cut: false, hash }
+        Self {
+            body,
+            aes,
+            cipher: before.to_vec(),
+            plain,
+            stretches,
+            position: 0,
+            end: 0,
+            finished: false,
+            cut: false,
+            hash,
+        }
     }
 
     /// Writes the state of the current place.
@@ -86,15 +101,21 @@ impl Decrypt {
         stretch.extent.after(ahead).write(state);
     }
 
-    /// Returns the offset of the stored byte at which a state begins that [`mark`](Self::mark) has written.
+    /// Returns the offset of the stored byte at which a state begins that [`mark`](Self::mark) has
+    /// written.
     pub fn stored_start(fields: &mut Fields) -> Result<u64, Cause> {
         fields.array::<BLOCK>()?;
         fields.u8()?;
         fields.u64()
     }
 
-    /// Goes on from a state that [`mark`](Self::mark) has written; `stored` opens the file at an offset.
-    pub fn enter(aes: Aes, fields: &mut Fields, stored: impl FnOnce(u64) -> Stored) -> Result<Self, Cause> {
+    /// Goes on from a state that [`mark`](Self::mark) has written; `stored` opens the file at an
+    /// offset.
+    pub fn enter(
+        aes: Aes,
+        fields: &mut Fields,
+        stored: impl FnOnce(u64) -> Stored,
+    ) -> Result<Self, Cause> {
         let before = fields.array()?;
         let skip = usize::from(fields.u8()?);
         let offset = fields.u64()?;
@@ -127,7 +148,9 @@ impl Decrypt {
                 let (header, code) = self.plain[self.end..].split_at(MDC_HEADER.len());
                 hash.update(header);
                 if header != MDC_HEADER || code != hash.clone().finalize().as_slice() {
-                    return Err(Cause::NotAuthentic("the modification detection code (MDC) is missing or wrong".to_owned()));
+                    return Err(Cause::NotAuthentic(
+                        "the modification detection code (MDC) is missing or wrong".to_owned(),
+                    ));
                 }
             }
         }
@@ -151,7 +174,8 @@ impl Decrypt {
         }
     }
 
-    /// Appends ciphertext, a batch or up to the end of the packet, which should be that of the file.
+    /// Appends ciphertext, a batch or up to the end of the packet, which should be that of the
+    /// file.
     fn gather(&mut self) -> Result<(), Cause> {
         let full = self.plain.len() + BATCH;
         while self.cipher.len() - BLOCK < full {

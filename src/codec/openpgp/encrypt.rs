@@ -24,9 +24,11 @@ impl Encrypt {
     /// Writes the encrypted prefix, with which the bytes behind the version number begin.
     pub fn begin(aes: Aes) -> Result<(Self, [u8; PREFIX]), Cause> {
         let mut prefix = [0; PREFIX];
-        random(&mut prefix[..BLOCK]).map_err(|e| Cause::Local(format!("no random numbers: {e}")))?;
+        random(&mut prefix[..BLOCK])
+            .map_err(|e| Cause::Local(format!("no random numbers: {e}")))?;
         prefix.copy_within(BLOCK - 2..BLOCK, BLOCK);
-        let mut encrypt = Self { aes, before: [0; BLOCK], block: [0; BLOCK], used: 0, hash: Sha1::new() };
+        let mut encrypt =
+            Self { aes, before: [0; BLOCK], block: [0; BLOCK], used: 0, hash: Sha1::new() };
         encrypt.update(&mut prefix);
         Ok((encrypt, prefix))
     }
@@ -55,7 +57,8 @@ impl Encrypt {
     }
 
     fn cipher(&mut self, data: &mut [u8]) {
-        let (head, data) = data.split_at_mut(if self.used == 0 { 0 } else { data.len().min(BLOCK - self.used) });
+        let (head, data) =
+            data.split_at_mut(if self.used == 0 { 0 } else { data.len().min(BLOCK - self.used) });
         self.bytes(head);
         let (blocks, tail) = data.as_chunks_mut();
         self.aes.encrypt(&mut self.before, blocks);

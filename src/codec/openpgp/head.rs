@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// How much is read at once: enough for the keys of some recipients.
 const STRIDE: usize = 2048;
 
-/// Most bytes that the packets with the session key may have in all: some 400 recipients with RSA-4096 keys.
+/// Most bytes that the packets with the session key may have in all: some 400 recipients with
+/// RSA-4096 keys.
 const KEYS_LIMIT: usize = 256 << 10;
 
 /// A packet that holds the session key: tag and body.
@@ -35,25 +36,32 @@ impl Head {
         let mut stored = Stored::new(file.clone(), 0, STRIDE);
         match stored.fill()? {
             [] => return Err(Cause::Truncated),
-            [b'-' | b'\n' | b'\r' | b' ', ..] => return Err(Cause::Unsupported("ASCII armor".to_owned())),
+            [b'-' | b'\n' | b'\r' | b' ', ..] => {
+                return Err(Cause::Unsupported("ASCII armor".to_owned()));
+            }
             _ => {}
         }
         let mut keys = Vec::new();
         while let Some(Header { tag, extent }) = Header::read(&mut stored)? {
             let mut body = Body::new(stored, extent);
             match tag {
-                tag::PUBLIC_KEY_ENCRYPTED_SESSION_KEY | tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY => {
+                tag::PUBLIC_KEY_ENCRYPTED_SESSION_KEY
+                | tag::SYMMETRIC_KEY_ENCRYPTED_SESSION_KEY => {
                     let packet = body.read_all(KEYS_LIMIT)?;
                     write_key_packet(tag, &packet, &mut keys);
                     if keys.len() > KEYS_LIMIT {
-                        return Err(Cause::damaged(format!("its session keys take more than {KEYS_LIMIT} bytes")));
+                        return Err(Cause::damaged(format!(
+                            "its session keys take more than {KEYS_LIMIT} bytes"
+                        )));
                     }
                 }
                 tag::MARKER | tag::PADDING => {}
                 tag::ENCRYPTED_AND_PROTECTED => return Self::encrypted(keys, body),
                 tag::ENCRYPTED => return Err(Cause::NotAuthentic(UNPROTECTED.to_owned())),
                 tag::COMPRESSED | tag::LITERAL | tag::ONE_PASS_SIGNATURE | tag::SIGNATURE => {
-                    return Err(Cause::NotAuthentic("it is an OpenPGP message, but not encrypted".to_owned()));
+                    return Err(Cause::NotAuthentic(
+                        "it is an OpenPGP message, but not encrypted".to_owned(),
+                    ));
                 }
                 _ => return Err(Cause::Unsupported(format!("OpenPGP packet with tag {tag}"))),
             }
@@ -73,7 +81,11 @@ impl Head {
     fn encrypted(keys: Vec<u8>, mut body: Body<Stored>) -> Result<Self, Cause> {
         match body.needed()? {
             1 => {}
-            version => return Err(Cause::Unsupported(format!("OpenPGP packet with tag 18, version {version}"))),
+            version => {
+                return Err(Cause::Unsupported(format!(
+                    "OpenPGP packet with tag 18, version {version}"
+                )));
+            }
         }
         body.fill()?; // gets over the length of a chunk
         let start = (body.source().offset(), body.extent());

@@ -3,7 +3,8 @@
 //! ```text
 //! tag 18  random prefix │ tag 8 (zip or zlib) │ [tag 4 one-pass signature] tag 11 literal: the file  [tag 2 signature] │ MDC
 //! ```
-//! Without compression the inner packets stand directly in tag 18. Anything else in there is for other readers.
+//! Without compression the inner packets stand directly in tag 18. Anything else in there is for
+//! other readers.
 
 use super::aes::Aes;
 use super::cfb::{BATCH, Decrypt};
@@ -56,10 +57,15 @@ pub struct Message {
 }
 
 impl Message {
-    /// Reads up to the first byte of the literal data. `verifier` stands for a signature that is demanded.
+    /// Reads up to the first byte of the literal data. `verifier` stands for a signature that is
+    /// demanded.
     ///
     /// [`Cause::Unsupported`] means that another reader may be able to read it.
-    pub fn open(decrypt: Decrypt, seal: Arc<Seal>, mut verifier: Option<Verifier>) -> Result<Self, Cause> {
+    pub fn open(
+        decrypt: Decrypt,
+        seal: Arc<Seal>,
+        mut verifier: Option<Verifier>,
+    ) -> Result<Self, Cause> {
         let mut body = Body::new(Content::Direct(decrypt), Extent::NONE);
         let mut signed = false;
         loop {
@@ -73,7 +79,11 @@ impl Message {
                     verifier.as_mut().map_or(Ok(()), |v| v.announce(&packet))?;
                 }
                 tag::SIGNATURE if verifier.is_none() => signed = true,
-                tag => return Err(Cause::Unsupported(format!("OpenPGP packet with tag {tag} inside the encryption"))),
+                tag => {
+                    return Err(Cause::Unsupported(format!(
+                        "OpenPGP packet with tag {tag} inside the encryption"
+                    )));
+                }
             }
         }
         if verifier.is_some() && !signed {
@@ -93,13 +103,20 @@ impl Message {
         Self { finished: true, ..self }
     }
 
-    /// Goes on from a seek point, to some place before the stored byte `end`; the end of the literal data is then the end of everything,
-    /// unchecked.
-    pub fn enter(file: Arc<dyn ReadAt>, end: u64, aes: Aes, seal: Arc<Seal>, sealed: &[u8]) -> Result<Self, Cause> {
+    /// Goes on from a seek point, to some place before the stored byte `end`; the end of the
+    /// literal data is then the end of everything, unchecked.
+    pub fn enter(
+        file: Arc<dyn ReadAt>,
+        end: u64,
+        aes: Aes,
+        seal: Arc<Seal>,
+        sealed: &[u8],
+    ) -> Result<Self, Cause> {
         let state = seal.open(sealed)?;
         let mut fields = Fields(&state);
         // As much as that may be decrypted and inflated behind what is needed.
-        let stored = |offset| Stored::window(file, offset, end.saturating_add((BATCH + BUFFER) as u64));
+        let stored =
+            |offset| Stored::window(file, offset, end.saturating_add((BATCH + BUFFER) as u64));
         let literal = Extent::read(&mut fields)?;
         let content = match fields.u8()? {
             DIRECT => Content::Direct(Decrypt::enter(aes, &mut fields, stored)?),
@@ -134,7 +151,11 @@ impl Message {
                     signatures.push(self.body.read_all(SIGNATURE_LIMIT)?);
                 }
                 tag::SIGNATURE => {}
-                _ => return Err(Cause::damaged(format!("an OpenPGP packet with tag {tag} follows the literal data"))),
+                _ => {
+                    return Err(Cause::damaged(format!(
+                        "an OpenPGP packet with tag {tag} follows the literal data"
+                    )));
+                }
             }
         }
         if let Content::Inflated(inflate) = self.body.source_mut() {
@@ -165,8 +186,12 @@ fn decompress(mut body: Body<Content>) -> Result<Content, Cause> {
     let wrapping = wrapping(body.needed()?)?;
     let extent = body.extent();
     match body.into_source() {
-        Content::Direct(decrypt) => Ok(Content::Inflated(Inflate::new(Body::new(decrypt, extent), wrapping)?)),
-        Content::Inflated(_) => Err(Cause::Unsupported("OpenPGP compression in compression".to_owned())),
+        Content::Direct(decrypt) => {
+            Ok(Content::Inflated(Inflate::new(Body::new(decrypt, extent), wrapping)?))
+        }
+        Content::Inflated(_) => {
+            Err(Cause::Unsupported("OpenPGP compression in compression".to_owned()))
+        }
     }
 }
 

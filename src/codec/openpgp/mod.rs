@@ -1,12 +1,15 @@
 //! OpenPGP messages: which of three readers takes one.
 //!
-//! 1. Ours, for AES in a packet of tag 18, version 1, with zip, zlib or no compression: what gpg up to 2.2 writes, and any gpg for a
-//!    passphrase. Two to three times as fast as the others, and the only one with real seek points.
-//! 2. sequoia's, with a policy that lets old algorithms pass: other ciphers, bzip2, ASCII armor, odd signatures.
+//! 1. Ours, for AES in a packet of tag 18, version 1, with zip, zlib or no compression: what gpg up
+//!    to 2.2 writes, and any gpg for a passphrase. Two to three times as fast as the others, and
+//!    the only one with real seek points.
+//! 2. sequoia's, with a policy that lets old algorithms pass: other ciphers, bzip2, ASCII armor,
+//!    odd signatures.
 //! 3. The user's gpg: whatever else it reads, such as LibrePGP's packets of tag 20.
 //!
-//! A reader gives up with [`Cause::Unsupported`] before its first plain byte. None of them accepts a message without integrity
-//! protection (tag 9, or not encrypted at all), and none reports the end before the protection was checked.
+//! A reader gives up with [`Cause::Unsupported`] before its first plain byte. None of them accepts
+//! a message without integrity protection (tag 9, or not encrypted at all), and none reports the
+//! end before the protection was checked.
 
 mod aes;
 mod cfb;
@@ -77,7 +80,9 @@ fn packet(tag: u8, body: &[u8]) -> Option<Packet> {
 
 /// Decodes a message from its start.
 pub(super) fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, Cause> {
-    let why = match Access::new(keys, &file).and_then(|access| access.start(file.clone(), LONG, keys.signer()?)) {
+    let why = match Access::new(keys, &file)
+        .and_then(|access| access.start(file.clone(), LONG, keys.signer()?))
+    {
         Err(Cause::Unsupported(why)) => why,
         Err(cause) => return Err(cause),
         Ok(message) => return Ok(Box::new(message)),
@@ -98,10 +103,13 @@ fn by_gpg(keys: &Keys, file: Arc<dyn ReadAt>, why: &str) -> Result<Box<dyn Stage
             accept
         });
         let mut gpg = keys.gpg.decrypt(file.clone(), passphrase, accept)?;
-        // The first bytes, or gpg's refusal, which is worth more together with the reason why it was called.
+        // The first bytes, or gpg's refusal, which is worth more together with the reason why it
+        // was called.
         match super::source::Source::fill(&mut gpg) {
             Ok(_) => Ok(Box::new(gpg) as Box<dyn Stage>),
-            Err(Cause::Gpg(said)) => Err(Cause::Unsupported(format!("{why}; gpg, tried in the end, says: {said}"))),
+            Err(Cause::Gpg(said)) => {
+                Err(Cause::Unsupported(format!("{why}; gpg, tried in the end, says: {said}")))
+            }
             Err(cause) => Err(cause),
         }
     };
@@ -130,14 +138,19 @@ impl Access {
             false => None,
         };
         match refusal {
-            Some(cause) if cause.is_of_content() && keys.doubt(&head.keys, &access.session) => Self::new(keys, file),
+            Some(cause) if cause.is_of_content() && keys.doubt(&head.keys, &access.session) => {
+                Self::new(keys, file)
+            }
             _ => Ok(access),
         }
     }
 
     fn find(keys: &Keys, head: Head) -> Result<Self, Cause> {
         let mut other_cipher = false;
-        let found = keys.session(&head.keys, &mut |session| match Aes::new(session.algorithm, &session.key) {
+        let found = keys.session(&head.keys, &mut |session| match Aes::new(
+            session.algorithm,
+            &session.key,
+        ) {
             Some(aes) => opens(&aes, &head),
             None => {
                 other_cipher = true;
@@ -159,11 +172,18 @@ impl Access {
     }
 
     fn aes(&self) -> Result<Aes, Cause> {
-        Aes::new(self.session.algorithm, &self.session.key).ok_or(Cause::damaged("its session key is invalid"))
+        Aes::new(self.session.algorithm, &self.session.key)
+            .ok_or(Cause::damaged("its session key is invalid"))
     }
 
-    /// Reads from the start, `stride` stored bytes at once; the signature is checked if a signer is demanded.
-    pub fn start(&self, file: Arc<dyn ReadAt>, stride: usize, signer: Option<Signer>) -> Result<Message, Cause> {
+    /// Reads from the start, `stride` stored bytes at once; the signature is checked if a signer is
+    /// demanded.
+    pub fn start(
+        &self,
+        file: Arc<dyn ReadAt>,
+        stride: usize,
+        signer: Option<Signer>,
+    ) -> Result<Message, Cause> {
         let decrypt = Decrypt::open(self.head.body(file, stride), self.aes()?, true)?;
         Message::open(decrypt, self.seal.clone(), signer.map(Verifier::new))
     }
@@ -179,11 +199,15 @@ impl Access {
         table_key(&self.session, &self.head)
     }
 
-    /// Returns how many of the last ciphertext's bytes may lie behind a border of cipher blocks, counted modulo a block: where the
-    /// borders are is not known, but where the modification detection code begins is, with `d3 14`.
+    /// Returns how many of the last ciphertext's bytes may lie behind a border of cipher blocks,
+    /// counted modulo a block: where the borders are is not known, but where the modification
+    /// detection code begins is, with `d3 14`.
     pub fn borders(&self, cipher: &[u8]) -> Result<Vec<usize>, Cause> {
         let aes = self.aes()?;
-        let Some(code) = cipher.len().checked_sub(cfb::MDC).filter(|code| *code >= 2 * BLOCK) else { return Ok(Vec::new()) };
+        let Some(code) = cipher.len().checked_sub(cfb::MDC).filter(|code| *code >= 2 * BLOCK)
+        else {
+            return Ok(Vec::new());
+        };
         let fits = |behind: &usize| {
             let first = (cipher.len() - behind) % BLOCK;
             let block = first + (code - first) / BLOCK * BLOCK; // that the code begins in
@@ -194,8 +218,8 @@ impl Access {
         Ok((0..BLOCK).filter(fits).collect())
     }
 
-    /// Decrypts the last ciphertext of the message, with one of its [`borders`](Self::borders). The first two cipher blocks give
-    /// nothing of use.
+    /// Decrypts the last ciphertext of the message, with one of its [`borders`](Self::borders). The
+    /// first two cipher blocks give nothing of use.
     pub fn decrypt_end(&self, cipher: &[u8], border: usize) -> Result<Zeroizing<Vec<u8>>, Cause> {
         let first = (cipher.len() - border) % BLOCK;
         let mut plain = Zeroizing::new(Vec::with_capacity(cipher.len() + BLOCK));
@@ -216,12 +240,16 @@ impl Access {
     }
 }
 
-/// Derives the key of a table's tag (RFC 5869). Files of a session may share a session key, but none shares its prefix.
+/// Derives the key of a table's tag (RFC 5869). Files of a session may share a session key, but
+/// none shares its prefix.
 pub(super) fn table_key(session: &Session, head: &Head) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     let derive = hkdf::Hkdf::<sha2::Sha256>::new(Some(&head.prefix), &session.key);
     // Fails for more than 255 hashes only.
-    let _ = derive.expand_multi_info(&[b"dupfs 2026-11 table of an OpenPGP message: tag", &head.keys], &mut *key);
+    let _ = derive.expand_multi_info(
+        &[b"dupfs 2026-11 table of an OpenPGP message: tag", &head.keys],
+        &mut *key,
+    );
     key
 }
 

@@ -1,7 +1,8 @@
 //! Packets: headers, and bodies of any kind of length (RFC 4880 4.2).
 //!
-//! gpg that writes to a pipe, as duplicity makes it do, uses partial lengths of 8192 bytes; one that knows the size writes a single
-//! length; and for compressed packets it uses the old format's "up to the end".
+//! gpg that writes to a pipe, as duplicity makes it do, uses partial lengths of 8192 bytes; one
+//! that knows the size writes a single length; and for compressed packets it uses the old format's
+//! "up to the end".
 
 use crate::codec::Cause;
 use crate::codec::source::Source;
@@ -78,7 +79,9 @@ impl Extent {
         let first = source.needed()?;
         let (left, then) = match first {
             0..192 => (u64::from(first), Then::End),
-            192..224 => (((u64::from(first) - 192) << 8) + u64::from(source.needed()?) + 192, Then::End),
+            192..224 => {
+                (((u64::from(first) - 192) << 8) + u64::from(source.needed()?) + 192, Then::End)
+            }
             224..255 => (1 << (first & 31), Then::Chunk),
             255 => (number(source, 4)?, Then::End),
         };
@@ -98,7 +101,8 @@ fn number(source: &mut impl Source, bytes: u32) -> Result<u64, Cause> {
     (0..bytes).try_fold(0, |sum, _| Ok(sum << 8 | u64::from(source.needed()?)))
 }
 
-/// Appends `data` as chunks that are whole powers of two, the largest first; a further chunk has to follow.
+/// Appends `data` as chunks that are whole powers of two, the largest first; a further chunk has to
+/// follow.
 pub fn write_chunks(mut data: &[u8], stored: &mut Vec<u8>) {
     while let Some(power) = data.len().checked_ilog2() {
         let (chunk, rest) = data.split_at(1 << power.min(30));
@@ -143,7 +147,11 @@ impl Header {
         let (tag, extent) = match first {
             0xc0.. => (first & 63, Extent::new_format(source)?),
             0x80.. => ((first >> 2) & 15, Extent::old_format(source, first & 3)?),
-            _ => return Err(Cause::damaged("there is something else where an OpenPGP packet should begin")),
+            _ => {
+                return Err(Cause::damaged(
+                    "there is something else where an OpenPGP packet should begin",
+                ));
+            }
         };
         Ok(Some(Self { tag, extent }))
     }
@@ -161,7 +169,8 @@ impl<S: Source> Body<S> {
         Self { source, extent }
     }
 
-    /// Skips what is left of the body, and goes into the next packet; `None` at the end of the source.
+    /// Skips what is left of the body, and goes into the next packet; `None` at the end of the
+    /// source.
     pub fn next(&mut self) -> Result<Option<u8>, Cause> {
         self.drain()?;
         let header = Header::read(&mut self.source)?;

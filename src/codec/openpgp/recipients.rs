@@ -1,4 +1,5 @@
-//! Whose keys a message is made for, and by whom it is signed: chosen among the keys of a certificate as gpg chooses.
+//! Whose keys a message is made for, and by whom it is signed: chosen among the keys of a
+//! certificate as gpg chooses.
 
 use super::head::KeyPacket;
 use super::packets::tag;
@@ -26,20 +27,32 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// Finds the key to encrypt for in gpg's keyring: of the certificate that `name` is in, the newest subkey for encryption.
-    /// `name` is anything that gpg takes; with `!` behind a key ID it is that very key.
+    /// Finds the key to encrypt for in gpg's keyring: of the certificate that `name` is in, the
+    /// newest subkey for encryption. `name` is anything that gpg takes; with `!` behind a key ID it
+    /// is that very key.
     pub fn find(gpg: &Gpg, name: &str, hidden: bool) -> Result<Self, Cause> {
         let fail = |why: String| Cause::Recipient { key: name.to_owned(), why };
-        let (cert, key) = find(gpg, name, Purpose::Encryption).map_err(|problem| problem.cause(fail))?;
-        let preferred =
-            cert.with_policy(&*POLICY, None).ok().and_then(|cert| Some(cert.preferred_symmetric_algorithms()?.to_vec()));
-        let ciphers = preferred.unwrap_or_default().into_iter().map(u8::from).filter(|c| (7..=9).contains(c)).collect();
+        let (cert, key) =
+            find(gpg, name, Purpose::Encryption).map_err(|problem| problem.cause(fail))?;
+        let preferred = cert
+            .with_policy(&*POLICY, None)
+            .ok()
+            .and_then(|cert| Some(cert.preferred_symmetric_algorithms()?.to_vec()));
+        let ciphers = preferred
+            .unwrap_or_default()
+            .into_iter()
+            .map(u8::from)
+            .filter(|c| (7..=9).contains(c))
+            .collect();
         Ok(Self { key, hidden, ciphers })
     }
 
-    /// Returns the first of the `preferred` kinds of AES that all of `recipients` know, or the strongest; AES-256 where they say nothing of it.
+    /// Returns the first of the `preferred` kinds of AES that all of `recipients` know, or the
+    /// strongest; AES-256 where they say nothing of it.
     pub fn common_cipher(recipients: &[Self], preferred: &[u8]) -> u8 {
-        let known = |cipher: &u8| recipients.iter().all(|r| r.ciphers.is_empty() || r.ciphers.contains(cipher));
+        let known = |cipher: &u8| {
+            recipients.iter().all(|r| r.ciphers.is_empty() || r.ciphers.contains(cipher))
+        };
         preferred.iter().copied().chain([9, 8, 7]).find(known).unwrap_or(9)
     }
 
@@ -56,7 +69,11 @@ impl Recipient {
     /// Makes the packet that holds the session key for this one.
     pub fn packet(&self, session: &Session) -> Result<KeyPacket, Cause> {
         let make = || {
-            let mut packet = PKESK3::for_recipient(SymmetricAlgorithm::from(session.algorithm), &session.key, &self.key)?;
+            let mut packet = PKESK3::for_recipient(
+                SymmetricAlgorithm::from(session.algorithm),
+                &session.key,
+                &self.key,
+            )?;
             if self.hidden {
                 packet.set_recipient(None);
             }
@@ -76,11 +93,16 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Finds it in gpg's keyring: the very subkey that `name` is the ID of, or else the newest that may sign.
+    /// Finds it in gpg's keyring: the very subkey that `name` is the ID of, or else the newest that
+    /// may sign.
     pub fn find(gpg: &Gpg, name: &str) -> Result<Self, Cause> {
         let fail = |why: String| Cause::Signing(format!("with '{name}': {why}"));
         let (_, key) = find(gpg, name, Purpose::Signing).map_err(|problem| problem.cause(fail))?;
-        Ok(Self { fingerprint: key.fingerprint().to_hex(), id: key.keyid(), algorithm: key.pk_algo() })
+        Ok(Self {
+            fingerprint: key.fingerprint().to_hex(),
+            id: key.keyid(),
+            algorithm: key.pk_algo(),
+        })
     }
 
     /// Makes the packet that announces the signature: version 3, of binary data, the only one.
@@ -98,11 +120,15 @@ impl SigningKey {
         let unexpected = |what: &str| Err(Cause::Signing(format!("gpg has made {what}")));
         match &super::packet_list(packet)[..] {
             [openpgp::Packet::Signature(made)] => {
-                let ours = made.get_issuers().iter().any(|issuer| issuer.aliases(openpgp::KeyHandle::from(self.id.clone())));
+                let ours = made
+                    .get_issuers()
+                    .iter()
+                    .any(|issuer| issuer.aliases(openpgp::KeyHandle::from(self.id.clone())));
                 let kind = (made.version(), made.typ(), u8::from(made.hash_algo()), made.pk_algo());
                 if !ours {
                     unexpected("a signature with another key than it was told to")
-                } else if kind != (4, openpgp::types::SignatureType::Binary, digest, self.algorithm) {
+                } else if kind != (4, openpgp::types::SignatureType::Binary, digest, self.algorithm)
+                {
                     unexpected("another kind of signature than it was told to")
                 } else {
                     Ok(())
@@ -149,7 +175,9 @@ fn find(gpg: &Gpg, name: &str, purpose: Purpose) -> Result<(Cert, PublicKey), Pr
 /// Chooses a key for a purpose: a subkey rather than the primary key, the newest.
 fn choose(cert: &Cert, name: &str, exact: bool, purpose: Purpose) -> Result<PublicKey, String> {
     let of = cert.fingerprint();
-    let valid: ValidCert = cert.with_policy(&*POLICY, None).map_err(|e| format!("the certificate {of} is not valid: {e:#}"))?;
+    let valid: ValidCert = cert
+        .with_policy(&*POLICY, None)
+        .map_err(|e| format!("the certificate {of} is not valid: {e:#}"))?;
     valid.alive().map_err(|e| format!("the certificate {of} is not valid: {e:#}"))?;
     if let RevocationStatus::Revoked(_) = valid.revocation_status() {
         return Err(format!("the certificate {of} is revoked"));
@@ -170,12 +198,18 @@ fn choose(cert: &Cert, name: &str, exact: bool, purpose: Purpose) -> Result<Publ
     }
     let able: Vec<_> = able
         .into_iter()
-        .filter(|key| key.alive().is_ok() && !matches!(key.revocation_status(), RevocationStatus::Revoked(_)))
+        .filter(|key| {
+            key.alive().is_ok() && !matches!(key.revocation_status(), RevocationStatus::Revoked(_))
+        })
         .collect();
     let known = |key: PublicKeyAlgorithm| purpose == Purpose::Signing || key.is_supported();
     let best = able.iter().filter(|key| known(key.key().pk_algo())).max_by_key(|key| {
         let subkey = !key.primary();
-        (purpose == Purpose::Signing && subkey && named(key.key().role_as_unspecified()), subkey, key.key().creation_time())
+        (
+            purpose == Purpose::Signing && subkey && named(key.key().role_as_unspecified()),
+            subkey,
+            key.key().creation_time(),
+        )
     });
     match (best, able.first()) {
         (Some(key), _) => Ok(key.key().clone().role_into_unspecified()),

@@ -1,7 +1,8 @@
 //! From a passphrase to a key (RFC 4880 3.7).
 //!
-//! Each symmetric message of gpg has its own salt and hashes 62 MiB, twice for AES-256 with SHA-1, gpg's choice up to 2.2. sequoia
-//! does all kinds, but hashes by an SHA-1 that looks for collision attacks, at a quarter of the speed; so that one kind is done here.
+//! Each symmetric message of gpg has its own salt and hashes 62 MiB, twice for AES-256 with SHA-1,
+//! gpg's choice up to 2.2. sequoia does all kinds, but hashes by an SHA-1 that looks for collision
+//! attacks, at a quarter of the speed; so that one kind is done here.
 
 use openpgp::crypto::{Password, S2K, SessionKey};
 use openpgp::types::HashAlgorithm;
@@ -14,15 +15,14 @@ const STRIDE: usize = 64 << 10;
 /// Derives a key of `size` bytes.
 pub fn derive(s2k: &S2K, passphrase: &Password, size: usize) -> openpgp::Result<SessionKey> {
     match s2k {
-        S2K::Iterated { hash: HashAlgorithm::SHA1, salt, hash_bytes } => {
-            Ok(passphrase.map(|passphrase| iterated_sha1(salt, passphrase, *hash_bytes as usize, size)))
-        }
+        S2K::Iterated { hash: HashAlgorithm::SHA1, salt, hash_bytes } => Ok(passphrase
+            .map(|passphrase| iterated_sha1(salt, passphrase, *hash_bytes as usize, size))),
         _ => s2k.derive_key(passphrase, size),
     }
 }
 
-/// Hashes `count` bytes of salt, passphrase, salt, ..., the whole at least once; one more hash, begun with one more zero byte, for
-/// each 20 bytes of the key.
+/// Hashes `count` bytes of salt, passphrase, salt, ..., the whole at least once; one more hash,
+/// begun with one more zero byte, for each 20 bytes of the key.
 pub fn iterated_sha1(salt: &[u8; 8], passphrase: &[u8], count: usize, size: usize) -> SessionKey {
     #[cfg(test)]
     tests::derived(salt);
@@ -41,11 +41,15 @@ pub fn iterated_sha1(salt: &[u8; 8], passphrase: &[u8], count: usize, size: usiz
     let hash = &hash;
     let mut key: SessionKey = vec![0; size].into();
     std::thread::scope(|scope| {
-        let spawn = |zeros| std::thread::Builder::new().spawn_scoped(scope, move || hash(zeros)).ok();
+        let spawn =
+            |zeros| std::thread::Builder::new().spawn_scoped(scope, move || hash(zeros)).ok();
         let others: Vec<_> = (1..size.div_ceil(20)).map(spawn).collect();
         let first = [hash(0)].into_iter();
         let others = others.into_iter().enumerate();
-        let hashes = first.chain(others.map(|(i, thread)| thread.and_then(|t| t.join().ok()).unwrap_or_else(|| hash(i + 1))));
+        let hashes =
+            first.chain(others.map(|(i, thread)| {
+                thread.and_then(|t| t.join().ok()).unwrap_or_else(|| hash(i + 1))
+            }));
         for (part, hash) in key.chunks_mut(20).zip(hashes) {
             part.copy_from_slice(&hash[..part.len()]);
         }
@@ -77,9 +81,16 @@ pub mod tests {
                 if count > 1 << 20 && phrase != "geheim" {
                     continue;
                 }
-                let s2k = S2K::Iterated { hash: HashAlgorithm::SHA1, salt: *b"saltsalt", hash_bytes: count };
+                let s2k = S2K::Iterated {
+                    hash: HashAlgorithm::SHA1,
+                    salt: *b"saltsalt",
+                    hash_bytes: count,
+                };
                 for size in [16, 24, 32] {
-                    assert_eq!(derive(&s2k, &phrase.into(), size).unwrap(), s2k.derive_key(&phrase.into(), size).unwrap());
+                    assert_eq!(
+                        derive(&s2k, &phrase.into(), size).unwrap(),
+                        s2k.derive_key(&phrase.into(), size).unwrap()
+                    );
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! [`Seal`]: keeps seek points of an encrypted file as secret and as safe from changes as the file itself.
 //!
-//! ChaCha20-Poly1305 under a key derived from the message's session key and its first bytes, so that a state opens with the very
-//! message that it was made for only. The nonce is a keyed hash of the plain state: the same state gives the same bytes, different
-//! states different nonces, and no random numbers are needed.
+//! ChaCha20-Poly1305 under a key derived from the message's session key and its first bytes, so
+//! that a state opens with the very message that it was made for only. The nonce is a keyed hash of
+//! the plain state: the same state gives the same bytes, different states different nonces, and no
+//! random numbers are needed.
 
 use super::head::Head;
 use crate::codec::Cause;
@@ -40,8 +41,11 @@ impl Seal {
     }
 
     pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Cause> {
-        let (nonce, sealed) = sealed.split_at_checked(NONCE).ok_or(Cause::SeekPoint("it is too short"))?;
+        let (nonce, sealed) =
+            sealed.split_at_checked(NONCE).ok_or(Cause::SeekPoint("it is too short"))?;
         let plain = self.cipher.decrypt(Nonce::from_slice(nonce), sealed);
-        plain.map(Zeroizing::new).map_err(|_| Cause::SeekPoint("its seal is broken, or belongs to another file"))
+        plain
+            .map(Zeroizing::new)
+            .map_err(|_| Cause::SeekPoint("its seal is broken, or belongs to another file"))
     }
 }

@@ -8,7 +8,10 @@ use crate::codec::source::{LONG, Source, Stage, Stored};
 use crate::codec::state::{self, Kind};
 use crate::storage::ReadAt;
 use openpgp::packet::{PKESK, SKESK};
-use openpgp::parse::stream::{DecryptionHelper, Decryptor, DecryptorBuilder, MessageLayer, MessageStructure, VerificationHelper};
+use openpgp::parse::stream::{
+    DecryptionHelper, Decryptor, DecryptorBuilder, MessageLayer, MessageStructure,
+    VerificationHelper,
+};
 use openpgp::parse::{PacketParser, Parse};
 use openpgp::serialize::SerializeInto;
 use openpgp::types::{DataFormat, SymmetricAlgorithm};
@@ -17,7 +20,8 @@ use sequoia_openpgp as openpgp;
 use std::io::{ErrorKind, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What sequoia holds back until it has checked everything. Its default of 25 MiB costs 200 MB; tiny values cost even more.
+/// What sequoia holds back until it has checked everything. Its default of 25 MiB costs 200 MB;
+/// tiny values cost even more.
 const HELD: usize = 1 << 20;
 
 /// The first cause of a failure that we know better than sequoia.
@@ -45,7 +49,11 @@ pub fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, C
     loop {
         let used = Used::default();
         let result = attempt(keys, file.clone(), &used);
-        let doubted = result.as_ref().err().filter(|cause| cause.is_of_content()).and_then(|_| lock(&used).take());
+        let doubted = result
+            .as_ref()
+            .err()
+            .filter(|cause| cause.is_of_content())
+            .and_then(|_| lock(&used).take());
         if !doubted.is_some_and(|(packets, session)| keys.doubt(&packets, &session)) {
             return result;
         }
@@ -54,17 +62,31 @@ pub fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, C
 
 fn attempt(keys: &Arc<Keys>, file: Arc<dyn ReadAt>, used: &Used) -> Result<Box<dyn Stage>, Cause> {
     let slot = Blame::default();
-    let helper = Helper { keys: keys.clone(), signer: keys.signer()?, slot: slot.clone(), used: used.clone() };
+    let helper = Helper {
+        keys: keys.clone(),
+        signer: keys.signer()?,
+        slot: slot.clone(),
+        used: used.clone(),
+    };
     let reader = StoredRead(Stored::new(file, 0, LONG), slot.clone());
     let decryptor = DecryptorBuilder::from_reader(reader)
         .and_then(|builder| builder.buffer_size(HELD).with_policy(&*POLICY, None, helper))
         .map_err(|error| blamed(&slot).unwrap_or_else(|| judge(&error)))?;
-    Ok(Box::new(Foreign { decryptor, slot, buffer: vec![0; 64 << 10].into(), position: 0, length: 0 }))
+    Ok(Box::new(Foreign {
+        decryptor,
+        slot,
+        buffer: vec![0; 64 << 10].into(),
+        position: 0,
+        length: 0,
+    }))
 }
 
-/// Says what an error of sequoia's means to us. Of errors in errors nothing but the text survives all wrapping.
+/// Says what an error of sequoia's means to us. Of errors in errors nothing but the text survives
+/// all wrapping.
 fn judge(error: &openpgp::anyhow::Error) -> Cause {
-    if error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::UnexpectedEof)) {
+    if error.chain().any(|e| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::UnexpectedEof)
+    }) {
         return Cause::Truncated;
     }
     let what = format!("{error:#}");
@@ -106,7 +128,9 @@ impl DecryptionHelper for Helper {
         decrypt: &mut dyn FnMut(Option<SymmetricAlgorithm>, &crypto::SessionKey) -> bool,
     ) -> openpgp::Result<Option<Cert>> {
         let mut packets = Vec::new();
-        for packet in pkesks.iter().cloned().map(Packet::from).chain(skesks.iter().cloned().map(Packet::from)) {
+        for packet in
+            pkesks.iter().cloned().map(Packet::from).chain(skesks.iter().cloned().map(Packet::from))
+        {
             packets.extend(packet.to_vec()?);
         }
         let mut unsupported = None;
@@ -144,7 +168,8 @@ impl VerificationHelper for Helper {
     fn check(&mut self, structure: MessageStructure) -> openpgp::Result<()> {
         let mut layers = structure.into_iter();
         if !matches!(layers.next(), Some(MessageLayer::Encryption { .. })) {
-            let cause = Cause::NotAuthentic("it is an OpenPGP message, but not encrypted".to_owned());
+            let cause =
+                Cause::NotAuthentic("it is an OpenPGP message, but not encrypted".to_owned());
             return Err(blame(&self.slot, cause));
         }
         let Some(signer) = &self.signer else { return Ok(()) };
@@ -153,10 +178,21 @@ impl VerificationHelper for Helper {
             let MessageLayer::SignatureGroup { results } = layer else { continue };
             for result in results {
                 match result {
-                    Ok(good) if signer.is(&good.ka.key().fingerprint().to_hex(), &good.ka.cert().fingerprint().to_hex()) => {
+                    Ok(good)
+                        if signer.is(
+                            &good.ka.key().fingerprint().to_hex(),
+                            &good.ka.cert().fingerprint().to_hex(),
+                        ) =>
+                    {
                         return Ok(());
                     }
-                    Ok(good) => why = format!("it is by {}, not by {}", good.ka.key().fingerprint(), signer.id()),
+                    Ok(good) => {
+                        why = format!(
+                            "it is by {}, not by {}",
+                            good.ka.key().fingerprint(),
+                            signer.id()
+                        )
+                    }
                     Err(error) => why = error.to_string(),
                 }
             }
@@ -166,9 +202,10 @@ impl VerificationHelper for Helper {
 
     fn inspect(&mut self, parser: &PacketParser) -> openpgp::Result<()> {
         match &parser.packet {
-            Packet::Literal(literal) if literal.format() != DataFormat::Binary => {
-                Err(blame(&self.slot, Cause::Unsupported("literal data that are not binary".to_owned())))
-            }
+            Packet::Literal(literal) if literal.format() != DataFormat::Binary => Err(blame(
+                &self.slot,
+                Cause::Unsupported("literal data that are not binary".to_owned()),
+            )),
             _ => Ok(()),
         }
     }

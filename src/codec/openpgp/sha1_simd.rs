@@ -1,12 +1,14 @@
 //! Many keys from one passphrase at once: SHA-1 in the lanes of vector registers, a hash in each.
 //!
-//! One SHA-1 is a chain of dependent steps, which even the CPU's own SHA-1 instructions go through at 1.9 GB/s (EPYC 9004). Hashes of
-//! different salts depend on nothing of each other: 16 of them, in the 16 lanes of AVX-512, take together as long as three by these
-//! instructions, or as two without them. AVX2 has 8 lanes, and takes a fifth longer.
+//! One SHA-1 is a chain of dependent steps, which even the CPU's own SHA-1 instructions go through
+//! at 1.9 GB/s (EPYC 9004). Hashes of different salts depend on nothing of each other: 16 of them,
+//! in the 16 lanes of AVX-512, take together as long as three by these instructions, or as two
+//! without them. AVX2 has 8 lanes, and takes a fifth longer.
 //!
-//! What is hashed is salt and passphrase again and again, so the blocks of 64 bytes repeat, too, after as many as salt and passphrase
-//! have bytes (or less). Their message schedules are made once, and all lanes go through them: only the 80 rounds are left. Whatever
-//! does not repeat, the first block (it may begin with zeros) and the last ones (padding), is left to the crate `sha1`.
+//! What is hashed is salt and passphrase again and again, so the blocks of 64 bytes repeat, too,
+//! after as many as salt and passphrase have bytes (or less). Their message schedules are made
+//! once, and all lanes go through them: only the 80 rounds are left. Whatever does not repeat, the
+//! first block (it may begin with zeros) and the last ones (padding), is left to the crate `sha1`.
 //!
 //! Intrinsics, because plain loops over arrays become code of an eighth of that speed (rustc 1.95).
 
@@ -17,12 +19,14 @@ use sha1::block_api::compress;
 use std::arch::x86_64::*;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Fewest hashes for which lanes are taken. They cost 100 ms (AVX-512) to 120 ms (AVX2) for 62 MiB, however many are used; the
-/// ordinary way costs 34 ms each, the two of a file at the same time: 68 ms for 2 files of AES-256 (4 hashes), 102 ms for 3.
+/// Fewest hashes for which lanes are taken. They cost 100 ms (AVX-512) to 120 ms (AVX2) for 62 MiB,
+/// however many are used; the ordinary way costs 34 ms each, the two of a file at the same time: 68
+/// ms for 2 files of AES-256 (4 hashes), 102 ms for 3.
 const FEWEST: usize = 5;
 
-/// Most bytes of schedules, so that they stay in a second level cache. 21 blocks (a passphrase of 13 bytes) take 105 KiB, and at most
-/// 204 blocks, so 196 bytes of passphrase, fit in any case. Longer ones go the ordinary way.
+/// Most bytes of schedules, so that they stay in a second level cache. 21 blocks (a passphrase of
+/// 13 bytes) take 105 KiB, and at most 204 blocks, so 196 bytes of passphrase, fit in any case.
+/// Longer ones go the ordinary way.
 const TABLE_LIMIT: usize = 1 << 20;
 
 /// One word of each hash.
@@ -48,11 +52,18 @@ pub fn width() -> usize {
     }
 }
 
-/// Derives a key of `size` bytes (not 0) for each salt, by `count` bytes of salt and passphrase; see [`iterated_sha1`]. Takes as long
-/// for any number of keys up to [`width`] hashes, of which a key takes one for each 20 bytes.
-pub fn derive_all(salts: &[[u8; 8]], passphrase: &Password, count: usize, size: usize) -> Vec<SessionKey> {
+/// Derives a key of `size` bytes (not 0) for each salt, by `count` bytes of salt and passphrase;
+/// see [`iterated_sha1`]. Takes as long for any number of keys up to [`width`] hashes, of which a
+/// key takes one for each 20 bytes.
+pub fn derive_all(
+    salts: &[[u8; 8]],
+    passphrase: &Password,
+    count: usize,
+    size: usize,
+) -> Vec<SessionKey> {
     passphrase.map(|passphrase| {
-        let ordinary = || salts.iter().map(|salt| iterated_sha1(salt, passphrase, count, size)).collect();
+        let ordinary =
+            || salts.iter().map(|salt| iterated_sha1(salt, passphrase, count, size)).collect();
         if salts.len() * size.div_ceil(20) < FEWEST {
             return ordinary();
         }
@@ -60,18 +71,26 @@ pub fn derive_all(salts: &[[u8; 8]], passphrase: &Password, count: usize, size: 
     })
 }
 
-fn by_lanes(width: usize, salts: &[[u8; 8]], passphrase: &[u8], count: usize, size: usize) -> Option<Vec<SessionKey>> {
+fn by_lanes(
+    width: usize,
+    salts: &[[u8; 8]],
+    passphrase: &[u8],
+    count: usize,
+    size: usize,
+) -> Option<Vec<SessionKey>> {
     let parts = size.div_ceil(20);
     let stream = |salt: &[u8; 8], zeros| {
         let unit: SessionKey = [salt, passphrase].concat().into();
         Stream { zeros, size: zeros + count.max(unit.len()), unit }
     };
-    let streams: Vec<_> = salts.iter().flat_map(|salt| (0..parts).map(move |zeros| stream(salt, zeros))).collect();
+    let streams: Vec<_> =
+        salts.iter().flat_map(|salt| (0..parts).map(move |zeros| stream(salt, zeros))).collect();
     let mut states = Vec::new();
     for streams in streams.chunks(width) {
         states.extend(hash(width, streams)?);
     }
-    let bytes: Zeroizing<Vec<u8>> = Zeroizing::new(states.iter().flatten().flat_map(|word| word.to_be_bytes()).collect());
+    let bytes: Zeroizing<Vec<u8>> =
+        Zeroizing::new(states.iter().flatten().flat_map(|word| word.to_be_bytes()).collect());
     #[cfg(test)]
     salts.iter().for_each(super::s2k::tests::derived);
     Some(bytes.chunks(20 * parts).map(|hashes| hashes[..size].into()).collect())
@@ -101,23 +120,30 @@ impl Stream {
         (self.size + 9).div_ceil(64)
     }
 
-    /// Blocks after which they repeat, the first one left aside: the length of the unit by its common divisor with 64.
+    /// Blocks after which they repeat, the first one left aside: the length of the unit by its
+    /// common divisor with 64.
     fn period(&self) -> usize {
         self.unit.len() >> self.unit.len().trailing_zeros().min(6)
     }
 }
 
-/// Hashes as many streams as there are lanes, or less, with units of one length. `None` when their schedules take too much room.
+/// Hashes as many streams as there are lanes, or less, with units of one length. `None` when their
+/// schedules take too much room.
 fn hash(width: usize, streams: &[Stream]) -> Option<Vec<[u32; 5]>> {
     let repeating = streams.iter().map(|stream| stream.size / 64).min()?.saturating_sub(1);
-    let mut states = vec![[0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0]; streams.len()];
+    let mut states =
+        vec![[0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0]; streams.len()];
     for (state, stream) in states.iter_mut().zip(streams) {
         compress(state, &[stream.block(0)]);
     }
     match width {
         // SAFETY: such a width is asked for only when the CPU has what the functions demand.
-        16 => through(streams, &mut states, repeating, |s, table| unsafe { avx512(s, table, repeating) })?,
-        8 => through(streams, &mut states, repeating, |s, table| unsafe { avx2(s, table, repeating) })?,
+        16 => through(streams, &mut states, repeating, |s, table| unsafe {
+            avx512(s, table, repeating)
+        })?,
+        8 => through(streams, &mut states, repeating, |s, table| unsafe {
+            avx2(s, table, repeating)
+        })?,
         _ => return None,
     }
     for (state, stream) in states.iter_mut().zip(streams) {
@@ -141,7 +167,10 @@ fn through<const N: usize>(
     let mut lanes = [Lanes([0; N]); 5];
     for (lane, (stream, state)) in streams.iter().zip(states.iter()).enumerate() {
         for (index, words) in table.iter_mut().enumerate() {
-            words.iter_mut().zip(schedule(&stream.block(1 + index))).for_each(|(words, word)| words.0[lane] = word);
+            words
+                .iter_mut()
+                .zip(schedule(&stream.block(1 + index)))
+                .for_each(|(words, word)| words.0[lane] = word);
         }
         lanes.iter_mut().zip(state).for_each(|(words, word)| words.0[lane] = *word);
     }
@@ -165,13 +194,15 @@ fn schedule(block: &[u8; 64]) -> [u32; 80] {
     words
 }
 
-/// Makes a function that takes the states through `blocks` blocks, whose schedules are `table`, again and again.
+/// Makes a function that takes the states through `blocks` blocks, whose schedules are `table`,
+/// again and again.
 macro_rules! kernel {
     ($name:ident, $feature:literal, $lanes:literal, $load:ident, $store:ident, $add:ident, $and:ident, $or:ident, $xor:ident,
      $left:ident, $right:ident) => {
         #[target_feature(enable = $feature)]
         fn $name(states: &mut [Lanes<$lanes>; 5], table: &[Schedule<$lanes>], blocks: usize) {
-            // SAFETY: both functions want as many bytes as `Lanes` has, at an address divisible by 64 or less.
+            // SAFETY: both functions want as many bytes as `Lanes` has, at an address divisible by
+            // 64 or less.
             let load = |lanes: &Lanes<$lanes>| unsafe { $load(std::ptr::from_ref(lanes).cast()) };
             let [mut a, mut b, mut c, mut d, mut e] = states.each_ref().map(load);
             for schedule in table.iter().cycle().take(blocks) {
@@ -179,7 +210,10 @@ macro_rules! kernel {
                 macro_rules! rounds {
                     ($range:expr, $function:expr) => {
                         for word in &schedule[$range] {
-                            let sum = $add($add($or($left::<5>(a), $right::<27>(a)), $add(e, load(word))), $function);
+                            let sum = $add(
+                                $add($or($left::<5>(a), $right::<27>(a)), $add(e, load(word))),
+                                $function,
+                            );
                             (a, b, c, d, e) = (sum, a, $or($left::<30>(b), $right::<2>(b)), c, d);
                         }
                     };
@@ -188,8 +222,13 @@ macro_rules! kernel {
                 rounds!(20..40, $xor($xor(b, c), d));
                 rounds!(40..60, $or($and(b, c), $and(d, $or(b, c))));
                 rounds!(60.., $xor($xor(b, c), d));
-                [a, b, c, d, e] =
-                    [$add(a, before[0]), $add(b, before[1]), $add(c, before[2]), $add(d, before[3]), $add(e, before[4])];
+                [a, b, c, d, e] = [
+                    $add(a, before[0]),
+                    $add(b, before[1]),
+                    $add(c, before[2]),
+                    $add(d, before[3]),
+                    $add(e, before[4]),
+                ];
             }
             for (lanes, vector) in states.iter_mut().zip([a, b, c, d, e]) {
                 unsafe { $store(std::ptr::from_mut(lanes).cast(), vector) };
@@ -243,7 +282,8 @@ mod tests {
         }
     }
 
-    /// Where the padding gets into another block, the blocks begin to repeat, and one hash has a block more than the other.
+    /// Where the padding gets into another block, the blocks begin to repeat, and one hash has a
+    /// block more than the other.
     #[test]
     fn borders() {
         for width in widths() {

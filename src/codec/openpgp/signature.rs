@@ -16,14 +16,19 @@ const ANNOUNCED: usize = 16;
 /// The key that has to have signed, with the certificates that it may be in.
 #[derive(Clone)]
 pub struct Signer {
-    /// Last hexadecimal digits of the fingerprint of the signing key or of its primary key, in capitals.
+    /// Last hexadecimal digits of the fingerprint of the signing key or of its primary key, in
+    /// capitals.
     id: String,
     certs: Arc<Vec<Cert>>,
 }
 
 impl Signer {
-    /// Takes a key ID or fingerprint (8, 16 or 40 hexadecimal digits, also with `0x`) and gets the certificates by `export`.
-    pub fn new(id: &str, export: impl FnOnce(&str) -> Result<Vec<Cert>, Cause>) -> Result<Self, Cause> {
+    /// Takes a key ID or fingerprint (8, 16 or 40 hexadecimal digits, also with `0x`) and gets the
+    /// certificates by `export`.
+    pub fn new(
+        id: &str,
+        export: impl FnOnce(&str) -> Result<Vec<Cert>, Cause>,
+    ) -> Result<Self, Cause> {
         let id = normal(id)?;
         let certs = export(&id)?;
         if certs.is_empty() {
@@ -32,7 +37,8 @@ impl Signer {
         Ok(Self { id, certs: Arc::new(certs) })
     }
 
-    /// Whether a key, or the primary key it belongs to, is the demanded one, by their fingerprints. duplicity looks at the signing subkey only.
+    /// Whether a key, or the primary key it belongs to, is the demanded one, by their fingerprints.
+    /// duplicity looks at the signing subkey only.
     pub fn is(&self, key: &str, primary: &str) -> bool {
         [key, primary].iter().any(|f| f.ends_with(&self.id))
     }
@@ -50,7 +56,9 @@ impl Signer {
         let made = signature.signature_creation_time().ok_or("it has no date")?;
         let mut why = format!("it is not by {}, but by {}", self.id, issuers(signature));
         for cert in self.certs.iter() {
-            let wanted = cert.keys().filter(|key| self.is(&key.key().fingerprint().to_hex(), &cert.fingerprint().to_hex()));
+            let wanted = cert.keys().filter(|key| {
+                self.is(&key.key().fingerprint().to_hex(), &cert.fingerprint().to_hex())
+            });
             for key in wanted {
                 let key = match key.with_policy(&*POLICY, made) {
                     Ok(key) if key.for_signing() => key,
@@ -60,17 +68,22 @@ impl Signer {
                     continue;
                 }
                 let alive = key.valid_cert().alive().and(key.alive());
-                let revoked = |status: RevocationStatus| matches!(status, RevocationStatus::Revoked(_));
+                let revoked =
+                    |status: RevocationStatus| matches!(status, RevocationStatus::Revoked(_));
                 if let Err(error) = alive {
                     why = format!("the key {} was not valid when it signed: {error}", self.id);
-                } else if revoked(key.valid_cert().revocation_status()) || revoked(key.revocation_status()) {
+                } else if revoked(key.valid_cert().revocation_status())
+                    || revoked(key.revocation_status())
+                {
                     why = format!("the key {} is revoked", self.id);
                 } else {
                     return Ok(());
                 }
             }
         }
-        if signature.get_issuers().iter().any(|i| i.to_hex().ends_with(&self.id)) && why.starts_with("it is not by") {
+        if signature.get_issuers().iter().any(|i| i.to_hex().ends_with(&self.id))
+            && why.starts_with("it is not by")
+        {
             why = format!("it does not fit the data, or the key {} may not sign", self.id);
         }
         Err(why)
@@ -80,7 +93,8 @@ impl Signer {
 /// Checks the form of a key ID, and makes it capital letters without `0x`.
 pub fn normal(id: &str) -> Result<String, Cause> {
     let digits = id.strip_prefix("0x").or(id.strip_prefix("0X")).unwrap_or(id);
-    let valid = matches!(digits.len(), 8 | 16 | 40 | 64) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let valid =
+        matches!(digits.len(), 8 | 16 | 40 | 64) && digits.bytes().all(|b| b.is_ascii_hexdigit());
     if valid {
         Ok(digits.to_ascii_uppercase())
     } else {
@@ -111,7 +125,10 @@ impl Verifier {
         self.announced += 1;
         let parsed = super::packet(super::packets::tag::ONE_PASS_SIGNATURE, packet);
         let Some(Packet::OnePassSig(packet)) = parsed else { return Err(odd()) };
-        if packet.version() != 3 || packet.typ() != SignatureType::Binary || self.announced > ANNOUNCED {
+        if packet.version() != 3
+            || packet.typ() != SignatureType::Binary
+            || self.announced > ANNOUNCED
+        {
             return Err(odd());
         }
         if !self.hashes.iter().any(|h| h.algo() == packet.hash_algo()) {
@@ -133,7 +150,9 @@ impl Verifier {
             if signature.typ() != SignatureType::Binary || signature.version() != 4 {
                 continue;
             }
-            let Some(hash) = self.hashes.iter().find(|h| h.algo() == signature.hash_algo()) else { continue };
+            let Some(hash) = self.hashes.iter().find(|h| h.algo() == signature.hash_algo()) else {
+                continue;
+            };
             match self.signer.verify(&signature, hash) {
                 Ok(()) => return Ok(()),
                 Err(reason) => why = reason,
@@ -145,5 +164,7 @@ impl Verifier {
 
 /// Reads certificates, armored or not; those that can't be read are left out.
 pub fn parse_certs(bytes: &[u8]) -> Vec<Cert> {
-    openpgp::cert::CertParser::from_bytes(bytes).map(|certs| certs.flatten().collect()).unwrap_or_default()
+    openpgp::cert::CertParser::from_bytes(bytes)
+        .map(|certs| certs.flatten().collect())
+        .unwrap_or_default()
 }

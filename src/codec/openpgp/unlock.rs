@@ -1,11 +1,13 @@
 //! Session keys of many messages ahead of their use.
 //!
-//! Messages for a passphrase have salts of their own, so each costs as much as the first; but [`sha1_simd`] makes many keys in the time
-//! of some three. Batches are as full as can be, for one takes as long when it is full; where that leaves cores idle, more
-//! batches would end no sooner. Each core takes the next batch, those first that the caller names first.
+//! Messages for a passphrase have salts of their own, so each costs as much as the first; but
+//! [`sha1_simd`] makes many keys in the time of some three. Batches are as full as can be, for one
+//! takes as long when it is full; where that leaves cores idle, more batches would end no sooner.
+//! Each core takes the next batch, those first that the caller names first.
 //!
-//! The cells of all messages are claimed before the first hash, so whoever decodes one of them meanwhile waits for its batch.
-//! Nobody waits for a cell here, which others may hold: those are left to them.
+//! The cells of all messages are claimed before the first hash, so whoever decodes one of them
+//! meanwhile waits for its batch. Nobody waits for a cell here, which others may hold: those are
+//! left to them.
 
 use super::{Aes, Head, opens, packet_list, sha1_simd};
 use crate::codec::keys::{Cell, Keys, Session, session_in};
@@ -43,11 +45,18 @@ impl Locked {
             Packet::SKESK(packet) => Some(packet),
             _ => None,
         });
-        let (Some(SKESK::V4(packet)), None) = (symmetric.next(), symmetric.next()) else { return None };
-        let S2K::Iterated { hash: HashAlgorithm::SHA1, salt, hash_bytes } = *packet.s2k() else { return None };
+        let (Some(SKESK::V4(packet)), None) = (symmetric.next(), symmetric.next()) else {
+            return None;
+        };
+        let S2K::Iterated { hash: HashAlgorithm::SHA1, salt, hash_bytes } = *packet.s2k() else {
+            return None;
+        };
         let cost = (hash_bytes as usize, packet.symmetric_algo().key_size().ok()?);
         let is_aes = matches!(u8::from(packet.symmetric_algo()), 7..=9);
-        if !is_aes || cost.0 < WORTH_IT || packet.esk().ok()?.is_some_and(|esk| esk.len() > ESK_LIMIT) {
+        if !is_aes
+            || cost.0 < WORTH_IT
+            || packet.esk().ok()?.is_some_and(|esk| esk.len() > ESK_LIMIT)
+        {
             return None;
         }
         let cell = keys.cell(&std::mem::take(&mut head.keys));
@@ -74,7 +83,10 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
     }
     let Ok(passphrase) = keys.password() else { return };
     messages.sort_by_key(|message| message.cost); // keeps the order of equal ones
-    let mut claims: Vec<_> = messages.iter().map(|m| m.cell.try_lock().ok().filter(|session| session.is_none())).collect();
+    let mut claims: Vec<_> = messages
+        .iter()
+        .map(|m| m.cell.try_lock().ok().filter(|session| session.is_none()))
+        .collect();
     let claimed: Vec<_> = (0..messages.len()).filter(|i| claims[*i].is_some()).collect();
     let batches = batches(&messages, &claimed, width);
     let next = AtomicUsize::new(0);
@@ -83,12 +95,16 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
             let salts: Vec<_> = batch.iter().map(|i| messages[*i].salt).collect();
             let (count, size) = messages[batch[0]].cost;
             let keys = sha1_simd::derive_all(&salts, &passphrase, count, size);
-            batch.iter().zip(keys).for_each(|(i, key)| done.send((*i, messages[*i].open(key))).unwrap_or_default());
+            batch
+                .iter()
+                .zip(keys)
+                .for_each(|(i, key)| done.send((*i, messages[*i].open(key))).unwrap_or_default());
         }
     };
     std::thread::scope(|scope| {
         let (done, sessions) = crossbeam_channel::unbounded();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(batches.len());
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).min(batches.len());
         let spawn = |_: &usize| {
             let done = done.clone();
             std::thread::Builder::new().spawn_scoped(scope, move || work(&done)).is_ok()
@@ -121,7 +137,10 @@ mod tests {
 
     /// Encrypts with a derivation that is worth being done ahead, and gpg's usual hash up to 2.2.
     fn symmetric(home: &GpgHome, arguments: &[&str], plain: &[u8]) -> Vec<u8> {
-        home.symmetric(&[&["--s2k-digest-algo", "SHA1", "--s2k-count", "2097152"], arguments].concat(), plain)
+        home.symmetric(
+            &[&["--s2k-digest-algo", "SHA1", "--s2k-count", "2097152"], arguments].concat(),
+            plain,
+        )
     }
 
     fn files(messages: &[Vec<u8>]) -> Vec<Arc<dyn ReadAt>> {
@@ -136,14 +155,23 @@ mod tests {
         s2k::tests::derivations(&locked(message).unwrap().salt)
     }
 
-    fn asking(answer: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> (Arc<AtomicUsize>, Codec) {
+    fn asking(
+        answer: impl Fn() -> Option<&'static str> + Send + Sync + 'static,
+    ) -> (Arc<AtomicUsize>, Codec) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
         let ask = PassphraseSource::Ask(Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(answer().map(|passphrase| passphrase.to_owned().into()))
         }));
-        (asked, Codec::new(Options { passphrase: ask, gpg_binary: "/nonexistent/gpg".into(), ..Options::default() }))
+        (
+            asked,
+            Codec::new(Options {
+                passphrase: ask,
+                gpg_binary: "/nonexistent/gpg".into(),
+                ..Options::default()
+            }),
+        )
     }
 
     #[test]
@@ -152,15 +180,28 @@ mod tests {
         home.key("both", "", "rsa2048", &[("rsa2048", "encr")]);
         let plain = text(1000);
         let both = ["--s2k-cipher-algo", "AES256", "--recipient", "both", "--encrypt"];
-        let kinds: [&[&str]; 4] = [&["--cipher-algo", "AES256"], &["--cipher-algo", "AES"], &["--s2k-count", "3000000"], &both];
-        let mut messages: Vec<_> = (0..24).map(|i| symmetric(&home, kinds[i % 4], &plain)).collect();
+        let kinds: [&[&str]; 4] = [
+            &["--cipher-algo", "AES256"],
+            &["--cipher-algo", "AES"],
+            &["--s2k-count", "3000000"],
+            &both,
+        ];
+        let mut messages: Vec<_> =
+            (0..24).map(|i| symmetric(&home, kinds[i % 4], &plain)).collect();
         messages.extend_from_within(..3);
         let (asked, codec) = asking(|| Some("geheim"));
         for _ in 0..2 {
             codec.unlock(&files(&messages));
-            assert!(super::super::sha1_simd::width() == 1 || messages.iter().all(|message| derivations(message) == 1));
+            assert!(
+                super::super::sha1_simd::width() == 1
+                    || messages.iter().all(|message| derivations(message) == 1)
+            );
         }
-        assert!(messages.iter().all(|message| decode(&codec, message, Encoding::OpenPgp).unwrap() == plain));
+        assert!(
+            messages
+                .iter()
+                .all(|message| decode(&codec, message, Encoding::OpenPgp).unwrap() == plain)
+        );
         assert!(messages.iter().all(|message| derivations(message) == 1));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
@@ -186,7 +227,11 @@ mod tests {
         codec.unlock(&files(&others));
         assert_eq!(asked.load(Ordering::SeqCst), 0);
         assert!(others.iter().all(|message| locked(message).is_none()));
-        assert!(others[..5].iter().all(|message| decode(&codec, message, Encoding::OpenPgp).unwrap() == plain));
+        assert!(
+            others[..5]
+                .iter()
+                .all(|message| decode(&codec, message, Encoding::OpenPgp).unwrap() == plain)
+        );
         let public = Codec::new(home.options(PassphraseSource::None));
         public.unlock(&files(&others));
         assert!(decode(&public, &others[5], Encoding::OpenPgp).unwrap() == plain);
@@ -196,12 +241,20 @@ mod tests {
     fn what_cannot_be_opened() {
         let home = GpgHome::new();
         let messages: Vec<_> = (0..6).map(|_| symmetric(&home, &[], b"plain")).collect();
-        for (codec, wrong) in [(codec("falsch"), true), (Codec::new(Options::default()), false), (asking(|| None).1, false)] {
+        for (codec, wrong) in [
+            (codec("falsch"), true),
+            (Codec::new(Options::default()), false),
+            (asking(|| None).1, false),
+        ] {
             codec.unlock(&files(&messages));
             for message in &messages {
                 let cause = decode(&codec, message, Encoding::OpenPgp).unwrap_err().cause;
                 assert!(
-                    if wrong { matches!(cause, Cause::WrongPassphrase) } else { matches!(cause, Cause::NoPassphrase) },
+                    if wrong {
+                        matches!(cause, Cause::WrongPassphrase)
+                    } else {
+                        matches!(cause, Cause::NoPassphrase)
+                    },
                     "{cause}"
                 );
             }
@@ -217,7 +270,12 @@ mod tests {
         let counts: Vec<_> = messages.iter().map(|message| derivations(message)).collect();
         assert!(messages.iter().all(|message| decode(&codec, message, Encoding::OpenPgp).is_ok()));
         let unlocked = usize::from(super::super::sha1_simd::width() == 1);
-        assert!(messages.iter().zip(counts).all(|(message, count)| derivations(message) == count + unlocked));
+        assert!(
+            messages
+                .iter()
+                .zip(counts)
+                .all(|(message, count)| derivations(message) == count + unlocked)
+        );
     }
 
     /// A key that somebody else looks for is left to him, and the others are found meanwhile.
@@ -226,10 +284,18 @@ mod tests {
         let home = GpgHome::new();
         let messages: Vec<_> = (0..6).map(|_| symmetric(&home, &[], b"plain")).collect();
         let codec = codec("geheim");
-        let cells: Vec<_> = messages.iter().map(|message| Locked::read(&codec.keys, &file(&message[..])).unwrap().cell).collect();
+        let cells: Vec<_> = messages
+            .iter()
+            .map(|message| Locked::read(&codec.keys, &file(&message[..])).unwrap().cell)
+            .collect();
         let held = cells[2].lock().unwrap();
         codec.unlock(&files(&messages));
-        assert!(messages.iter().enumerate().all(|(i, message)| i == 2 || decode(&codec, message, Encoding::OpenPgp).is_ok()));
+        assert!(
+            messages
+                .iter()
+                .enumerate()
+                .all(|(i, message)| i == 2 || decode(&codec, message, Encoding::OpenPgp).is_ok())
+        );
         drop(held);
         assert_eq!(derivations(&messages[2]), 0);
         assert!(decode(&codec, &messages[2], Encoding::OpenPgp).is_ok());

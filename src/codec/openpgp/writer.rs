@@ -6,12 +6,14 @@
 //! inside, unsigned:  prefix │ a3 01 │ af 'b' 0 date │ frame │ frame │ ... │ lead, table, footer │
 //! inside, signed:    prefix │ a3 01 │ one-pass │ cb │ chunks of a frame │ ... │ ff length lead, table, footer │ signature │
 //! ```
-//! Inner packets without end of their own need no lengths between the frames, and what ends them is the end of the encryption, as
-//! with gpg's compressed packets. A signature has to stand behind the literal data, so these have chunks then. Without
-//! compression `a3 01` is missing; with it, all from there on is one deflate stream, flushed behind each frame.
+//! Inner packets without end of their own need no lengths between the frames, and what ends them is
+//! the end of the encryption, as with gpg's compressed packets. A signature has to stand behind the
+//! literal data, so these have chunks then. Without compression `a3 01` is missing; with it, all
+//! from there on is one deflate stream, flushed behind each frame.
 //!
-//! A first chunk has at least 512 bytes (RFC 4880 4.2.2.4). So nothing is written before there are as many, and where the table
-//! follows fewer, marker packets, which all readers skip, make up for it.
+//! A first chunk has at least 512 bytes (RFC 4880 4.2.2.4). So nothing is written before there are
+//! as many, and where the table follows fewer, marker packets, which all readers skip, make up for
+//! it.
 
 use super::aes::{Aes, BLOCK};
 use super::cfb::PREFIX;
@@ -28,13 +30,15 @@ use zeroize::Zeroizing;
 const CHUNK: usize = 64 << 10;
 /// Least size of a first chunk.
 const FIRST: usize = 512;
-/// The last chunk fits whole into what is read to look for a table, so that a file without one is known without its key.
+/// The last chunk fits whole into what is read to look for a table, so that a file without one is
+/// known without its key.
 const LAST: usize = 60_000;
 /// Size of the chunks between, when a table is longer.
 const BETWEEN: usize = 32 << 10;
 const MARKER: &[u8] = b"\xca\x03PGP";
 
-/// Bytes before the table that say nothing: the first two cipher blocks of the last chunk open only with the bytes before it.
+/// Bytes before the table that say nothing: the first two cipher blocks of the last chunk open only
+/// with the bytes before it.
 pub const LEAD: usize = 2 * BLOCK;
 
 /// Where a frame begins.
@@ -82,7 +86,8 @@ pub struct MessageWriter {
 
 impl MessageWriter {
     pub fn new(session: &Session, layout: Layout) -> Result<Self, Cause> {
-        let aes = Aes::new(session.algorithm, &session.key).ok_or(Cause::damaged("its session key is invalid"))?;
+        let aes = Aes::new(session.algorithm, &session.key)
+            .ok_or(Cause::damaged("its session key is invalid"))?;
         let (encrypt, prefix) = Encrypt::begin(aes)?;
         let head = Head::of_new(&layout.keys, prefix);
         let seal = Seal::new(&session.key, &head);
@@ -93,7 +98,21 @@ impl MessageWriter {
         let body = [&[1], &prefix[..]].concat();
         let (start, waiting) = (out.len(), Some(Zeroizing::default()));
         let (marks, done, inner, whole) = Default::default();
-        Ok(Self { encrypt, head, seal, table_key, layout, out, body, start, done, waiting, inner, marks, whole })
+        Ok(Self {
+            encrypt,
+            head,
+            seal,
+            table_key,
+            layout,
+            out,
+            body,
+            start,
+            done,
+            waiting,
+            inner,
+            marks,
+            whole,
+        })
     }
 
     pub fn head(&self) -> &Head {
@@ -112,7 +131,8 @@ impl MessageWriter {
 
     /// Returns how many bytes there are that have not been taken, lengths of chunks left out.
     pub fn pending(&self) -> usize {
-        let waiting = self.waiting.as_ref().map_or(0, |waiting| waiting.len() + self.layout.lead.len());
+        let waiting =
+            self.waiting.as_ref().map_or(0, |waiting| waiting.len() + self.layout.lead.len());
         self.out.len() + self.body.len() + waiting
     }
 
@@ -177,12 +197,18 @@ impl MessageWriter {
         write_chunks(&self.body, &mut self.out);
         self.done += self.body.len() as u64;
         self.body.clear();
-        self.marks.iter().map(|mark| Ok(SeekPoint { plain: mark.plain, state: self.state(mark)? })).collect()
+        self.marks
+            .iter()
+            .map(|mark| Ok(SeekPoint { plain: mark.plain, state: self.state(mark)? }))
+            .collect()
     }
 
-    /// Returns the state of a frame's beginning, as [`Message::mark`](super::message::Message) writes it.
+    /// Returns the state of a frame's beginning, as [`Message::mark`](super::message::Message)
+    /// writes it.
     fn state(&self, mark: &Mark) -> Result<Vec<u8>, Cause> {
-        let Some(before) = mark.before.filter(|_| mark.plain > 0) else { return Ok(state::begin(Kind::Start)) };
+        let Some(before) = mark.before.filter(|_| mark.plain > 0) else {
+            return Ok(state::begin(Kind::Start));
+        };
         let at = PREFIX as u64 + self.layout.lead.len() as u64 + mark.inner;
         let skip = at % BLOCK as u64;
         let (offset, left) = self.place(1 + at - skip);
@@ -218,15 +244,16 @@ impl MessageWriter {
         (self.start as u64 + lengths + at, end - at)
     }
 
-    /// Takes the last inner bytes, and returns the stored bytes that have not been taken. There is no table, and the length of the
-    /// last chunk shows that.
+    /// Takes the last inner bytes, and returns the stored bytes that have not been taken. There is
+    /// no table, and the length of the last chunk shows that.
     pub fn finish(mut self, inner: &[u8]) -> Vec<u8> {
         self.end(inner);
         write_rest(&self.body, &mut self.out);
         self.out
     }
 
-    /// The same with a table at the end of the inner bytes, for a message whose [frames have ended](Self::end_frames).
+    /// The same with a table at the end of the inner bytes, for a message whose [frames have
+    /// ended](Self::end_frames).
     pub fn finish_with_table(mut self, inner: &[u8]) -> Vec<u8> {
         self.end(inner);
         let between = self.body.len().saturating_sub(LAST).next_multiple_of(BETWEEN);

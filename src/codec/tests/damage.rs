@@ -13,7 +13,8 @@ pub enum Mdc {
     Missing,
 }
 
-/// A message with the passphrase "geheim", AES-128 and S2K mode 0, around any packets: an independent, slow writer.
+/// A message with the passphrase "geheim", AES-128 and S2K mode 0, around any packets: an
+/// independent, slow writer.
 pub fn encrypt(inner: &[u8], mdc: Mdc) -> Vec<u8> {
     let mut plain = b"0123456789abcdefef".to_vec();
     plain.extend_from_slice(inner);
@@ -51,7 +52,10 @@ pub fn literal(data: &[u8]) -> Vec<u8> {
 #[test]
 fn modification_detection_code() {
     let inner = literal(b"the file");
-    assert_eq!(decode(&codec("geheim"), &encrypt(&inner, Mdc::Right), Encoding::OpenPgp).unwrap(), b"the file");
+    assert_eq!(
+        decode(&codec("geheim"), &encrypt(&inner, Mdc::Right), Encoding::OpenPgp).unwrap(),
+        b"the file"
+    );
     for mdc in [Mdc::Wrong, Mdc::Missing] {
         let error = decode(&codec("geheim"), &encrypt(&inner, mdc), Encoding::OpenPgp).unwrap_err();
         assert!(matches!(error.cause, Cause::NotAuthentic(_)), "{error}");
@@ -81,7 +85,12 @@ fn odd_packets_inside() {
     let rest = data.len() - 1000;
     chunks.extend_from_slice(&[((rest - 192) >> 8) as u8 + 192, (rest - 192) as u8]);
     chunks.extend_from_slice(&data[1000..]);
-    for inner in [[&marker[..], &literal(&data)].concat(), [&literal(&data)[..], marker].concat(), indeterminate, chunks] {
+    for inner in [
+        [&marker[..], &literal(&data)].concat(),
+        [&literal(&data)[..], marker].concat(),
+        indeterminate,
+        chunks,
+    ] {
         check_points(&codec("geheim"), &encrypt(&inner, Mdc::Right), Encoding::OpenPgp, 100, &data);
     }
     let twice = literal(&data).repeat(2);
@@ -99,9 +108,12 @@ fn unprotected_messages() {
     home.key("k", "", "ed25519", &[]);
     let mut unprotected = encrypt(&literal(&plain), Mdc::Missing);
     unprotected[6] = 0xc9;
-    for stored in
-        [literal(&plain), home.run(&["--local-user", "k", "--sign"], &plain), home.run(&["--store"], &plain), unprotected]
-    {
+    for stored in [
+        literal(&plain),
+        home.run(&["--local-user", "k", "--sign"], &plain),
+        home.run(&["--store"], &plain),
+        unprotected,
+    ] {
         let error = decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap_err();
         assert!(matches!(error.cause, Cause::NotAuthentic(_)), "{error}");
     }
@@ -120,9 +132,14 @@ fn kinds_that_nobody_reads_here() {
     version[12] = 3;
     for (stored, what) in [(aead, "tag 20"), (version, "tag 18, version 3")] {
         let error = decode(&codec, &stored, Encoding::OpenPgp).unwrap_err();
-        assert!(matches!(&error.cause, Cause::Unsupported(why) if why.contains(what) && why.contains("gpg")), "{error}");
+        assert!(
+            matches!(&error.cause, Cause::Unsupported(why) if why.contains(what) && why.contains("gpg")),
+            "{error}"
+        );
     }
-    for stored in [&b""[..], b"x", b"\xd8\x01x", b"\xc3\x04", &[0xc3, 0xff, 0xff, 0xff, 0xff, 0xff, 4]] {
+    for stored in
+        [&b""[..], b"x", b"\xd8\x01x", b"\xc3\x04", &[0xc3, 0xff, 0xff, 0xff, 0xff, 0xff, 4]]
+    {
         let error = decode(&codec, stored, Encoding::OpenPgp).unwrap_err();
         assert!(matches!(error.cause, Cause::Damaged(_) | Cause::Truncated), "{error}");
     }
@@ -153,9 +170,12 @@ fn cut_and_flipped() {
     home.key("k", "", "ed25519", &[]);
     let mode = ["--s2k-mode", "0"];
     let mut messages = vec![encrypt(&literal(&plain), Mdc::Right)];
-    for arguments in
-        [&["--compress-algo", "0"][..], &["--compress-algo", "1"], &["--compress-algo", "2"], &["--local-user", "k", "--sign"]]
-    {
+    for arguments in [
+        &["--compress-algo", "0"][..],
+        &["--compress-algo", "1"],
+        &["--compress-algo", "2"],
+        &["--local-user", "k", "--sign"],
+    ] {
         messages.push(home.symmetric(&[&mode, arguments].concat(), &plain));
     }
     let codec = codec("geheim");
@@ -163,7 +183,11 @@ fn cut_and_flipped() {
         assert!(decode(&codec, stored, Encoding::OpenPgp).unwrap() == plain);
         for length in 0..stored.len() {
             let error = decode(&codec, &stored[..length], Encoding::OpenPgp).unwrap_err();
-            assert!(matches!(error.cause, Cause::Truncated), "{length} of {}: {error}", stored.len());
+            assert!(
+                matches!(error.cause, Cause::Truncated),
+                "{length} of {}: {error}",
+                stored.len()
+            );
         }
         for index in 0..stored.len() {
             for bit in 0..8 {
@@ -203,19 +227,24 @@ fn points_of_other_messages() {
     let plain = text(1_000_000);
     let (one, two) = (home.symmetric(&[], &plain), home.symmetric(&[], &plain));
     let gzip = {
-        let mut encoder = flate2::bufread::GzEncoder::new(&plain[..], flate2::Compression::default());
+        let mut encoder =
+            flate2::bufread::GzEncoder::new(&plain[..], flate2::Compression::default());
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut encoder, &mut bytes).unwrap();
         bytes
     };
     let points = points_of(&one, Encoding::OpenPgp, &plain);
-    for (stored, encoding) in [(&two, Encoding::OpenPgp), (&gzip, Encoding::Gzip), (&plain, Encoding::Plain)] {
+    for (stored, encoding) in
+        [(&two, Encoding::OpenPgp), (&gzip, Encoding::Gzip), (&plain, Encoding::Plain)]
+    {
         let reopened = codec("geheim").reopen(file(&stored[..]), encoding).unwrap();
         let error = reopened.read(&points[1], u64::MAX, &mut [0; 100]).unwrap_err();
         assert!(matches!(error.cause, Cause::SeekPoint(_)), "{error}");
     }
     // No plain bytes lie open in a state.
-    let words = |state: &[u8]| plain.windows(12).step_by(5003).filter(|w| state.windows(12).any(|s| s == *w)).count();
+    let words = |state: &[u8]| {
+        plain.windows(12).step_by(5003).filter(|w| state.windows(12).any(|s| s == *w)).count()
+    };
     assert!(points.iter().take(4).all(|p| words(&p.state) == 0));
     // A state that has been changed at all is refused.
     let reopened = codec("geheim").reopen(file(&one[..]), Encoding::OpenPgp).unwrap();
@@ -250,7 +279,8 @@ proptest! {
         }
     }
 
-    /// Any bytes at all, and any packets inside a right encryption, end in an error or in data, but never in a panic.
+    /// Any bytes at all, and any packets inside a right encryption, end in an error or in data, but
+    /// never in a panic.
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300), tag in 0xc0..0xffu8) {
         let codec = codec("geheim");

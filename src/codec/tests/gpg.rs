@@ -1,4 +1,5 @@
-//! Messages that only gpg reads: IDEA, which sequoia's backend lacks, and text mode, for which there is no need to have more.
+//! Messages that only gpg reads: IDEA, which sequoia's backend lacks, and text mode, for which
+//! there is no need to have more.
 
 use crate::codec::testing::{GpgHome, check_points, codec, decode, file, fixed, read_to_end, text};
 use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
@@ -7,9 +8,14 @@ use std::io::Read;
 #[test]
 fn idea_and_text_mode() {
     let home = GpgHome::new();
-    let plain: Vec<u8> = (0..20_000).flat_map(|i| format!("line number {i}\n").into_bytes()).collect(); // no blanks at line ends
+    let plain: Vec<u8> =
+        (0..20_000).flat_map(|i| format!("line number {i}\n").into_bytes()).collect(); // no blanks at line ends
     let codec = Codec::new(home.options(fixed("geheim")));
-    for arguments in [&["--cipher-algo", "IDEA"][..], &["--textmode"], &["--textmode", "--cipher-algo", "AES", "--armor"]] {
+    for arguments in [
+        &["--cipher-algo", "IDEA"][..],
+        &["--textmode"],
+        &["--textmode", "--cipher-algo", "AES", "--armor"],
+    ] {
         let stored = home.symmetric(arguments, &plain);
         let points = check_points(&codec, &stored, Encoding::OpenPgp, 100_000, &plain);
         assert_eq!(points.len(), plain.len().div_ceil(100_000), "{arguments:?}");
@@ -21,7 +27,11 @@ fn idea_and_text_mode() {
         broken[middle] ^= 1;
         assert!(decode(&codec, &broken, Encoding::OpenPgp).is_err());
     }
-    let without = decode(&self::codec("geheim"), &home.symmetric(&["--cipher-algo", "IDEA"], &plain), Encoding::OpenPgp);
+    let without = decode(
+        &self::codec("geheim"),
+        &home.symmetric(&["--cipher-algo", "IDEA"], &plain),
+        Encoding::OpenPgp,
+    );
     let error = without.unwrap_err();
     assert!(matches!(&error.cause, Cause::Gpg(why) if why.contains("/nonexistent/gpg")), "{error}");
 }
@@ -30,11 +40,17 @@ fn idea_and_text_mode() {
 fn signatures_that_gpg_checks() {
     let home = GpgHome::new();
     let plain = b"line one\nline two\n".repeat(1000);
-    let (mine, other) = (home.key("mine", "", "ed25519", &[]), home.key("other", "", "ed25519", &[]));
+    let (mine, other) =
+        (home.key("mine", "", "ed25519", &[]), home.key("other", "", "ed25519", &[]));
     let stored = home.symmetric(&["--textmode", "--local-user", "mine", "--sign"], &plain);
-    let demand = |id: &str| Codec::new(Options { sign_key: Some(id.to_owned()), ..home.options(fixed("geheim")) });
+    let demand = |id: &str| {
+        Codec::new(Options { sign_key: Some(id.to_owned()), ..home.options(fixed("geheim")) })
+    };
     assert!(decode(&demand(&mine), &stored, Encoding::OpenPgp).unwrap() == plain);
-    assert!(decode(&Codec::new(home.options(fixed("geheim"))), &stored, Encoding::OpenPgp).unwrap() == plain);
+    assert!(
+        decode(&Codec::new(home.options(fixed("geheim"))), &stored, Encoding::OpenPgp).unwrap()
+            == plain
+    );
     let error = decode(&demand(&other), &stored, Encoding::OpenPgp).unwrap_err();
     assert!(matches!(error.cause, Cause::Signature(_)), "{error}");
     let unsigned = home.symmetric(&["--textmode"], &plain);

@@ -23,7 +23,8 @@ fn plain_files_have_points_everywhere() {
 fn one_member() {
     for level in [0, 1, 6, 9] {
         let plain = text(3_000_000);
-        let points = check_points(&codec(""), &gzip(&plain, level), Encoding::Gzip, 100_000, &plain);
+        let points =
+            check_points(&codec(""), &gzip(&plain, level), Encoding::Gzip, 100_000, &plain);
         let least = if level == 1 { 1 } else { 8 }; // at level 1 zlib-rs makes blocks of any length
         assert!(points.len() >= least, "{} points at level {level}", points.len());
     }
@@ -36,7 +37,8 @@ fn many_members_headers_and_padding() {
     let plain = text(1_000_000);
     let mut stored = Vec::new();
     for (i, part) in plain.chunks(10_000).enumerate() {
-        let header = GzBuilder::new().filename("name").comment("comment").extra(vec![b'x'; i]).mtime(5);
+        let header =
+            GzBuilder::new().filename("name").comment("comment").extra(vec![b'x'; i]).mtime(5);
         let mut encoder = header.write(&mut stored, Compression::default());
         encoder.write_all(part).unwrap();
         encoder.finish().unwrap();

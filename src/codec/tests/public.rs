@@ -25,8 +25,18 @@ fn named_and_hidden_recipients() {
             }
         }
     }
-    let both = encrypt(&home, &["--recipient", "rsa", "--hidden-recipient", "ecc", "--cipher-algo", "CAST5"], &plain);
-    check_points(&Codec::new(home.options(PassphraseSource::None)), &both, Encoding::OpenPgp, 100_000, &plain);
+    let both = encrypt(
+        &home,
+        &["--recipient", "rsa", "--hidden-recipient", "ecc", "--cipher-algo", "CAST5"],
+        &plain,
+    );
+    check_points(
+        &Codec::new(home.options(PassphraseSource::None)),
+        &both,
+        Encoding::OpenPgp,
+        100_000,
+        &plain,
+    );
 }
 
 #[test]
@@ -35,12 +45,23 @@ fn key_with_passphrase() {
     let plain = text(50_000);
     home.key("locked", "geheim", "ed25519", &[("cv25519", "encr")]);
     let stored = encrypt(&home, &["--recipient", "locked"], &plain);
-    let forget =
-        || drop(std::process::Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "gpg-agent"]).status());
+    let forget = || {
+        drop(
+            std::process::Command::new("gpgconf")
+                .arg("--homedir")
+                .arg(home.path())
+                .args(["--kill", "gpg-agent"])
+                .status(),
+        )
+    };
     forget();
-    let error = decode(&Codec::new(home.options(fixed("falsch"))), &stored, Encoding::OpenPgp).unwrap_err();
+    let error =
+        decode(&Codec::new(home.options(fixed("falsch"))), &stored, Encoding::OpenPgp).unwrap_err();
     assert!(matches!(error.cause, Cause::WrongPassphrase), "{error}");
-    assert!(decode(&Codec::new(home.options(fixed("geheim"))), &stored, Encoding::OpenPgp).unwrap() == plain);
+    assert!(
+        decode(&Codec::new(home.options(fixed("geheim"))), &stored, Encoding::OpenPgp).unwrap()
+            == plain
+    );
     // The agent remembers it now.
     let agent = Options { use_agent: true, ..home.options(PassphraseSource::None) };
     assert!(decode(&Codec::new(agent), &stored, Encoding::OpenPgp).unwrap() == plain);
@@ -51,10 +72,15 @@ fn no_secret_key() {
     let (home, other) = (GpgHome::new(), GpgHome::new());
     home.key("mine", "", "ed25519", &[("cv25519", "encr")]);
     let stored = encrypt(&home, &["--recipient", "mine"], &text(1000));
-    let error = decode(&Codec::new(other.options(PassphraseSource::None)), &stored, Encoding::OpenPgp).unwrap_err();
+    let error =
+        decode(&Codec::new(other.options(PassphraseSource::None)), &stored, Encoding::OpenPgp)
+            .unwrap_err();
     assert!(matches!(error.cause, Cause::NoSecretKey(_)), "{error}");
     let error = decode(&codec("x"), &stored, Encoding::OpenPgp).unwrap_err();
-    assert!(matches!(&error.cause, Cause::Gpg(said) if said.contains("/nonexistent/gpg")), "{error}");
+    assert!(
+        matches!(&error.cause, Cause::Gpg(said) if said.contains("/nonexistent/gpg")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -66,28 +92,45 @@ fn secret_keys_in_a_file() {
             let user = format!("{name}{passphrase}");
             home.key(&user, passphrase, primary, &[(subkey, "encr")]);
             for armor in [&[][..], &["--armor"]] {
-                let secret = home.run(&[armor, &["--passphrase", passphrase, "--export-secret-keys", &user]].concat(), b"");
+                let secret = home.run(
+                    &[armor, &["--passphrase", passphrase, "--export-secret-keys", &user]].concat(),
+                    b"",
+                );
                 let path = other.path().join("secret");
                 std::fs::write(&path, secret).unwrap();
                 for recipient in ["--recipient", "--hidden-recipient"] {
                     let stored = encrypt(&home, &[recipient, &user], &plain);
-                    let options = |passphrase| Options { secret_keyring: Some(path.clone()), ..other.options(passphrase) };
+                    let options = |passphrase| Options {
+                        secret_keyring: Some(path.clone()),
+                        ..other.options(passphrase)
+                    };
                     let codec = Codec::new(options(fixed(passphrase)));
                     if name == "elg" {
                         let error = decode(&codec, &stored, Encoding::OpenPgp).unwrap_err();
                         assert!(error.to_string().contains("imported into gpg"), "{error}");
                         continue;
                     }
-                    assert!(decode(&codec, &stored, Encoding::OpenPgp).unwrap() == plain, "{user} {recipient}");
+                    assert!(
+                        decode(&codec, &stored, Encoding::OpenPgp).unwrap() == plain,
+                        "{user} {recipient}"
+                    );
                     if !passphrase.is_empty() {
-                        let error = decode(&Codec::new(options(fixed("falsch"))), &stored, Encoding::OpenPgp).unwrap_err();
+                        let error = decode(
+                            &Codec::new(options(fixed("falsch"))),
+                            &stored,
+                            Encoding::OpenPgp,
+                        )
+                        .unwrap_err();
                         assert!(matches!(error.cause, Cause::WrongPassphrase), "{error}");
                     }
                 }
             }
         }
     }
-    let missing = Options { secret_keyring: Some(other.path().join("missing")), ..other.options(PassphraseSource::None) };
+    let missing = Options {
+        secret_keyring: Some(other.path().join("missing")),
+        ..other.options(PassphraseSource::None)
+    };
     let stored = encrypt(&home, &["--recipient", "rsa"], &plain);
     let error = decode(&Codec::new(missing), &stored, Encoding::OpenPgp).unwrap_err();
     assert!(matches!(error.cause, Cause::Local(_)), "{error}");

@@ -9,7 +9,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Each with gpg 2.2's and 2.4's own defaults, from a pipe (chunks of 8192 bytes) and from a file (one length).
+/// Each with gpg 2.2's and 2.4's own defaults, from a pipe (chunks of 8192 bytes) and from a file
+/// (one length).
 #[test]
 fn ciphers_and_compressions_of_our_own_reader() {
     let home = GpgHome::new();
@@ -22,9 +23,11 @@ fn ciphers_and_compressions_of_our_own_reader() {
             let arguments = ["--cipher-algo", cipher, "--compress-algo", compression];
             let from_pipe = home.symmetric(&arguments, &plain);
             let secret = ["--passphrase", "geheim", "--s2k-count", "65536", "--output", "-"];
-            let from_file = home.run(&[&secret[..], &arguments, &["--symmetric", path]].concat(), b"");
+            let from_file =
+                home.run(&[&secret[..], &arguments, &["--symmetric", path]].concat(), b"");
             for stored in [from_pipe, from_file] {
-                let points = check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 100_000, &plain);
+                let points =
+                    check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 100_000, &plain);
                 assert!(points.len() > 4, "{} points with {arguments:?}", points.len());
                 assert!(compression != "0" || points.len() == 15);
             }
@@ -38,18 +41,25 @@ fn sizes_around_every_border() {
     let plain = text(70_000);
     for size in [0, 1, 186, 187, 8162, 8163, 32_700, 32_768] {
         for compression in ["0", "1"] {
-            let stored = home.symmetric(&["--compress-algo", compression, "--s2k-count", "1024"], &plain[..size]);
+            let stored = home.symmetric(
+                &["--compress-algo", compression, "--s2k-count", "1024"],
+                &plain[..size],
+            );
             check_points(&codec("geheim"), &stored, Encoding::OpenPgp, 7000, &plain[..size]);
         }
     }
-    for size in [0, 32_768, 65_536].iter().flat_map(|border: &usize| (0..100).map(move |i| (border + i).saturating_sub(60))) {
+    for size in [0, 32_768, 65_536]
+        .iter()
+        .flat_map(|border: &usize| (0..100).map(move |i| (border + i).saturating_sub(60)))
+    {
         let inner = damage::literal(&plain[..size]);
         let stored = damage::encrypt(&inner, damage::Mdc::Right);
         assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain[..size]);
     }
 }
 
-/// A wrong passphrase that passes the test of the first bytes, as one in 65536 does, hides the right one from no reader.
+/// A wrong passphrase that passes the test of the first bytes, as one in 65536 does, hides the
+/// right one from no reader.
 #[test]
 fn a_passphrase_that_seems_to_fit_is_not_the_last_one() {
     let home = GpgHome::new();
@@ -57,7 +67,12 @@ fn a_passphrase_that_seems_to_fit_is_not_the_last_one() {
     let seems = "wrong 12376"; // the first of its kind
     let cause = |stored: &[u8], list: &[&str]| {
         let list = list.iter().map(|one| one.to_string().into()).collect();
-        decode(&Codec::new(home.options(PassphraseSource::Several(list))), stored, Encoding::OpenPgp).map_err(|e| e.cause)
+        decode(
+            &Codec::new(home.options(PassphraseSource::Several(list))),
+            stored,
+            Encoding::OpenPgp,
+        )
+        .map_err(|e| e.cause)
     };
     let alone = decode(&codec(seems), &stored, Encoding::OpenPgp).unwrap_err().cause;
     assert!(!matches!(alone, Cause::WrongPassphrase), "{alone}");
@@ -72,23 +87,30 @@ fn a_passphrase_that_seems_to_fit_is_not_the_last_one() {
     let list = [seems, "geheim"].map(|one| one.to_string().into()).to_vec();
     let codec = Codec::new(home.options(PassphraseSource::Several(list)));
     std::thread::scope(|scope| {
-        let all = [(); 16].map(|()| scope.spawn(|| decode(&codec, &stored, Encoding::OpenPgp).unwrap()));
+        let all =
+            [(); 16].map(|()| scope.spawn(|| decode(&codec, &stored, Encoding::OpenPgp).unwrap()));
         assert!(all.into_iter().all(|one| one.join().unwrap() == b"plain"));
     });
     // Damage is damage where no passphrase does better, and is not taken for a wrong one.
     let damaged = damage::encrypt(&damage::literal(b"plain"), damage::Mdc::Wrong);
     for list in [&["geheim", "x"][..], &["x", "geheim", "y"], &[seems, "geheim"]] {
         let cause = cause(&damaged, list).unwrap_err();
-        assert!(matches!(cause, Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_)), "{list:?}: {cause}");
+        assert!(
+            matches!(cause, Cause::Damaged(_) | Cause::Truncated | Cause::NotAuthentic(_)),
+            "{list:?}: {cause}"
+        );
     }
     assert!(matches!(cause(&stored, &["x", "y"]), Err(Cause::WrongPassphrase)));
 }
 
-/// Of several passphrases the one that fits opens, whichever comes first, ahead of the use or not; the first one encrypts.
+/// Of several passphrases the one that fits opens, whichever comes first, ahead of the use or not;
+/// the first one encrypts.
 #[test]
 fn several_passphrases() {
     let home = GpgHome::new();
-    let several = |list: &[&str]| PassphraseSource::Several(list.iter().map(|one| one.to_string().into()).collect());
+    let several = |list: &[&str]| {
+        PassphraseSource::Several(list.iter().map(|one| one.to_string().into()).collect())
+    };
     let usual = home.symmetric(&["--s2k-digest-algo", "SHA1", "--s2k-count", "2097152"], b"plain");
     let rare = home.symmetric(&["--cipher-algo", "CAST5", "--s2k-count", "1024"], b"plain");
     home.key("locked", "geheim", "rsa2048", &[("rsa2048", "encr")]);
@@ -115,7 +137,10 @@ fn key_derivations() {
     for mode in ["0", "1", "3"] {
         for digest in ["SHA1", "SHA224", "SHA256", "SHA384", "SHA512", "RIPEMD160"] {
             let stored = home.symmetric(&["--s2k-mode", mode, "--s2k-digest-algo", digest], &plain);
-            assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain, "{mode} {digest}");
+            assert!(
+                decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain,
+                "{mode} {digest}"
+            );
         }
     }
     let default = home.run(&["--passphrase", "geheim", "--symmetric"], &plain);
@@ -144,7 +169,8 @@ fn other_ciphers_bzip2_and_armor() {
         assert_eq!(points.len(), 4, "{arguments:?}");
         let error = decode(&codec("falsch"), &stored, Encoding::OpenPgp).unwrap_err();
         assert!(matches!(error.cause, Cause::WrongPassphrase), "{arguments:?}: {error}");
-        let error = decode(&codec("geheim"), &stored[..stored.len() * 2 / 3], Encoding::OpenPgp).unwrap_err();
+        let error = decode(&codec("geheim"), &stored[..stored.len() * 2 / 3], Encoding::OpenPgp)
+            .unwrap_err();
         assert!(!matches!(error.cause, Cause::WrongPassphrase), "{arguments:?}: {error}");
     }
 }
@@ -161,7 +187,10 @@ fn wrong_and_missing_passphrases() {
     let error = decode(&none, &stored, Encoding::OpenPgp).unwrap_err();
     assert!(matches!(error.cause, Cause::NoPassphrase), "{error}");
     assert!(error.to_string().contains("PASSPHRASE"));
-    assert!(decode(&codec("geheim\nrest"), &stored, Encoding::OpenPgp).is_ok(), "gpg too reads one line");
+    assert!(
+        decode(&codec("geheim\nrest"), &stored, Encoding::OpenPgp).is_ok(),
+        "gpg too reads one line"
+    );
 }
 
 #[test]
@@ -186,7 +215,8 @@ fn passphrase_is_asked_for_once_and_late() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// gpg-agent keeps the passphrase of what has just been encrypted, so it can open it without being asked.
+/// gpg-agent keeps the passphrase of what has just been encrypted, so it can open it without being
+/// asked.
 #[test]
 fn agent_serves_symmetric_messages() {
     let home = GpgHome::new();
@@ -199,18 +229,28 @@ fn agent_serves_symmetric_messages() {
     let options = Options { use_agent: true, ..home.options(PassphraseSource::None) };
     let home2 = GpgHome::new();
     std::fs::write(home2.path().join("gpg-agent.conf"), "pinentry-program /bin/false\n").unwrap();
-    let options = Options { gpg_options: home2.options(PassphraseSource::None).gpg_options, ..options };
+    let options =
+        Options { gpg_options: home2.options(PassphraseSource::None).gpg_options, ..options };
     assert!(decode(&Codec::new(options), &stored, Encoding::OpenPgp).is_err());
 }
 
-/// A message for a passphrase and a key has a session key of its own inside the packet of the passphrase.
+/// A message for a passphrase and a key has a session key of its own inside the packet of the
+/// passphrase.
 #[test]
 fn session_key_in_the_passphrase_packet() {
     let home = GpgHome::new();
     let plain = text(100_000);
     home.key("both", "", "rsa2048", &[("rsa2048", "encr")]);
     for cipher in ["AES", "AES256", "CAST5"] {
-        let arguments = ["--cipher-algo", cipher, "--s2k-cipher-algo", cipher, "--recipient", "both", "--encrypt"];
+        let arguments = [
+            "--cipher-algo",
+            cipher,
+            "--s2k-cipher-algo",
+            cipher,
+            "--recipient",
+            "both",
+            "--encrypt",
+        ];
         let stored = home.symmetric(&arguments, &plain);
         assert!(decode(&codec("geheim"), &stored, Encoding::OpenPgp).unwrap() == plain, "{cipher}");
         assert!(decode(&codec("falsch"), &stored, Encoding::OpenPgp).is_err());
@@ -250,7 +290,8 @@ impl ReadAt for Counting {
     }
 }
 
-/// A frame costs the stored bytes it is made of, rounded up to aligned 64 KiB, and no more; opening costs the first 64 KiB.
+/// A frame costs the stored bytes it is made of, rounded up to aligned 64 KiB, and no more; opening
+/// costs the first 64 KiB.
 #[test]
 fn frames_read_only_what_they_need() {
     let home = GpgHome::new();

@@ -12,17 +12,39 @@ fn refused(given: &[&str]) -> String {
 
 #[test]
 fn honoured() {
-    let options =
-        words(&["--cipher-algo", "aes192", "--digest-algo=SHA256", "-z", "9", "--s2k-mode", "1", "--s2k-digest-algo", "sha512"]);
+    let options = words(&[
+        "--cipher-algo",
+        "aes192",
+        "--digest-algo=SHA256",
+        "-z",
+        "9",
+        "--s2k-mode",
+        "1",
+        "--s2k-digest-algo",
+        "sha512",
+    ]);
     assert_eq!((options.cipher, options.digest, options.level), (Some(8), Some(8), Some(9)));
-    assert_eq!((options.s2k_mode, options.s2k_digest, options.compresses()), (Some(1), Some(10), true));
-    for none in [&["-z0"][..], &["--compress-level", "0"], &["--compress-algo", "none"], &["--compression-algo=Uncompressed"]] {
+    assert_eq!(
+        (options.s2k_mode, options.s2k_digest, options.compresses()),
+        (Some(1), Some(10), true)
+    );
+    for none in [
+        &["-z0"][..],
+        &["--compress-level", "0"],
+        &["--compress-algo", "none"],
+        &["--compression-algo=Uncompressed"],
+    ] {
         assert!(!words(none).compresses(), "{none:?}");
     }
-    assert!(words(&["--compress-algo", "none", "-z0", "-z1", "--compress-algo", "ZLIB"]).compresses());
+    assert!(
+        words(&["--compress-algo", "none", "-z0", "-z1", "--compress-algo", "ZLIB"]).compresses()
+    );
     let bzip2 = words(&["--compress-algo=bzip2", "--bzip2-compress-level", "9"]);
     assert_eq!((bzip2.compresses(), bzip2.notes().len()), (true, 1));
-    assert_eq!(words(&["--personal-cipher-preferences", "TWOFISH AES192 AES"]).cipher_preferences, [8, 7]);
+    assert_eq!(
+        words(&["--personal-cipher-preferences", "TWOFISH AES192 AES"]).cipher_preferences,
+        [8, 7]
+    );
     let named = [("a".to_string(), false), ("b".to_string(), true)];
     assert_eq!(words(&["--encrypt-to", "a", "--hidden-encrypt-to=b"]).encrypt_to, named);
     assert_eq!(words(&["-r", "a", "-Rb"]).recipients, named);
@@ -44,10 +66,24 @@ fn for_the_program() {
     ];
     assert_eq!(
         words(&given).program,
-        ["--homedir=/h", "--trust-model=always", "--pinentry-mode=loopback", "--no-default-keyring"]
+        [
+            "--homedir=/h",
+            "--trust-model=always",
+            "--pinentry-mode=loopback",
+            "--no-default-keyring"
+        ]
     );
-    let ignored =
-        ["--always-trust", "--force-mdc", "--yes", "--no-tty", "--quiet", "--passphrase-repeat", "0", "--local-user", "x"];
+    let ignored = [
+        "--always-trust",
+        "--force-mdc",
+        "--yes",
+        "--no-tty",
+        "--quiet",
+        "--passphrase-repeat",
+        "0",
+        "--local-user",
+        "x",
+    ];
     assert_eq!(words(&ignored), GpgOptions::default());
     assert_eq!(words(&[]), GpgOptions::default());
 }

@@ -13,13 +13,30 @@ fn gpg_decrypt(home: &GpgHome, stored: &[u8]) -> (Vec<u8>, String) {
     let path = home.path().join("stored");
     std::fs::write(&path, stored).unwrap();
     let output = Command::new("gpg")
-        .args(["--homedir", home.path().to_str().unwrap(), "--batch", "--no-tty", "--trust-model", "always"])
-        .args(["--pinentry-mode=loopback", "--passphrase", "geheim", "--status-fd", "2", "--decrypt"])
+        .args([
+            "--homedir",
+            home.path().to_str().unwrap(),
+            "--batch",
+            "--no-tty",
+            "--trust-model",
+            "always",
+        ])
+        .args([
+            "--pinentry-mode=loopback",
+            "--passphrase",
+            "geheim",
+            "--status-fd",
+            "2",
+            "--decrypt",
+        ])
         .arg(path)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.contains("GOODMDC") && said.contains("DECRYPTION_OKAY"), "{said}");
+    assert!(
+        output.status.success() && said.contains("GOODMDC") && said.contains("DECRYPTION_OKAY"),
+        "{said}"
+    );
     assert!(!said.replace("WARNING: Using untrusted key", "").contains("WARNING"), "{said}");
     (output.stdout, said)
 }
@@ -39,7 +56,12 @@ fn sequoia_decrypt(codec: &Codec, stored: &[u8]) -> Vec<u8> {
 }
 
 fn gzip_decompress(stored: &[u8]) -> Vec<u8> {
-    let mut child = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let output = std::thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(stored));
@@ -92,13 +114,23 @@ fn plain_and_gzip() {
 }
 
 /// All that is to be checked of one kind of OpenPGP file. `reader` knows nothing of `writer`.
-fn check_openpgp(home: &GpgHome, writer: &Codec, reader: &Codec, options: &EncodeOptions, signed: bool) {
+fn check_openpgp(
+    home: &GpgHome,
+    writer: &Codec,
+    reader: &Codec,
+    options: &EncodeOptions,
+    signed: bool,
+) {
     let encoder = writer.encoder(options.clone()).unwrap();
     let encoding = Encoding::OpenPgp;
     let small: &[usize] = &[100, 1, 700, 33];
-    for (plain, sizes) in
-        [(mixed(), &SIZES[..]), (text(2000), small), (text(600), &[][..]), (b"x".to_vec(), &[]), (Vec::new(), &[])]
-    {
+    for (plain, sizes) in [
+        (mixed(), &SIZES[..]),
+        (text(2000), small),
+        (text(600), &[][..]),
+        (b"x".to_vec(), &[]),
+        (Vec::new(), &[]),
+    ] {
         for table in [text(150_000), text(1000), Vec::new()] {
             let written = write(&encoder, &plain, sizes, &table);
             let decoded = match signed && plain.len() < 506 {
@@ -129,7 +161,12 @@ fn check_openpgp(home: &GpgHome, writer: &Codec, reader: &Codec, options: &Encod
 #[test]
 fn with_a_passphrase() {
     let home = GpgHome::new();
-    let codec = || Codec::new(Options { gpg_binary: "/nonexistent/gpg".into(), ..home.options(fixed("geheim")) });
+    let codec = || {
+        Codec::new(Options {
+            gpg_binary: "/nonexistent/gpg".into(),
+            ..home.options(fixed("geheim"))
+        })
+    };
     for level in [Some(6), Some(1), Some(0), None] {
         check_openpgp(&home, &codec(), &codec(), &symmetric(level), false);
     }
@@ -152,9 +189,14 @@ fn with_other_ciphers_and_derivations() {
     let codec = || Codec::new(home.options(fixed("geheim")));
     let plain = text(50_000);
     for cipher in ["AES", "AES192", "AES256"] {
-        for derivation in [&["--s2k-mode", "0"][..], &["--s2k-mode=1"], &["--s2k-digest-algo=SHA256", "--s2k-count", "70000"]] {
+        for derivation in [
+            &["--s2k-mode", "0"][..],
+            &["--s2k-mode=1"],
+            &["--s2k-digest-algo=SHA256", "--s2k-count", "70000"],
+        ] {
             let gpg_options = words(&[&["--cipher-algo", cipher][..], derivation].concat());
-            let encoder = codec().encoder(EncodeOptions { gpg_options, ..EncodeOptions::default() }).unwrap();
+            let encoder =
+                codec().encoder(EncodeOptions { gpg_options, ..EncodeOptions::default() }).unwrap();
             let written = write(&encoder, &plain, &[20_000], b"table");
             assert!(gpg_decrypt(&home, &written.stored).0.starts_with(&plain));
             check_frames(&codec(), &written, Encoding::OpenPgp, &plain);
@@ -171,15 +213,22 @@ fn for_recipients() {
     let codec = || Codec::new(home.options(PassphraseSource::None));
     let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     for (recipients, hidden) in [(&["rsa"][..], &[][..]), (&["ecc"], &["rsa"]), (&[], &["ecc"])] {
-        let options =
-            EncodeOptions { recipients: names(recipients), hidden_recipients: names(hidden), ..EncodeOptions::default() };
+        let options = EncodeOptions {
+            recipients: names(recipients),
+            hidden_recipients: names(hidden),
+            ..EncodeOptions::default()
+        };
         check_openpgp(&home, &codec(), &codec(), &options, false);
     }
     // Each file has a session key of its own.
-    let options =
-        EncodeOptions { recipients: names(&["ecc"]), gpg_options: words(&["--throw-keyids"]), ..EncodeOptions::default() };
+    let options = EncodeOptions {
+        recipients: names(&["ecc"]),
+        gpg_options: words(&["--throw-keyids"]),
+        ..EncodeOptions::default()
+    };
     let encoder = codec().encoder(options).unwrap();
-    let (one, two) = (write(&encoder, b"x", &[], b"").stored, write(&encoder, b"x", &[], b"").stored);
+    let (one, two) =
+        (write(&encoder, b"x", &[], b"").stored, write(&encoder, b"x", &[], b"").stored);
     assert_eq!(one[2..11], [3, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_ne!(one[11..60], two[11..60]);
 }
@@ -203,10 +252,24 @@ fn signed() {
     };
     // gpg signs with the subkey, if there is one.
     check_openpgp(&home, &writer(), &demanding(&ids[2]), &sign(&rsa, "", &[], Some(6)), true);
-    check_openpgp(&home, &writer(), &demanding(&ecc), &sign(&ecc[24..], "pass for signing", &["rsa"], Some(6)), true);
-    check_openpgp(&home, &writer(), &demanding(&ids[2]), &sign(&ids[2], "", &["rsa", "ecc"], None), true);
-    let by_primary =
-        EncodeOptions { gpg_options: words(&["--digest-algo", "SHA256"]), ..sign(&format!("{rsa}!"), "", &["rsa"], Some(6)) };
+    check_openpgp(
+        &home,
+        &writer(),
+        &demanding(&ecc),
+        &sign(&ecc[24..], "pass for signing", &["rsa"], Some(6)),
+        true,
+    );
+    check_openpgp(
+        &home,
+        &writer(),
+        &demanding(&ids[2]),
+        &sign(&ids[2], "", &["rsa", "ecc"], None),
+        true,
+    );
+    let by_primary = EncodeOptions {
+        gpg_options: words(&["--digest-algo", "SHA256"]),
+        ..sign(&format!("{rsa}!"), "", &["rsa"], Some(6))
+    };
     let encoder = writer().encoder(by_primary).unwrap();
     let written = write(&encoder, &text(600), &[], b"table");
     assert!(decode(&demanding(&ids[2]), &written.stored, Encoding::OpenPgp).is_err());
@@ -218,10 +281,20 @@ fn refusals_to_sign() {
     let home = GpgHome::new();
     let other = GpgHome::new();
     let key = home.key("locked", "geheim", "ed25519", &[]);
-    drop(Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "gpg-agent"]).status());
+    drop(
+        Command::new("gpgconf")
+            .arg("--homedir")
+            .arg(home.path())
+            .args(["--kill", "gpg-agent"])
+            .status(),
+    );
     let sign = |home: &GpgHome, passphrase: PassphraseSource, key: &str| {
         let codec = Codec::new(home.options(fixed("geheim")));
-        let options = EncodeOptions { sign_key: Some(key.to_owned()), sign_passphrase: passphrase, ..symmetric(Some(6)) };
+        let options = EncodeOptions {
+            sign_key: Some(key.to_owned()),
+            sign_passphrase: passphrase,
+            ..symmetric(Some(6))
+        };
         let file = codec.encoder(options)?.create("volume", Vec::new())?;
         Ok::<_, crate::codec::Error>(file.finish()?.len())
     };
@@ -231,7 +304,10 @@ fn refusals_to_sign() {
         (sign(&home, fixed("geheim"), "0123456789ABCDEF"), "no such public key"),
     ] {
         let error = result.unwrap_err();
-        assert!(matches!(&error.cause, Cause::Signing(why) if error.to_string().contains(word)), "{error}");
+        assert!(
+            matches!(&error.cause, Cause::Signing(why) if error.to_string().contains(word)),
+            "{error}"
+        );
     }
     other.run(&["--import"], &home.run(&["--export"], b""));
     let error = sign(&other, fixed("geheim"), &key).unwrap_err();
@@ -249,10 +325,22 @@ fn refusals_to_encrypt() {
     home.key("signs", "", "ed25519", &[]);
     home.key("elgamal", "", "dsa2048", &[("elg2048", "encr")]);
     let revoked = home.key("revoked", "", "ed25519", &[("cv25519", "encr")]);
-    let certificate = std::fs::read_to_string(home.path().join("openpgp-revocs.d").join(format!("{revoked}.rev"))).unwrap();
+    let certificate = std::fs::read_to_string(
+        home.path().join("openpgp-revocs.d").join(format!("{revoked}.rev")),
+    )
+    .unwrap();
     home.run(&["--import"], certificate.replace(":-----BEGIN", "-----BEGIN").as_bytes());
-    let time =
-        ["--faked-system-time", "20200101T000000", "--passphrase", "", "--quick-generate-key", "old", "rsa2048", "encr", "1y"];
+    let time = [
+        "--faked-system-time",
+        "20200101T000000",
+        "--passphrase",
+        "",
+        "--quick-generate-key",
+        "old",
+        "rsa2048",
+        "encr",
+        "1y",
+    ];
     home.run(&time, b"");
     let codec = Codec::new(home.options(fixed("geheim")));
     for (name, word) in [
@@ -262,8 +350,17 @@ fn refusals_to_encrypt() {
         ("revoked", "revoked"),
         ("old", ""),
     ] {
-        let error = codec.encoder(EncodeOptions { recipients: vec![name.to_owned()], ..EncodeOptions::default() }).err().unwrap();
-        assert!(matches!(&error.cause, Cause::Recipient { key, why } if key == name && why.contains(word)), "{error}");
+        let error = codec
+            .encoder(EncodeOptions {
+                recipients: vec![name.to_owned()],
+                ..EncodeOptions::default()
+            })
+            .err()
+            .unwrap();
+        assert!(
+            matches!(&error.cause, Cause::Recipient { key, why } if key == name && why.contains(word)),
+            "{error}"
+        );
     }
 }
 
@@ -279,7 +376,8 @@ fn the_same_subkey_as_gpg() {
     let ids = home.fingerprints("many");
     for name in ["many", &key, &ids[1], &format!("{}!", ids[1])] {
         let by_gpg = home.run(&["--recipient", name, "--encrypt"], b"");
-        let options = EncodeOptions { recipients: vec![name.to_owned()], ..EncodeOptions::default() };
+        let options =
+            EncodeOptions { recipients: vec![name.to_owned()], ..EncodeOptions::default() };
         let ours = write(&codec.encoder(options).unwrap(), b"", &[], b"").stored;
         assert_eq!(recipient(&ours), recipient(&by_gpg), "{name}");
     }
@@ -289,7 +387,9 @@ fn the_same_subkey_as_gpg() {
 #[test]
 fn dropped_unfinished() {
     let codec = crate::codec::testing::codec("geheim");
-    for (options, encoding) in [(bare(Encoding::Gzip, Some(6)), Encoding::Gzip), (symmetric(Some(6)), Encoding::OpenPgp)] {
+    for (options, encoding) in
+        [(bare(Encoding::Gzip, Some(6)), Encoding::Gzip), (symmetric(Some(6)), Encoding::OpenPgp)]
+    {
         let encoder = codec.encoder(options).unwrap();
         for ended in [false, true] {
             let mut sink = Vec::new();
@@ -312,7 +412,12 @@ struct Full(usize);
 
 impl ByteSink for Full {
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), storage::Error> {
-        let full = || storage::Error { operation: "write", place: "x".into(), kind: ErrorKind::NoSpace, cause: "full".into() };
+        let full = || storage::Error {
+            operation: "write",
+            place: "x".into(),
+            kind: ErrorKind::NoSpace,
+            cause: "full".into(),
+        };
         self.0 = self.0.checked_sub(bytes.len()).ok_or_else(full)?;
         Ok(())
     }
@@ -321,7 +426,8 @@ impl ByteSink for Full {
 #[test]
 fn sinks_that_fail() {
     let codec = crate::codec::testing::codec("geheim");
-    for options in [bare(Encoding::Plain, None), bare(Encoding::Gzip, Some(6)), symmetric(Some(6))] {
+    for options in [bare(Encoding::Plain, None), bare(Encoding::Gzip, Some(6)), symmetric(Some(6))]
+    {
         let encoder = codec.encoder(options).unwrap();
         let mut written = encoder.create("volume 1", Full(1000)).unwrap();
         let pushed = written.push(encoder.frame(mixed()).unwrap());

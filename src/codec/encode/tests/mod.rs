@@ -5,7 +5,9 @@ mod kinds;
 mod table;
 
 use crate::codec::testing::{GpgHome, Memory, decode, file, fixed, text};
-use crate::codec::{Codec, EncodeOptions, Encoder, Encoding, GpgOptions, SeekPoint, parse_gpg_options};
+use crate::codec::{
+    Codec, EncodeOptions, Encoder, Encoding, GpgOptions, SeekPoint, parse_gpg_options,
+};
 use crate::storage::ReadAt;
 use std::sync::Arc;
 
@@ -16,7 +18,11 @@ fn words(words: &[&str]) -> GpgOptions {
 
 /// Symmetric, with a cheap key derivation.
 fn symmetric(level: Option<u8>) -> EncodeOptions {
-    EncodeOptions { level, gpg_options: words(&["--s2k-count", "65536"]), ..EncodeOptions::default() }
+    EncodeOptions {
+        level,
+        gpg_options: words(&["--s2k-count", "65536"]),
+        ..EncodeOptions::default()
+    }
 }
 
 fn bare(encoding: Encoding, level: Option<u8>) -> EncodeOptions {
@@ -55,7 +61,9 @@ fn check_frames(codec: &Codec, written: &Written, encoding: Encoding, plain: &[u
     for (point, end) in written.points.iter().zip(ends) {
         let from = point.plain as usize;
         let mut buffer = vec![0; end - from];
-        reopened.read(point, u64::MAX, &mut buffer).unwrap_or_else(|e| panic!("from {from} to {end} of {}: {e}", plain.len()));
+        reopened
+            .read(point, u64::MAX, &mut buffer)
+            .unwrap_or_else(|e| panic!("from {from} to {end} of {}: {e}", plain.len()));
         assert!(buffer == plain[from..end], "reading from {from} gives something else");
         let mut rest = vec![0; plain.len() - from];
         reopened.read(point, u64::MAX, &mut rest).unwrap();
@@ -64,12 +72,21 @@ fn check_frames(codec: &Codec, written: &Written, encoding: Encoding, plain: &[u
         whole.read(point, u64::MAX, &mut buffer).unwrap();
         assert!(buffer == plain[from..end]);
         let mut beyond = vec![0; plain.len() - from + 1];
-        assert!(reopened.read(point, u64::MAX, &mut beyond).is_err(), "there is more behind the frames");
+        assert!(
+            reopened.read(point, u64::MAX, &mut beyond).is_err(),
+            "there is more behind the frames"
+        );
     }
 }
 
 /// Checks that a decoder reads the plain bytes and, behind them, the table; returns all of them.
-fn check_decoder(codec: &Codec, written: &Written, encoding: Encoding, plain: &[u8], table: &[u8]) -> Vec<u8> {
+fn check_decoder(
+    codec: &Codec,
+    written: &Written,
+    encoding: Encoding,
+    plain: &[u8],
+    table: &[u8],
+) -> Vec<u8> {
     let decoded = decode(codec, &written.stored, encoding).unwrap();
     assert!(decoded.starts_with(plain));
     let behind = &decoded[plain.len()..];
@@ -78,7 +95,8 @@ fn check_decoder(codec: &Codec, written: &Written, encoding: Encoding, plain: &[
 }
 
 fn check_table(codec: &Codec, written: &Written, encoding: Encoding, plain: &[u8], table: &[u8]) {
-    let found = codec.table(file(&written.stored[..]), encoding).unwrap().expect("there is a table");
+    let found =
+        codec.table(file(&written.stored[..]), encoding).unwrap().expect("there is a table");
     assert!(found.bytes == table);
     assert_eq!((found.stored_start, found.plain_start), (written.start, plain.len() as u64));
 }

@@ -52,9 +52,18 @@ fn requests() {
         let encoder = writer.encoder(options).unwrap();
         let reader = codec("geheim");
         let key = usize::from(encoding == Encoding::OpenPgp);
-        assert_eq!(reads(&reader, &write(&encoder, &plain, &[], &text(10_000)).stored, encoding), (true, 1 + key));
-        assert_eq!(reads(&reader, &write(&encoder, &plain, &[], &text(200_000)).stored, encoding), (true, 2 + key));
-        assert_eq!(reads(&reader, &write(&encoder, b"short", &[], &text(10_000)).stored, encoding), (true, 1));
+        assert_eq!(
+            reads(&reader, &write(&encoder, &plain, &[], &text(10_000)).stored, encoding),
+            (true, 1 + key)
+        );
+        assert_eq!(
+            reads(&reader, &write(&encoder, &plain, &[], &text(200_000)).stored, encoding),
+            (true, 2 + key)
+        );
+        assert_eq!(
+            reads(&reader, &write(&encoder, b"short", &[], &text(10_000)).stored, encoding),
+            (true, 1)
+        );
         let mut without = encoder.create("made", Vec::new()).unwrap();
         without.push(encoder.frame(plain.clone()).unwrap()).unwrap();
         assert_eq!(reads(&reader, &without.finish().unwrap(), encoding), (false, 1));
@@ -62,7 +71,10 @@ fn requests() {
     // Of gpg's files the key is not even asked for.
     let keyless = Codec::new(Options::default());
     assert_eq!(reads(&keyless, &home.symmetric(&[], &plain), Encoding::OpenPgp), (false, 1));
-    assert_eq!(reads(&keyless, &home.symmetric(&["--compress-algo", "0"], &plain), Encoding::OpenPgp), (false, 1));
+    assert_eq!(
+        reads(&keyless, &home.symmetric(&["--compress-algo", "0"], &plain), Encoding::OpenPgp),
+        (false, 1)
+    );
 }
 
 #[test]
@@ -78,11 +90,18 @@ fn tampered_with_anywhere() {
                 let mut stored = written.stored.clone();
                 stored[at] ^= 1 << bit;
                 let found = codec.table(file(stored), encoding).unwrap();
-                assert!(found.is_none_or(|table| table.bytes == text(200)), "{encoding:?}: {at} of {length}");
+                assert!(
+                    found.is_none_or(|table| table.bytes == text(200)),
+                    "{encoding:?}: {at} of {length}"
+                );
             }
         }
         for cut in written.start as usize..length {
-            assert_eq!(codec.table(file(&written.stored[..cut]), encoding).unwrap(), None, "{cut} of {length}");
+            assert_eq!(
+                codec.table(file(&written.stored[..cut]), encoding).unwrap(),
+                None,
+                "{cut} of {length}"
+            );
         }
         for cut in [0, 1, 63, 100] {
             assert_eq!(codec.table(file(&written.stored[..cut]), encoding).unwrap(), None);
@@ -106,7 +125,8 @@ fn each_byte_counts() {
             (Encoding::OpenPgp, None) => (5 + 32, 0),
             (Encoding::OpenPgp, _) => (5 + 32 + 5, 5),
         };
-        let first = written.start as usize + before + if encoding == Encoding::Gzip { 5 } else { 0 };
+        let first =
+            written.start as usize + before + if encoding == Encoding::Gzip { 5 } else { 0 };
         let footer = first + table.len() + blocks;
         for at in (first..first + table.len()).chain(footer..footer + 64) {
             let mut stored = written.stored.clone();
@@ -127,8 +147,18 @@ fn made_anew_by_others() {
         for compression in ["0", "1", "2"] {
             let path = home.path().join("decoded");
             std::fs::write(&path, &decoded).unwrap();
-            let arguments = ["--passphrase", "geheim", "--s2k-count", "65536", "--compress-algo", compression, "--output", "-"];
-            let by_gpg = home.run(&[&arguments[..], &["--symmetric", path.to_str().unwrap()]].concat(), b"");
+            let arguments = [
+                "--passphrase",
+                "geheim",
+                "--s2k-count",
+                "65536",
+                "--compress-algo",
+                compression,
+                "--output",
+                "-",
+            ];
+            let by_gpg =
+                home.run(&[&arguments[..], &["--symmetric", path.to_str().unwrap()]].concat(), b"");
             assert_eq!(reader().table(file(by_gpg), Encoding::OpenPgp).unwrap(), None);
         }
         let mut by_gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -146,7 +176,10 @@ fn made_anew_by_others() {
 fn of_another_file() {
     let codec = codec("geheim");
     let encoder = codec.encoder(symmetric(None)).unwrap();
-    let (one, two) = (write(&encoder, &text(3000), &[], b"table 1"), write(&encoder, &text(3000), &[], b"table 2"));
+    let (one, two) = (
+        write(&encoder, &text(3000), &[], b"table 1"),
+        write(&encoder, &text(3000), &[], b"table 2"),
+    );
     assert_eq!(one.start, two.start);
     let mixed = [&one.stored[..one.start as usize], &two.stored[two.start as usize..]].concat();
     assert_eq!(codec.table(file(mixed), Encoding::OpenPgp).unwrap(), None);
