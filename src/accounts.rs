@@ -1,10 +1,10 @@
 //! Users and groups of this machine: from the owner that a backup names to numbers that count here.
 
 use crate::model::Owner;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Mutex;
 
 /// Turns owners into numbers: by name where this machine knows the name, else by number, as
 /// duplicity does.
@@ -43,7 +43,7 @@ fn known(
     if name.is_empty() || name.contains(&0) {
         return None;
     }
-    let mut cache = cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut cache = cache.lock();
     if let Some(&number) = cache.get(name) {
         return number;
     }

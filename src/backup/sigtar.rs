@@ -2,10 +2,11 @@
 
 use super::Error;
 use crate::format::{SignatureMember, padding};
+use parking_lot::{Mutex, MutexGuard};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A tar's end is filled up with zeros to a multiple of this.
 const RECORD: u64 = 10240;
@@ -34,7 +35,7 @@ impl SharedFile {
     }
 
     fn lock(&self) -> MutexGuard<'_, BufWriter<File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -91,7 +91,7 @@ impl<T> Drop for Uploads<T> {
 mod tests {
     use super::*;
     use crate::storage::{Call, ErrorKind, MemoryStorage, RecordingStorage};
-    use std::sync::{Condvar, Mutex};
+    use parking_lot::{Condvar, Mutex};
 
     /// Lets uploads wait, and counts them.
     #[derive(Default)]
@@ -104,24 +104,20 @@ mod tests {
 
     impl Gate {
         fn pass(&self) {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             state.0 += 1;
             state.1 = state.1.max(state.0);
             self.changed.notify_all();
-            state = self.changed.wait_while(state, |state| !state.2).unwrap();
+            self.changed.wait_while(&mut state, |state| !state.2);
             state.0 -= 1;
         }
 
         fn wait_for(&self, count: usize) {
-            drop(
-                self.changed
-                    .wait_while(self.state.lock().unwrap(), |state| state.0 < count)
-                    .unwrap(),
-            );
+            self.changed.wait_while(&mut self.state.lock(), |state| state.0 < count);
         }
 
         fn open(&self) {
-            self.state.lock().unwrap().2 = true;
+            self.state.lock().2 = true;
             self.changed.notify_all();
         }
     }
@@ -171,10 +167,7 @@ mod tests {
         assert_eq!(noted, (1..=10).collect::<Vec<_>>());
         noted.extend(push(&mut uploads, 11).unwrap());
         noted.extend(numbers(uploads.finish().unwrap()));
-        assert_eq!(
-            (noted.len(), memory.list().unwrap().len(), gate.state.lock().unwrap().1),
-            (11, 10, 3)
-        );
+        assert_eq!((noted.len(), memory.list().unwrap().len(), gate.state.lock().1), (11, 10, 3));
     }
 
     #[test]

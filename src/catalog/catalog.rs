@@ -13,13 +13,14 @@ use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
 use crate::volume::{VolumeKey, VolumeSource};
+use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{HashMap, HashSet};
 use std::io::BufReader;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 
 /// How often a question is asked again because the catalog had to start over.
 const ATTEMPTS: usize = 3;
@@ -161,9 +162,9 @@ impl Catalog {
             }
         })?;
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
-        self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-        self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-        self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).set(chains.clone());
+        self.manifests.lock().clear();
+        self.bad_volumes.lock().clear();
+        self.known.write().set(chains.clone());
         Ok(chains)
     }
 
@@ -173,7 +174,7 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails even in memory.
     pub fn void(&self, chain: &Chain) -> Result<(), Error> {
-        let _turn = self.voiding.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = self.voiding.lock();
         if self.chain(chain.number()).is_none() || chain.is_void.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
@@ -181,7 +182,7 @@ impl Catalog {
             self.database.write(|connection| renumber(connection, chain, generation))
         });
         let renewed = renewed.inspect_err(|_| chain.is_void.store(false, Ordering::Relaxed))?;
-        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut known = self.known.write();
         let same = |other: Arc<Chain>| if other.id == chain.id { renewed.clone() } else { other };
         let chains = std::mem::take(&mut known.chains).into_iter().map(same).collect();
         known.set(chains);
@@ -196,12 +197,11 @@ impl Catalog {
 
     /// Takes over a new picture of duplicity's archive directory.
     pub fn set_local_copy(&self, copy: LocalCopy) {
-        *self.local_copy.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-            Some(Arc::new(copy));
+        *self.local_copy.write() = Some(Arc::new(copy));
     }
 
     pub(super) fn local_copy(&self) -> Option<Arc<LocalCopy>> {
-        self.local_copy.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.local_copy.read().clone()
     }
 
     /// Returns the chains, oldest end first.
@@ -223,8 +223,8 @@ impl Catalog {
         self.chain(number).ok_or_else(|| Error::Gone(format!("chain {number}")))
     }
 
-    fn known(&self) -> std::sync::RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn known(&self) -> parking_lot::RwLockReadGuard<'_, Known> {
+        self.known.read()
     }
 
     /// Returns the store of seek indexes and seek points.
@@ -245,7 +245,7 @@ impl Catalog {
     /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered,
     /// until the storage is listed anew; a failure of the storage is not.
     fn fill_as_far(&self, chain: &Chain) -> Result<(u32, Option<Arc<Error>>), Error> {
-        let mut filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut filled = chain.filled.lock();
         filled.look(self.database.generation());
         if filled.sets as usize == chain.sets.len() || filled.trouble.is_some() {
             return Ok((filled.sets, filled.trouble.clone()));
@@ -290,7 +290,7 @@ impl Catalog {
     /// turns out to be damaged.
     pub fn usable(&self, chain: &Chain) -> usize {
         match chain.filled.try_lock() {
-            Ok(filled) if filled.trouble.is_some() => filled.sets as usize,
+            Some(filled) if filled.trouble.is_some() => filled.sets as usize,
             _ => chain.sets.len(),
         }
     }
@@ -298,7 +298,7 @@ impl Catalog {
     /// Returns why backups of a chain cannot be shown, in a sentence, if that is for want of a key:
     /// [`fill`](Self::fill) says of all else.
     pub fn locked(&self, chain: &Chain) -> Option<String> {
-        let filled = chain.filled.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let filled = chain.filled.lock();
         let error = filled.trouble.as_ref().filter(|error| is_locked(error))?;
         let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
         let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
@@ -414,7 +414,7 @@ impl Catalog {
     /// [`Error::Set`] when it cannot be read or makes no sense.
     pub fn manifest(&self, chain: &Chain, position: u32) -> Result<Arc<Manifest>, Error> {
         let key = chain.set_id(position);
-        let lock = || self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lock = || self.manifests.lock();
         if let Some(manifest) = lock().get(&key) {
             return Ok(manifest.clone());
         }
@@ -442,7 +442,7 @@ impl Catalog {
         manifest: Manifest,
     ) -> Arc<Manifest> {
         let manifest = Arc::new(manifest);
-        let mut known = self.manifests.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut known = self.manifests.lock();
         known.put(chain.set_id(position), manifest.clone());
         while known.len() > 1
             && known.iter().map(|(_, manifest)| manifest.weight()).sum::<usize>() > MANIFEST_BYTES
@@ -580,7 +580,7 @@ impl Catalog {
 
     /// Says something, but only once in the life of this catalog.
     pub fn log_once(&self, level: Level, text: String) {
-        let mut said = self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut said = self.said.lock();
         if !said.contains(&text) {
             self.monitor.message(level, &text);
             // A storage that fails in ever new words must not fill the memory.

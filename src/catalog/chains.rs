@@ -10,11 +10,12 @@ use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
 use crate::storage::Listed;
 use crate::volume::VolumeKey;
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension};
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 /// A backup chain with a number in the catalog.
 pub struct Chain {

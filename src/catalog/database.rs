@@ -14,11 +14,11 @@
 //!   more, and who needs it fills it in anew.
 
 use super::{Error, pages, schema};
+use parking_lot::{Condvar, Mutex, RwLock};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 /// Connections that are kept open for readers.
@@ -190,7 +190,7 @@ impl Database {
         forget: impl FnOnce(),
         keep: impl Fn(&Connection) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
-        let mut place = self.place.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut place = self.place.write();
         let Place::File { path, files, replaced } = &mut *place else { return Ok(false) };
         if self.generation() != generation {
             return Ok(false);
@@ -247,7 +247,7 @@ impl Database {
 
     /// Returns whether the catalog lives in memory only.
     pub fn is_in_memory(&self) -> bool {
-        matches!(*self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner()), Place::Memory)
+        matches!(*self.place.read(), Place::Memory)
     }
 
     /// Runs `query` on a connection of its own.
@@ -267,14 +267,14 @@ impl Database {
         &self,
         change: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let _queue = self.writing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _queue = self.writing.lock();
         self.with(|connection| transaction(connection, change))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
         #[cfg(test)]
         self.uses.fetch_add(1, Ordering::Relaxed);
-        let place = self.place.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let place = self.place.read();
         let mut connection = match &*place {
             Place::File { path, files, .. } => {
                 if !is_same(path, files) {
@@ -297,12 +297,7 @@ impl Database {
                 loop {
                     match idle.pop() {
                         Some(connection) => break connection,
-                        None => {
-                            idle = self
-                                .returned
-                                .wait(idle)
-                                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                        }
+                        None => self.returned.wait(&mut idle),
                     }
                 }
             }
@@ -319,8 +314,8 @@ impl Database {
         result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock_idle(&self) -> parking_lot::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock()
     }
 }
 

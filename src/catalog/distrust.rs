@@ -70,7 +70,7 @@ impl Catalog {
     /// As [`Catalog::is_distrusted`], for those who start over themselves.
     pub(super) fn distrusts(&self, set: &BackupSet) -> Result<bool, Error> {
         let identity = identity(set);
-        let lock = || self.distrusted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lock = || self.distrusted.lock();
         if lock().contains(&identity) {
             return Ok(true);
         }
@@ -92,10 +92,7 @@ impl Catalog {
             Err(error) => return error,
         };
         let identity = identity(set);
-        self.distrusted
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(identity.clone());
+        self.distrusted.lock().insert(identity.clone());
         let kept = self.sturdy(|_| {
             self.database.write(|connection| {
                 Ok(connection
@@ -120,10 +117,7 @@ impl Catalog {
             .stored_manifest(chain, position, Manifest::read)
             .ok()
             .filter(|stored| *stored != *used)?;
-        self.false_copies
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(identity(set));
+        self.false_copies.lock().insert(identity(set));
         self.keep_manifest(chain, position, stored);
         let what = "it is not of the volumes that are stored".into();
         let error = Error::Contradicted {
@@ -138,26 +132,19 @@ impl Catalog {
     /// Takes note that this process has stored a set, and its copies in the archive directory with
     /// it: they need not be read again.
     pub fn trust_copies(&self, set: &BackupSet) {
-        self.written.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(identity(set));
+        self.written.lock().insert(identity(set));
     }
 
     /// Returns whether the copies of a set are known to be what is stored.
     pub(super) fn trusts_copies(&self, set: &BackupSet) -> bool {
-        self.written
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .contains(&identity(set))
+        self.written.lock().contains(&identity(set))
     }
 
     /// Returns whether a copied manifest may stand for the stored one.
     pub(super) fn may_use_copy(&self, set: &BackupSet) -> bool {
         (self.trusts_copies(set)
             || set.manifest.as_ref().is_none_or(|stored| stored.encoding == Encoding::OpenPgp))
-            && !self
-                .false_copies
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .contains(&identity(set))
+            && !self.false_copies.lock().contains(&identity(set))
     }
 
     /// Makes sure that volumes have proved the rows of a set at a path and below it: what has not

@@ -63,7 +63,7 @@ impl Catalog {
             return Ok(());
         }
         let turn = self.lock_busy().entry(key).or_default().clone();
-        let _turn = turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = turn.lock();
         let result = match is_passed() {
             Ok(false) => self.fill_now(chain, position, number),
             other => other.map(|_| ()),
@@ -251,15 +251,17 @@ impl Catalog {
 
     fn lock_busy(
         &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<std::sync::Mutex<()>>>>
-    {
-        self.busy_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ) -> parking_lot::MutexGuard<
+        '_,
+        std::collections::HashMap<VolumeKey, Arc<parking_lot::Mutex<()>>>,
+    > {
+        self.busy_volumes.lock()
     }
 
     fn lock_bad(
         &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<Error>>> {
-        self.bad_volumes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ) -> parking_lot::MutexGuard<'_, std::collections::HashMap<VolumeKey, Arc<Error>>> {
+        self.bad_volumes.lock()
     }
 }
 

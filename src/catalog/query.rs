@@ -2,11 +2,12 @@
 
 use super::Error;
 use crate::model::{Entry, EntryKind, EntryPath, Owner};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, types::ToSqlOutput, types::Value};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 /// VersionSet of an id below the chain's number: versions in one chain.
 pub(super) const VERSION_BITS: u32 = 40;
@@ -248,7 +249,7 @@ pub(super) struct Owners {
 
 impl Owners {
     pub(super) fn get(&self, connection: &Connection, id: i64) -> Result<Arc<Owner>, Error> {
-        let lock = || self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lock = || self.known.lock();
         if let Some(owner) = lock().get(&id) {
             return Ok(owner.clone());
         }
@@ -269,7 +270,7 @@ impl Owners {
 
     /// Forgets them: the database was replaced.
     pub(super) fn clear(&self) {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        self.known.lock().clear();
     }
 }
 

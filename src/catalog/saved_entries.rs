@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(world.catalog.saved_entries(&chain, 0).unwrap().count(), 4);
         let mut basis = world.catalog.saved_entries_by(&chain, 0, 2).unwrap();
         basis.next().unwrap().unwrap();
-        files.0.lock().unwrap().clear();
+        files.0.lock().clear();
         let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
         world.catalog.set_collection(&none).unwrap();
         assert!(matches!(basis.last(), Some(Err(_))));

@@ -9,7 +9,8 @@ use crate::codec::{self, SeekPoint};
 use crate::format::{Encoding, ManifestVolume, Toc};
 use crate::storage::{self, ReadAt, StoredFile};
 use crate::volume::{HEAD, SeekIndex, has_hash};
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 impl Catalog {
     /// Returns the table of a volume, if there is one that belongs there by the manifest's hash,
@@ -31,8 +32,7 @@ impl Catalog {
         source.hash = described.hash;
         let file = Arc::new(HeadKeeper { file: source.file.clone(), head: Mutex::default() });
         let table = self.read_table(file.clone(), source.encoding).ok()??;
-        let head =
-            std::mem::take(&mut *file.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let head = std::mem::take(&mut *file.head.lock());
         let toc = Toc::parse(&table.bytes).ok()?;
         let session = set_at(chain, position).ok()?.session;
         let fits = (toc.session, toc.volume, toc.stored.length)
@@ -121,7 +121,7 @@ impl ReadAt for HeadKeeper {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
         let count = self.file.read_at(offset, buffer)?;
         if offset == 0 {
-            let mut head = self.head.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut head = self.head.lock();
             *head = buffer[..count.min(HEAD)].to_vec();
         }
         Ok(count)
@@ -221,7 +221,7 @@ mod tests {
             assert_eq!(world.catalog.fill(&chain).unwrap(), 2);
             world.storage.take_calls();
             (0..2).for_each(|position| world.fill_volumes(&chain, position));
-            assert!(world.said.0.lock().unwrap().is_empty());
+            assert!(world.said.0.lock().is_empty());
             (all(&world, &chain), world.take_reads("difftar"))
         });
         assert_eq!(by_table.0, by_pass.0);
@@ -295,7 +295,7 @@ mod tests {
         expected.catalog.fill(&expected_chain).unwrap();
         (0..2).for_each(|position| expected.fill_volumes(&expected_chain, position));
         assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
-        assert_eq!(world.said.0.lock().unwrap()[..], [""; 0]);
+        assert_eq!(world.said.0.lock()[..], [""; 0]);
         // One look for the table; a pass hashes and decodes besides.
         world.take_reads(&part).0 == 1
     }
@@ -401,7 +401,7 @@ mod tests {
         let expected_chain = expected.chain();
         expected.catalog.fill(&expected_chain).unwrap();
         let files = files(true);
-        files.0.lock().unwrap().retain(|name, _| !name.contains("sigtar"));
+        files.0.lock().retain(|name, _| !name.contains("sigtar"));
         let world = World::plain(&files);
         let chain = world.chain();
         assert_eq!(world.catalog.fill(&chain).unwrap(), 2);

@@ -12,10 +12,11 @@ use crate::model::{BackupTime, Entry, EntryPath};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{self, Call, ReadAt, RecordingStorage, Storage};
 use crate::volume::PartBuilder;
+use parking_lot::Mutex;
 use sha1::Digest;
 use sha1::digest::common::hazmat::SerializableState;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Finds the table in a stored file.
 pub type ReadTable =
@@ -66,7 +67,7 @@ pub struct Said(pub Mutex<Vec<String>>);
 
 impl Monitor for Said {
     fn message(&self, _: Level, text: &str) {
-        self.0.lock().unwrap().push(text.into());
+        self.0.lock().push(text.into());
     }
 }
 
@@ -196,12 +197,12 @@ impl Files {
     }
 
     pub(super) fn put(&self, name: String, bytes: Vec<u8>) {
-        self.0.lock().unwrap().insert(name, bytes);
+        self.0.lock().insert(name, bytes);
     }
 
     /// Changes the bytes of the only file with this in its name.
     pub fn change(&self, part: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut files = self.0.lock().unwrap();
+        let mut files = self.0.lock();
         let mut found: Vec<_> = files.iter_mut().filter(|(name, _)| name.contains(part)).collect();
         assert_eq!(found.len(), 1, "{part}");
         change(found.remove(0).1);

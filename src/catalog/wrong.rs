@@ -135,7 +135,7 @@ fn no_bit_makes_an_answer_wrong() {
         drop(file);
         let (world, chain) = open(&files, directory.path());
         assert_right(&answers(&world, &chain), &expected, &format!("case {case}, byte {at}"));
-        let said = world.said.0.lock().unwrap().clone();
+        let said = world.said.0.lock().clone();
         assert!(
             said.len() <= 1 && said.iter().all(|text| text.contains("filling it anew")),
             "case {case}: {said:?}"
@@ -199,7 +199,7 @@ fn rows_that_make_no_sense_are_replaced() {
         drop((world, chain));
         let (world, chain) = open(&files, directory.path());
         let found = answers(&world, &chain);
-        let said = world.said.0.lock().unwrap().clone();
+        let said = world.said.0.lock().clone();
         assert_right(&found, &expected, &format!("{edit}: {said:?}"));
         assert_eq!(said.len(), 1, "{edit}: {said:?}");
         drop((world, chain));
@@ -247,7 +247,7 @@ fn what_happens_to_the_file_meanwhile_is_no_harm() {
             let all: Vec<_> = (0..6).map(|_| scope.spawn(|| answers(&world, &chain))).collect();
             all.into_iter().map(|one| one.join().unwrap()).collect()
         });
-        let said = world.said.0.lock().unwrap().clone();
+        let said = world.said.0.lock().clone();
         found.iter().for_each(|found| assert_right(found, &expected, name));
         assert!(said.len() <= 1, "{name}: {said:?}");
         drop(world);
@@ -286,13 +286,13 @@ fn a_lock_is_waited_for_a_moment_only() {
             // All is known: nothing has to be written.
             let (world, chain) = open(&files, directory.path());
             assert_right(&answers(&world, &chain), &expected, "");
-            assert_eq!(world.said.0.lock().unwrap()[..], [""; 0]);
+            assert_eq!(world.said.0.lock()[..], [""; 0]);
             // A new set has to be.
             files.write(3, &[&[("h", File(b"new".to_vec()))]], false);
             let (world, chain) = open(&files, directory.path());
             let plain = World::plain(&files);
             assert_right(&answers(&world, &chain), &answers(&plain, &plain.chain()), "with a new set");
-            let said = world.said.0.lock().unwrap().clone();
+            let said = world.said.0.lock().clone();
             assert_eq!(said, ["another process keeps the catalog locked; going on without a cache, which is slower"]);
             Ok(())
         })
@@ -303,7 +303,7 @@ fn a_lock_is_waited_for_a_moment_only() {
 fn nobody_waits_for_somebody_who_waits_for_a_storage() {
     let (files, directory) = (files(), tempfile::tempdir().unwrap());
     let (slow, chain) = open(&files, directory.path());
-    let busy = files.0.lock().unwrap();
+    let busy = files.0.lock();
     std::thread::scope(|scope| {
         let filling = scope.spawn(|| slow.catalog.fill(&chain).unwrap());
         // Whoever writes now would fail after the time for which a lock is waited for.

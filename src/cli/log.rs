@@ -14,12 +14,13 @@
 
 use super::exit::Failure;
 use dupfs::monitor::{Event, Level};
+use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Write};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 /// duplicity's numbers for what the program tells, beside those of the library.
 pub mod code {
@@ -78,16 +79,14 @@ pub fn path() -> Option<&'static Path> {
 
 /// Returns whether anybody follows.
 pub fn is_open() -> bool {
-    LOG.get().is_some_and(|files| {
-        !files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
-    })
+    LOG.get().is_some_and(|files| !files.lock().is_empty())
 }
 
 /// Writes a message; `data` are whole lines. Whoever closed the other end does not want it.
 pub fn write(event: &Event, data: &str) {
     let Some(files) = LOG.get() else { return };
     let message = message(event, data);
-    for file in files.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter_mut() {
+    for file in files.lock().iter_mut() {
         let _ = file.write_all(message.as_bytes());
     }
 }
@@ -98,7 +97,7 @@ pub fn write(event: &Event, data: &str) {
 /// Those of reading the text.
 pub fn write_long(level: Level, code: u8, mut text: impl BufRead) -> std::io::Result<()> {
     let Some(files) = LOG.get() else { return Ok(()) };
-    let mut files = files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut files = files.lock();
     let mut outs: Vec<_> = files.iter_mut().map(BufWriter::new).collect();
     let mut write =
         |part: &str| outs.iter_mut().for_each(|out| drop(out.write_all(part.as_bytes())));

@@ -10,13 +10,14 @@ use super::args::Common;
 use super::exit::Failure;
 use super::open::sign_key;
 use dupfs::codec::PassphraseSource;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// The passphrase from the environment.
@@ -162,7 +163,7 @@ fn ask() -> std::io::Result<Option<Zeroizing<String>>> {
         }
         if SIGNER_BETWEEN.swap(false, Ordering::Relaxed) {
             let Some(typed) = prompt(SIGNER_PROMPT)? else { return Ok(None) };
-            *SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(typed);
+            *SIGNER_TYPED.lock() = Some(typed);
         }
         let Some(second) = prompt("Retype passphrase for decryption to confirm: ")? else {
             return Ok(None);
@@ -245,7 +246,7 @@ const SIGNER_PROMPT: &str = "GnuPG passphrase for signing key: ";
 
 /// Asks for the passphrase of the signing key, unless that is done.
 fn ask_signer() -> std::io::Result<Option<Zeroizing<String>>> {
-    let typed = SIGNER_TYPED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    let typed = SIGNER_TYPED.lock().take();
     typed.map_or_else(|| prompt(SIGNER_PROMPT), |typed| Ok(Some(typed)))
 }
 

@@ -7,8 +7,8 @@ use super::progress::{Step, Way};
 use dupfs::monitor::code::{CANNOT_RESTORE, SKIPPED};
 use dupfs::monitor::{Event, Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -90,8 +90,8 @@ impl Report {
         self.print(&format!("{over}{}{}\n", stamp(Level::Notice), step.line));
     }
 
-    fn lock_way(&self) -> std::sync::MutexGuard<'_, Option<Way>> {
-        self.way.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock_way(&self) -> parking_lot::MutexGuard<'_, Option<Way>> {
+        self.way.lock()
     }
 
     /// Prints what is printed at any verbosity.

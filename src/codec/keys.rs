@@ -21,11 +21,12 @@ use openpgp::crypto::{Password, SessionKey};
 use openpgp::packet::{PKESK, SKESK, key, skesk::SKESK4};
 use openpgp::types::SymmetricAlgorithm;
 use openpgp::{Cert, Packet};
+use parking_lot::Mutex;
 use sequoia_openpgp as openpgp;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 /// A symmetric algorithm, by OpenPGP's number, and a key for it.
@@ -86,13 +87,9 @@ type SecretKey = openpgp::packet::Key<key::SecretParts, key::UnspecifiedRole>;
 /// Whether a session key opens the message; true when that can't be told.
 pub(super) type Try<'a> = &'a mut dyn FnMut(&Session) -> bool;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner) // what it guards is whole at any time
-}
-
 /// Returns a copy of what is there, or makes it.
 fn once<T: Clone>(cell: &Once<T>, make: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
-    let mut value = lock(cell);
+    let mut value = cell.lock();
     match &*value {
         Some(value) => Ok(value.clone()),
         None => Ok(value.insert(make()?).clone()),
@@ -140,7 +137,7 @@ impl Keys {
             Some(passphrase) => Ok(passphrase),
             None if self.gpg.use_agent => {
                 let asked = Arc::new(self.gpg.ask_agent()?);
-                *lock(&self.passphrase) = Some(Some(asked.clone()));
+                *self.passphrase.lock() = Some(Some(asked.clone()));
                 Ok(asked)
             }
             None => Err(Cause::NoPassphrase),
@@ -224,9 +221,9 @@ impl Keys {
             return false;
         }
         let cell = self.cell(packets);
-        let mut kept = lock(&cell);
+        let mut kept = cell.lock();
         let is_this = |kept: &mut Arc<Session>| Arc::ptr_eq(kept, session);
-        if lock(&self.doubted).insert(doubtful(packets, session)) {
+        if self.doubted.lock().insert(doubtful(packets, session)) {
             kept.take_if(is_this);
         }
         !kept.as_mut().is_some_and(is_this)
@@ -234,13 +231,13 @@ impl Keys {
 
     /// Returns where the session key in `packets` is kept, or will be.
     pub fn cell(&self, packets: &[u8]) -> Cell {
-        lock(&self.sessions).entry(blake3::hash(packets)).or_default().clone()
+        self.sessions.lock().entry(blake3::hash(packets)).or_default().clone()
     }
 
     /// Keeps the session key of a message that has just been made, so that reading it asks for
     /// nothing.
     pub fn remember(&self, packets: &[u8], session: &Arc<Session>) {
-        *lock(&self.cell(packets)) = Some(session.clone());
+        *self.cell(packets).lock() = Some(session.clone());
     }
 
     fn find(&self, packets: &[u8], opens: Try) -> Result<Session, Cause> {
@@ -285,7 +282,7 @@ impl Keys {
             for packet in symmetric {
                 match symmetric_session(packet, &passphrase) {
                     Ok(session) if !session.is_sound() => {}
-                    Ok(session) if lock(&self.doubted).contains(&doubtful(all, &session)) => {
+                    Ok(session) if self.doubted.lock().contains(&doubtful(all, &session)) => {
                         doubted = Some(session)
                     }
                     Ok(session) if opens(&session) => return Ok(session),

@@ -6,9 +6,10 @@ use super::source::{SHORT, Source};
 use super::state::{self, Kind};
 use super::{Cause, Codec, Encoding, Error, SeekPoint};
 use crate::storage::ReadAt;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A stored file that can be read from any seek point, by many threads at once.
 ///
@@ -121,7 +122,7 @@ impl Reopened {
 
     /// Returns the file with the whole plain message; the first caller makes it, others wait.
     fn spool(&self) -> Result<Arc<File>, Cause> {
-        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spool = self.spool.lock();
         if let Some(file) = &*spool {
             return Ok(file.clone());
         }

@@ -9,11 +9,12 @@ use crate::model::EntryPath;
 use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::ReadAt;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Builder;
 
 /// Volumes that are decoded at the same time, at most.
@@ -186,7 +187,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 let _ = ask.try_send(());
                 let before = self.done.load(Ordering::Relaxed);
                 self.set(position)?;
-                if let Some(cause) = lock(&self.full).take() {
+                if let Some(cause) = self.full.lock().take() {
                     return Err(BulkReadError::Full(cause));
                 }
                 if self.monitor.is_interrupted() {
@@ -202,7 +203,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
             });
             drop(ask);
             self.drop_waiting();
-            let contradicted = lock(&self.contradicted).take();
+            let contradicted = self.contradicted.lock().take();
             result
                 .and(contradicted.map_or(Ok(()), |error| Err(catalog::Error::Again(error).into())))
         })
@@ -258,7 +259,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
     /// Returns whether a set has a version that is still wanted, or is read in any case.
     fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
         let versions = self.catalog.versions_of(&self.request.snapshot.chain, position)?;
-        let waits = lock(&self.waiting).keys().any(|version| versions.contains(&version.number()));
+        let waits = self.waiting.lock().keys().any(|version| versions.contains(&version.number()));
         Ok(self.request.reads_all || waits || self.request.expected.any(versions))
     }
 
@@ -269,8 +270,8 @@ impl<'a, T: Target> BulkReader<'a, T> {
 
     /// Returns the first reason why a volume, or all of a set, could not be read.
     pub fn first_bad(&self) -> Option<Arc<Failure>> {
-        let bad = lock(&self.bad_volumes).first().map(|(_, _, cause)| cause.clone());
-        bad.or_else(|| lock(&self.unproved).clone()).map(|cause| Arc::new(Failure::Stored(cause)))
+        let bad = self.bad_volumes.lock().first().map(|(_, _, cause)| cause.clone());
+        bad.or_else(|| self.unproved.lock().clone()).map(|cause| Arc::new(Failure::Stored(cause)))
     }
 
     /// Returns whether the target has taken the file of a version.
@@ -283,11 +284,11 @@ impl<'a, T: Target> BulkReader<'a, T> {
         if self.delivered.contains(version.id.number()) {
             return None;
         }
-        if let Some(cause) = lock(&self.failures).get(&version.id) {
+        if let Some(cause) = self.failures.lock().get(&version.id) {
             return Some(cause.clone());
         }
         let path = self.catalog.path(version).unwrap_or_default();
-        let bad = lock(&self.bad_volumes);
+        let bad = self.bad_volumes.lock();
         let concerned = bad.iter().find(|(position, number, _)| {
             if *number == 0 {
                 return true;
@@ -304,7 +305,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
 
     fn set(&self, position: u32) -> Result<(), BulkReadError> {
         if let Some(error) = self.catalog.left_out(&self.request.snapshot.chain, position)? {
-            lock(&self.unproved).get_or_insert(Arc::new(error));
+            self.unproved.lock().get_or_insert(Arc::new(error));
         }
         if !self.is_needed(position)? {
             if let Err(error) =
@@ -312,14 +313,14 @@ impl<'a, T: Target> BulkReader<'a, T> {
             {
                 let place =
                     if error.is_contradicted() { &self.contradicted } else { &self.unproved };
-                lock(place).get_or_insert(Arc::new(error));
+                place.lock().get_or_insert(Arc::new(error));
             }
             return Ok(());
         }
         let manifest = match self.catalog.manifest(&self.request.snapshot.chain, position) {
             Ok(manifest) => manifest,
             Err(error) => {
-                lock(&self.bad_volumes).push((position, 0, Arc::new(error)));
+                self.bad_volumes.lock().push((position, 0, Arc::new(error)));
                 return Ok(());
             }
         };
@@ -407,7 +408,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
 
     /// Returns why a volume could not be read, if it could not.
     fn bad_volume(&self, position: u32, number: u32) -> Option<Failure> {
-        let bad = lock(&self.bad_volumes);
+        let bad = self.bad_volumes.lock();
         let (_, _, cause) = bad.iter().find(|(at, bad, _)| (*at, *bad) == (position, number))?;
         Some(Failure::Stored(cause.clone()))
     }
@@ -425,9 +426,9 @@ impl<'a, T: Target> BulkReader<'a, T> {
         {
             self.stop.store(true, Ordering::Relaxed);
             let copy = std::io::Error::new(cause.kind(), cause.to_string());
-            lock(&self.full).get_or_insert(std::mem::replace(cause, copy));
+            self.full.lock().get_or_insert(std::mem::replace(cause, copy));
         }
-        lock(&self.failures).entry(goal).or_insert_with(|| Arc::new(failure));
+        self.failures.lock().entry(goal).or_insert_with(|| Arc::new(failure));
     }
 
     /// Returns whether no more is to be done: the target is full, or the monitor wants the end.
@@ -441,7 +442,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
     /// Ends the reader for files whose older versions never came.
     fn drop_waiting(&self) {
         let mut place = self.target.place();
-        for (_, assembly) in lock(&self.waiting).drain() {
+        for (_, assembly) in self.waiting.lock().drain() {
             // The volumes that failed tell more than this assembly knows, so no cause is noted.
             place.discard(assembly.file);
         }
@@ -542,13 +543,13 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         cause: Arc<catalog::Error>,
     ) {
         if cause.is_contradicted() {
-            lock(&self.reader.contradicted).get_or_insert(cause.clone());
+            self.reader.contradicted.lock().get_or_insert(cause.clone());
         }
-        lock(&self.reader.bad_volumes).push((self.position, number, cause.clone()));
+        self.reader.bad_volumes.lock().push((self.position, number, cause.clone()));
         let waiting = self
             .put_off
             .drain(..)
-            .filter_map(|version| lock(&self.reader.waiting).remove(&version));
+            .filter_map(|version| self.reader.waiting.lock().remove(&version));
         for mut assembly in current.into_iter().chain(waiting).collect::<Vec<_>>() {
             assembly.failure.get_or_insert(Failure::Stored(cause.clone()));
             self.reader.give_up(assembly, self.place);
@@ -561,7 +562,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     /// Removes a file that is complete already.
     fn take_back(&mut self, goal: VersionId, path: &EntryPath, cause: Failure) {
         self.reader.delivered.clear(goal.number());
-        lock(&self.reader.failures).insert(goal, Arc::new(cause));
+        self.reader.failures.lock().insert(goal, Arc::new(cause));
         // Reported as not delivered in any case.
         let _ = self.place.remove(path);
     }
@@ -588,7 +589,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
                 }
             }
         } else {
-            let mut assembly = lock(&self.reader.waiting).remove(&version)?;
+            let mut assembly = self.reader.waiting.lock().remove(&version)?;
             if let Err(cause) = self.place.resume(&mut assembly.file) {
                 assembly.failure = Some(Failure::Target(cause));
             }
@@ -659,7 +660,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
                 Some(below) => {
                     assembly.file.close();
                     self.put_off.push(below);
-                    lock(&self.reader.waiting).insert(below, assembly);
+                    self.reader.waiting.lock().insert(below, assembly);
                 }
                 None => {
                     assembly.fail("there is no file that its delta applies to".into());
@@ -741,10 +742,6 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
     }
 
     fn left_out(&mut self, error: catalog::Error) {
-        lock(&self.reader.unproved).get_or_insert(Arc::new(error));
+        self.reader.unproved.lock().get_or_insert(Arc::new(error));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

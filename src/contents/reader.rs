@@ -5,7 +5,8 @@ use crate::catalog::{Catalog, Chain, Version, VersionId};
 use crate::codec::Codec;
 use crate::volume::VolumeReader;
 use lru::LruCache;
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Compiled maps that are kept, in bytes: some 200,000 pieces, or 20,000 small files.
 const MAP_BYTES: usize = 8 * 1024 * 1024;
@@ -118,7 +119,7 @@ impl Contents {
             .map_or_else(|_| version.name.escape_ascii().to_string(), |path| path.to_string())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Maps> {
-        self.maps.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Maps> {
+        self.maps.lock()
     }
 }

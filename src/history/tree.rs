@@ -10,8 +10,9 @@ use crate::contents::{self, Contents, File};
 use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
 use crate::storage::Listed;
+use parking_lot::RwLock;
 use std::collections::HashSet;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// All snapshots as one tree. All methods may be called from many threads at once.
 pub struct HistoryTree {
@@ -121,18 +122,12 @@ impl HistoryTree {
     /// Takes the folders from the backups of a chain, since there is no key to them, until its
     /// newest manifest is another.
     pub fn close(&self, chain: &Chain) {
-        self.closed
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(identity(chain));
+        self.closed.write().insert(identity(chain));
         self.name_snapshots();
     }
 
     fn is_closed(&self, chain: &Chain) -> bool {
-        self.closed
-            .read()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .contains(&identity(chain))
+        self.closed.read().contains(&identity(chain))
     }
 
     fn fill_chain(&self, chain: &Chain) -> Result<(), catalog::Error> {
@@ -284,15 +279,14 @@ impl HistoryTree {
     }
 
     fn names(&self) -> Arc<Names> {
-        self.names.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.names.read().clone()
     }
 
     fn name_snapshots(&self) {
         let chains = self.catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
         let chains: Vec<_> =
             chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
-        *self.names.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
-            Arc::new(Names::new(&chains, &self.template));
+        *self.names.write() = Arc::new(Names::new(&chains, &self.template));
     }
 
     fn chain(&self, number: u64) -> Result<Arc<Chain>, Error> {

@@ -7,10 +7,11 @@ use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{Listed, ReadAt, StagedWriter, StoredFile, check_stored};
 use crate::volume::{self, VolumeSource};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::BufReader;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Replicates one set.
 pub struct SetReplicator<'a> {
@@ -329,7 +330,7 @@ fn on_all_cores<T: Sync, R: Send>(
 ) -> Result<Vec<R>, Error> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(things.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::with_capacity(things.len()))));
-    let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || done.lock();
     let turn = || {
         while let Some(thing) =
             things.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| lock().is_ok())
@@ -353,5 +354,5 @@ fn on_all_cores<T: Sync, R: Send>(
             turn();
         }
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    done.into_inner()
 }

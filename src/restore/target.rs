@@ -6,6 +6,7 @@ use crate::catalog::VersionId;
 use crate::contents::{self, Incoming};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor};
+use parking_lot::Mutex;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -16,7 +17,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Directories are made with this mode, and get their own in the last round.
@@ -150,10 +150,7 @@ impl<'a> Target<'a> {
     fn remove_stale(&self) {
         let mut locks = Vec::new();
         for (name, _) in entries(&self.top) {
-            let is_own = self
-                .lock
-                .lock()
-                .is_ok_and(|lock| lock.as_ref().is_some_and(|(own, _)| own.as_bytes() == name));
+            let is_own = self.lock.lock().as_ref().is_some_and(|(own, _)| own.as_bytes() == name);
             let Some(prefix) =
                 name.strip_suffix(LOCK.as_bytes()).filter(|prefix| !is_own && is_prefix(prefix))
             else {
@@ -204,9 +201,7 @@ impl<'a> Target<'a> {
 
     /// Removes the lock, when no temporary file is left.
     pub fn release(&self) {
-        if let Some((name, _)) =
-            self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
-        {
+        if let Some((name, _)) = self.lock.lock().take() {
             let _ = fs::unlinkat(&self.top, &name, AtFlags::empty());
         }
     }
@@ -249,14 +244,14 @@ impl<'a> Target<'a> {
         if !is_beyond(errno) || !is_ours || self.ignore_errors {
             return Err(errno);
         }
-        let mut unset = self.unset.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut unset = self.unset.lock();
         unset.entry(kind).or_insert_with(|| (0, path.clone(), errno)).0 += 1;
         Ok(())
     }
 
     /// Warns of the metadata that the target could not hold: once for each kind.
     pub fn report_unset(&self) {
-        let unset = self.unset.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let unset = self.unset.lock();
         for (kind, (count, path, errno)) in &*unset {
             let text = format!(
                 "the {kind} of {count} entries could not be set, among them that of '{path}': {errno}; their content is restored: for \
@@ -338,8 +333,7 @@ impl<'a> Target<'a> {
             Err(
                 errno @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS),
             ) => {
-                let mut unowned =
-                    self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut unowned = self.unowned.lock();
                 unowned.count += 1;
                 unowned.example.get_or_insert_with(|| (path.clone(), errno));
                 Ok(if is_directory { WITHOUT_OWNER } else { self.own_rights(numbers) })
@@ -357,7 +351,7 @@ impl<'a> Target<'a> {
 
     /// Warns root of owners that could not be set; everybody else expects that.
     pub fn report_unowned(&self) {
-        let unowned = self.unowned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let unowned = self.unowned.lock();
         if let Some((path, errno)) = unowned.example.as_ref().filter(|_| self.is_root) {
             let text = format!(
                 "the owners of {} entries could not be set, among them that of '{path}': {errno}; they are this user's now, without \

@@ -6,9 +6,10 @@ use crate::format::{Content, Encoding, Prefixes, Session, StoredName};
 use crate::model::BackupTime;
 use crate::monitor::{Level, Monitor, Silent};
 use crate::storage::{Call, ErrorKind, Listed, LocalStorage, RecordingStorage, Storage};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A session by start and end; a full one has both equal.
 type Times = (i64, i64);
@@ -352,7 +353,7 @@ struct Warnings(Mutex<Vec<String>>);
 impl Monitor for Warnings {
     fn message(&self, level: Level, text: &str) {
         if level == Level::Warning {
-            self.0.lock().unwrap().push(text.to_string());
+            self.0.lock().push(text.to_string());
         }
     }
 }
@@ -385,7 +386,7 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
             delete(&look().outdated(at(40), Part::Chain).steps, &failing, &archive, &warnings);
         let inventory = look();
         assert!(is_sound(&inventory.collection), "{stubborn:?}");
-        assert_eq!(warnings.0.lock().unwrap().len(), 1, "{stubborn:?}");
+        assert_eq!(warnings.0.lock().len(), 1, "{stubborn:?}");
         let spared = deleted(&inventory.outdated(at(40), Part::Chain).steps, Place::Storage).len();
         match stubborn.content {
             // All that stands behind it in its chain, here and there.

@@ -6,10 +6,11 @@
 //! room, and the threads stop when enough is held.
 
 use super::listing::{Batch, Position, Surveyor, Task};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 /// How many threads look ahead. A third one gains nothing while a directory's entries are in the
@@ -125,7 +126,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Does tasks until the walk is over.
@@ -136,7 +137,7 @@ impl Shared {
                 Some((at, task)) => self.run(state, at, task),
                 None => {
                     state.idle += 1;
-                    let mut state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    self.work.wait(&mut state);
                     state.idle -= 1;
                     state
                 }
@@ -176,13 +177,15 @@ impl Shared {
         let wanted = state.idle.min(tasks.len());
         state.waiting.extend(tasks.into_iter().map(|task| (task.position(), task)));
         if !state.is_full {
-            (0..wanted).for_each(|_| self.work.notify_one());
+            for _ in 0..wanted {
+                self.work.notify_one();
+            }
         }
     }
 
     fn wait_until_done<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.is_consumer_waiting = true;
-        state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        self.done.wait(&mut state);
         state.is_consumer_waiting = false;
         state
     }

@@ -1,8 +1,8 @@
 //! [`MemoryStorage`]: files that live as long as the process.
 
 use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A storage in memory, for tests: it keeps the contract, and is as fast as can be. Its files can
 /// be changed behind the back of whoever reads them, and are not readable while they are locked.
@@ -11,7 +11,7 @@ pub struct MemoryStorage(pub Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl MemoryStorage {
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

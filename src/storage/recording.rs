@@ -1,7 +1,8 @@
 //! [`RecordingStorage`]: a storage around another that notes every call and can be told to fail.
 
 use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// One call that a [`RecordingStorage`] has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +64,12 @@ impl RecordingStorage {
 
     /// Returns the calls since the last time it was asked, oldest first.
     pub fn take_calls(&self) -> Vec<Call> {
-        std::mem::take(&mut *self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        std::mem::take(&mut *self.calls.lock())
     }
 
     fn note(&self, call: Call, operation: &'static str) -> Result<(), Error> {
         let fault = (self.fault)(&call);
-        self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(call);
+        self.calls.lock().push(call);
         let failed = |kind| Error {
             operation,
             place: self.inner.location(),

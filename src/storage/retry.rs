@@ -101,7 +101,7 @@ impl Storage for RetryingStorage {
 mod tests {
     use super::*;
     use crate::storage::{Call, MemoryStorage, RecordingStorage};
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     #[derive(Default)]
@@ -109,7 +109,7 @@ mod tests {
 
     impl Monitor for Heard {
         fn message(&self, _: Level, text: &str) {
-            self.0.lock().unwrap().push(text.into());
+            self.0.lock().push(text.into());
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
             let failing =
                 Arc::new(RecordingStorage::failing(Arc::new(MemoryStorage::default()), fails));
             let result = RetryingStorage::new(failing, tries, Duration::ZERO, heard.clone()).list();
-            (result.map_err(|error| error.to_string()), heard.0.lock().unwrap().clone())
+            (result.map_err(|error| error.to_string()), heard.0.lock().clone())
         };
         let attempt = |number: u32| {
             format!("Attempt of list Nr. {number} failed. cannot list 'memory:': told to fail")

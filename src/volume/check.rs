@@ -4,11 +4,12 @@
 use super::{CHUNK, Error, HEAD, VolumeSource};
 use crate::format::{StoredFrames, VolumeHash};
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
+use parking_lot::Mutex;
 use sha1::digest::DynDigest;
 use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// What has been found about all of a stored file.
 pub struct Hashed {
@@ -123,7 +124,7 @@ impl Checked {
 
     /// Returns the chunk that was read last, if it is this one.
     fn last(&self, number: usize) -> Option<Arc<Vec<u8>>> {
-        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let last = self.last.lock();
         last.as_ref().filter(|(last, _)| *last == number).map(|(_, bytes)| bytes.clone())
     }
 
@@ -151,7 +152,7 @@ impl Checked {
         }
         let last = (bytes.len().saturating_sub(1)) / CHUNK;
         let kept = (numbers.start + last, Arc::new(bytes[last * CHUNK..].to_vec()));
-        *self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(kept);
+        *self.last.lock() = Some(kept);
         Ok(bytes)
     }
 }

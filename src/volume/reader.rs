@@ -6,9 +6,10 @@ use super::{Error, SeekIndex, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
 use crate::storage::ReadAt;
 use lru::LruCache;
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 /// Volumes that are kept ready for reading: session key, chunk hashes (2 KiB for each MiB of the
 /// stored file), frame offsets.
@@ -142,7 +143,7 @@ impl VolumeReader {
     }
 
     fn volume(&self, source: &VolumeSource) -> Result<Arc<OpenVolume>, Error> {
-        let lock = || self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let lock = || self.open.lock();
         if let Some(volume) = lock().get(&source.key) {
             return Ok(volume.clone());
         }
@@ -174,7 +175,7 @@ impl VolumeReader {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }
-        let _only_one = volume.opening.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _only_one = volume.opening.lock();
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }

@@ -60,18 +60,19 @@ pub fn iterated_sha1(salt: &[u8; 8], passphrase: &[u8], count: usize, size: usiz
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use std::collections::HashMap;
-    use std::sync::{LazyLock, Mutex};
+    use std::sync::LazyLock;
 
     /// How often a key was derived from each salt.
     static DERIVED: LazyLock<Mutex<HashMap<[u8; 8], usize>>> = LazyLock::new(Mutex::default);
 
     pub fn derived(salt: &[u8; 8]) {
-        *DERIVED.lock().unwrap().entry(*salt).or_default() += 1;
+        *DERIVED.lock().entry(*salt).or_default() += 1;
     }
 
     pub fn derivations(salt: &[u8; 8]) -> usize {
-        DERIVED.lock().unwrap().get(salt).copied().unwrap_or_default()
+        DERIVED.lock().get(salt).copied().unwrap_or_default()
     }
 
     #[test]

@@ -16,9 +16,10 @@ use openpgp::parse::{PacketParser, Parse};
 use openpgp::serialize::SerializeInto;
 use openpgp::types::{DataFormat, SymmetricAlgorithm};
 use openpgp::{Cert, KeyHandle, Packet, crypto};
+use parking_lot::Mutex;
 use sequoia_openpgp as openpgp;
 use std::io::{ErrorKind, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// What sequoia holds back until it has checked everything. Its default of 25 MiB costs 200 MB;
 /// tiny values cost even more.
@@ -30,18 +31,14 @@ type Blame = Arc<Mutex<Option<Cause>>>;
 /// The session key with which a message has been opened, and the packets that it comes from.
 type Used = Arc<Mutex<Option<(Vec<u8>, Arc<Session>)>>>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn blame(slot: &Blame, cause: Cause) -> openpgp::anyhow::Error {
     let error = openpgp::anyhow::anyhow!("{cause}");
-    lock(slot).get_or_insert(cause);
+    slot.lock().get_or_insert(cause);
     error
 }
 
 fn blamed(slot: &Blame) -> Option<Cause> {
-    lock(slot).take()
+    slot.lock().take()
 }
 
 /// Starts to decode a message; [`Cause::Unsupported`] if sequoia can't.
@@ -53,7 +50,7 @@ pub fn open(keys: &Arc<Keys>, file: Arc<dyn ReadAt>) -> Result<Box<dyn Stage>, C
             .as_ref()
             .err()
             .filter(|cause| cause.is_of_content())
-            .and_then(|_| lock(&used).take());
+            .and_then(|_| used.lock().take());
         if !doubted.is_some_and(|(packets, session)| keys.doubt(&packets, &session)) {
             return result;
         }
@@ -149,7 +146,7 @@ impl DecryptionHelper for Helper {
         });
         let cause = match found {
             Ok(session) if opened || open(&session) => {
-                *lock(&self.used) = Some((packets, session));
+                *self.used.lock() = Some((packets, session));
                 return Ok(None);
             }
             Ok(_) if !skesks.is_empty() => Cause::WrongPassphrase,

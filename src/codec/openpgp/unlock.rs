@@ -77,16 +77,14 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
         return;
     }
     let mut messages: Vec<_> = files.iter().filter_map(|file| Locked::read(keys, file)).collect();
-    messages.retain(|message| message.cell.try_lock().is_ok_and(|session| session.is_none()));
+    messages.retain(|message| message.cell.try_lock().is_some_and(|session| session.is_none()));
     if messages.is_empty() {
         return;
     }
     let Ok(passphrase) = keys.password() else { return };
     messages.sort_by_key(|message| message.cost); // keeps the order of equal ones
-    let mut claims: Vec<_> = messages
-        .iter()
-        .map(|m| m.cell.try_lock().ok().filter(|session| session.is_none()))
-        .collect();
+    let mut claims: Vec<_> =
+        messages.iter().map(|m| m.cell.try_lock().filter(|session| session.is_none())).collect();
     let claimed: Vec<_> = (0..messages.len()).filter(|i| claims[*i].is_some()).collect();
     let batches = batches(&messages, &claimed, width);
     let next = AtomicUsize::new(0);
@@ -288,7 +286,7 @@ mod tests {
             .iter()
             .map(|message| Locked::read(&codec.keys, &file(&message[..])).unwrap().cell)
             .collect();
-        let held = cells[2].lock().unwrap();
+        let held = cells[2].lock();
         codec.unlock(&files(&messages));
         assert!(
             messages

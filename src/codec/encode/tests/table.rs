@@ -4,8 +4,8 @@ use super::*;
 use crate::codec::testing::{Random, codec};
 use crate::codec::{Cause, Options, PassphraseSource};
 use crate::storage;
+use parking_lot::Mutex;
 use proptest::prelude::*;
-use std::sync::Mutex;
 
 fn kinds() -> [(EncodeOptions, Encoding); 5] {
     [
@@ -30,7 +30,7 @@ impl ReadAt for Counting {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
-        self.1.lock().unwrap().push((offset, buffer.len()));
+        self.1.lock().push((offset, buffer.len()));
         self.0.read_at(offset, buffer)
     }
 }
@@ -38,7 +38,7 @@ impl ReadAt for Counting {
 fn reads(codec: &Codec, stored: &[u8], encoding: Encoding) -> (bool, usize) {
     let counting = Arc::new(Counting(Memory(stored.to_vec()), Mutex::default()));
     let found = codec.table(counting.clone(), encoding).unwrap().is_some();
-    let reads = counting.1.lock().unwrap();
+    let reads = counting.1.lock();
     assert!(reads.iter().all(|(_, length)| *length <= 64 << 10 || found));
     (found, reads.len())
 }
