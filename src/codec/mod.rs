@@ -41,7 +41,7 @@
 //! - What is encrypted is always protected by an MDC. A file left unfinished is truncated to any
 //!   reader, but for plain ones.
 //! - No key or passphrase is in an argument list, in the environment of a child, or on a disk;
-//!   window bytes of an encrypted file leave this room sealed only.
+//!   window bytes of an encrypted file leave this module sealed only.
 //! - Memory is bounded whatever the bytes say: some 1 MiB a decoder (sequoia: 11 MiB), 256 KiB of
 //!   session key packets, 64 KiB a signature packet, 1 MiB for each core that unlocks, no
 //!   compression inside compression but by sequoia (at most 16 deep).
@@ -70,7 +70,7 @@
 //!
 //! let points = decoder.take_seek_points();
 //! let mut beginning = [0; 4];
-//! codec.reopen(file, Encoding::Gzip)?.read(&points[0], &mut beginning)?;
+//! codec.reopen(file, Encoding::Gzip)?.read(&points[0], 0, &mut beginning)?;
 //! assert_eq!(&beginning, b"some");
 //! # Ok(())
 //! # }
