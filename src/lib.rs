@@ -36,7 +36,7 @@
 //! | 4 | `collection` | which backups there are, by the names of stored files; duplicity's archive directory |
 //! | 3 | `codec` | stored bytes to plain bytes and back: gzip, OpenPGP |
 //! | 2 | `accounts` `storage` `format` `rsync` `source` | users and groups here; stored files; duplicity's grammars; librsync's deltas; the live tree |
-//! | 1 | `monitor` | by which the library reports what does not stop it |
+//! | 1 | `monitor` `work` | by which the library reports what does not stop it; running things side by side |
 //! | 0 | `model` | nouns without input or output |
 //!
 //! # Invariants
@@ -72,3 +72,4 @@ pub mod source;
 pub mod storage;
 pub mod verify;
 pub mod volume;
+pub mod work;

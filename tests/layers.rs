@@ -9,7 +9,7 @@ use std::path::Path;
 /// table.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["monitor"],
+    &["monitor", "work"],
     &["accounts", "storage", "format", "rsync", "source"],
     &["codec"],
     &["collection"],

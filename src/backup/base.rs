@@ -126,7 +126,7 @@ fn fetch(
 ) -> Result<(), Error> {
     let Some(stored) = &set.signatures else { return Ok(()) };
     let copy = archive.plan(std::slice::from_ref(&stored.listed), prefixes, None)?.copy;
-    Ok(archive.synchronize(&SyncPlan { copy, delete: Vec::new() }, storage, codec, monitor)?)
+    Ok(archive.synchronize(&SyncPlan { copy, delete: Vec::new() }, storage, codec, 1, monitor)?)
 }
 
 /// Returns the hash of a signature file's plain bytes; `None` if it is damaged, or there is no key

@@ -7,13 +7,14 @@ use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
-use super::{BackupOptions, Error, pipeline::Feed, report_found, report_path};
+use super::{BackupOptions, Error, report_found, report_path};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Level, Monitor, code};
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
+use crate::work::Feed;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 

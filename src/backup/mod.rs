@@ -41,7 +41,6 @@ mod compare;
 mod content;
 mod journal;
 mod members;
-mod pipeline;
 mod resume;
 mod session;
 mod signatures;
@@ -71,6 +70,7 @@ use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Found, Selection, SourceTree, Walk};
 use crate::storage::{self, Listed, Storage};
 use crate::volume;
+use crate::work;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
@@ -321,11 +321,11 @@ impl Error {
     }
 }
 
-impl From<pipeline::Stopped> for Error {
-    fn from(stopped: pipeline::Stopped) -> Self {
+impl From<work::Stopped> for Error {
+    fn from(stopped: work::Stopped) -> Self {
         match stopped {
-            pipeline::Stopped::Taker => Self::Stopped,
-            pipeline::Stopped::Thread(cause) => Self::Thread(cause),
+            work::Stopped::Taker => Self::Stopped,
+            work::Stopped::Thread(cause) => Self::Thread(cause),
         }
     }
 }
@@ -378,7 +378,7 @@ fn store(
     let (mut set, sigtar) = SetWriter::begin(target, options, monitor, session, kept)?;
     let stored = kept.and_then(resume::stored);
     let mut made = None;
-    pipeline::pipeline(
+    work::pipeline(
         |feed| {
             let mut members = MemberWriter::new(
                 options,

@@ -29,7 +29,6 @@
 
 use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{FileList, Load, Mark};
-use super::pipeline::{Feed, pipeline};
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
 use super::uploads::Uploads;
@@ -40,6 +39,7 @@ use crate::format::{Content, Encoding, Manifest, Session, StoredName};
 use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::{self, ByteSink, Listed, StagedWriter, check_stored, open_file};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
+use crate::work::{Feed, pipeline};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What the tests of this room share: collections in memory, plain, with or without tables in their
+//! What the tests of this module share: collections in memory, plain, with or without tables in their
 //! volumes.
 
 use super::{Catalog, CatalogOptions, Chain};

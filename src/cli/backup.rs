@@ -361,7 +361,13 @@ impl Session<'_> {
         };
         match self.writing.dry_run {
             true => report_plan(&plan, &self.report),
-            false => synchronize(&plan, archive, &self.storage, &self.codec, &self.report)?,
+            false => synchronize(
+                &plan,
+                archive,
+                (&self.storage, &self.codec),
+                self.writing.concurrency,
+                &self.report,
+            )?,
         }
         Ok(())
     }
@@ -518,8 +524,8 @@ pub fn without_copies(mut plan: SyncPlan) -> Option<SyncPlan> {
 pub fn synchronize(
     plan: &SyncPlan,
     archive: &ArchiveDirectory,
-    storage: &Arc<dyn Storage>,
-    codec: &Codec,
+    (storage, codec): (&Arc<dyn Storage>, &Codec),
+    at_once: usize,
     report: &Report,
 ) -> Result<(), ArchiveError> {
     if *plan == SyncPlan::default() {
@@ -527,7 +533,7 @@ pub fn synchronize(
         return Ok(());
     }
     report.notice("Synchronizing remote metadata to local cache...");
-    archive.synchronize(plan, storage, codec, report)
+    archive.synchronize(plan, storage, codec, at_once, report)
 }
 
 /// Reports what would have to be done.

@@ -49,8 +49,8 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
         (Some(plan), false) => backup::synchronize(
             &plan,
             &archive,
-            &storage,
-            &Codec::new(open::codec_options(common)?),
+            (&storage, &Codec::new(open::codec_options(common)?)),
+            common.writing.concurrency,
             &report,
         )?,
     }

@@ -1,4 +1,4 @@
-//! What the tests of this room share: stored files in memory, plain data, and gpg in a home of its
+//! What the tests of this module share: stored files in memory, plain data, and gpg in a home of its
 //! own.
 
 use super::{Codec, Decoder, Encoding, Error, Options, PassphraseSource, SeekPoint};

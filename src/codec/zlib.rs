@@ -1,7 +1,7 @@
 //! [`Inflater`]: the few functions of libz-rs-sys that seek points need, behind a safe door.
 //!
 //! flate2 and the safe zlib-rs interface have neither `Z_BLOCK` nor `inflatePrime`, so this file,
-//! and it alone in this room, is `unsafe`.
+//! and it alone in this module, is `unsafe`.
 
 use super::Cause;
 use libz_rs_sys as z;

@@ -20,6 +20,7 @@ use crate::monitor::{Level, Monitor};
 use crate::storage::{
     self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile,
 };
+use crate::work::each;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,7 +186,7 @@ impl ArchiveDirectory {
         Ok(plan)
     }
 
-    /// Does what was planned; the monitor hears of each file.
+    /// Does what was planned, `at_once` files at the same time; the monitor hears of each.
     ///
     /// # Errors
     /// [`ArchiveError`] when a file cannot be fetched, decoded, written or deleted.
@@ -194,6 +195,7 @@ impl ArchiveDirectory {
         plan: &SyncPlan,
         storage: &Arc<dyn Storage>,
         codec: &Codec,
+        at_once: usize,
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
         for name in &plan.delete {
@@ -204,7 +206,7 @@ impl ArchiveDirectory {
             monitor.message(Level::Notice, &text);
             self.files.delete(name)?;
         }
-        for Copy { listed, encoding, name } in &plan.copy {
+        let copy = |Copy { listed, encoding, name }: &Copy| {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
             let mut decoder = codec.decode(Arc::new(file), *encoding)?;
@@ -218,11 +220,11 @@ impl ArchiveDirectory {
             };
             copied.map_err(|error| match error.downcast::<codec::Error>() {
                 Ok(error) => ArchiveError::Decode(error),
-                Err(error) => writer.failed(&error).into(),
+                Err(error) => ArchiveError::Storage(writer.failed(&error)),
             })?;
-            self.put(&writer.seal())?;
-        }
-        Ok(())
+            Ok(self.put(&writer.seal())?)
+        };
+        each(&plan.copy, at_once, copy).map(|_| ())
     }
 
     /// Writes a whole file.
@@ -359,7 +361,7 @@ mod tests {
         storage.put(&writer.seal()).unwrap();
         let archive = ArchiveDirectory::lock(&directory.path().join("archive")).unwrap();
         let plan = archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap();
-        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), &Silent).unwrap();
+        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), 2, &Silent).unwrap();
         let mut copy = String::new();
         let file = File::open(archive.path().join(format!("{name}.gz"))).unwrap();
         flate2::read::GzDecoder::new(file).read_to_string(&mut copy).unwrap();

@@ -17,7 +17,7 @@
 //! | all else | [`Collection::leftovers`] |
 //!
 //! Whether all volumes are there is not told by names: the manifest says how many there should be,
-//! and this room opens no file. [`LocalCopy`] finds manifests and signature files in duplicity's
+//! and this module opens no file. [`LocalCopy`] finds manifests and signature files in duplicity's
 //! archive directory, already decrypted; [`ArchiveDirectory`] holds, synchronises and writes it.
 //!
 //! ```

@@ -7,11 +7,10 @@ use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{Listed, ReadAt, StagedWriter, StoredFile, check_stored};
 use crate::volume::{self, VolumeSource};
-use parking_lot::Mutex;
+use crate::work::{cores, each};
 use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Replicates one set.
 pub struct SetReplicator<'a> {
@@ -59,7 +58,7 @@ impl<'a> SetReplicator<'a> {
             return Ok(());
         }
         self.clear(&files)?;
-        let replicas = on_all_cores(&files, |(content, file)| match content {
+        let replicas = each(&files, cores(), |(content, file)| match content {
             Content::Volume(number) => self.volume(*number, file, &manifest),
             _ => self.stream(*content, file),
         })?;
@@ -321,38 +320,4 @@ fn is_locked(error: &Error) -> bool {
 
 fn is_without_key(cause: &Cause) -> bool {
     matches!(cause, Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase)
-}
-
-/// Does a work for each thing, on all cores; ends at the first error.
-fn on_all_cores<T: Sync, R: Send>(
-    things: &[T],
-    work: impl Fn(&T) -> Result<R, Error> + Sync,
-) -> Result<Vec<R>, Error> {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(things.len());
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::with_capacity(things.len()))));
-    let lock = || done.lock();
-    let turn = || {
-        while let Some(thing) =
-            things.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| lock().is_ok())
-        {
-            let result = work(thing);
-            let mut done = lock();
-            match (&mut *done, result) {
-                (Ok(results), Ok(result)) => results.push(result),
-                (Err(_), _) => {}
-                (done, Err(error)) => *done = Err(error),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        // Where no thread can be had, this one does all.
-        if (0..threads)
-            .filter(|_| std::thread::Builder::new().spawn_scoped(scope, turn).is_ok())
-            .count()
-            == 0
-        {
-            turn();
-        }
-    });
-    done.into_inner()
 }

@@ -3,6 +3,7 @@
 use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One call that a [`RecordingStorage`] has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub enum Call {
     },
 }
 
-/// Decides whether a call fails, and how.
+/// Decides whether a call fails, and how; may keep it waiting.
 type Fault = dyn Fn(&Call) -> Option<ErrorKind> + Send + Sync;
 
 /// Notes every call, so that tests count the work instead of the time, and fails those that a test
@@ -46,6 +47,10 @@ pub struct RecordingStorage {
     inner: Arc<dyn Storage>,
     calls: Mutex<Vec<Call>>,
     fault: Box<Fault>,
+    /// Beginnings and ends of calls, in the order in which they were.
+    clock: AtomicU64,
+    /// From when to when each call was under way, by that clock.
+    spans: Mutex<Vec<(u64, u64)>>,
 }
 
 impl RecordingStorage {
@@ -59,12 +64,41 @@ impl RecordingStorage {
         inner: Arc<dyn Storage>,
         fault: impl Fn(&Call) -> Option<ErrorKind> + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, calls: Mutex::default(), fault: Box::new(fault) }
+        let (calls, clock, spans) = Default::default();
+        Self { inner, calls, fault: Box::new(fault), clock, spans }
+    }
+
+    /// Returns how many calls since the last time had to wait for each other: the longest row of calls of
+    /// which each began when the one before had ended. That is what a network makes slow.
+    pub fn take_longest_row(&self) -> usize {
+        let mut spans = std::mem::take(&mut *self.spans.lock());
+        spans.sort_by_key(|(_, end)| *end);
+        let (mut count, mut free) = (0, 0);
+        for (start, end) in spans {
+            if start >= free {
+                (count, free) = (count + 1, end);
+            }
+        }
+        count
     }
 
     /// Returns the calls since the last time it was asked, oldest first.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut *self.calls.lock())
+    }
+
+    /// Notes a call that goes to the storage, and does it.
+    fn pass<T>(
+        &self,
+        call: Call,
+        operation: &'static str,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let start = self.clock.fetch_add(1, Ordering::SeqCst);
+        let result = self.note(call, operation).and_then(|()| work());
+        let end = self.clock.fetch_add(1, Ordering::SeqCst);
+        self.spans.lock().push((start, end));
+        result
     }
 
     fn note(&self, call: Call, operation: &'static str) -> Result<(), Error> {
@@ -86,18 +120,16 @@ impl Storage for RecordingStorage {
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
-        self.note(Call::List, "list")?;
-        self.inner.list()
+        self.pass(Call::List, "list", || self.inner.list())
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        self.note(Call::Read { name: name.into(), offset, length: buffer.len() }, "read")?;
-        self.inner.read_at(name, offset, buffer)
+        let call = Call::Read { name: name.into(), offset, length: buffer.len() };
+        self.pass(call, "read", || self.inner.read_at(name, offset, buffer))
     }
 
     fn prepare(&self) -> Result<(), Error> {
-        self.note(Call::Prepare, "create")?;
-        self.inner.prepare()
+        self.pass(Call::Prepare, "create", || self.inner.prepare())
     }
 
     fn stage(&self, name: &str) -> Result<StagedWriter, Error> {
@@ -106,12 +138,11 @@ impl Storage for RecordingStorage {
     }
 
     fn put(&self, staged: &Staged) -> Result<Listed, Error> {
-        self.note(Call::Put { name: staged.name().into() }, "write")?;
-        self.inner.put(staged)
+        let call = Call::Put { name: staged.name().into() };
+        self.pass(call, "write", || self.inner.put(staged))
     }
 
     fn delete(&self, name: &str) -> Result<(), Error> {
-        self.note(Call::Delete { name: name.into() }, "delete")?;
-        self.inner.delete(name)
+        self.pass(Call::Delete { name: name.into() }, "delete", || self.inner.delete(name))
     }
 }

@@ -11,7 +11,7 @@ use dupfs::model::BackupTime;
 use dupfs::monitor::Silent;
 use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, MemoryStorage, RecordingStorage, Storage};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 /// Saves the source as the program does, behind its own listing; returns all calls. An increment if
 /// there is a chain already.
@@ -99,9 +99,28 @@ fn a_backup_lists_twice_and_stores_each_file_once() {
             std::fs::write(env.source().join(format!("file{number}")), noise(1 << 20, number))
                 .unwrap()
         });
-        let storage = Arc::new(RecordingStorage::new(Arc::new(MemoryStorage::default())));
+        // The first volumes are stored when so many are on their way: fewer would wait for ever.
+        let together = Barrier::new(concurrency);
+        let wait = move |call: &Call| {
+            let is_first = |name: &str| {
+                let is_volume = |number| name.contains(&format!(".vol{number}."));
+                name.contains("-full.") && (1..=concurrency).any(is_volume)
+            };
+            if matches!(call, Call::Put { name } if is_first(name)) {
+                together.wait();
+            }
+            None
+        };
+        let memory = Arc::new(MemoryStorage::default());
+        let storage = Arc::new(RecordingStorage::failing(memory, wait));
         let (outcome, calls) = save(&env, &storage, 1_700_000_000, concurrency);
         assert_eq!(outcome.statistics.errors, 0);
+        let row = storage.take_longest_row();
+        let all = calls.iter().filter(|call| !matches!(call, Call::Stage { .. })).count();
+        assert!(
+            if concurrency > 1 { row <= all - (concurrency - 1) } else { row == all },
+            "{row} of {all}: {calls:?}"
+        );
         let (lists, reads, puts) = summary(&calls);
         let volumes = puts.iter().filter(|name| name.contains(".vol")).count();
         assert!((lists, reads) == (2, 0) && volumes >= 6 && puts.len() == volumes + 2, "{calls:?}");

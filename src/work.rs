@@ -1,8 +1,53 @@
-//! One thread makes things, many work on them, one takes the results in order: with bounded queues
-//! in between.
+//! Running things side by side: [`pipeline`], where one thread makes things, many work on them, and
+//! one takes the results in order, with bounded queues in between; and [`each`], for things that are
+//! there already.
+//!
+//! Where threads cannot be had, fewer do the work.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
+
+/// Returns how many threads can run at once.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Does a work for each thing, at most `threads` at a time; ends at the first error. Returns the
+/// results in no order.
+///
+/// # Errors
+/// The first of `work`.
+pub fn each<T: Sync, R: Send, E: Send>(
+    things: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::with_capacity(things.len()))));
+    let turn = || {
+        let coming = || things.get(next.fetch_add(1, Ordering::Relaxed));
+        while let Some(thing) = coming().filter(|_| done.lock().is_ok()) {
+            let result = work(thing);
+            let mut done = done.lock();
+            match (&mut *done, result) {
+                (Ok(results), Ok(result)) => results.push(result),
+                (Err(_), _) => {}
+                (done, Err(error)) => *done = Err(error),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // This thread is one of them.
+        for _ in 1..threads.min(things.len()) {
+            if Builder::new().spawn_scoped(scope, turn).is_err() {
+                break;
+            }
+        }
+        turn();
+    });
+    done.into_inner()
+}
 
 /// Why the work does not go on.
 #[derive(Debug)]
@@ -42,7 +87,7 @@ pub fn pipeline<T: Send, R: Send, E: From<Stopped> + Send>(
     work: impl Fn(T) -> R + Sync,
     take: impl FnMut(R) -> Result<(), E> + Send,
 ) -> Result<(), E> {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = cores();
     let (order, ordered) = bounded(3 * threads);
     let (sender, things) = bounded::<(T, Sender<R>)>(3 * threads);
     std::thread::scope(|scope| {
@@ -93,6 +138,24 @@ mod tests {
         fn from(_: Stopped) -> Self {
             Self::Stopped
         }
+    }
+
+    #[test]
+    fn each_thing_is_worked_on_once_up_to_the_first_error() {
+        for threads in [0, 1, 4, 100] {
+            let things: Vec<u32> = (0..50).collect();
+            let mut doubled = each(&things, threads, |n| Ok::<_, ()>(2 * n)).unwrap();
+            doubled.sort_unstable();
+            assert_eq!(doubled, (0..50).map(|n| 2 * n).collect::<Vec<_>>());
+            let begun = AtomicUsize::new(0);
+            let fails = |n: &u32| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                if *n == 3 { Err(*n) } else { Ok(()) }
+            };
+            assert_eq!(each(&things, threads, fails), Err(3));
+            assert!(begun.into_inner() <= 4 + threads.max(1));
+        }
+        assert_eq!(each(&[] as &[u32], 4, |n| Ok::<_, ()>(*n)), Ok(Vec::new()));
     }
 
     fn run(fail_making: Option<u32>, fail_taking: Option<u32>) -> (Result<(), Trouble>, Vec<u32>) {
