@@ -1,8 +1,8 @@
 //! Running things side by side: [`pipeline`], where one thread makes things, many work on them, and
-//! one takes the results in order, with bounded queues in between; and [`each`], for things that are
-//! there already.
+//! one takes the results in order, with bounded queues in between; and [`each`], for things that
+//! are there already.
 //!
-//! Where threads cannot be had, fewer do the work.
+//! Where threads cannot be had, fewer do the work; a pipeline needs two.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;

@@ -1,4 +1,5 @@
-//! [`Guard`]: a shell that waits for our death and then removes the mount, so that `kill -9` leaves no dead directory behind.
+//! [`Guard`]: a shell that waits for our death and then removes the mount, so that `kill -9` leaves
+//! no dead directory behind.
 //!
 //! fusermount3 has an option for this (auto_unmount), but only for mounts that let others in. A
 //! fork of our own process would be possible before the first thread only, and would hold our

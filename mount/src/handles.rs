@@ -1,4 +1,5 @@
-//! [`Handles`]: open files and directories by the number the kernel knows them by; [`Listing`]: one open directory.
+//! [`Handles`]: open files and directories by the number the kernel knows them by; [`Listing`]: one
+//! open directory.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,137 +14,203 @@
 //! - Where nothing is known, the volumes' tables of contents prove the rows, if there are any.
 //!
 //! All that is read once for each set; later, sizes and time stamps tell that nothing has changed.
-//! What cannot be opened, as by someone who has only the public key, cannot be compared, and the
-//! copy is believed.
+//! No secret key is asked for, as none is by duplicity: where a stored file opens by one alone, a
+//! copy that is sound, and not known to be another one, is believed.
 
 use super::Error;
-use crate::catalog::{Catalog, Chain, SeenPlace, SeenSignatures};
+use crate::catalog::{AllSeen, Catalog, Chain, SeenPlace, SeenSignatures};
 use crate::codec::{self, Codec, Decoder};
-use crate::collection::{ArchiveDirectory, BackupSet, LocalCopy, SyncPlan};
+use crate::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, SetFile, SyncPlan};
 use crate::format::{self, Encoding, Prefixes, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Makes sure that the signature files of a chain are those that were stored with its sets, mends
-/// copies, and has the catalog distrust the rest. Returns whether nothing had to be done; else the
-/// catalog's picture of chain and archive directory is to be taken anew, and this to be called
-/// again.
-///
-/// # Errors
-/// [`Error`] when the storage, the archive directory or the catalog fail.
-pub fn check_signatures(
-    (storage, archive): (&Arc<dyn Storage>, &ArchiveDirectory),
-    prefixes: &Prefixes,
-    (codec, catalog): (&Codec, &Catalog),
-    chain: &Chain,
-    monitor: &dyn Monitor,
-) -> Result<bool, Error> {
-    let mut is_same = true;
-    let mut copies = LocalCopy::open(archive.path(), prefixes)?;
-    for (position, set) in (0..).zip(&chain.sets) {
-        let seen = catalog.seen_signatures(set)?;
-        let place = SeenPlace::new(set, copies.signatures(set.session));
-        if seen.as_ref().is_some_and(|seen| seen.place == place) || catalog.is_distrusted(set)? {
-            continue;
-        }
-        let stored = || match &set.signatures {
-            Some(file) => hash(
-                codec,
-                Arc::new(StoredFile::new(storage.clone(), file.listed.clone())),
-                file.encoding,
-            ),
-            None => Ok(None),
-        };
-        let copied = copies.signatures(set.session);
-        let of_copy = copied
-            .map(|copy| hash(codec, Arc::new(copy.file.clone()), copy.encoding))
-            .transpose()?
-            .flatten();
-        let known =
-            seen.as_ref().filter(|seen| seen.place.has_same_stored(&place)).map(|seen| seen.hash);
-        let of_stored = known.map_or_else(stored, |hash| Ok(Some(hash)))?;
-        // Whoever needs what cannot be read hears of it then.
-        let Some(expected) = seen.as_ref().map(|seen| seen.hash).or(of_stored).or(of_copy) else {
-            continue;
-        };
-        let wrong = match (of_stored, of_copy) {
-            (Some(stored), _) if stored != expected => Some(OTHER),
-            (Some(stored), Some(copy)) if seen.is_none() && stored != copy => Some(DIFFERENT),
-            (None, _) if copied.is_some() && of_copy != Some(expected) => Some(OTHER),
-            _ => None,
-        };
-        if let Some(what) = wrong {
-            catalog.distrust_signatures(chain, position, what);
-            catalog.void(chain)?;
-            return Ok(false);
-        }
-        if copied.is_some() && of_copy != Some(expected) {
-            is_same = false;
-            let text = format!(
-                "the copy of the signature file of set {} in the archive directory is not what is stored; copying it anew",
-                set.end()
-            );
-            monitor.message(Level::Warning, &text);
-            archive.delete(copied.map(|copy| copy.file.name()).unwrap_or_default())?;
-            fetch(set, storage, (archive, prefixes), codec, monitor)?;
-            copies = LocalCopy::open(archive.path(), prefixes)?;
-            if seen.is_none() {
-                // Proved when the catalog knows the new copy.
-                continue;
-            }
-        }
-        if seen.is_none() {
-            // An error that is no contradiction leaves it open.
-            if catalog.fill(chain).is_ok()
-                && catalog
-                    .prove_by_tables(chain, position)
-                    .is_err_and(|error| error.is_contradicted())
-            {
-                catalog.void(chain)?;
-                return Ok(false);
-            }
-        }
-        let place = SeenPlace::new(set, copies.signatures(set.session));
-        catalog.keep_seen_signatures(set, &SeenSignatures { hash: expected, place });
+/// Where signature files are, and what is known of them.
+pub struct Base<'a> {
+    /// The stored files.
+    pub storage: &'a Arc<dyn Storage>,
+    /// Their copies.
+    pub archive: &'a ArchiveDirectory,
+    /// What names begin with.
+    pub prefixes: &'a Prefixes,
+    /// Decodes them.
+    pub codec: &'a Codec,
+    /// Knows them from before.
+    pub catalog: &'a Catalog,
+    /// Hears what is wrong.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What a look at a signature file has shown.
+enum Look {
+    /// BLAKE3 of its plain bytes.
+    Sound([u8; 32]),
+    /// It is damaged, or there is no key for it.
+    Unreadable,
+    /// Something stands in the way that may pass: nothing is learnt.
+    Passing,
+}
+
+impl Look {
+    fn hash(&self) -> Option<[u8; 32]> {
+        if let Self::Sound(hash) = self { Some(*hash) } else { None }
     }
-    Ok(is_same)
 }
 
 const OTHER: &str = "it is not the one that was stored with its volumes";
 const DIFFERENT: &str =
     "the stored one and its copy in the archive directory differ, and nothing tells which is right";
 
-/// Copies a stored signature file to the archive directory.
-fn fetch(
-    set: &BackupSet,
-    storage: &Arc<dyn Storage>,
-    (archive, prefixes): (&ArchiveDirectory, &Prefixes),
-    codec: &Codec,
-    monitor: &dyn Monitor,
-) -> Result<(), Error> {
-    let Some(stored) = &set.signatures else { return Ok(()) };
-    let copy = archive.plan(std::slice::from_ref(&stored.listed), prefixes, None)?.copy;
-    Ok(archive.synchronize(&SyncPlan { copy, delete: Vec::new() }, storage, codec, 1, monitor)?)
-}
+impl Base<'_> {
+    /// Makes sure that the signature files of the newest chain are those that were stored with its
+    /// sets: mends copies, and has the catalog distrust the rest. Returns the chains as the catalog
+    /// knows them then.
+    ///
+    /// # Errors
+    /// [`Error`] when the storage, the archive directory or the catalog fail, or a copy changes all
+    /// the time.
+    pub fn settle(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
+        let mut chains = self.catalog.set_collection(collection)?;
+        let sets = chains.last().map_or(0, |chain| chain.sets.len());
+        // In each turn a copy is mended, or a set distrusted, which happens once to each.
+        for _ in 0..=2 * sets {
+            match chains.last() {
+                Some(chain) if !self.check(chain)? => {}
+                _ => return Ok(chains),
+            }
+            self.catalog.set_local_copy(LocalCopy::open(self.archive.path(), self.prefixes)?);
+            chains = self.catalog.set_collection(collection)?;
+        }
+        let (file, cause) =
+            (self.archive.path().display().to_string(), "they keep changing".into());
+        Err(Error::Signatures { file, cause })
+    }
 
-/// Returns the hash of a signature file's plain bytes; `None` if it is damaged, or there is no key
-/// for it.
-fn hash(
-    codec: &Codec,
-    file: Arc<dyn ReadAt>,
-    encoding: Encoding,
-) -> Result<Option<[u8; 32]>, Error> {
-    let mut hasher = blake3::Hasher::new();
-    match codec
-        .decode(file, encoding)
-        .map_err(Error::from)
-        .and_then(|decoder| read(Hashed { decoder, hasher: &mut hasher }))
-    {
-        Ok(is_sound) => Ok(is_sound.then(|| hasher.finalize().into())),
-        Err(Error::Encode(error)) if error.is_storage() => Err(error.into()),
-        Err(_) => Ok(None),
+    /// Returns whether nothing had to be done; else the catalog's picture of chain and archive
+    /// directory is to be taken anew, and this to be called again.
+    fn check(&self, chain: &Chain) -> Result<bool, Error> {
+        let copies = LocalCopy::open(self.archive.path(), self.prefixes)?;
+        let seen = self.catalog.seen_signatures()?;
+        let mut is_same = true;
+        for position in 0..chain.sets.len() as u32 {
+            is_same &= self.check_set(chain, position, &copies, &seen)?;
+            if !is_same {
+                break;
+            }
+        }
+        Ok(is_same)
+    }
+
+    /// As [`Base::check`], of one set.
+    fn check_set(
+        &self,
+        chain: &Chain,
+        position: u32,
+        copies: &LocalCopy,
+        seen: &AllSeen,
+    ) -> Result<bool, Error> {
+        let Some(set) = chain.sets.get(position as usize) else { return Ok(true) };
+        let (seen, copied) = (seen.of(set), copies.signatures(set.session));
+        let now = SeenPlace::new(set.signatures.as_ref(), copied);
+        if seen.is_some_and(|seen| seen.place.holds(&now)) || self.catalog.is_distrusted(set)? {
+            return Ok(true);
+        }
+        let of_copy = match copied {
+            Some(copy) => self.look(Arc::new(copy.file.clone()), copy.encoding)?,
+            None => Look::Unreadable,
+        };
+        let is_as_known = seen.is_none_or(|seen| Some(seen.hash) == of_copy.hash());
+        let of_stored =
+            match (seen.filter(|seen| seen.place.has_same_stored(&now)), &set.signatures) {
+                (Some(seen), _) => Look::Sound(seen.hash),
+                (None, Some(file))
+                    if !is_as_known || of_copy.hash().is_none() || !self.asks(file)? =>
+                {
+                    self.look(self.stored(file), file.encoding)?
+                }
+                _ => Look::Unreadable,
+            };
+        if matches!(of_copy, Look::Passing) || matches!(of_stored, Look::Passing) {
+            return Ok(true);
+        }
+        let (of_copy, of_stored) = (of_copy.hash(), of_stored.hash());
+        // Whoever needs what cannot be read hears of it then.
+        let Some(expected) = seen.map(|seen| seen.hash).or(of_stored).or(of_copy) else {
+            return Ok(true);
+        };
+        let wrong = match (of_stored, of_copy) {
+            (Some(stored), _) if stored != expected => Some(OTHER),
+            (Some(_), Some(copy)) if seen.is_none() && copy != expected => Some(DIFFERENT),
+            (None, copy) if copied.is_some() && copy != Some(expected) => Some(OTHER),
+            _ => None,
+        };
+        if let Some(what) = wrong {
+            self.catalog.distrust_signatures(chain, position, what);
+            self.catalog.void(chain)?;
+            return Ok(false);
+        }
+        if let Some(copy) = copied.filter(|_| of_copy != Some(expected)) {
+            let text = format!(
+                "the copy of the signature file of set {} in the archive directory is not what is \
+                 stored; copying it anew",
+                set.end()
+            );
+            self.monitor.message(Level::Warning, &text);
+            self.archive.delete(copy.file.name())?;
+            self.fetch(set)?;
+            return Ok(false);
+        }
+        if seen.is_none() && self.contradicts(chain, position, set)? {
+            self.catalog.void(chain)?;
+            return Ok(false);
+        }
+        let opened = set.signatures.as_ref().filter(|_| of_stored.is_some());
+        let place = SeenPlace::new(opened, copied);
+        self.catalog.keep_seen_signatures(set, &SeenSignatures { hash: expected, place });
+        Ok(true)
+    }
+
+    /// Returns whether the tables in the volumes of a set contradict its rows. Whatever else fails
+    /// leaves it open.
+    fn contradicts(&self, chain: &Chain, position: u32, set: &BackupSet) -> Result<bool, Error> {
+        let asks = set.volumes.values().next().map_or(Ok(true), |file| self.asks(file))?;
+        if asks || self.catalog.fill(chain).is_err() {
+            return Ok(false);
+        }
+        let proved = self.catalog.prove_by_tables(chain, position);
+        Ok(proved.is_err_and(|error| error.is_contradicted()))
+    }
+
+    /// Returns whether opening a stored file may ask the user for a secret key.
+    fn asks(&self, file: &SetFile) -> Result<bool, Error> {
+        Ok(self.codec.needs_secret_key(&self.stored(file), file.encoding)?)
+    }
+
+    fn stored(&self, file: &SetFile) -> Arc<dyn ReadAt> {
+        Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()))
+    }
+
+    /// Copies a stored signature file to the archive directory.
+    fn fetch(&self, set: &BackupSet) -> Result<(), Error> {
+        let Some(stored) = &set.signatures else { return Ok(()) };
+        let listed = std::slice::from_ref(&stored.listed);
+        let copy = self.archive.plan(listed, self.prefixes, None)?.copy;
+        let plan = SyncPlan { copy, delete: Vec::new() };
+        Ok(self.archive.synchronize(&plan, self.storage, self.codec, 1, self.monitor)?)
+    }
+
+    /// Reads a signature file to its end.
+    fn look(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Look, Error> {
+        let mut hasher = blake3::Hasher::new();
+        let decoder = self.codec.decode(file, encoding).map_err(Error::from);
+        match decoder.and_then(|decoder| read(Hashed { decoder, hasher: &mut hasher })) {
+            Ok(true) => Ok(Look::Sound(hasher.finalize().into())),
+            Err(Error::Encode(error)) if error.is_storage() => Err(error.into()),
+            Err(Error::Encode(error)) if error.is_passing() => Ok(Look::Passing),
+            Ok(false) | Err(_) => Ok(Look::Unreadable),
+        }
     }
 }
 

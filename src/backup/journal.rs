@@ -1,4 +1,5 @@
-//! [`Journal`]: what a session of ours has stored so far, so that the next run can go on from its last volume.
+//! [`Journal`]: what a session of ours has stored so far, so that the next run can go on from its
+//! last volume.
 //!
 //! Manifest and signature file of an unfinished session lie in duplicity's archive directory as
 //! `.part` files, which either program can go on with. But duplicity makes the signatures of what

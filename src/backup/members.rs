@@ -1,4 +1,5 @@
-//! [`MemberWriter`]: from what has changed to members of volumes, members of the signature file, and the list of files.
+//! [`MemberWriter`]: from what has changed to members of volumes, members of the signature file,
+//! and the list of files.
 
 use super::compare::Change;
 use super::content::{self, AHEAD, Ending, SourceReader, block_length};

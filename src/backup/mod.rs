@@ -50,7 +50,7 @@ mod spool;
 mod statistics;
 mod uploads;
 
-pub use base::check_signatures;
+pub use base::Base;
 pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use session::store_statistics;
@@ -71,7 +71,6 @@ use crate::source::{Found, Selection, SourceTree, Walk};
 use crate::storage::{self, Listed, Storage};
 use crate::volume;
 use crate::work;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -506,12 +505,7 @@ fn bases<'a>(
     options: &BackupOptions,
 ) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
-    let mut distrusted = HashSet::new();
-    for position in 0..chain.sets.len() as u32 {
-        if !target.catalog.has_sound_signatures(chain, position)? {
-            distrusted.insert(position);
-        }
-    }
+    let distrusted = target.catalog.unsound_signatures(chain)?;
     let (storage, codec, tempdir) =
         (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
     Ok(Signatures::new(&chain.sets, local_copy, storage, codec, distrusted, tempdir))
@@ -536,7 +530,7 @@ fn remember(
         let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else {
             return Ok(());
         };
-        let place = SeenPlace::new(set, copies.signatures(session));
+        let place = SeenPlace::new(set.signatures.as_ref(), copies.signatures(session));
         target.catalog.set_local_copy(copies);
         target.catalog.trust_copies(set);
         target.catalog.fill(chain)?;

@@ -1,4 +1,5 @@
-//! [`SetWriter`]: the stored files of one set, in the order that keeps a collection readable at any moment.
+//! [`SetWriter`]: the stored files of one set, in the order that keeps a collection readable at any
+//! moment.
 //!
 //! Volumes, then the signature file, then the manifest: a set counts as complete when its manifest
 //! is stored. Meanwhile the archive directory holds what duplicity expects of an unfinished

@@ -1,4 +1,5 @@
-//! [`Signatures`]: the signatures that deltas are made against, found in the signature files of a chain.
+//! [`Signatures`]: the signatures that deltas are made against, found in the signature files of a
+//! chain.
 //!
 //! A session asks in path order, and signature files are in path order, so each of them is read
 //! once, forwards, and only if a path of its set has changed.

@@ -1,4 +1,5 @@
-//! [`Signing`]: the signature of a file as it streams by; of a large one on a thread of its own, since the delta takes as long.
+//! [`Signing`]: the signature of a file as it streams by; of a large one on a thread of its own,
+//! since the delta takes as long.
 
 use super::spool::Spool;
 use crate::rsync::SignatureWriter;

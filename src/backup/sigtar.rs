@@ -1,4 +1,5 @@
-//! [`SigtarWriter`]: the signature file of a session while it runs: plain tar in the archive directory, flushed whenever a volume is stored.
+//! [`SigtarWriter`]: the signature file of a session while it runs: plain tar in the archive
+//! directory, flushed whenever a volume is stored.
 
 use super::Error;
 use crate::format::{SignatureMember, padding};

@@ -1,4 +1,5 @@
-//! [`Spool`]: bytes that are written now and read soon, in memory while they are few, in an unlinked temporary file when they are many.
+//! [`Spool`]: bytes that are written now and read soon, in memory while they are few, in an
+//! unlinked temporary file when they are many.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;

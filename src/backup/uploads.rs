@@ -1,4 +1,5 @@
-//! [`Uploads`]: volumes on their way to the storage, several at once, and noted in the order in which they were made.
+//! [`Uploads`]: volumes on their way to the storage, several at once, and noted in the order in
+//! which they were made.
 //!
 //! Journal, checkpoint and manifest name stored volumes only. So what is to be noted of a volume
 //! waits until it is stored, and all before it. A staged volume takes its size in temporary files

@@ -1,4 +1,5 @@
-//! [`Chain`]: backup chains and sets with numbers of their own, known again from one look at the collection to the next.
+//! [`Chain`]: backup chains and sets with numbers of their own, known again from one look at the
+//! collection to the next.
 //!
 //! Chains are numbered, and sets across chains, so that there is room for any number of either. A
 //! look at the collection costs one statement, and nothing is written as long as it shows what is

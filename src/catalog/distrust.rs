@@ -15,6 +15,7 @@ use crate::format::{Encoding, Manifest};
 use crate::model::EntryPath;
 use crate::monitor::Level;
 use rusqlite::{Connection, OptionalExtension};
+use std::collections::HashSet;
 
 /// Where the rows of a set come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +85,28 @@ impl Catalog {
         Ok(is_distrusted)
     }
 
-    /// Keeps that the volumes of a set contradict its signature file, reports it, and makes the
+    /// Returns the identities of all sets whose signature files have been contradicted.
+    pub(super) fn all_distrusted(&self) -> Result<HashSet<Vec<u8>>, Error> {
+        let mut all: HashSet<Vec<u8>> = self.sturdy(|_| {
+            self.database.read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT identity FROM distrusted")?;
+                let identities = statement.query_map([], |row| row.get(0))?;
+                Ok(identities.collect::<Result<_, _>>()?)
+            })
+        })?;
+        all.extend(self.distrusted.lock().iter().cloned());
+        Ok(all)
+    }
+
+    /// Keeps that the signature file of a set is wrong, reports it and what follows, and makes the
     /// error of it.
-    pub(super) fn distrust(&self, chain: &Chain, position: u32, what: String) -> Error {
+    pub(super) fn distrust(
+        &self,
+        chain: &Chain,
+        position: u32,
+        what: String,
+        follows: &str,
+    ) -> Error {
         let set = match set_at(chain, position) {
             Ok(set) => set,
             Err(error) => return error,
@@ -101,7 +121,7 @@ impl Catalog {
             })
         });
         let error = Error::Contradicted { file: "signature file", set: set.end(), what };
-        self.log_once(Level::Warning, format!("{error}; its volumes are sound, and count"));
+        self.log_once(Level::Warning, format!("{error}; {follows}"));
         // Kept in memory, it holds for this process at least.
         kept.err().unwrap_or(error)
     }

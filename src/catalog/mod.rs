@@ -105,7 +105,7 @@ pub use cursor::Cursor;
 pub use passes::PassListener;
 pub use query::{DirectoryId, Tops, Version, VersionId, VersionKind};
 pub use saved_entries::{Saved, SavedEntries};
-pub use signature_hashes::{SeenPlace, SeenSignatures};
+pub use signature_hashes::{AllSeen, SeenPlace, SeenSignatures};
 pub use snapshot::{Snapshot, Walk};
 pub use stats::SourceStat;
 #[cfg(test)]

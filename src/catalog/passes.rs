@@ -4,6 +4,7 @@ use super::catalog::{Catalog, set_at};
 use super::chains::Chain;
 use super::packed::PackedParts;
 use super::proof::Proof;
+use super::tables::Table;
 use super::{Error, Part, VersionId, query, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::{BackupTime, EntryPath};
@@ -75,8 +76,10 @@ impl Catalog {
     fn fill_now(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
         self.check_not_bad(chain.volume_key(position, number))?;
         match self.fill_from_table(chain, position, number)? {
-            true => Ok(()),
-            false => self.pass_and(chain, position, number, &mut Nobody, Keep::Surely),
+            Table::Taken => Ok(()),
+            Table::Missing | Table::Unfit => {
+                self.pass_and(chain, position, number, &mut Nobody, Keep::Surely)
+            }
         }
     }
 
@@ -170,9 +173,9 @@ impl Catalog {
         let Told { parts, complaints, contradiction, left_out } =
             run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
-            return Err(self
-                .distrust_copy(chain, position)
-                .unwrap_or_else(|| self.distrust(chain, position, what)));
+            return Err(self.distrust_copy(chain, position).unwrap_or_else(|| {
+                self.distrust(chain, position, what, "its volumes are sound, and count")
+            }));
         }
         if let Some(path) = left_out {
             let first: String = path.to_string().chars().take(200).collect();

@@ -1,4 +1,5 @@
-//! [`Proof`]: the rows of a set, which come from its signature file, held against what a volume of the set holds.
+//! [`Proof`]: the rows of a set, which come from its signature file, held against what a volume of
+//! the set holds.
 //!
 //! Nothing in the format vouches for a signature file, and a manifest vouches for its volumes. Both
 //! come of one walk over the source, in path order, so the paths of the volumes, one after the

@@ -1,4 +1,5 @@
-//! [`SavedEntries`]: in path order, what is saved already of each path: what a new session compares the source with.
+//! [`SavedEntries`]: in path order, what is saved already of each path: what a new session compares
+//! the source with.
 //!
 //! The rows of a set lie in the database in path order, and so the basis is the sets merged:
 //!

@@ -1,4 +1,5 @@
-//! [`SeenSignatures`]: what is known of a signature file as a whole, so that another one in its place is noticed.
+//! [`SeenSignatures`]: what is known of a signature file as a whole, so that another one in its
+//! place is noticed.
 //!
 //! An increment rests on signature files: they decide which files have changed, and deltas are made
 //! against them. An older one that is sound in itself would make a wrong backup. So the hash of
@@ -7,12 +8,12 @@
 //! of sizes and time stamps.
 
 use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, copy_identity, file_identity};
-use super::distrust::Source;
+use super::chains::{Chain, copy_identity, file_identity, identity};
+use super::tables::Table;
 use super::{Error, seeks};
-use crate::collection::{BackupSet, LocalFile};
+use crate::collection::{BackupSet, LocalFile, SetFile};
 use crate::storage::Listed;
-use rusqlite::OptionalExtension;
+use std::collections::{HashMap, HashSet};
 
 /// A signature file as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub struct SeenSignatures {
     pub place: SeenPlace,
 }
 
-/// Which files a signature file was read from: the stored one and the copy in the archive
-/// directory, by name, size and time stamp.
+/// Which files a signature file was read from: the stored one, if it was opened, and the copy in
+/// the archive directory, by name, size and time stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenPlace {
     stored: Option<[u8; 32]>,
@@ -32,37 +33,49 @@ pub struct SeenPlace {
 }
 
 impl SeenPlace {
-    /// Names the stored signature file of a set, and a copy of it.
-    pub fn new(set: &BackupSet, copy: Option<&LocalFile>) -> Self {
-        Self {
-            stored: set.signatures.as_ref().map(|file| file_identity(&file.listed)),
-            copy: copy.map(copy_identity),
-        }
+    /// Names the stored signature file of a set, if it has been opened, and a copy of it.
+    pub fn new(stored: Option<&SetFile>, copy: Option<&LocalFile>) -> Self {
+        let stored = stored.map(|file| file_identity(&file.listed));
+        Self { stored, copy: copy.map(copy_identity) }
     }
 
-    /// Returns whether the stored file is the same.
-    pub fn has_same_stored(&self, other: &Self) -> bool {
-        self.stored == other.stored
+    /// Returns whether these files have been seen here. A stored file that nobody has opened stays
+    /// out of account as long as the copy is the same.
+    pub fn holds(&self, now: &Self) -> bool {
+        self.copy == now.copy && (self.stored.is_none() || self.stored == now.stored)
+    }
+
+    /// Returns whether the stored file has been seen, and is the same.
+    pub fn has_same_stored(&self, now: &Self) -> bool {
+        self.stored.is_some() && self.stored == now.stored
+    }
+}
+
+/// What is known of signature files, by the manifests of their sets.
+pub struct AllSeen(HashMap<[u8; 32], SeenSignatures>);
+
+impl AllSeen {
+    /// Returns what is known of the signature file of a set.
+    pub fn of(&self, set: &BackupSet) -> Option<&SeenSignatures> {
+        self.0.get(&key(set)?)
     }
 }
 
 impl Catalog {
-    /// Returns what is known of the signature file of a set.
+    /// Returns all that is known of signature files, by one question.
     ///
     /// # Errors
     /// [`Error`] when the database fails even in memory.
-    pub fn seen_signatures(&self, set: &BackupSet) -> Result<Option<SeenSignatures>, Error> {
-        let Some(key) = key(set) else { return Ok(None) };
+    pub fn seen_signatures(&self) -> Result<AllSeen, Error> {
         self.sturdy(|_| {
             self.database.read(|connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT hash, stored, copy FROM signatures WHERE manifest = ?1",
-                )?;
-                let row = |row: &rusqlite::Row| {
-                    let place = SeenPlace { stored: row.get(1)?, copy: row.get(2)? };
-                    Ok(SeenSignatures { hash: row.get(0)?, place })
-                };
-                Ok(statement.query_row([key], row).optional()?)
+                let text = "SELECT manifest, hash, stored, copy FROM signatures";
+                let mut statement = connection.prepare_cached(text)?;
+                let rows = statement.query_map([], |row| {
+                    let place = SeenPlace { stored: row.get(2)?, copy: row.get(3)? };
+                    Ok((row.get(0)?, SeenSignatures { hash: row.get(1)?, place }))
+                })?;
+                Ok(AllSeen(rows.collect::<Result<_, _>>()?))
             })
         })
     }
@@ -72,7 +85,8 @@ impl Catalog {
         let Some(key) = key(set) else { return };
         let SeenSignatures { hash, place: SeenPlace { stored, copy } } = seen;
         self.keep_if_possible(|connection| {
-            let text = "INSERT OR REPLACE INTO signatures(manifest, hash, stored, copy) VALUES(?1, ?2, ?3, ?4)";
+            let text = "INSERT OR REPLACE INTO signatures(manifest, hash, stored, copy) \
+                        VALUES(?1, ?2, ?3, ?4)";
             Ok(connection.prepare_cached(text)?.execute((key, hash, stored, copy)).map(drop)?)
         });
     }
@@ -84,38 +98,45 @@ impl Catalog {
     /// # Errors
     /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
     pub fn prove_by_tables(&self, chain: &Chain, position: u32) -> Result<(), Error> {
-        let manifest = self.manifest(chain, position)?;
         for number in set_at(chain, position)?.volumes.keys() {
             let key = chain.volume_key(position, *number);
-            let is_passed =
-                self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))?;
-            if is_passed || self.fill_from_table(chain, position, *number)? {
+            if self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))? {
                 continue;
             }
-            let table = manifest
-                .volume(*number)
-                .and_then(|described| self.table(chain, position, &described));
-            if table.is_none() {
-                return Ok(());
+            match self.fill_from_table(chain, position, *number)? {
+                Table::Taken => {}
+                Table::Unfit => self.fill_volume(chain, position, *number)?,
+                // The others have none either.
+                Table::Missing => return Ok(()),
             }
-            self.fill_volume(chain, position, *number)?;
         }
         Ok(())
     }
 
     /// Reports what is wrong with the signature file of a set: its volumes count from now on.
     pub fn distrust_signatures(&self, chain: &Chain, position: u32, what: &str) {
-        let _ = self.distrust(chain, position, what.into());
+        self.distrust(chain, position, what.into(), "its volumes count instead");
     }
 
-    /// Returns whether the signatures of a set count: its signature file gave the set's rows, and
-    /// nothing has contradicted it.
+    /// Returns the positions of the sets whose signatures do not count: their rows come from the
+    /// volumes, or something has contradicted their signature files.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn has_sound_signatures(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
-        Ok(!self.is_distrusted(set_at(chain, position)?)?
-            && self.source_of(chain, position)? != Source::Volumes)
+    pub fn unsound_signatures(&self, chain: &Chain) -> Result<HashSet<u32>, Error> {
+        let mut unsound: HashSet<u32> = self.ask(chain, 0, |connection, _| {
+            let text = "SELECT position FROM sets WHERE chain = ?1 AND length(source) = 0";
+            let mut statement = connection.prepare_cached(text)?;
+            let positions = statement.query_map([chain.id], |row| row.get(0))?;
+            Ok(positions.collect::<Result<_, _>>()?)
+        })?;
+        let distrusted = self.all_distrusted()?;
+        if !distrusted.is_empty() {
+            let sets = (0..).zip(&chain.sets);
+            let found = sets.filter(|(_, set)| distrusted.contains(&identity(set)));
+            unsound.extend(found.map(|(position, _)| position));
+        }
+        Ok(unsound)
     }
 }
 

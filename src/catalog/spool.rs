@@ -1,4 +1,5 @@
-//! [`Spool`]: the lines of a set on their way to the database, which is not written before all of them are at hand.
+//! [`Spool`]: the lines of a set on their way to the database, which is not written before all of
+//! them are at hand.
 
 use super::Error;
 use super::fill::Line;

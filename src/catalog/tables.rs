@@ -5,10 +5,10 @@ use super::chains::Chain;
 use super::packed::PackedParts;
 use super::proof::Proof;
 use super::{Error, seeks};
-use crate::codec::{self, SeekPoint};
+use crate::codec::{self, HEAD, SeekPoint};
 use crate::format::{Encoding, ManifestVolume, Toc};
 use crate::storage::{self, ReadAt, StoredFile};
-use crate::volume::{HEAD, SeekIndex, has_hash};
+use crate::volume::{SeekIndex, has_hash};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -53,9 +53,8 @@ impl Catalog {
         self.codec.table(file, encoding)
     }
 
-    /// Keeps what the table of a volume tells, as if the volume had had its first pass; `false` if
-    /// there is no table, or it does not fit the rows of the set. Damage elsewhere in the volume
-    /// then shows when those bytes are read, by their chunk's hash.
+    /// Keeps what the table of a volume tells, as if the volume had had its first pass. Damage
+    /// elsewhere in the volume then shows when those bytes are read, by their chunk's hash.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
@@ -64,20 +63,22 @@ impl Catalog {
         chain: &Chain,
         position: u32,
         number: u32,
-    ) -> Result<bool, Error> {
-        let Ok(manifest) = self.manifest(chain, position) else { return Ok(false) };
-        let Some(described) = manifest.volume(number) else { return Ok(false) };
-        let Some((toc, head)) = self.table(chain, position, &described) else { return Ok(false) };
+    ) -> Result<Table, Error> {
+        let Ok(manifest) = self.manifest(chain, position) else { return Ok(Table::Missing) };
+        let Some(described) = manifest.volume(number) else { return Ok(Table::Missing) };
+        let Some((toc, head)) = self.table(chain, position, &described) else {
+            return Ok(Table::Missing);
+        };
         let mut proof = Proof::new(self, chain, position, number, &manifest)?;
         let mut parts = PackedParts::default();
         let mut goes_on = false;
         for row in toc.rows() {
             let Some(version) = proof.meet(&row.path, row.entry.as_ref())? else {
-                return Ok(false);
+                return Ok(Table::Unfit);
             };
             // Only the last path can go on in the next volume.
             if goes_on {
-                return Ok(false);
+                return Ok(Table::Unfit);
             }
             if row.entry.is_some() {
                 goes_on = !row.part.is_last;
@@ -86,11 +87,11 @@ impl Catalog {
         }
         // A file that seems to end where it does not would be shown too short.
         if goes_on != described.last_piece.is_some() {
-            return Ok(false);
+            return Ok(Table::Unfit);
         }
         // A pass over the volume finds out who is wrong.
         if proof.finish()?.is_some() {
-            return Ok(false);
+            return Ok(Table::Unfit);
         }
         let seek_index = seek_index(&toc, head);
         let points: Vec<_> =
@@ -99,8 +100,20 @@ impl Catalog {
         self.record(chain, position, |connection| {
             seeks::save(connection, key, (&seek_index, &points), &parts)
         })?;
-        Ok(true)
+        Ok(Table::Taken)
     }
+}
+
+/// What has become of the table of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    /// There is none, or it cannot be read.
+    Missing,
+    /// It does not fit the rows of the set, or its manifest: a pass over the volume finds out who
+    /// is wrong.
+    Unfit,
+    /// What it tells is in the catalog.
+    Taken,
 }
 
 /// Keeps the first bytes of a file if they are read.

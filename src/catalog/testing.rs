@@ -1,5 +1,5 @@
-//! What the tests of this module share: collections in memory, plain, with or without tables in their
-//! volumes.
+//! What the tests of this module share: collections in memory, plain, with or without tables in
+//! their volumes.
 
 use super::{Catalog, CatalogOptions, Chain};
 use crate::codec::{self, Codec, Encoding, Options, Table};

@@ -158,21 +158,14 @@ impl Session<'_> {
             local_copy: Some(local_copy),
             monitor: self.report.clone(),
         })?;
-        let mut chains = catalog.set_collection(&collection)?;
-        if is_based && !self.writing.dry_run {
-            let places = (&self.storage, archive);
-            // Each time something is mended, or a set distrusted for good.
-            for _ in 0..=2 * collection.chains.last().map_or(0, |chain| chain.sets().len()) {
-                let Some(chain) = chains.last() else { break };
-                let known = (&*self.codec, &catalog);
-                if backup::check_signatures(places, &prefixes, known, chain, self.report.as_ref())?
-                {
-                    break;
-                }
-                catalog.set_local_copy(LocalCopy::open(archive.path(), &prefixes)?);
-                chains = catalog.set_collection(&collection)?;
-            }
-        }
+        let chains = if is_based && !self.writing.dry_run {
+            let (storage, codec, monitor) = (&self.storage, &*self.codec, self.report.as_ref());
+            let (prefixes, catalog) = (&prefixes, &catalog);
+            let base = backup::Base { storage, archive, prefixes, codec, catalog, monitor };
+            base.settle(&collection)?
+        } else {
+            catalog.set_collection(&collection)?
+        };
         let base = chains.last().filter(|_| is_based);
         let prepare = || encoding::encoders(&self.codec, self.common, &options.encode);
         // Before gpg asks the agent for the set before; else behind that, since a passphrase that

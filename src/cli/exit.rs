@@ -416,6 +416,6 @@ fn storage_code(error: &storage::Error) -> u8 {
         storage::ErrorKind::Permission => 51,
         storage::ErrorKind::NotFound => 52,
         storage::ErrorKind::NoSpace => 53,
-        storage::ErrorKind::Other => 50,
+        storage::ErrorKind::Changed | storage::ErrorKind::Other => 50,
     }
 }

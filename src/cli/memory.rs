@@ -1,4 +1,5 @@
-//! [`Memory`]: the system's allocator, which ends the process with a sentence where there is no memory left.
+//! [`Memory`]: the system's allocator, which ends the process with a sentence where there is no
+//! memory left.
 //!
 //! Rust would abort, which looks like a defect and dumps core. Nothing is lost either way: whatever
 //! the program does can be cut off at any moment.

@@ -1,4 +1,5 @@
-//! [`Inflate`]: the decoding step for deflated data of any wrapping, that can be left and entered at block borders.
+//! [`Inflate`]: the decoding step for deflated data of any wrapping, that can be left and entered
+//! at block borders.
 //!
 //! Deflate has no marks to start from, but between two of its blocks the whole state of a decoder
 //! is: a bit offset in the input, and the last 32 KiB of output, to which copies may refer (the

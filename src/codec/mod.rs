@@ -100,6 +100,7 @@ pub use encode::{
     parse_gpg_options, read_gpg_options,
 };
 pub use error::{Cause, Error};
+pub use openpgp::HEAD;
 pub use reopened::Reopened;
 
 use self::gpg::Gpg;
@@ -205,6 +206,26 @@ impl Codec {
         let name = file.name().to_owned();
         let stage = self.stage(file, encoding).map_err(|cause| cause.of(&name))?;
         Ok(Decoder::new(&name, stage))
+    }
+
+    /// Returns whether a stored file opens by secret keys alone: gpg-agent may ask the user for
+    /// them.
+    ///
+    /// # Errors
+    /// [`Cause::Storage`] when its first bytes cannot be read.
+    pub fn needs_secret_key(
+        &self,
+        file: &Arc<dyn ReadAt>,
+        encoding: Encoding,
+    ) -> Result<bool, Error> {
+        if encoding != Encoding::OpenPgp {
+            return Ok(false);
+        }
+        match openpgp::has_passphrase(file) {
+            Err(cause @ Cause::Storage(_)) => Err(cause.of(file.name())),
+            // Another reader may find more in it, and have to ask.
+            found => Ok(!found.unwrap_or(false)),
+        }
     }
 
     /// Returns whether each file has to be signed by a certain key, which only decoding it from

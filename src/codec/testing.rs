@@ -1,5 +1,5 @@
-//! What the tests of this module share: stored files in memory, plain data, and gpg in a home of its
-//! own.
+//! What the tests of this module share: stored files in memory, plain data, and gpg in a home of
+//! its own.
 
 use super::{Codec, Decoder, Encoding, Error, Options, PassphraseSource, SeekPoint};
 use crate::storage::{self, ReadAt};

@@ -1,4 +1,5 @@
-//! [`ArchiveDirectory`]: duplicity's archive directory while a session holds it: locked, brought up to date, written.
+//! [`ArchiveDirectory`]: duplicity's archive directory while a session holds it: locked, brought up
+//! to date, written.
 //!
 //! duplicity and `dupfs` use it in turn, and neither notices the other: names, contents, the lock
 //! and the rules of synchronisation are duplicity's. Everything here is decrypted, in the rights

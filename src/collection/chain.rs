@@ -1,4 +1,5 @@
-//! [`BackupChain`] and [`SignatureChain`]: one full set and its increments, and their signature files.
+//! [`BackupChain`] and [`SignatureChain`]: one full set and its increments, and their signature
+//! files.
 
 use super::{BackupSet, Problem, SignatureFile};
 use crate::format::Session;

@@ -1,4 +1,5 @@
-//! [`BulkReader`]: the contents of many files, by decoding every volume once, newest set first, several volumes of a set at a time.
+//! [`BulkReader`]: the contents of many files, by decoding every volume once, newest set first,
+//! several volumes of a set at a time.
 
 use super::file_assembly::{Failure, FileAssembly, Outcome};
 use super::target::{Incoming, Place, Target};
@@ -52,7 +53,7 @@ pub struct ReadRequest<'a> {
     pub reads_all: bool,
 }
 
-/// Why a reader ended early.
+/// Why not all could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BulkReadError {
     /// The target has no room left.
@@ -126,7 +127,7 @@ pub struct BulkReader<'a, T: Target> {
 }
 
 impl<'a, T: Target> BulkReader<'a, T> {
-    /// Prepares the reader.
+    /// Gets ready to read.
     pub fn new(
         catalog: &'a Catalog,
         request: ReadRequest<'a>,
@@ -439,11 +440,11 @@ impl<'a, T: Target> BulkReader<'a, T> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Ends the reader for files whose older versions never came.
+    /// Gives up files whose older versions never came.
     fn drop_waiting(&self) {
         let mut place = self.target.place();
         for (_, assembly) in self.waiting.lock().drain() {
-            // The volumes that failed tell more than this assembly knows, so no cause is noted.
+            // The volumes that failed tell more than this file knows, so no cause is noted.
             place.discard(assembly.file);
         }
     }
@@ -567,7 +568,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         let _ = self.place.remove(path);
     }
 
-    /// Returns the assembly for the first member of a version here, if its file is wanted.
+    /// Begins, or takes up, the file of the first member of a version here, if it is wanted.
     fn start(&mut self, member: &Member, version: VersionId) -> Option<FileAssembly<T::File>> {
         if member.piece.is_some_and(|piece| piece > 1) {
             let from = self.from.take()?;

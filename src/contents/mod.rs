@@ -1,4 +1,4 @@
-//! The bytes of one version of a file, or of all files of a snapshot in one round over its volumes.
+//! The bytes of one version of a file, or of all files of a snapshot, each volume being read once.
 //!
 //! The content of a version is a list of extents, `(length, volume, offset in the volume's plain
 //! tar)`. A whole member is one extent per piece. A delta is a list of commands: a literal is an
@@ -33,7 +33,7 @@
 //!   within the version below.
 //! - The size of a version is the length of its map, or of what its own set tells; it is never
 //!   estimated.
-//! - A round completes a file only when all of it has come from volumes whose hashes match their
+//! - A [`BulkReader`] completes a file only when all of it has come from volumes whose hashes match their
 //!   manifests; else it names the cause.
 
 mod bulk_reader;

@@ -1,4 +1,5 @@
-//! [`Target`], [`Place`], [`Incoming`]: where a [`BulkReader`](super::BulkReader) brings the contents of many files.
+//! [`Target`], [`Place`], [`Incoming`]: where a [`BulkReader`](super::BulkReader) brings the
+//! contents of many files.
 
 use crate::catalog::VersionId;
 use crate::model::{Entry, EntryPath};

@@ -1,4 +1,5 @@
-//! [`BackupTime`]: the whole second that names a backup set, and the time expressions that users type.
+//! [`BackupTime`]: the whole second that names a backup set, and the time expressions that users
+//! type.
 //!
 //! Users type what duplicity takes: `now`, seconds since 1970, an interval before now (`3D`,
 //! `1h78m`), or a date with or without time; and the name of a folder in the mount, which they may

@@ -4,7 +4,7 @@
 //! a fifo in its place after the listing, and a reader would wait there for ever. [`open_file`]
 //! opens without waiting, and looks at what it has opened.
 
-use super::{Error, Listed, Staged, StagedWriter, Storage};
+use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -130,14 +130,15 @@ impl Storage for LocalStorage {
 
     fn put(&self, staged: &Staged) -> Result<Listed, Error> {
         let path = self.directory.join(staged.name());
+        let is_stored = staged.is_at(&path);
+        if !is_stored && staged.path().symlink_metadata().is_ok() && !staged.is_at(staged.path()) {
+            let cause = "another program has begun to write it; back up from one place at a time";
+            let (place, kind) = (path.display().to_string(), ErrorKind::Changed);
+            return Err(Error { operation: "write", place, kind, cause: cause.into() });
+        }
         let store = || -> std::io::Result<Listed> {
             staged.file().sync_data()?;
-            if !staged.is_at(&path) {
-                if !staged.is_at(staged.path()) {
-                    return Err(std::io::Error::other(
-                        "another program has begun to write it; run one at a time",
-                    ));
-                }
+            if !is_stored {
                 std::fs::rename(staged.path(), &path)?;
             }
             let listed = listed(staged.name().to_string(), &staged.file().metadata()?);
@@ -162,7 +163,7 @@ impl Storage for LocalStorage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{ByteSink, ErrorKind};
+    use crate::storage::ByteSink;
 
     #[test]
     fn lists_files_and_reads_ranges() {

@@ -112,6 +112,8 @@ pub enum ErrorKind {
     Permission,
     /// There is no room left.
     NoSpace,
+    /// It is another one than before, or somebody else has begun to write it.
+    Changed,
     /// Anything else; trying again may help.
     Other,
 }

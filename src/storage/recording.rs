@@ -68,8 +68,8 @@ impl RecordingStorage {
         Self { inner, calls, fault: Box::new(fault), clock, spans }
     }
 
-    /// Returns how many calls since the last time had to wait for each other: the longest row of calls of
-    /// which each began when the one before had ended. That is what a network makes slow.
+    /// Returns how many calls since the last time had to wait for each other: the longest row of
+    /// calls of which each began when the one before had ended. That is what a network makes slow.
     pub fn take_longest_row(&self) -> usize {
         let mut spans = std::mem::take(&mut *self.spans.lock());
         spans.sort_by_key(|(_, end)| *end);

@@ -9,7 +9,7 @@ use crate::source::Found;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What a round brings is compared with the local files, if these are to be looked at.
+/// What the reader brings is compared with the local files, if these are to be looked at.
 pub struct Comparison<'a> {
     options: &'a VerifyOptions,
     /// Versions whose local files hold something else, or cannot be read.

@@ -1,7 +1,8 @@
 //! The hashes of a stored volume: the manifest's over all of it on the first pass, a BLAKE3 per
 //! chunk on every other read.
 
-use super::{CHUNK, Error, HEAD, VolumeSource};
+use super::{CHUNK, Error, VolumeSource};
+use crate::codec::HEAD;
 use crate::format::{StoredFrames, VolumeHash};
 use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
 use parking_lot::Mutex;

@@ -81,14 +81,10 @@ pub struct SeekIndex {
     pub stored_length: u64,
     /// BLAKE3 of each chunk of [`CHUNK`] of these stored bytes; the last may be shorter.
     pub chunks: Vec<[u8; 32]>,
-    /// The first stored bytes, at most [`HEAD`]: what a session key is found by. Empty where they
-    /// are not known.
+    /// The first stored bytes, at most [`HEAD`](crate::codec::HEAD): what a session key is found
+    /// by. Empty where they are not known.
     pub head: Vec<u8>,
 }
-
-/// Bytes of a volume's beginning that are kept, so that reading from its middle need not ask for
-/// them; enough for some recipients.
-pub const HEAD: usize = 2048;
 
 impl SeekIndex {
     /// Returns whether the frames follow each other from 0 on, none of them being longer than is

@@ -1,4 +1,5 @@
-//! [`PartBuilder`]: what one volume holds of one path, put together from its members as they are read or written.
+//! [`PartBuilder`]: what one volume holds of one path, put together from its members as they are
+//! read or written.
 
 use crate::format::{Extent, Extents, MemberKind, Part, TooMany};
 use crate::rsync::{Command, DeltaParser};

@@ -49,8 +49,13 @@ fn world(writer: Writer, encoding: Encoding) -> World {
         before = Some(tree);
     }
     let sound = env.fresh("sound");
-    Outcome::of(env.command("cp").arg("-a").arg(env.store()).arg(&sound)).success();
+    copy(&env, &env.store(), &sound);
     World { env, encoding, truths, sound }
+}
+
+/// Copies a folder to a place that is free.
+fn copy(env: &Env, from: &Path, to: &Path) {
+    Outcome::of(env.command("cp").arg("-a").args([from, to])).success();
 }
 
 impl World {
@@ -73,8 +78,7 @@ impl World {
 
     fn mend(&self) {
         std::fs::remove_dir_all(self.env.store()).unwrap();
-        Outcome::of(self.env.command("cp").arg("-a").arg(&self.sound).arg(self.env.store()))
-            .success();
+        copy(&self.env, &self.sound, &self.env.store());
     }
 
     /// Restores all times; where `liar` is the set that is lied about, those that need it report
@@ -410,13 +414,12 @@ fn an_increment_rests_on_no_other_signature_file() {
         let world = World { encoding, truths: Vec::new(), sound: env.fresh("sound"), env };
         let kept = world.env.fresh("kept");
         for (from, to) in [(world.env.store(), &world.sound), (world.env.cache(), &kept)] {
-            Outcome::of(world.env.command("cp").arg("-a").args([&from, to])).success();
+            copy(&world.env, &from, to);
         }
         for place in places {
             world.mend();
             std::fs::remove_dir_all(world.env.cache()).unwrap();
-            Outcome::of(world.env.command("cp").arg("-a").arg(&kept).arg(world.env.cache()))
-                .success();
+            copy(&world.env, &kept, &world.env.cache());
             let archive = world.env.archive_of_url(&world.env.url());
             let older = |place: &Path| {
                 std::fs::copy(world.signatures(place, 0), world.signatures(place, 1)).unwrap()

@@ -1,4 +1,5 @@
-//! [`Killer`]: `killer.c`, built and put before a program: it counts the calls that change files, and at one of them does its operation.
+//! [`Killer`]: `killer.c`, built and put before a program: it counts the calls that change files,
+//! and at one of them does its operation.
 
 use crate::support::{Env, Outcome};
 use std::path::{Path, PathBuf};

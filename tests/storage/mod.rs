@@ -193,6 +193,7 @@ fn two_writers_of_one_local_file() {
     second.write_bytes(b"half").unwrap();
     let first = first.seal();
     let error = storage.put(&first).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Changed);
     assert!(error.to_string().contains("another program has begun to write it"), "{error}");
     drop(first);
     second.write_bytes(b" and half").unwrap();

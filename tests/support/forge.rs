@@ -1,4 +1,5 @@
-//! [`Forge`]: collections that duplicity would not write, member by member: plain full sets of one volume.
+//! [`Forge`]: collections that duplicity would not write, member by member: plain full sets of one
+//! volume.
 
 use super::Env;
 use sha1::Digest;

@@ -2,7 +2,8 @@
 //!
 //! A test makes an [`Env`] (a world of its own: home, keys, caches, source tree, collection), edits
 //! the source tree through a
-//! [`Tree`] or a [`History`], lets the original [`Duplicity`] save it, and compares what `dupfs` shows with a [`Truth`]:
+//! [`Tree`] or a [`History`], lets the original [`Duplicity`] save it, and compares what `dupfs`
+//! shows with a [`Truth`]:
 //!
 //! ```text
 //! History ─► Tree ─► source directory ─► duplicity ─► collection ─► dupfs mount, dupfs restore

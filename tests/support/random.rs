@@ -1,4 +1,5 @@
-//! [`Random`]: numbers that a seed repeats (splitmix64), so that a failing history can be played again.
+//! [`Random`]: numbers that a seed repeats (splitmix64), so that a failing history can be played
+//! again.
 
 /// A generator that yields the same numbers for the same seed, on every machine and in every
 /// release.

@@ -1,4 +1,5 @@
-//! [`Truth`]: everything that duplicity's format holds of a tree, recorded from a directory, predicted from a [`Tree`], compared.
+//! [`Truth`]: everything that duplicity's format holds of a tree, recorded from a directory,
+//! predicted from a [`Tree`], compared.
 
 use super::{Kind, Node, Tree};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};

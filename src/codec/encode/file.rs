@@ -1,4 +1,5 @@
-//! [`EncodedFile`]: one stored file in the making, and [`EncodedWriter`], which takes a stream instead of frames.
+//! [`EncodedFile`]: one stored file in the making, and [`EncodedWriter`], which takes a stream
+//! instead of frames.
 
 use super::table::{self, Footer, Form};
 use super::{Encoder, Frame, deflate};

@@ -1,4 +1,5 @@
-//! [`GpgOptions`]: what gpg.conf and the words of `--gpg-options` ask for, as far as it concerns what is written.
+//! [`GpgOptions`]: what gpg.conf and the words of `--gpg-options` ask for, as far as it concerns
+//! what is written.
 //!
 //! duplicity has gpg encrypt, which follows its gpg.conf, then the words that duplicity hands it.
 //! Here both are understood one by one, since gpg only signs and looks up keys. The rule: *a word

@@ -1,4 +1,5 @@
-//! [`Decrypt`]: the body of an encrypted packet (tag 18, version 1) as plain bytes, from its start or from any byte.
+//! [`Decrypt`]: the body of an encrypted packet (tag 18, version 1) as plain bytes, from its start
+//! or from any byte.
 //!
 //! RFC 4880 5.13: cipher feedback with a zero start vector and without resynchronisation. Plain
 //! block = cipher block XOR E(cipher block before), so any block opens by itself, and many at once,

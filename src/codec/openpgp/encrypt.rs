@@ -1,4 +1,5 @@
-//! [`Encrypt`]: the body of an encrypted packet (tag 18, version 1) in the making; the counterpart of [`Decrypt`](super::cfb::Decrypt).
+//! [`Encrypt`]: the body of an encrypted packet (tag 18, version 1) in the making; the counterpart
+//! of [`Decrypt`](super::cfb::Decrypt).
 
 use super::aes::{Aes, BLOCK};
 use super::cfb::{MDC, MDC_HEADER, PREFIX};

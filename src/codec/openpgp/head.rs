@@ -7,8 +7,9 @@ use crate::codec::source::{Source, Stored};
 use crate::storage::ReadAt;
 use std::sync::Arc;
 
-/// How much is read at once: enough for the keys of some recipients.
-const STRIDE: usize = 2048;
+/// Bytes that are read at once to find the session key: enough for some recipients. Whoever keeps
+/// so many of a file need not ask for them again.
+pub const HEAD: usize = 2048;
 
 /// Most bytes that the packets with the session key may have in all: some 400 recipients with
 /// RSA-4096 keys.
@@ -33,7 +34,7 @@ impl Head {
     ///
     /// [`Cause::Unsupported`] means that another reader may be able to read it.
     pub fn read(file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
-        let mut stored = Stored::new(file.clone(), 0, STRIDE);
+        let mut stored = Stored::new(file.clone(), 0, HEAD);
         match stored.fill()? {
             [] => return Err(Cause::Truncated),
             [b'-' | b'\n' | b'\r' | b' ', ..] => {

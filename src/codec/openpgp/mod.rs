@@ -29,6 +29,7 @@ mod unlock;
 mod writer;
 
 pub(super) use aes::{Aes, BLOCK};
+pub use head::HEAD;
 pub(super) use head::{Head, KeyPacket};
 pub(super) use packets::{tag, write_chunks, write_last_chunk};
 pub(super) use recipients::{Recipient, SigningKey};
@@ -66,6 +67,12 @@ static POLICY: LazyLock<StandardPolicy> = LazyLock::new(|| {
     policy.accept_hash(HashAlgorithm::RipeMD);
     policy
 });
+
+/// Returns whether a message opens by a passphrase.
+pub(super) fn has_passphrase(file: &Arc<dyn ReadAt>) -> Result<bool, Cause> {
+    let packets = packet_list(&Head::read(file)?.keys);
+    Ok(packets.iter().any(|packet| matches!(packet, Packet::SKESK(_))))
+}
 
 /// Parses a row of packets; what is no packet is left out.
 pub(super) fn packet_list(bytes: &[u8]) -> Vec<Packet> {

@@ -1,4 +1,5 @@
-//! [`Seal`]: keeps seek points of an encrypted file as secret and as safe from changes as the file itself.
+//! [`Seal`]: keeps seek points of an encrypted file as secret and as safe from changes as the file
+//! itself.
 //!
 //! ChaCha20-Poly1305 under a key derived from the message's session key and its first bytes, so
 //! that a state opens with the very message that it was made for only. The nonce is a keyed hash of

@@ -1,4 +1,5 @@
-//! [`MessageWriter`]: an encrypted message whose frames can be entered, and whose table can be found from its end.
+//! [`MessageWriter`]: an encrypted message whose frames can be entered, and whose table can be
+//! found from its end.
 //!
 //! ```text
 //! key packets │ d2 │ f0 64 KiB │ f0 64 KiB │ ... │ ed 8 KiB │ ... │ e0 1 byte │ ff length: the table, ..., MDC
