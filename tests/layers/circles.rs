@@ -327,10 +327,9 @@ fn without_texts(text: &str) -> String {
         let tail = &rest[at..];
         let length = if tail.starts_with("//") {
             tail.find('\n').unwrap_or(tail.len())
-        } else if tail.starts_with('"') {
-            let is_raw = code.ends_with('r');
-            let mut is_escaped = false;
-            let end = tail[1..].find(|c| {
+        } else if let Some(string) = tail.strip_prefix('"') {
+            let (is_raw, mut is_escaped) = (code.ends_with('r'), false);
+            let end = string.find(|c| {
                 let ends = c == '"' && !is_escaped;
                 is_escaped = c == '\\' && !is_escaped && !is_raw;
                 ends
