@@ -46,10 +46,10 @@ fn about_storage(error: &storage::Error) -> Option<&'static str> {
         (ErrorKind::NotFound, "create") => {
             Some("no folder can be made there: check the URL, and whether its disk is mounted")
         }
-        (ErrorKind::Permission, "list" | "open" | "read") => {
+        (ErrorKind::Denied, "list" | "open" | "read") => {
             Some("check whose these files are, and as whom this runs")
         }
-        (ErrorKind::Permission, _) => {
+        (ErrorKind::Denied, _) => {
             Some("check who may write there, and that its disk is not mounted read-only")
         }
         (ErrorKind::NoSpace, _) => Some(

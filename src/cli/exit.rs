@@ -413,9 +413,15 @@ fn codec_code(cause: &codec::Cause) -> Option<u8> {
 fn storage_code(error: &storage::Error) -> u8 {
     match error.kind {
         storage::ErrorKind::BadUrl => 23,
-        storage::ErrorKind::Permission => 51,
+        storage::ErrorKind::Denied => 51,
         storage::ErrorKind::NotFound => 52,
         storage::ErrorKind::NoSpace => 53,
-        storage::ErrorKind::Changed | storage::ErrorKind::Other => 50,
+        storage::ErrorKind::Changed
+        | storage::ErrorKind::Corrupt
+        | storage::ErrorKind::Unsupported
+        | storage::ErrorKind::Busy(_)
+        | storage::ErrorKind::Unreachable
+        | storage::ErrorKind::TimedOut
+        | storage::ErrorKind::Other => 50,
     }
 }

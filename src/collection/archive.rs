@@ -205,7 +205,7 @@ impl ArchiveDirectory {
                 self.path.join(name).display()
             );
             monitor.message(Level::Notice, &text);
-            self.files.delete(name)?;
+            self.delete(name)?;
         }
         let copy = |Copy { listed, encoding, name }: &Copy| {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
@@ -259,7 +259,7 @@ impl ArchiveDirectory {
     /// # Errors
     /// [`storage::Error`] when it is there and cannot be deleted.
     pub fn delete(&self, name: &str) -> Result<(), storage::Error> {
-        self.files.delete(name)
+        self.files.delete(&[name]).into_iter().collect()
     }
 }
 

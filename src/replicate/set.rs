@@ -139,7 +139,7 @@ impl<'a> SetReplicator<'a> {
                     None => false,
                 };
             if !is_kept {
-                self.target.storage.delete(&left.name)?;
+                self.target.storage.delete(&[&left.name]).into_iter().collect::<Result<(), _>>()?;
             }
         }
         Ok(())

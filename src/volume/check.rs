@@ -146,7 +146,7 @@ impl Checked {
                 return Err(storage::Error {
                     operation: "trust",
                     place: self.file.name().to_string(),
-                    kind: ErrorKind::Other,
+                    kind: ErrorKind::Corrupt,
                     cause: format!("the bytes from {at} on are not those whose hash was kept"),
                 });
             }
