@@ -54,6 +54,7 @@ pub use base::Base;
 pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use session::store_statistics;
+pub use signatures::SignaturesCause;
 pub use statistics::Statistics;
 
 use self::compare::Comparison;
@@ -242,7 +243,8 @@ pub enum Error {
         /// The signature file.
         file: String,
         /// Why.
-        cause: String,
+        #[source]
+        cause: SignaturesCause,
     },
     /// The archive directory or the journal cannot be used.
     #[error("cannot {operation} '{}': {cause}", path.display())]

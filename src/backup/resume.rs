@@ -29,8 +29,8 @@ use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
 use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
-use crate::volume::{Event, VolumeSource, first_pass};
-use std::io::{Read, Write};
+use crate::volume::{Event, VolumeSource, checked_pass};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -270,7 +270,7 @@ pub fn complete(
         }
         let encoder = manifest_encoder.as_ref().unwrap_or(encoder);
         let mut writer = encoder.writer(&manifest, storage.stage(&manifest)?)?;
-        writer.write_all(&bytes).map_err(codec::Error::from)?;
+        writer.write(&bytes)?;
         storage.put(&writer.finish()?.seal())?;
         monitor.message(
             Level::Notice,
@@ -475,7 +475,7 @@ fn rebuild(
         let file = StoredFile::new(target.storage.clone(), listed.clone());
         let volume =
             VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
-        let pass = first_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
+        let pass = checked_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 rebuilt.trouble = Some(error);

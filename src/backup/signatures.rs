@@ -6,9 +6,9 @@
 
 use super::Error;
 use super::spool::Spool;
-use crate::codec::{Codec, Decoder};
+use crate::codec::{self, Codec, Decoder};
 use crate::collection::{BackupSet, LocalCopy};
-use crate::format::{self, SignatureMember, TarReader};
+use crate::format::{ReadError, SignatureMember, TarReader};
 use crate::model::EntryPath;
 use crate::storage::{ReadAt, Storage, StoredFile};
 use std::collections::HashSet;
@@ -36,6 +36,29 @@ pub struct Signatures<'a> {
     pub tempdir: PathBuf,
     /// What has been opened, the last used one last.
     open: Vec<(u32, OpenFile)>,
+}
+
+/// Why signatures cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SignaturesCause {
+    /// There is no signature file.
+    #[error("it is not there")]
+    Missing,
+    /// Other programs write to the archive directory all the time.
+    #[error("they keep changing")]
+    Changing,
+    /// It cannot be decoded, or is none.
+    #[error("{0}")]
+    Read(#[from] ReadError<codec::Error>),
+    /// A temporary file cannot be used.
+    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
+    Temporary(#[source] std::io::Error),
+}
+
+impl From<codec::Error> for SignaturesCause {
+    fn from(error: codec::Error) -> Self {
+        Self::Read(ReadError::Source(error))
+    }
 }
 
 struct OpenFile {
@@ -72,10 +95,9 @@ impl<'a> Signatures<'a> {
             None => self.open_file(position)?,
         };
         let tempdir = self.tempdir.clone();
-        let found = file.find(path, &tempdir).map_err(|cause| Error::Signatures {
-            file: file.name.clone(),
-            cause: cause.to_string(),
-        });
+        let found = file
+            .find(path, &tempdir)
+            .map_err(|cause| Error::Signatures { file: file.name.clone(), cause });
         if self.open.len() == OPEN {
             self.open.remove(0);
         }
@@ -87,7 +109,7 @@ impl<'a> Signatures<'a> {
         let set = self.sets.get(position as usize);
         let missing = || Error::Signatures {
             file: format!("of set number {position}"),
-            cause: "it is not there".into(),
+            cause: SignaturesCause::Missing,
         };
         let set = set.ok_or_else(missing)?;
         let (file, encoding): (Arc<dyn ReadAt>, _) =
@@ -100,18 +122,19 @@ impl<'a> Signatures<'a> {
                 (None, None) => return Err(missing()),
             };
         let name = file.name().to_string();
-        let failed = |cause: String| Error::Signatures { file: name.clone(), cause };
-        let decoder =
-            self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
+        let failed = |cause| Error::Signatures { file: name.clone(), cause };
+        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut file = OpenFile { tar: TarReader::new(decoder), member: None, name: name.clone() };
-        file.next().map_err(|error| failed(error.to_string()))?;
+        file.next().map_err(failed)?;
         Ok(file)
     }
 }
 
 impl OpenFile {
-    fn next(&mut self) -> Result<(), format::Error> {
-        self.member = self.tar.next()?.map(|header| SignatureMember::parse(&header)).transpose()?;
+    fn next(&mut self) -> Result<(), SignaturesCause> {
+        let header = self.tar.next()?;
+        let member = header.map(|header| SignatureMember::parse(&header)).transpose();
+        self.member = member.map_err(ReadError::from)?;
         Ok(())
     }
 
@@ -119,7 +142,7 @@ impl OpenFile {
         &mut self,
         path: &EntryPath,
         tempdir: &std::path::Path,
-    ) -> Result<Option<(Spool, u64)>, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Option<(Spool, u64)>, SignaturesCause> {
         while self.member.as_ref().is_some_and(|member| member.path < *path) {
             self.next()?;
         }
@@ -131,7 +154,7 @@ impl OpenFile {
         let length = member.length;
         let mut spool = Spool::new(tempdir);
         while let Some(bytes) = self.tar.chunk()? {
-            spool.write_all(bytes)?;
+            spool.write_all(bytes).map_err(SignaturesCause::Temporary)?;
         }
         self.next()?;
         Ok(Some((spool, length)))

@@ -468,8 +468,7 @@ impl Session<'_> {
             let file: Arc<dyn ReadAt> =
                 Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
             let remote = self.codec.decode(file, stored.encoding);
-            let remote = remote.map(|decoder| Manifest::read(std::io::BufReader::new(decoder)));
-            match remote {
+            match remote.map(Manifest::read) {
                 // Whoever encrypts for others need not be able to read it.
                 Err(codec::Error {
                     cause: Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase,

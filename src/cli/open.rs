@@ -288,7 +288,7 @@ impl Opened {
         let mut locked = None;
         for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
             let stored = Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()));
-            match self.codec.decode(stored, file.encoding) {
+            match self.codec.reopen(stored, file.encoding) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
                 // The file is to blame, or its place: that is told when it is needed.

@@ -26,6 +26,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -211,18 +212,22 @@ impl ArchiveDirectory {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
             let mut decoder = codec.decode(Arc::new(file), *encoding)?;
-            let mut writer = self.stage(name)?;
-            let copied = match name.ends_with(".gz") {
-                true => {
-                    let mut gzip = GzEncoder::new(&mut writer, Compression::default());
-                    std::io::copy(&mut decoder, &mut gzip).and_then(|_| gzip.finish().map(|_| ()))
-                }
-                false => std::io::copy(&mut decoder, &mut writer).map(|_| ()),
-            };
-            copied.map_err(|error| match error.downcast::<codec::Error>() {
-                Ok(error) => ArchiveError::Decode(error),
-                Err(error) => ArchiveError::Storage(writer.failed(&error)),
-            })?;
+            let writer = self.stage(name)?;
+            if name.ends_with(".gz") {
+                let mut gzip = GzEncoder::new(writer, Compression::default());
+                decoder.copy(|bytes| {
+                    let written = gzip.write_all(bytes);
+                    written.map_err(|error| ArchiveError::Storage(gzip.get_ref().failed(&error)))
+                })?;
+                let finished = gzip.try_finish();
+                finished.map_err(|error| ArchiveError::Storage(gzip.get_ref().failed(&error)))?;
+                let staged = gzip.finish().map_err(|error| {
+                    ArchiveError::Storage(storage::Error::io("write", name, &error))
+                })?;
+                return Ok(self.put(&staged.seal())?);
+            }
+            let mut writer = writer;
+            decoder.copy(|bytes| writer.write_bytes(bytes).map_err(ArchiveError::Storage))?;
             Ok(self.put(&writer.seal())?)
         };
         each(&plan.copy, at_once, copy).map(|_| ())

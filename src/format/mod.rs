@@ -17,7 +17,6 @@
 //! checked, names with `..` refused, and what must be held in memory at once is limited.
 
 use crate::model::InvalidPath;
-use std::io;
 
 mod difftar;
 mod extents;
@@ -26,6 +25,7 @@ mod manifest;
 mod number;
 mod part;
 mod sigtar;
+mod source;
 mod tar;
 mod toc;
 mod ustar;
@@ -37,6 +37,7 @@ pub use manifest::{FileChange, Manifest, ManifestVolume, VolumeHash};
 pub(crate) use number::{put, put_signed, take, take_signed};
 pub use part::{Extent, Part};
 pub use sigtar::{SignatureKind, SignatureMember};
+pub use source::{ByteSource, ReadError};
 pub use tar::{TarHeader, TarReader};
 pub use toc::{CHUNK, StoredFrames, Toc, TocRow, TocRows, TocWriter};
 pub use ustar::padding;
@@ -44,14 +45,6 @@ pub use ustar::padding;
 /// What can be wrong with bytes that should be duplicity's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The stream below the tar failed.
-    #[error("cannot read tar at byte {offset}")]
-    Read {
-        /// How much of the tar had been read.
-        offset: u64,
-        /// What the stream said.
-        source: io::Error,
-    },
     /// The stream is no tar from here on, or ends too early.
     #[error("cannot parse tar at byte {offset}: {cause}")]
     Tar {
@@ -72,9 +65,6 @@ pub enum Error {
     /// report.
     #[error("cannot take tar entry: {0}")]
     TooLong(InvalidPath),
-    /// The stream below a text failed.
-    #[error("cannot read: {0}")]
-    Stream(io::Error),
     /// Text is no manifest.
     #[error("cannot parse manifest at line {line}: {cause}")]
     Manifest {

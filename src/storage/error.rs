@@ -63,6 +63,14 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// Returns whether the storage could not be asked at all, so that asking it for something else
+    /// makes no sense either.
+    pub fn is_connection(self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Unreachable | Self::TimedOut)
+    }
+}
+
 impl Error {
     pub(crate) fn io(
         operation: &'static str,

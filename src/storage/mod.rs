@@ -123,11 +123,14 @@ pub struct Abilities {
     /// How many transfers at once are faster than one after the other; one at least. A disk of this
     /// machine gains nothing by several.
     pub transfers: usize,
+    /// Whether reading bytes once more costs next to nothing.
+    pub rereads: bool,
 }
 
+/// Those of a directory of this machine.
 impl Default for Abilities {
     fn default() -> Self {
-        Self { transfers: 1 }
+        Self { transfers: 1, rereads: true }
     }
 }
 
@@ -182,6 +185,11 @@ impl StoredFile {
     /// Returns what the listing said.
     pub fn listed(&self) -> &Listed {
         &self.listed
+    }
+
+    /// Returns the storage in which it lies.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
     }
 }
 

@@ -103,7 +103,7 @@ impl RecordingStorage {
     /// Makes each request take so much longer, and as many transfers at once worth while as are
     /// given, as behind a network.
     pub fn far(self, delay: Duration, transfers: usize) -> Self {
-        Self { delay, abilities: Abilities { transfers }, ..self }
+        Self { delay, abilities: Abilities { transfers, rereads: false }, ..self }
     }
 
     /// Returns how many calls since the last time had to wait for each other: the longest row of

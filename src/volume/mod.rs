@@ -16,9 +16,12 @@
 //! whose chunk hashes match. Decoded frames are kept in a cache bounded in bytes.
 //!
 //! # Invariants
-//! - No byte of a volume is used before its hash has matched: [`first_pass`] checks the whole
-//!   stored file against the manifest, and decodes then; everything read later belongs to a chunk
-//!   whose hash was taken in that very pass, or stands in the volume's table.
+//! - No byte of a volume is used before its hash has matched: [`checked_pass`] checks the whole
+//!   stored file against the manifest, and decodes then; [`first_pass`] does both at once, and
+//!   nothing that it reports counts before it has ended well. Everything read later belongs to a
+//!   chunk whose hash was taken in that very pass, or stands in the volume's table.
+//! - A first pass is one request: what has to be read twice, and lies far away, is copied to a
+//!   temporary file meanwhile.
 //! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the
 //!   stream proves the rest of it.
 //!
@@ -35,7 +38,7 @@ mod writer;
 
 pub use crate::format::CHUNK;
 pub use check::{Checked, has_hash};
-pub use members::{Event, first_pass};
+pub use members::{Event, checked_pass, first_pass};
 pub use parts::{PartBuilder, Stop, append_commands};
 pub use reader::{SeekIndexStore, VolumeReader};
 pub use rewrite::{copy, rewrite};
@@ -127,12 +130,29 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
-    /// The seek index of the volume cannot be fetched, or does not fit the request.
+    /// The decoded bytes cannot be entered in the middle, as those of no known writer are.
+    #[error("cannot find places to read volume '{name}' from: {cause}")]
+    Frames {
+        /// Stored file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The seek index of the volume cannot be fetched, or does not fit the request; it is derived,
+    /// and proves nothing about the volume.
     #[error("cannot seek in volume '{name}': {cause}")]
     SeekIndex {
         /// Stored file.
         name: String,
         /// What is wrong.
+        cause: String,
+    },
+    /// There is no room for a copy on this machine, or it cannot be read back.
+    #[error("cannot use a temporary file in '{}': {cause}; --tempdir names another folder for them", folder.display())]
+    Temporary {
+        /// Where temporary files lie.
+        folder: std::path::PathBuf,
+        /// What the system said.
         cause: String,
     },
     /// The listener asked to stop.
@@ -144,9 +164,10 @@ impl Error {
     /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Storage(_) | Self::Stopped => true,
+            Self::Storage(cause) => !cause.is_damage(),
             Self::Decode(cause) => cause.is_passing(),
-            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::SeekIndex { .. } => {
+            Self::SeekIndex { .. } | Self::Temporary { .. } | Self::Stopped => true,
+            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::Frames { .. } => {
                 false
             }
         }
