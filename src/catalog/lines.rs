@@ -140,8 +140,14 @@ impl Catalog {
     ) -> Result<Source, Error> {
         let set = set_at(chain, position)?;
         let copy = self.local_copy();
-        // Whoever reads the volumes hears what is wrong with the manifest.
-        let manifest = self.manifest(chain, position).ok();
+        // Whoever reads the volumes hears what is wrong with the manifest; but while it cannot be
+        // read, nothing is taken over that might not fit it.
+        let manifest = match self.manifest(chain, position) {
+            Err(error) if is_checked && error.is_passing() && !is_locked(&error) => {
+                return Err(error);
+            }
+            manifest => manifest.ok(),
+        };
         let fit = || match is_checked {
             true => Fit::new(set, manifest.as_deref()),
             false => Ok(Fit::default()),
