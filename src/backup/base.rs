@@ -83,7 +83,7 @@ impl Base<'_> {
             chains = self.catalog.set_collection(collection)?;
         }
         let file = self.archive.path().display().to_string();
-        Err(Error::Signatures { file, cause: SignaturesCause::Changing })
+        Err(Error::Signatures { file, cause: SignaturesCause::Changing.into() })
     }
 
     /// Returns whether nothing had to be done; else the catalog's picture of chain and archive

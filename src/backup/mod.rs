@@ -244,7 +244,7 @@ pub enum Error {
         file: String,
         /// Why.
         #[source]
-        cause: SignaturesCause,
+        cause: Box<SignaturesCause>,
     },
     /// The archive directory or the journal cannot be used.
     #[error("cannot {operation} '{}': {cause}", path.display())]

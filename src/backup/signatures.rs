@@ -97,7 +97,7 @@ impl<'a> Signatures<'a> {
         let tempdir = self.tempdir.clone();
         let found = file
             .find(path, &tempdir)
-            .map_err(|cause| Error::Signatures { file: file.name.clone(), cause });
+            .map_err(|cause| Error::Signatures { file: file.name.clone(), cause: cause.into() });
         if self.open.len() == OPEN {
             self.open.remove(0);
         }
@@ -109,7 +109,7 @@ impl<'a> Signatures<'a> {
         let set = self.sets.get(position as usize);
         let missing = || Error::Signatures {
             file: format!("of set number {position}"),
-            cause: SignaturesCause::Missing,
+            cause: SignaturesCause::Missing.into(),
         };
         let set = set.ok_or_else(missing)?;
         let (file, encoding): (Arc<dyn ReadAt>, _) =
@@ -122,7 +122,8 @@ impl<'a> Signatures<'a> {
                 (None, None) => return Err(missing()),
             };
         let name = file.name().to_string();
-        let failed = |cause| Error::Signatures { file: name.clone(), cause };
+        let failed =
+            |cause: SignaturesCause| Error::Signatures { file: name.clone(), cause: cause.into() };
         let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut file = OpenFile { tar: TarReader::new(decoder), member: None, name: name.clone() };
         file.next().map_err(failed)?;

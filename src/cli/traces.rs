@@ -6,14 +6,14 @@
 //! stopped never answers. Temporary files have no names, wherever `--tempdir` is, so that nothing
 //! of them can be met.
 
-use super::args::Common;
-use super::{backup, open};
+use super::arguments::{Common, folders, names};
 use dupfs::model::EntryPath;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::source::Selection;
+use dupfs::source::{Candidate, CandidateKind, Selection, Verdict};
 use dupfs::storage::Url;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns what is to be left out of a source, and reports it as far as it would be saved
@@ -29,7 +29,7 @@ pub fn find(
     let is_link = !common.writing.copy_links && name.is_symlink();
     let Some(root) = name.canonicalize().ok().filter(|_| !is_link) else { return Vec::new() };
     let mounts = mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default());
-    let cache = open::our_cache(url, &open::prefixes(common), None);
+    let cache = folders::our_cache(url, &names::prefixes(common), None);
     let cache = cache.and_then(|cache| cache.parent()?.canonicalize().ok());
     let traces =
         mounts.into_iter().map(|mount| (mount, true)).chain(cache.map(|cache| (cache, false)));
@@ -42,8 +42,7 @@ pub fn find(
         };
         let Ok(path) = EntryPath::parse(inside.as_os_str().as_bytes()) else { continue };
         if !found.contains(&path)
-            && selection
-                .is_none_or(|selection| backup::is_selected(selection, &root, inside, is_mount))
+            && selection.is_none_or(|selection| is_selected(selection, &root, inside, is_mount))
         {
             let what = if is_mount {
                 "backups are mounted there"
@@ -87,6 +86,32 @@ fn unescape(path: &[u8]) -> PathBuf {
         rest = if byte.is_some() { &tail[3..] } else { tail };
     }
     OsString::from_vec(plain).into()
+}
+
+/// Returns whether a selection takes a folder inside the root, and each on the way to it.
+///
+/// A mount is not asked for its device: it may never answer.
+pub fn is_selected(selection: &Selection, root: &Path, inside: &Path, is_mount: bool) -> bool {
+    let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
+    let mut on_the_way: Vec<_> =
+        inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    on_the_way.reverse();
+    on_the_way.into_iter().all(|folder| {
+        let full = root.join(folder);
+        let Ok(path) = EntryPath::parse(folder.as_os_str().as_bytes()) else { return false };
+        let holds = |name: &[u8]| {
+            !(is_mount && folder == inside) && full.join(std::ffi::OsStr::from_bytes(name)).exists()
+        };
+        let is_foreign = is_mount && folder == inside || device(&full) != device(root);
+        let candidate = Candidate {
+            path: &path,
+            kind: CandidateKind::Directory,
+            mtime: 0,
+            is_foreign,
+            holds: &holds,
+        };
+        selection.decide(&candidate) != Verdict::Exclude
+    })
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 //! unplugged prove nothing about what is stored: such an error is never remembered, and never the
 //! reason to go without a file. Only bytes that were read and are wrong prove damage.
 
-use std::time::Duration;
-
 /// What can go wrong with a storage: operation, place, cause.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot {operation} '{place}': {cause}")]
@@ -37,8 +35,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The storage cannot do what is asked for, whoever asks.
     Unsupported,
-    /// The storage has too much to do, and asks to wait so long, where it names a time.
-    Busy(Option<Duration>),
+    /// The storage has too much to do, and asks to wait so many seconds, where it names a time.
+    Busy(Option<u32>),
     /// There is no connection.
     Unreachable,
     /// There was no answer in time.

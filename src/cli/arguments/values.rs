@@ -1,0 +1,85 @@
+//! Parsers of single values: times, durations, owners, verbosity, paths in a backup.
+
+use super::Common;
+use crate::cli::failure::Failure;
+use dupfs::model::{BackupTime, EntryPath};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Parses `1000:1000`.
+#[cfg(feature = "mount")]
+pub fn parse_owner(text: &str) -> Result<(u32, u32), String> {
+    let numbers =
+        text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    numbers.ok_or_else(|| "write two numbers, as in 1000:1000".into())
+}
+
+/// Parses `90`, `90s`, `5m`, `1h`.
+#[cfg(feature = "mount")]
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let (digits, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    let parsed = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(seconds))
+        .filter(|&seconds| seconds > 0);
+    parsed
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| "write a time such as 60s, 5m or 1h".into())
+}
+
+/// Parses duplicity's levels: a digit, a letter or a word, in any case.
+pub fn parse_verbosity(text: &str) -> Result<u8, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "e" | "error" => Ok(0),
+        "w" | "warning" => Ok(2),
+        "n" | "notice" => Ok(3),
+        "i" | "info" => Ok(5),
+        "d" | "debug" => Ok(9),
+        digit => digit.parse().ok().filter(|level| *level <= 9).ok_or_else(|| {
+            "Verbosity must be one of: digit [0-9], character [ewnid], or word ['error', 'warning', 'notice', 'info', 'debug']".into()
+        }),
+    }
+}
+
+/// Returns what time it is, or what `--current-time` pretends.
+pub fn now(common: &Common) -> BackupTime {
+    BackupTime::from_seconds(
+        common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()),
+    )
+}
+
+/// Takes a time as users type it.
+pub fn time(text: &str, now: BackupTime) -> anyhow::Result<BackupTime> {
+    Ok(BackupTime::parse_expression(text, now)
+        .map_err(|error| Failure::CommandLine(error.to_string()))?)
+}
+
+/// Returns the time that `--time` asks for, or what time it is.
+pub fn wanted_time(common: &Common) -> anyhow::Result<BackupTime> {
+    let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
+    match common.time.as_deref() {
+        // `--time 0` means now, as duplicity has it.
+        None | Some("now" | "0") => Ok(now),
+        Some(text) => time(text, now),
+    }
+}
+
+/// Parses a path in a backup. Slashes at both ends are forgiven, as 0.8 does.
+///
+/// # Errors
+/// [`Failure::CommandLine`] for what is no path below the root of a backup.
+pub fn entry_path(typed: &OsString) -> Result<EntryPath, Failure> {
+    let mut path = typed.as_bytes();
+    while let [b'/', rest @ ..] | [rest @ .., b'/'] = path {
+        path = rest;
+    }
+    EntryPath::parse(path).map_err(|error| Failure::CommandLine(error.to_string()))
+}

@@ -1,0 +1,310 @@
+//! From what was typed to a mount, and what its server does beside answering.
+
+use super::background::Ready;
+use super::touched_paths::TouchedPaths;
+use super::tree::Served;
+use crate::cli::arguments::Common;
+use crate::cli::arguments::values::{parse_duration, parse_owner};
+use crate::cli::failure::Failure;
+use crate::cli::open::{self, Opened};
+use crate::cli::output::Report;
+use clap::Args;
+use dupfs::codec;
+use dupfs::collection::scan;
+use dupfs::contents::Contents;
+use dupfs::format::Encoding;
+use dupfs::history::{HistoryTree, TimeTemplate};
+use dupfs::monitor::{Level, Monitor};
+use dupfs::storage::{Listed, StoredFile, Url};
+use dupfs_mount::Options;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Arguments of `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Where the backups are: file:///folder, or a plain path
+    pub url: OsString,
+    /// An empty folder
+    pub directory: PathBuf,
+    /// Stay in the foreground and log to the terminal
+    #[arg(long)]
+    pub foreground: bool,
+    /// Let other users in, with the permissions that the backup gives them
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Forbid to run programs from the mount
+    #[arg(long, alias = "no-exec")]
+    pub noexec: bool,
+    /// Show everything as owned by this user and group number
+    #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
+    pub owner: Option<(u32, u32)>,
+    /// Name the folders by strftime fields, in local time, instead of 2026-11-28T03.27.43+0100; or
+    /// rfc3339: with colons, as programs expect dates
+    #[arg(long, value_name = "FIELDS")]
+    pub time_template: Option<String>,
+    /// Look for new backups this often, such as 60s or 5m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub refresh: std::time::Duration,
+    /// Memory for decoded blocks, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    pub cache_size: usize,
+    /// Options as mount(8) passes them, separated by commas; each of the above too
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+}
+
+/// Volumes whose session keys are derived before somebody needs them: what the reader keeps open.
+const PREPARED_VOLUMES: usize = 32;
+
+/// Chains whose keys are derived together.
+const LOOKED_AT_TOGETHER: usize = 16;
+
+/// How long the mount may wait for a look at the keys of all chains.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Address space for the work beside the cache: eight volumes that are decrypted and decoded at
+/// once. Measured: with less, the end of memory comes under the first readers instead of before the
+/// mount.
+const WORK_MEMORY: usize = 32 << 20;
+
+/// Seconds until a request ends in an error: the first look into a large volume far away takes a
+/// while.
+const TIMEOUT: u64 = 300;
+
+/// Refuses the options that would choose what is shown, or how: a mount shows all backups as they
+/// are. Options that say how backups are reached, and those of making backups, which a list of
+/// options for all actions may hold, are no harm.
+fn refuse_ignored(common: &Common) -> Result<(), Failure> {
+    const ALL: &str = "a mount shows every backup, each in a folder of its own";
+    const WHOLE: &str = "a mount shows the whole of every backup";
+    let (reading, writing) = (&common.reading, &common.writing);
+    let given = [
+        (common.time.is_some(), "--time", ALL),
+        (common.path_to_restore.is_some(), "--path-to-restore", WHOLE),
+        (!writing.selection.is_empty(), "options that include, exclude or filter", WHOLE),
+        (!reading.renames()?.is_empty(), "--rename", WHOLE),
+        (
+            common.no_restore_ownership,
+            "--no-restore-ownership",
+            "--owner and --numeric-owner choose the owners that a mount shows",
+        ),
+        (common.force, "--force", "a mount takes an empty folder, and changes nothing"),
+        (writing.dry_run, "--dry-run", "a mount changes nothing anyhow"),
+        (
+            reading.ignore_errors,
+            "--ignore-errors",
+            "a mount shows all that is sound, and nothing damaged",
+        ),
+        (reading.compare_data, "--compare-data", "verify does that"),
+        (reading.against_signatures, "--against-signatures", "verify does that"),
+        (reading.file_changed.is_some(), "--file-changed", "collection-status does that"),
+        (
+            reading.show_changes_in_set.is_some(),
+            "--show-changes-in-set",
+            "collection-status does that",
+        ),
+    ];
+    match given.iter().find(|(is_given, ..)| *is_given) {
+        Some((_, option, why)) => {
+            Err(Failure::CommandLine(format!("mount does not take {option}: {why}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Mounts, and serves until it is unmounted.
+pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
+    refuse_ignored(common)?;
+    let template = match &arguments.time_template {
+        Some(text) => {
+            TimeTemplate::parse(text).map_err(|error| Failure::CommandLine(error.to_string()))?
+        }
+        None => TimeTemplate::default(),
+    };
+    // Before the first thread is started: a fork keeps only the thread that calls it.
+    let ready = match arguments.foreground {
+        true => None,
+        false => Some(Ready::fork()?),
+    };
+    let report = Arc::new(Report::new(common.verbosity, false));
+    let touched = TouchedPaths::new(&Url::parse(&arguments.url)?, &arguments.url, common);
+    touched.check(&arguments.directory)?;
+    let opened = open::open(&arguments.url, common, report.clone())?;
+    opened.report_unusable();
+    if opened.collection.chains.is_empty() {
+        return Err(Failure::NoBackups(opened.url.to_string()).into());
+    }
+    let locked = locked_chains(&opened)?;
+    let contents = Arc::new(Contents::new(
+        opened.catalog.clone(),
+        opened.codec.clone(),
+        arguments.cache_size << 20,
+    ));
+    let tree =
+        Arc::new(HistoryTree::new(contents.clone(), common.accounts(), arguments.owner, template));
+    close(locked, &opened, &tree);
+    let log = report.clone();
+    let options = Options {
+        name: opened.url.to_string(),
+        allow_other: arguments.allow_other,
+        no_exec: arguments.noexec,
+        timeout: Duration::from_secs(common.timeout.unwrap_or(TIMEOUT).max(1)),
+        memory: arguments.cache_size.saturating_mul(1 << 20).saturating_add(WORK_MEMORY),
+        log: Arc::new(move |text| log.message(Level::Warning, text)),
+    };
+    let served = Served {
+        tree: tree.clone(),
+        refresh: arguments.refresh,
+        catalog_bytes: stored_bytes(&opened),
+    };
+    let caught = dupfs_mount::Caught::new()?;
+    let mount = dupfs_mount::mount(served, &arguments.directory, &options)?;
+    caught.unmount(&mount)?;
+    if let Some(ready) = ready {
+        report.go_to_background();
+        ready.announce(touched.need_current_directory())?;
+    }
+    let refresh = arguments.refresh;
+    std::thread::Builder::new().name("refresh".into()).spawn(move || {
+        prepare(&opened, &tree, &contents);
+        watch(&opened, &tree, refresh)
+    })?;
+    Ok(mount.wait()?)
+}
+
+fn stored_bytes(opened: &Opened) -> u64 {
+    let sets = opened.collection.chains.iter().flat_map(|chain| chain.sets());
+    sets.flat_map(|set| set.files()).map(|file| file.listed.size).sum()
+}
+
+/// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment,
+/// the newest first: they get no folder. A passphrase is asked for while there is a terminal, and a
+/// wrong one is noticed before the mount stands.
+///
+/// # Errors
+/// Whatever keeps the newest manifest from being read, but for the want of a key; that, too, if no
+/// chain opens.
+fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> {
+    let chains = &opened.collection.chains;
+    let manifest = |index: usize| {
+        chains[index].last().manifest.as_ref().filter(|file| file.encoding == Encoding::OpenPgp)
+    };
+    let (start, newest_first) = (Instant::now(), Vec::from_iter((0..chains.len()).rev()));
+    let (mut locked, mut opens) = (Vec::new(), false);
+    for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
+        if batch.len() > 1 {
+            opened.catalog.unlock(batch.iter().filter_map(|index| manifest(*index)));
+        }
+        for &index in batch {
+            let is_newest = index + 1 == chains.len();
+            let looked_at: Result<(), codec::Error> = manifest(index).map_or(Ok(()), |manifest| {
+                let file = StoredFile::new(opened.storage.clone(), manifest.listed.clone());
+                let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
+                // To its end, since only that shows who has signed it.
+                if is_newest {
+                    decoder.drain()?;
+                }
+                Ok(())
+            });
+            match looked_at {
+                Err(error) if open::is_for_want_of_key(&error.cause) => locked.push((index, error)),
+                Err(error) if is_newest => return Err(error.into()),
+                // Damage shows where it is met.
+                _ => opens = true,
+            }
+        }
+        if start.elapsed() > LOOK {
+            break;
+        }
+    }
+    match locked.first() {
+        Some(_) if !opens => Err(locked.remove(0).1.into()),
+        _ => Ok(locked),
+    }
+}
+
+/// Takes the folders from chains that do not open, and names each once.
+fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree) {
+    let chains = opened.catalog.chains();
+    for (index, error) in locked {
+        let Some(chain) = chains.get(index) else { continue };
+        let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
+        let newest =
+            if index + 1 == chains.len() { ", and 'latest' is an older backup" } else { "" };
+        let text = format!(
+            "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
+            times.join(", ")
+        );
+        opened.catalog.log_once(Level::Error, text);
+        tree.close(chain);
+    }
+}
+
+/// Fills the catalog, as far as backups can be read.
+fn fill(opened: &Opened, tree: &HistoryTree) {
+    if let Err(error) = tree.fill() {
+        opened.catalog.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
+    }
+}
+
+/// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads
+/// need not.
+fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
+    fill(opened, tree);
+    let Some(chain) = opened.catalog.chains().pop() else { return };
+    let sets = chain.sets.iter().enumerate().rev();
+    let volumes = sets.flat_map(|(position, set)| {
+        let encrypted =
+            set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
+        encrypted.map(move |(number, volume)| (position as u32, *number, volume))
+    });
+    let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).collect();
+    opened.catalog.unlock(volumes.iter().map(|(_, _, volume)| *volume));
+    for (position, number, _) in volumes {
+        // A volume without first pass, or a bad one, is for whoever reads it to hear of.
+        if let Ok(source) = opened.catalog.volume(&chain, position, number) {
+            let _ = contents.volumes().prepare(&source);
+        }
+    }
+}
+
+/// Looks for new and removed backups for as long as the process lives.
+fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
+    let sorted = |mut listing: Vec<Listed>| {
+        listing.sort_by(|a, b| a.name.cmp(&b.name));
+        listing
+    };
+    let mut known = opened.storage.list().map(sorted).unwrap_or_default();
+    let mut is_first = true;
+    let mut incomplete = Vec::new();
+    loop {
+        if !is_first {
+            std::thread::sleep(refresh);
+        }
+        match opened.storage.list().map(sorted) {
+            Ok(listing) if is_first || listing != known => {
+                let collection = scan(&listing, &opened.prefixes);
+                match tree.refresh(&collection) {
+                    Ok(()) => {
+                        known = listing;
+                        // What grows is being made just now.
+                        opened.report_unusable_in(&collection, |set| incomplete.contains(set));
+                        incomplete = collection.incomplete;
+                    }
+                    Err(error) => opened
+                        .report
+                        .message(Level::Warning, &format!("cannot show new backups: {error}")),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => opened
+                .catalog
+                .log_once(Level::Warning, format!("cannot look for new backups: {error}")),
+        }
+        fill(opened, tree);
+        is_first = false;
+    }
+}
