@@ -196,7 +196,7 @@ impl Base<'_> {
         let listed = std::slice::from_ref(&stored.listed);
         let copy = self.archive.plan(listed, self.prefixes, None)?.copy;
         let plan = SyncPlan { copy, delete: Vec::new() };
-        Ok(self.archive.synchronize(&plan, self.storage, self.codec, 1, self.monitor)?)
+        Ok(self.archive.synchronize(&plan, self.storage, self.codec, self.monitor)?)
     }
 
     /// Reads a signature file to its end.

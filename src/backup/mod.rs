@@ -110,8 +110,6 @@ pub struct BackupOptions {
     pub tempdir: PathBuf,
     /// Where it is noted what is stored so far; without it a killed session cannot be continued.
     pub journal: Option<PathBuf>,
-    /// How many volumes are stored at once, one at least (`--concurrency`).
-    pub concurrency: usize,
     /// For tests: stores this volume, and fails then (`--fail-on-volume`).
     pub fail_on_volume: Option<u32>,
     /// For tests: only seems to store this volume (`--skip-volume`), which the check before the
@@ -279,6 +277,9 @@ pub enum Error {
         "the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong"
     )]
     Complete(BackupTime),
+    /// The monitor wanted it.
+    #[error("interrupted; run this again to go on from here")]
+    Interrupted,
     /// `--fail-on-volume`.
     #[error("told to fail on volume {0}")]
     ToldToFail(u32),
@@ -392,6 +393,7 @@ fn store(
                 unreadable,
             )?;
             for change in changes {
+                check_interrupted(monitor)?;
                 members.write(change?)?;
             }
             made = Some(members.finish()?);
@@ -400,7 +402,10 @@ fn store(
         |members::Load { frame, mark, met }| {
             frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met })
         },
-        |load| set.take(load?),
+        |load| {
+            check_interrupted(monitor)?;
+            set.take(load?)
+        },
     )?;
     let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
     let mut statistics = written.statistics;
@@ -413,6 +418,12 @@ fn store(
     statistics.stored_size = stored.size;
     remember(target, session, &stored, written, options, monitor);
     Ok(Outcome { statistics, session: Some(session) })
+}
+
+/// Ends a session whose user wants it: uploads under way end first, and the next call goes on from
+/// what is stored.
+fn check_interrupted(monitor: &dyn Monitor) -> Result<(), Error> {
+    if monitor.is_interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Counts what a session would do, and stores nothing.

@@ -192,7 +192,7 @@ impl<'a> SetWriter<'a> {
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
             volumes,
-            uploads: Uploads::new(target.storage.clone(), options.concurrency),
+            uploads: Uploads::new(target.storage.clone()),
             stored_size: 0,
         };
         Ok((writer, sigtar))

@@ -62,9 +62,14 @@ pub fn reach(
     report: Arc<Report>,
 ) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
+    let transfers = Some(common.writing.concurrency).filter(|count| *count > 0);
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage =
-        Arc::new(RetryingStorage::new(storage::open(&url)?, common.num_retries, delay, report));
+    let storage = Arc::new(RetryingStorage::new(
+        storage::open(&url, transfers)?,
+        common.num_retries,
+        delay,
+        report,
+    ));
     Ok((url, storage))
 }
 

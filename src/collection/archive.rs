@@ -188,7 +188,7 @@ impl ArchiveDirectory {
         Ok(plan)
     }
 
-    /// Does what was planned, `at_once` files at the same time; the monitor hears of each.
+    /// Does what was planned, as many files at once as suit the storage; the monitor hears of each.
     ///
     /// # Errors
     /// [`ArchiveError`] when a file cannot be fetched, decoded, written or deleted.
@@ -197,7 +197,6 @@ impl ArchiveDirectory {
         plan: &SyncPlan,
         storage: &Arc<dyn Storage>,
         codec: &Codec,
-        at_once: usize,
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
         for name in &plan.delete {
@@ -230,7 +229,7 @@ impl ArchiveDirectory {
             decoder.copy(|bytes| writer.write_bytes(bytes).map_err(ArchiveError::Storage))?;
             Ok(self.put(&writer.seal())?)
         };
-        each(&plan.copy, at_once, copy).map(|_| ())
+        each(&plan.copy, storage.abilities().transfers, copy).map(|_| ())
     }
 
     /// Writes a whole file.
@@ -367,7 +366,7 @@ mod tests {
         storage.put(&writer.seal()).unwrap();
         let archive = ArchiveDirectory::lock(&directory.path().join("archive")).unwrap();
         let plan = archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap();
-        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), 2, &Silent).unwrap();
+        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), &Silent).unwrap();
         let mut copy = String::new();
         let file = File::open(archive.path().join(format!("{name}.gz"))).unwrap();
         flate2::read::GzDecoder::new(file).read_to_string(&mut copy).unwrap();

@@ -124,6 +124,9 @@ pub enum Error {
     /// A file cannot be read or stored.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The monitor wanted it.
+    #[error("interrupted; run this again to go on from here")]
+    Interrupted,
 }
 
 impl Error {
@@ -154,7 +157,8 @@ impl Error {
                 | volume::Error::Temporary { .. }
                 | volume::Error::SeekIndex { .. },
             )
-            | Self::NotStored(_) => false,
+            | Self::NotStored(_)
+            | Self::Interrupted => false,
         }
     }
 }

@@ -58,6 +58,7 @@ impl<'a> SetReplicator<'a> {
         }
         self.clear(&files)?;
         let replicas = each(&files, cores(), |(content, file)| match content {
+            _ if self.monitor.is_interrupted() => Err(Error::Interrupted),
             Content::Volume(number) => self.volume(*number, file, &manifest),
             _ => self.stream(*content, file),
         })?;

@@ -4,7 +4,7 @@
 //! a fifo in its place after the listing, and a reader would wait there for ever. [`open_file`]
 //! opens without waiting, and looks at what it has opened.
 
-use super::{ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use super::{Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -13,12 +13,19 @@ use std::path::{Path, PathBuf};
 /// The files of one directory.
 pub struct LocalStorage {
     directory: PathBuf,
+    transfers: usize,
 }
 
 impl LocalStorage {
     /// Names a directory; nothing is read yet.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), transfers: 1 }
+    }
+
+    /// Transfers so many files at once, which may be faster where the directory is not on a disk of
+    /// this machine.
+    pub fn with_transfers(self, transfers: usize) -> Self {
+        Self { transfers: transfers.max(1), ..self }
     }
 
     /// Returns where a file lies while it is written. No duplicity takes a name that begins with a
@@ -89,6 +96,10 @@ fn failed<'a>(operation: &'static str, path: &'a Path) -> impl Fn(std::io::Error
 impl Storage for LocalStorage {
     fn location(&self) -> String {
         format!("file://{}", self.directory.display())
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { transfers: self.transfers, ..Abilities::default() }
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {

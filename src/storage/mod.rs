@@ -120,8 +120,8 @@ pub trait Storage: Send + Sync {
 /// What a kind of storage can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abilities {
-    /// How many transfers at once are faster than one after the other; one at least. A disk of this
-    /// machine gains nothing by several.
+    /// How many transfers at once are faster than one after the other, or as many as the user wants
+    /// (`--concurrency`); one at least. A disk of this machine gains nothing by several.
     pub transfers: usize,
     /// Whether reading bytes once more costs next to nothing.
     pub rereads: bool,

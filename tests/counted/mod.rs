@@ -1,6 +1,7 @@
 //! Work is counted, not timed: which stored files are read, how often, and how much of them is
 //! decoded.
 
+mod removing;
 mod saving;
 
 use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};

@@ -162,6 +162,7 @@ fn of_backup(error: &backup::Error) -> Decision<'_> {
         | backup::Error::Thread(_)
         | backup::Error::Stopped
         | backup::Error::NoVolume => Decision::open(),
+        backup::Error::Interrupted => Decision::code(INTERRUPTED),
     }
 }
 
@@ -288,6 +289,7 @@ fn of_replicate(error: &replicate::Error) -> Decision<'_> {
         replicate::Error::MissingVolume { .. } | replicate::Error::Manifest { .. } => {
             Decision::open()
         }
+        replicate::Error::Interrupted => Decision::code(INTERRUPTED),
     }
 }
 
