@@ -42,6 +42,7 @@ mod fuse;
 mod guard;
 mod handles;
 mod mountpoint;
+mod options;
 mod pool;
 mod rehearsal;
 mod requests;
@@ -52,5 +53,6 @@ mod wire;
 
 pub use errno::Errno;
 pub use error::Error;
-pub use session::{Caught, Log, Mount, Options, mount};
+pub use options::{Log, Options};
+pub use session::{Caught, Mount, mount};
 pub use tree::{Attributes, FOREVER, Item, Kind, Lookup, Node, ROOT, Totals, Tree};

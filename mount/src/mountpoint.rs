@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use crate::error::Error;
-use crate::session::Options;
+use crate::options::Options;
 
 /// What the kernel shows behind `fuse.` as the type of the file system.
 const SUBTYPE: &str = "dupfs";

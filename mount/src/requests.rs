@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::session::Log;
+use crate::options::Log;
 
 /// How often the watchdog looks; also the age from which it looks at a request.
 const TICK: Duration = Duration::from_millis(100);

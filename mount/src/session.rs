@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::fuse::{Adapter, LARGEST_READ, LOOPS};
 use crate::guard::Guard;
 use crate::mountpoint::{self, Place};
+use crate::options::{Log, Options};
 use crate::rehearsal::rehearse;
 use crate::requests::{Requests, lock};
 use crate::shared::{Shared, Usage};
@@ -26,43 +27,6 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How often any other is asked whether it still is one. The session tells so itself, unless a loop
 /// is stuck in the tree.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Takes what this crate has to say: one line, lower case, without full stop.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// How to mount.
-#[derive(Clone)]
-pub struct Options {
-    /// Shown as the device in `df` and /proc/mounts.
-    pub name: String,
-    /// Lets all users in; the modes in the tree are then enforced. Otherwise only the mounting user
-    /// gets in, and may read all.
-    pub allow_other: bool,
-    /// Forbids to run programs from the mount.
-    pub no_exec: bool,
-    /// Longest time from reading a request to its answer; then it ends in an input/output error.
-    pub timeout: Duration,
-    /// Bytes of address space that the tree needs for its work: where they cannot be had, nothing
-    /// is mounted.
-    pub memory: usize,
-    /// Where to tell about answers that did not come and the like.
-    pub log: Log,
-}
-
-impl Default for Options {
-    /// For the mounting user only, with a timeout of five minutes and without log.
-    fn default() -> Options {
-        let timeout = Duration::from_secs(300);
-        Options {
-            name: "dupfs".into(),
-            allow_other: false,
-            no_exec: false,
-            timeout,
-            memory: 0,
-            log: Arc::new(|_| ()),
-        }
-    }
-}
 
 /// A mounted tree. Dropping it unmounts, without waiting for users of open files.
 pub struct Mount(Arc<Inner>);

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::Errno;
 use crate::handles::{Handles, Listing, Stretch, is_valid_name};
+use crate::options::Log;
 use crate::requests::{Requests, lock};
-use crate::session::Log;
 use crate::tree::{FOREVER, Item, Kind, Tree};
 use crate::wire::{Row, bare_attr, encode_row, file_attr, file_type, send_directory_plus};
 

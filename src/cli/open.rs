@@ -1,7 +1,6 @@
 //! From what was typed to an open collection.
 
 use super::arguments::folders::{archive_directory, our_cache};
-use super::arguments::values::wanted_time;
 use super::arguments::{Common, decoding, names};
 use super::failure::Failure;
 use super::output::status::oddities;
@@ -132,7 +131,7 @@ pub fn lock(typed: &OsStr, common: &Common) -> anyhow::Result<ArchiveDirectory> 
 
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
-    wanted_time(common)?;
+    common.wanted_time()?;
     let Found { url, storage, collection, prefixes, archive } =
         find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(decoding::codec_options(common)?));
@@ -212,7 +211,7 @@ impl Opened {
 
     /// Returns the tree at the time that was asked for, or at the newest.
     pub fn snapshot(&self, common: &Common) -> anyhow::Result<Snapshot> {
-        let time = wanted_time(common)?;
+        let time = common.wanted_time()?;
         // Without a time the newest backup counts, even if a clock was wrong when it was made.
         let newest = self.collection.chains.last().map(|chain| chain.end());
         let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };

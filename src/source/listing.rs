@@ -1,9 +1,9 @@
 //! [`Surveyor`]: lists directories, asks for what is in them, and has the selection decide on it.
 
+use super::failure::{Failure, Operation};
 use super::metadata::{Facts, Reader, Seen};
 use super::place::Place;
 use super::selection::{Candidate, CandidateKind, Selection, Verdict};
-use super::walk::{Failure, Operation};
 use crate::model::{EntryKind, EntryPath};
 use rustix::fs::{self, AtFlags, FileType, OFlags, RawDir, Stat};
 use rustix::io::Errno;
@@ -80,7 +80,7 @@ struct Above {
 impl Task {
     /// Makes the task of looking at the source's root.
     pub fn root(place: &Place) -> Self {
-        let facts = place.facts();
+        let facts = &place.facts;
         let above = place
             .copy_links
             .then(|| Arc::new(Above { device: facts.device, inode: facts.inode, parent: None }));
@@ -264,7 +264,7 @@ impl Look<'_> {
             FileType::CharacterDevice | FileType::BlockDevice => CandidateKind::Device,
             _ => CandidateKind::Other,
         };
-        let is_foreign = facts.device != self.surveyor.place.facts().device;
+        let is_foreign = facts.device != self.surveyor.place.facts.device;
         let holds = |mark: &[u8]| self.holds(name, mark);
         selection.decide(&Candidate { path, kind, mtime: facts.mtime, is_foreign, holds: &holds })
     }

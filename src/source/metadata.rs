@@ -1,35 +1,13 @@
-//! [`Found`]: what the operating system says of a path.
+//! [`Facts`]: what the operating system states of a path, and whether it may be read.
 
-use super::place::Place;
-use crate::model::{Entry, EntryKind, EntryPath, Owner};
+use crate::model::{EntryKind, EntryPath};
 use rustix::fs::{self, Access, AtFlags, FileType, Stat};
 use rustix::process;
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 
-/// One path of the source, with what the format keeps of it and what it does not.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// Where it is.
-    pub path: EntryPath,
-    /// What the format keeps; the modification time is rounded down, and may be negative.
-    pub entry: Entry,
-    /// Size in bytes: of a file its content, of a link its target.
-    pub size: u64,
-    /// When the entry was last changed in any way, in nanoseconds since 1970 UTC.
-    pub ctime: i64,
-    /// Inode number, unique within the device.
-    pub inode: u64,
-    /// Number of the device that it lies on.
-    pub device: u64,
-    pub(super) place: Arc<Place>,
-}
-
-/// What a thread has seen of a path: a [`Found`] without the names of its owner.
+/// What a thread has seen of a path: a [`Found`](super::Found) without the names of its owner.
 pub(super) struct Seen {
     pub path: EntryPath,
     pub kind: EntryKind,
@@ -39,13 +17,13 @@ pub(super) struct Seen {
 /// What counts of the answer of `stat`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     numbers: (u32, u32),
-    size: u64,
+    pub size: u64,
     pub mtime: i64,
-    ctime: i64,
+    pub ctime: i64,
     pub inode: u64,
     pub device: u64,
 }
@@ -130,48 +108,6 @@ impl Reader {
     }
 }
 
-/// Names of users and groups, each asked for once.
-#[derive(Debug, Default)]
-pub(super) struct Owners {
-    users: HashMap<u32, Vec<u8>>,
-    groups: HashMap<u32, Vec<u8>>,
-    /// Neighbours mostly belong to the same.
-    last: Option<Owner>,
-}
-
-impl Owners {
-    /// Puts together all that is known of a path.
-    pub fn found(&mut self, seen: Seen, place: Arc<Place>) -> Found {
-        let Seen { path, kind, facts } = seen;
-        let entry = Entry {
-            kind,
-            mode: (facts.mode & 0o7777) as u16,
-            owner: self.owner(facts.uid, facts.gid),
-            mtime: facts.mtime,
-        };
-        Found {
-            path,
-            entry,
-            size: facts.size,
-            ctime: facts.ctime,
-            inode: facts.inode,
-            device: facts.device,
-            place,
-        }
-    }
-
-    fn owner(&mut self, uid: u32, gid: u32) -> Owner {
-        if let Some(last) = self.last.as_ref().filter(|last| (last.uid, last.gid) == (uid, gid)) {
-            return last.clone();
-        }
-        let user = || uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec());
-        let group = || uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec());
-        let user = self.users.entry(uid).or_insert_with(|| user().unwrap_or_default()).clone();
-        let group = self.groups.entry(gid).or_insert_with(|| group().unwrap_or_default()).clone();
-        self.last.insert(Owner { uid, gid, user, group }).clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,16 +124,5 @@ mod tests {
         assert!(may_read(0o400, 7, &[]) && !may_read(0o077, 7, &[8]));
         assert!(may_read(0o040, 9, &[1, 8]) && !may_read(0o707, 9, &[8]));
         assert!(may_read(0o004, 9, &[1]) && !may_read(0o770, 9, &[1]));
-    }
-
-    #[test]
-    fn accounts_without_name_have_none() {
-        let mut owners = Owners::default();
-        let unnamed =
-            Owner { uid: 3_999_999_999, gid: 0, user: Vec::new(), group: b"root".to_vec() };
-        for _ in 0..2 {
-            assert_eq!(owners.owner(3_999_999_999, 0), unnamed);
-            assert_eq!(owners.owner(0, 3_999_999_999).user, b"root");
-        }
     }
 }

@@ -59,7 +59,9 @@
 //! ```
 
 mod ahead;
+mod failure;
 mod filelist;
+mod found;
 mod glob;
 mod listing;
 mod metadata;
@@ -68,12 +70,14 @@ mod regexp;
 mod selection;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod walk;
 
-pub use metadata::Found;
-pub use place::{SourceOptions, SourceTree};
+pub use failure::{Failure, Operation};
+pub use found::Found;
 pub use selection::{Base, Candidate, CandidateKind, Rule, Selection, SelectionOptions, Verdict};
-pub use walk::{Failure, Operation, Step, Walk};
+pub use tree::{SourceOptions, SourceTree};
+pub use walk::{Step, Walk};
 
 use std::io;
 use std::path::PathBuf;

@@ -1,15 +1,15 @@
 //! [`Walk`]: what is found in a source, in the order of paths.
 
 use super::ahead::Ahead;
+use super::failure::{Failure, Operation};
+use super::found::{Found, Owners};
 use super::listing::{Item, Position, Surveyor, Task};
-use super::metadata::{Owners, Reader, Seen};
+use super::metadata::{Reader, Seen};
 use super::place::Place;
-use super::{Found, Selection};
+use super::selection::Selection;
 use crate::model::EntryPath;
-use crate::monitor::code;
 use rustix::fs::FileType;
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::vec;
 
@@ -26,56 +26,6 @@ pub enum Step {
     /// A path that cannot be read, and looks absent; duplicity says "Error accessing possibly
     /// locked file".
     Failed(Failure),
-}
-
-/// What did not work at a path.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} '{path}'")]
-pub struct Failure {
-    /// The path.
-    pub path: EntryPath,
-    /// What was tried.
-    pub operation: Operation,
-    /// What the operating system said.
-    #[source]
-    pub cause: io::Error,
-}
-
-/// What is done with a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// Listing a directory, which has been told as found before.
-    List,
-    /// Asking for the metadata of an entry.
-    Stat,
-    /// Reading a file or directory: its permissions forbid it.
-    Read,
-}
-
-impl Failure {
-    /// Returns whether the path has vanished while the walk came to it, which duplicity passes over
-    /// in silence.
-    pub fn is_gone(&self) -> bool {
-        self.cause.kind() == io::ErrorKind::NotFound
-    }
-
-    /// Returns duplicity's number for it, as a warning.
-    pub fn code(&self) -> u8 {
-        match self.operation {
-            Operation::Stat => code::CANNOT_STAT,
-            Operation::List | Operation::Read => code::CANNOT_READ,
-        }
-    }
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::List => "list",
-            Self::Stat => "stat",
-            Self::Read => "read",
-        })
-    }
 }
 
 /// Reports what is in a source: the root first, each directory before what is in it, siblings by
@@ -108,14 +58,14 @@ impl Walk {
     ) -> Self {
         let first = Task::root(&place);
         let rest =
-            Some(first.position()).filter(|_| place.facts().file_type() == FileType::Directory);
+            Some(first.position()).filter(|_| place.facts.file_type() == FileType::Directory);
         let ahead = Ahead::start(
             Surveyor { place: place.clone(), left_out, selection, reader: Reader::this_process() },
             rest.is_some().then_some(first),
         );
         let mut owners = Owners::default();
         let root = match place.root() {
-            _ if place.facts().file_type() == FileType::Socket => Step::Socket(EntryPath::root()),
+            _ if place.facts.file_type() == FileType::Socket => Step::Socket(EntryPath::root()),
             Ok(seen) => Step::Found(owners.found(seen, place.clone())),
             Err(cause) => {
                 Step::Failed(Failure { path: EntryPath::root(), operation: Operation::Stat, cause })

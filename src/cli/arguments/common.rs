@@ -4,10 +4,11 @@
 //! twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
 
 use super::reading::Reading;
-use super::values::parse_verbosity;
+use super::values::{parse_verbosity, time};
 use super::writing::Writing;
 use clap::Args;
 use dupfs::accounts::Accounts;
+use dupfs::model::BackupTime;
 use dupfs::monitor::Level;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -168,5 +169,25 @@ impl Common {
     /// Returns the key that signs, or has to have signed.
     pub fn signer(&self) -> Option<&String> {
         self.encrypt_sign_key.as_ref().or(self.sign_key.as_ref())
+    }
+
+    /// Returns what time it is, or what `--current-time` pretends.
+    pub fn now(&self) -> BackupTime {
+        BackupTime::from_seconds(
+            self.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()),
+        )
+    }
+
+    /// Returns the time that `--time` asks for, or what time it is.
+    ///
+    /// # Errors
+    /// [`crate::cli::failure::Failure::CommandLine`] for what is no time.
+    pub fn wanted_time(&self) -> anyhow::Result<BackupTime> {
+        let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
+        match self.time.as_deref() {
+            // `--time 0` means now, as duplicity has it.
+            None | Some("now" | "0") => Ok(now),
+            Some(text) => time(text, now),
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Parsers of single values: times, durations, owners, verbosity, paths in a backup.
 
-use super::Common;
 use crate::cli::failure::Failure;
 use dupfs::model::{BackupTime, EntryPath};
 use std::ffi::OsString;
@@ -49,27 +48,10 @@ pub fn parse_verbosity(text: &str) -> Result<u8, String> {
     }
 }
 
-/// Returns what time it is, or what `--current-time` pretends.
-pub fn now(common: &Common) -> BackupTime {
-    BackupTime::from_seconds(
-        common.writing.current_time.unwrap_or_else(|| chrono::Utc::now().timestamp()),
-    )
-}
-
 /// Takes a time as users type it.
 pub fn time(text: &str, now: BackupTime) -> anyhow::Result<BackupTime> {
     Ok(BackupTime::parse_expression(text, now)
         .map_err(|error| Failure::CommandLine(error.to_string()))?)
-}
-
-/// Returns the time that `--time` asks for, or what time it is.
-pub fn wanted_time(common: &Common) -> anyhow::Result<BackupTime> {
-    let now = BackupTime::from_seconds(chrono::Utc::now().timestamp());
-    match common.time.as_deref() {
-        // `--time 0` means now, as duplicity has it.
-        None | Some("now" | "0") => Ok(now),
-        Some(text) => time(text, now),
-    }
 }
 
 /// Parses a path in a backup. Slashes at both ends are forgiven, as 0.8 does.

@@ -73,7 +73,7 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let typed_source = folders::expand(&arguments.source);
     let source =
         SourceTree::open(&typed_source, &SourceOptions { copy_links: writing.copy_links })?;
-    let now = values::now(common);
+    let now = common.now();
     let threshold =
         writing.full_if_older_than.as_deref().map(|text| values::time(text, now)).transpose()?;
     let selection = selection::compile(writing, Base::Source(source.name()), now, report.as_ref())?;

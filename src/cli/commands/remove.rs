@@ -1,7 +1,7 @@
 //! `remove-older-than`, `remove-all-but-n-full`, `remove-all-inc-of-but-n-full`: old chains go, in
 //! the words of duplicity 0.8.22.
 
-use crate::cli::arguments::values::{now, time};
+use crate::cli::arguments::values::time;
 use crate::cli::arguments::{Common, names};
 use crate::cli::failure::{Failure, goes_on_when_run_again};
 use crate::cli::open;
@@ -36,7 +36,7 @@ pub struct CountArgs {
 
 /// Removes chains that end before a time.
 pub fn older_than(arguments: &OlderThanArgs, common: &Common) -> anyhow::Result<()> {
-    let before = time(&arguments.before, now(common))?;
+    let before = time(&arguments.before, common.now())?;
     run(&arguments.url, common, Part::Chain, |_| Some(before))
 }
 

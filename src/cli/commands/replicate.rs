@@ -1,6 +1,6 @@
 //! `replicate`: the sets of one collection that another lacks, with the keys that are asked for.
 
-use crate::cli::arguments::values::{now, time};
+use crate::cli::arguments::values::time;
 use crate::cli::arguments::{Common, decoding, encoding, names};
 use crate::cli::failure::{Failure, goes_on_when_run_again, keeping_interrupts};
 use crate::cli::open;
@@ -29,7 +29,7 @@ pub struct ReplicateArgs {
 pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
     goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
-    let (now, dry_run) = (now(common), common.writing.dry_run);
+    let (now, dry_run) = (common.now(), common.writing.dry_run);
     let before = common.time.as_deref().map(|text| time(text, now)).transpose()?;
     let source = open::find(&arguments.source_url, common, report.clone())?;
     let (target_url, target_storage) = open::reach(&arguments.target_url, common, report.clone())?;

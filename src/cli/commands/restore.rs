@@ -1,7 +1,7 @@
 //! `restore`: a snapshot, or a part of it, into a directory.
 
 use crate::cli::arguments::folders::expand;
-use crate::cli::arguments::values::{entry_path, now};
+use crate::cli::arguments::values::entry_path;
 use crate::cli::arguments::{Common, selection};
 use crate::cli::failure::{self, Failure, keep_interrupts};
 use crate::cli::open;
@@ -84,7 +84,7 @@ fn options(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<RestoreOpti
 /// ignores all of them and restores everything, and so do we, with a warning. Only where files
 /// could be written over that were to be spared it is an error.
 fn selected(common: &Common, monitor: &dyn Monitor) -> anyhow::Result<Option<Arc<Selection>>> {
-    let error = match selection::compile(&common.writing, Base::Archive, now(common), monitor) {
+    let error = match selection::compile(&common.writing, Base::Archive, common.now(), monitor) {
         Ok(selection) => return Ok(selection),
         Err(error) => error,
     };

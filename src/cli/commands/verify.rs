@@ -6,7 +6,7 @@
 //! `0 differences` of a backup that cannot be restored.
 
 use crate::cli::arguments::folders::expand;
-use crate::cli::arguments::values::{entry_path, now};
+use crate::cli::arguments::values::entry_path;
 use crate::cli::arguments::{Common, selection};
 use crate::cli::failure::Failure;
 use crate::cli::output::Report;
@@ -43,7 +43,7 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
                 source::Error::Missing(missing) => Failure::NoVerifyDirectory(missing).into(),
                 error => anyhow::Error::from(error),
             })?;
-    let now = now(common);
+    let now = common.now();
     let selection =
         selection::compile(&common.writing, Base::Source(source.name()), now, report.as_ref())?;
     let opened = open::open(&arguments.url, common, report.clone())?;
