@@ -49,6 +49,20 @@ pub fn each<T: Sync, R: Send, E: Send>(
     done.into_inner()
 }
 
+/// Does a work for each thing, at most `threads` at a time. Returns the results in the order of the
+/// things.
+pub fn all<T: Sync, R: Send>(
+    things: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let numbers: Vec<usize> = (0..things.len()).collect();
+    let run = |&number: &usize| Ok::<_, std::convert::Infallible>((number, work(&things[number])));
+    let Ok(mut done) = each(&numbers, threads, run);
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Why the work does not go on.
 #[derive(Debug)]
 pub enum Stopped {
@@ -156,6 +170,15 @@ mod tests {
             assert!(begun.into_inner() <= 4 + threads.max(1));
         }
         assert_eq!(each(&[] as &[u32], 4, |n| Ok::<_, ()>(*n)), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn all_results_are_in_the_order_of_the_things() {
+        let slow = |n: &u64| {
+            std::thread::sleep(std::time::Duration::from_micros(100 * (9 - n)));
+            2 * n
+        };
+        assert_eq!(all(&[1, 2, 3, 4, 5], 5, slow), [2, 4, 6, 8, 10]);
     }
 
     fn run(fail_making: Option<u32>, fail_taking: Option<u32>) -> (Result<(), Trouble>, Vec<u32>) {

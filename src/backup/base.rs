@@ -17,14 +17,13 @@
 //! No secret key is asked for, as none is by duplicity: where a stored file opens by one alone, a
 //! copy that is sound, and not known to be another one, is believed.
 
-use super::Error;
+use super::{Error, SignaturesCause};
 use crate::catalog::{AllSeen, Catalog, Chain, SeenPlace, SeenSignatures};
 use crate::codec::{self, Codec, Decoder};
 use crate::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, SetFile, SyncPlan};
-use crate::format::{self, Encoding, Prefixes, SignatureMember, TarReader};
+use crate::format::{ByteSource, Encoding, Prefixes, ReadError, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
-use std::io::{self, Read};
 use std::sync::Arc;
 
 /// Where signature files are, and what is known of them.
@@ -83,9 +82,8 @@ impl Base<'_> {
             self.catalog.set_local_copy(LocalCopy::open(self.archive.path(), self.prefixes)?);
             chains = self.catalog.set_collection(collection)?;
         }
-        let (file, cause) =
-            (self.archive.path().display().to_string(), "they keep changing".into());
-        Err(Error::Signatures { file, cause })
+        let file = self.archive.path().display().to_string();
+        Err(Error::Signatures { file, cause: SignaturesCause::Changing.into() })
     }
 
     /// Returns whether nothing had to be done; else the catalog's picture of chain and archive
@@ -198,7 +196,7 @@ impl Base<'_> {
         let listed = std::slice::from_ref(&stored.listed);
         let copy = self.archive.plan(listed, self.prefixes, None)?.copy;
         let plan = SyncPlan { copy, delete: Vec::new() };
-        Ok(self.archive.synchronize(&plan, self.storage, self.codec, 1, self.monitor)?)
+        Ok(self.archive.synchronize(&plan, self.storage, self.codec, self.monitor)?)
     }
 
     /// Reads a signature file to its end.
@@ -221,13 +219,15 @@ fn read(stream: Hashed) -> Result<bool, Error> {
         match tar.next() {
             Ok(Some(header)) if SignatureMember::parse(&header).is_ok() => {}
             Ok(None) => break,
-            Err(format::Error::Read { source, .. }) => {
-                return Err(codec::Error::from(source).into());
-            }
-            Ok(Some(_)) | Err(_) => return Ok(false),
+            Err(ReadError::Source(error)) => return Err(error.into()),
+            Ok(Some(_)) | Err(ReadError::Format(_)) => return Ok(false),
         }
     }
-    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(codec::Error::from)?;
+    let Hashed { mut decoder, hasher } = tar.into_inner();
+    decoder.copy(|bytes| {
+        hasher.update(bytes);
+        Ok::<_, Error>(())
+    })?;
     Ok(true)
 }
 
@@ -237,9 +237,11 @@ struct Hashed<'a> {
     hasher: &'a mut blake3::Hasher,
 }
 
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.decoder.read(buffer)?;
+impl ByteSource for Hashed<'_> {
+    type Error = codec::Error;
+
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, codec::Error> {
+        let count = self.decoder.read_bytes(buffer)?;
         self.hasher.update(&buffer[..count]);
         Ok(count)
     }

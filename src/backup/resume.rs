@@ -29,8 +29,8 @@ use crate::monitor::{Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
 use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
-use crate::volume::{Event, VolumeSource, first_pass};
-use std::io::{Read, Write};
+use crate::volume::{Event, VolumeSource, checked_pass};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -270,7 +270,7 @@ pub fn complete(
         }
         let encoder = manifest_encoder.as_ref().unwrap_or(encoder);
         let mut writer = encoder.writer(&manifest, storage.stage(&manifest)?)?;
-        writer.write_all(&bytes).map_err(codec::Error::from)?;
+        writer.write(&bytes)?;
         storage.put(&writer.finish()?.seal())?;
         monitor.message(
             Level::Notice,
@@ -379,16 +379,14 @@ fn trim(
         std::fs::rename(&from, &to).map_err(|cause| Error::archive("rename", &from, cause))?;
     }
     let count = kept.volumes.len() as u32;
-    for listed in listing {
+    let is_behind = |listed: &&Listed| {
         let name = StoredName::parse(&listed.name, &options.prefixes)
             .filter(|name| name.session == session);
-        match name.map(|name| name.content) {
-            Some(Content::Volume(number)) if number <= count => {}
-            Some(_) => target.storage.delete(&listed.name)?,
-            None => {}
-        }
-    }
-    Ok(())
+        name.is_some_and(|name| !matches!(name.content, Content::Volume(n) if n <= count))
+    };
+    let behind: Vec<&str> =
+        listing.iter().filter(is_behind).map(|listed| listed.name.as_str()).collect();
+    Ok(target.storage.delete(&behind).into_iter().collect::<Result<(), _>>()?)
 }
 
 /// Removes an interrupted session, signature file first.
@@ -405,16 +403,23 @@ pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Re
         return Err(Error::Complete(session.end()));
     }
     listing.retain(|listed| is_ours(&listed));
-    listing.sort_by_key(|listed| {
+    let is_signatures = |listed: &Listed| {
         StoredName::parse(&listed.name, &options.prefixes)
-            .map(|name| name.content != Content::Signatures)
-    });
-    listing.iter().try_for_each(|listed| target.storage.delete(&listed.name))?;
-    // What was being written has another name so far.
+            .is_some_and(|name| name.content == Content::Signatures)
+    };
     let names = Names::new(session, options);
-    let next = listing.len() as u32 + 1;
-    for content in (1..=next).map(Content::Volume).chain([Content::Signatures, Content::Manifest]) {
-        target.storage.delete(&names.stored(content))?;
+    // What was being written has another name so far.
+    let next = (1..=listing.len() as u32 + 1).map(Content::Volume);
+    let begun = next.chain([Content::Signatures, Content::Manifest]);
+    let begun: Vec<String> = begun.map(|content| names.stored(content)).collect();
+    let (first, others): (Vec<&Listed>, Vec<&Listed>) =
+        listing.iter().partition(|listed| is_signatures(listed));
+    let listed = |files: &[&Listed]| -> Vec<String> {
+        files.iter().map(|listed| listed.name.clone()).collect()
+    };
+    for wave in [listed(&first), [listed(&others), begun].concat()] {
+        let wave: Vec<&str> = wave.iter().map(String::as_str).collect();
+        target.storage.delete(&wave).into_iter().collect::<Result<(), _>>()?;
     }
     let local = target.archive.list()?;
     Ok(local.iter().filter(is_ours).try_for_each(|listed| target.archive.delete(&listed.name))?)
@@ -470,7 +475,7 @@ fn rebuild(
         let file = StoredFile::new(target.storage.clone(), listed.clone());
         let volume =
             VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
-        let pass = first_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
+        let pass = checked_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 rebuilt.trouble = Some(error);

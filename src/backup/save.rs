@@ -78,6 +78,7 @@ fn store(
                 unreadable,
             )?;
             for change in changes {
+                check_interrupted(monitor)?;
                 members.write(change?)?;
             }
             made = Some(members.finish()?);
@@ -86,7 +87,10 @@ fn store(
         |members::Load { frame, mark, met }| {
             frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met })
         },
-        |load| set.take(load?),
+        |load| {
+            check_interrupted(monitor)?;
+            set.take(load?)
+        },
     )?;
     let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
     let mut statistics = written.statistics;
@@ -99,6 +103,12 @@ fn store(
     statistics.stored_size = stored.size;
     remember(target, session, &stored, written, options, monitor);
     Ok(Outcome { statistics, session: Some(session) })
+}
+
+/// Ends a session whose user wants it: uploads under way end first, and the next call goes on from
+/// what is stored.
+fn check_interrupted(monitor: &dyn Monitor) -> Result<(), Error> {
+    if monitor.is_interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Counts what a session would do, and stores nothing.

@@ -193,7 +193,7 @@ impl<'a> SetWriter<'a> {
             told,
             was_in_delta: known.volumes.last().is_some_and(|volume| volume.in_delta),
             volumes,
-            uploads: Uploads::new(target.storage.clone(), options.concurrency),
+            uploads: Uploads::new(target.storage.clone()),
             stored_size: 0,
         };
         Ok((writer, sigtar))
@@ -332,16 +332,15 @@ impl<'a> SetWriter<'a> {
             .write_all(&self.manifest)
             .and_then(|()| files.print(&mut manifest))
             .map_err(Error::temporary)?;
-        let mut copy = |out: &mut dyn Write| {
-            manifest.rewind().and_then(|()| io::copy(&mut manifest, out).map(|_| ()))
-        };
+        manifest.rewind().map_err(Error::temporary)?;
         let mut local = archive.stage(&self.names.local(Content::Manifest))?;
-        copy(&mut local).map_err(|error| local.failed(&error))?;
+        io::copy(&mut manifest, &mut local).map_err(|error| local.failed(&error))?;
         archive.put(&local.seal())?;
         let encoder = self.target.manifest_encoder.as_ref().unwrap_or(&self.target.encoder);
         let name = self.names.stored(Content::Manifest);
         let mut writer = encoder.writer(&name, self.target.storage.stage(&name)?)?;
-        copy(&mut writer).map_err(crate::codec::Error::from)?;
+        manifest.rewind().map_err(Error::temporary)?;
+        writer.copy(&mut manifest)?;
         listing.retain(|listed| listed.name != name);
         listing.push(self.target.storage.put(&writer.finish()?.seal())?);
         let _ = std::fs::remove_file(&self.sigtar);
@@ -442,7 +441,7 @@ pub fn store_statistics(
         .encoder(EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() })?;
     let encode = |encoder: &Arc<Encoder>, writer: StagedWriter| {
         let mut writer = encoder.writer("statistics", writer)?;
-        writer.write_all(text)?;
+        writer.write(text)?;
         Ok::<_, crate::codec::Error>(writer.finish()?.seal())
     };
     target.storage.put(&encode(

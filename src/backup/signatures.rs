@@ -4,11 +4,11 @@
 //! A session asks in path order, and signature files are in path order, so each of them is read
 //! once, forwards, and only if a path of its set has changed.
 
-use super::Error;
+use super::error::{Error, SignaturesCause};
 use super::spool::Spool;
 use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, LocalCopy};
-use crate::format::{self, SignatureMember, TarReader};
+use crate::format::{ReadError, SignatureMember, TarReader};
 use crate::model::EntryPath;
 use crate::storage::{ReadAt, Storage, StoredFile};
 use std::collections::HashSet;
@@ -72,10 +72,9 @@ impl<'a> Signatures<'a> {
             None => self.open_file(position)?,
         };
         let tempdir = self.tempdir.clone();
-        let found = file.find(path, &tempdir).map_err(|cause| Error::Signatures {
-            file: file.name.clone(),
-            cause: cause.to_string(),
-        });
+        let found = file
+            .find(path, &tempdir)
+            .map_err(|cause| Error::Signatures { file: file.name.clone(), cause: cause.into() });
         if self.open.len() == OPEN {
             self.open.remove(0);
         }
@@ -87,7 +86,7 @@ impl<'a> Signatures<'a> {
         let set = self.sets.get(position as usize);
         let missing = || Error::Signatures {
             file: format!("of set number {position}"),
-            cause: "it is not there".into(),
+            cause: SignaturesCause::Missing.into(),
         };
         let set = set.ok_or_else(missing)?;
         let (file, encoding): (Arc<dyn ReadAt>, _) =
@@ -100,18 +99,20 @@ impl<'a> Signatures<'a> {
                 (None, None) => return Err(missing()),
             };
         let name = file.name().to_string();
-        let failed = |cause: String| Error::Signatures { file: name.clone(), cause };
-        let decoder =
-            self.codec.decode(file, encoding).map_err(|error| failed(error.to_string()))?;
+        let failed =
+            |cause: SignaturesCause| Error::Signatures { file: name.clone(), cause: cause.into() };
+        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut file = OpenFile { tar: TarReader::new(decoder), member: None, name: name.clone() };
-        file.next().map_err(|error| failed(error.to_string()))?;
+        file.next().map_err(failed)?;
         Ok(file)
     }
 }
 
 impl OpenFile {
-    fn next(&mut self) -> Result<(), format::Error> {
-        self.member = self.tar.next()?.map(|header| SignatureMember::parse(&header)).transpose()?;
+    fn next(&mut self) -> Result<(), SignaturesCause> {
+        let header = self.tar.next()?;
+        let member = header.map(|header| SignatureMember::parse(&header)).transpose();
+        self.member = member.map_err(ReadError::from)?;
         Ok(())
     }
 
@@ -119,7 +120,7 @@ impl OpenFile {
         &mut self,
         path: &EntryPath,
         tempdir: &std::path::Path,
-    ) -> Result<Option<(Spool, u64)>, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Option<(Spool, u64)>, SignaturesCause> {
         while self.member.as_ref().is_some_and(|member| member.path < *path) {
             self.next()?;
         }
@@ -131,7 +132,7 @@ impl OpenFile {
         let length = member.length;
         let mut spool = Spool::new(tempdir);
         while let Some(bytes) = self.tar.chunk()? {
-            spool.write_all(bytes)?;
+            spool.write_all(bytes).map_err(SignaturesCause::Temporary)?;
         }
         self.next()?;
         Ok(Some((spool, length)))

@@ -19,9 +19,10 @@ pub struct Uploads<T> {
 }
 
 impl<T> Uploads<T> {
-    /// Stores so many volumes at once, at least one.
-    pub fn new(storage: Arc<dyn Storage>, at_once: usize) -> Self {
-        Self { storage, at_once: at_once.max(1), under_way: VecDeque::new() }
+    /// Stores as many volumes at once as [`Abilities::transfers`](storage::Abilities::transfers)
+    /// of the storage states.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { at_once: storage.abilities().transfers.max(1), storage, under_way: VecDeque::new() }
     }
 
     /// Stores a volume; `None` is one that only seems to be stored. Returns the volumes that are
@@ -93,6 +94,7 @@ mod tests {
     use super::*;
     use crate::storage::{Call, ErrorKind, MemoryStorage, RecordingStorage};
     use parking_lot::{Condvar, Mutex};
+    use std::time::Duration;
 
     /// Lets uploads wait, and counts them.
     #[derive(Default)]
@@ -136,7 +138,7 @@ mod tests {
             }
             _ => None,
         });
-        (Uploads::new(Arc::new(storage), at_once), memory)
+        (Uploads::new(Arc::new(storage.far(Duration::ZERO, at_once))), memory)
     }
 
     fn push(uploads: &mut Uploads<u32>, number: u32) -> Result<Vec<u32>, storage::Error> {

@@ -2,13 +2,13 @@
 
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
-use super::lines::{Cause, is_locked, typed};
+use super::lines::is_locked;
 use super::query::{self, Owners, Tops};
 use super::seeks::SeekIndexes;
-use super::{Error, Snapshot, Version, VersionId};
-use crate::codec::{Codec, Decoder};
+use super::{Cause, Error, Snapshot, Version, VersionId};
+use crate::codec::{self, Codec, Decoder};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
-use crate::format::{self, Encoding, FileChange, Manifest};
+use crate::format::{Encoding, FileChange, Manifest, ReadError};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
 use crate::storage::{ReadAt, Storage, StoredFile};
@@ -16,7 +16,6 @@ use crate::volume::{VolumeKey, VolumeSource};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::{HashMap, HashSet};
-use std::io::BufReader;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -499,7 +498,7 @@ impl Catalog {
         &self,
         chain: &Chain,
         position: u32,
-        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+        read: impl FnOnce(Decoder) -> Result<T, ReadError<codec::Error>>,
     ) -> Result<Option<T>, Error> {
         let (set, copy) = (set_at(chain, position)?, self.local_copy());
         let local = copy.as_ref().and_then(|copy| copy.manifest(set.session));
@@ -513,12 +512,12 @@ impl Catalog {
         &self,
         chain: &Chain,
         position: u32,
-        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+        read: impl FnOnce(Decoder) -> Result<T, ReadError<codec::Error>>,
     ) -> Result<T, Error> {
         let set = set_at(chain, position)?;
         let failed =
             |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
-        let stored = set.manifest.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
+        let stored = set.manifest.as_ref().ok_or_else(|| failed(Cause::Missing))?;
         self.read_manifest(Arc::new(self.stored(stored)), stored.encoding, read).map_err(failed)
     }
 
@@ -536,8 +535,7 @@ impl Catalog {
         if self.is_distrusted(set)? {
             return Err(failed("the set's volumes hold something else".into()));
         }
-        let stored =
-            set.signatures.as_ref().ok_or_else(|| failed("it is not in storage".into()))?;
+        let stored = set.signatures.as_ref().ok_or_else(|| failed(Cause::Missing))?;
         self.codec
             .decode(Arc::new(self.stored(stored)), stored.encoding)
             .map_err(|error| failed(error.into()))
@@ -547,9 +545,9 @@ impl Catalog {
         &self,
         file: Arc<dyn ReadAt>,
         encoding: Encoding,
-        read: impl FnOnce(BufReader<Decoder>) -> Result<T, format::Error>,
+        read: impl FnOnce(Decoder) -> Result<T, ReadError<codec::Error>>,
     ) -> Result<T, Cause> {
-        read(BufReader::with_capacity(64 * 1024, self.codec.decode(file, encoding)?)).map_err(typed)
+        Ok(read(self.codec.decode(file, encoding)?)?)
     }
 
     /// Returns a volume for reading it; `hash` is what its manifest says, needed only for the first

@@ -1,19 +1,19 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on
 //! their way to the writer.
 
-use super::Error;
 use super::catalog::{Catalog, set_at, undescribed};
 use super::chains::{Chain, copy_identity, filled_sets, keep_numbers};
 use super::distrust::Source;
 use super::fill::{LeftOut, Line, SetWriter};
 use super::spool::Spool;
+use super::{Cause, Error};
 use crate::codec;
 use crate::collection::{BackupSet, LocalCopy, SetFile};
-use crate::format::{self, Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
+use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
-use crate::volume::Event;
+use crate::volume::{self, Event, checked_pass};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 use std::cmp::Ordering;
@@ -106,7 +106,9 @@ impl Catalog {
             self.signature_lines(chain, position, true, sender)
         };
         let result = match result {
-            Err(error @ Error::Set { .. }) if !is_distrusted && !is_locked(&error) => {
+            Err(error @ Error::Set { .. })
+                if !is_distrusted && !is_locked(&error) && !is_cut_off(&error) =>
+            {
                 let set = chain
                     .sets
                     .get(position as usize)
@@ -138,8 +140,14 @@ impl Catalog {
     ) -> Result<Source, Error> {
         let set = set_at(chain, position)?;
         let copy = self.local_copy();
-        // Whoever reads the volumes hears what is wrong with the manifest.
-        let manifest = self.manifest(chain, position).ok();
+        // Whoever reads the volumes hears what is wrong with the manifest; but while it cannot be
+        // read, nothing is taken over that might not fit it.
+        let manifest = match self.manifest(chain, position) {
+            Err(error) if is_checked && error.is_passing() && !is_locked(&error) => {
+                return Err(error);
+            }
+            manifest => manifest.ok(),
+        };
         let fit = || match is_checked {
             true => Fit::new(set, manifest.as_deref()),
             false => Ok(Fit::default()),
@@ -158,8 +166,7 @@ impl Catalog {
             })
         };
         let stored = || {
-            let missing =
-                || Error::Set { what: of_signatures(set), cause: "it is not in storage".into() };
+            let missing = || Error::Set { what: of_signatures(set), cause: Cause::Missing };
             let stored = set.signatures.as_ref().ok_or_else(missing)?;
             decode(Arc::new(self.stored(stored)), stored.encoding).map(|()| Source::Signatures)
         };
@@ -185,7 +192,7 @@ impl Catalog {
         let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
         let mut tar = TarReader::new(decoder);
         let mut batch = Batch::new(sender);
-        while let Some(header) = tar.next().map_err(|error| failed(typed(error)))? {
+        while let Some(header) = tar.next().map_err(|error| failed(error.into()))? {
             let member = SignatureMember::parse(&header).map_err(|error| failed(error.into()))?;
             fit.line(&member.path).map_err(|cause| failed(cause.into()))?;
             let entry = match member.kind {
@@ -195,8 +202,7 @@ impl Catalog {
             batch.push(Line { path: member.path, entry });
         }
         // The end of the stream proves what came before it.
-        std::io::copy(&mut tar.into_inner(), &mut std::io::sink())
-            .map_err(|error| failed(codec::Error::from(error).into()))?;
+        tar.into_inner().drain().map_err(|error| failed(error.into()))?;
         fit.finish().map_err(|cause| failed(cause.into()))?;
         batch.flush();
         Ok(())
@@ -246,7 +252,7 @@ impl Catalog {
                 }
                 ControlFlow::Continue(())
             };
-            crate::volume::first_pass(&source, &self.codec, listener)
+            checked_pass(&source, &self.codec, listener)
                 .map_err(|cause| Error::Volume { set: set.end(), cause })?;
         }
         batch.flush();
@@ -300,31 +306,23 @@ impl<'m> Fit<'m> {
     }
 }
 
-/// Why a stored file of a set cannot be read.
-pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
-
-/// Takes the decoder's error out of a parser's.
-pub(super) fn typed(error: format::Error) -> Cause {
-    match error {
-        format::Error::Read { source, .. } | format::Error::Stream(source) => {
-            codec::Error::from(source).into()
-        }
-        error => error.into(),
-    }
-}
-
 /// Returns whether a set could be read if only there were the right key, so that nothing else of it
 /// can be read either.
 pub(super) fn is_locked(error: &Error) -> bool {
-    let cause =
-        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<codec::Error>());
-    cause.is_some_and(|error| {
-        use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
-        matches!(
-            error.cause,
-            NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_)
-        )
-    })
+    use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
+    let cause = match error {
+        Error::Set { cause: Cause::Decode(error), .. } => &error.cause,
+        Error::Volume { cause: volume::Error::Decode(error), .. } => &error.cause,
+        _ => return false,
+    };
+    matches!(cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_))
+}
+
+/// Returns whether there was no connection when a file of a set was to be read: then its volumes
+/// can no more be read in its place, and would be long.
+fn is_cut_off(error: &Error) -> bool {
+    let Error::Set { cause: Cause::Decode(error), .. } = error else { return false };
+    matches!(&error.cause, codec::Cause::Storage(error) if error.kind.is_connection())
 }
 
 /// What comes from the thread that decodes.

@@ -111,6 +111,8 @@ pub use stats::SourceStat;
 #[cfg(test)]
 pub(crate) use testing::{Files, State, World};
 
+use crate::codec;
+use crate::format::{self, ReadError};
 use std::path::PathBuf;
 
 /// Why the catalog has no answer.
@@ -153,7 +155,7 @@ pub enum Error {
         what: String,
         /// Why.
         #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
+        cause: Cause,
     },
     /// What is known to keep a set or a volume from being read.
     #[error(transparent)]
@@ -203,6 +205,53 @@ pub enum Error {
     TooMany(&'static str),
 }
 
+/// Why a stored file of a set cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// There is none.
+    #[error("it is not in storage")]
+    Missing,
+    /// It cannot be decoded.
+    #[error("{0}")]
+    Decode(#[from] codec::Error),
+    /// It is not what it should be.
+    #[error("{0}")]
+    Format(#[from] format::Error),
+    /// It does not fit what else is known of the set.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl Cause {
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Decode(error) => error.is_passing(),
+            Self::Missing | Self::Format(_) | Self::Content(_) => false,
+        }
+    }
+}
+
+impl From<ReadError<codec::Error>> for Cause {
+    fn from(error: ReadError<codec::Error>) -> Self {
+        match error {
+            ReadError::Source(error) => error.into(),
+            ReadError::Format(error) => error.into(),
+        }
+    }
+}
+
+impl From<String> for Cause {
+    fn from(text: String) -> Self {
+        Self::Content(text)
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(text: &str) -> Self {
+        Self::Content(text.into())
+    }
+}
+
 impl Error {
     /// Returns whether the rows that were asked for have turned out to be wrong, so that
     /// [`Catalog::renew`] leads on.
@@ -220,12 +269,7 @@ impl Error {
         match self {
             Self::Again(cause) => cause.is_passing(),
             Self::Volume { cause, .. } => cause.is_passing(),
-            Self::Set { cause, .. } => {
-                let stored = cause
-                    .downcast_ref::<crate::codec::Error>()
-                    .map(crate::codec::Error::is_passing);
-                stored.unwrap_or_else(|| cause.is::<crate::storage::Error>())
-            }
+            Self::Set { cause, .. } => cause.is_passing(),
             Self::MissingVolume { .. } | Self::TooMany(_) => false,
             Self::Contradicted { .. }
             | Self::Directory { .. }

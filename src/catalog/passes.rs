@@ -9,7 +9,7 @@ use super::{Error, Part, VersionId, query, seeks};
 use crate::format::{Member, MemberKind};
 use crate::model::{BackupTime, EntryPath};
 use crate::monitor::Level;
-use crate::volume::{Event, PartBuilder, VolumeKey, first_pass};
+use crate::volume::{Event, PartBuilder, VolumeKey, checked_pass, first_pass};
 use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ pub trait PassListener {
     /// The volume holds something that cannot be taken, which has been reported.
     fn left_out(&mut self, error: Error);
 }
+
+/// Members of a volume that are left out, at most, of which each is reported.
+const MOST_LEFT_OUT: usize = 1000;
 
 /// Whether what a pass has told must be found in the catalog afterwards.
 #[derive(Clone, Copy)]
@@ -154,7 +157,8 @@ impl Catalog {
         let described = manifest.volume(number).ok_or(Error::MissingVolume { set, number })?;
         source.hash = described.hash;
         let mut run = VolumeRun::new(Proof::new(self, chain, position, number, &manifest)?, number);
-        let outcome = first_pass(&source, &self.codec, |event| match event {
+        let mut too_long = Vec::new();
+        let take = |event: Event<'_>| match event {
             Event::Member(member) => {
                 let version = run.member(member);
                 listener.member(member, version)
@@ -164,12 +168,23 @@ impl Catalog {
                 listener.data(bytes)
             }
             Event::TooLong(cause) => {
-                self.keep_left_out(chain, position, &cause);
-                listener.left_out(self.leave_out(set, cause));
+                // Each is one line of the log; whoever writes more wants to exhaust memory.
+                if too_long.len() < MOST_LEFT_OUT {
+                    too_long.push(cause);
+                }
                 ControlFlow::Continue(())
             }
-        });
+        };
+        let outcome = match keep {
+            Keep::Surely => first_pass(&source, &self.codec, take),
+            // The listener puts files into their places as it hears of them.
+            Keep::IfPossible => checked_pass(&source, &self.codec, take),
+        };
         let (seek_index, points) = outcome.map_err(|cause| Error::Volume { set, cause })?;
+        for cause in too_long {
+            self.keep_left_out(chain, position, &cause);
+            listener.left_out(self.leave_out(set, cause));
+        }
         let Told { parts, complaints, contradiction, left_out } =
             run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {

@@ -80,6 +80,7 @@ const INSERT: &str =
 mod tests {
     use super::super::testing::{Files, State, World};
     use super::*;
+    use crate::storage::Call;
     use State::{Directory, File, Gone};
     use std::sync::Arc;
 
@@ -188,8 +189,9 @@ mod tests {
             assert_eq!((after.number(), after.sets.len()), (before.number(), 3));
             assert_eq!(world.catalog.fill(&after).unwrap(), 3);
             let calls = world.storage.take_calls().into_iter();
-            let names = calls.map(|call| match call {
-                crate::storage::Call::Read { name, .. } => name,
+            let names = calls.filter_map(|call| match call {
+                Call::Read { name, .. } | Call::Stream { name, .. } => Some(name),
+                Call::Received { .. } => None,
                 other => panic!("{other:?}"),
             });
             let names: std::collections::BTreeSet<_> = names.collect();

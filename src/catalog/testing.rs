@@ -106,12 +106,13 @@ impl World {
         chains[0].clone()
     }
 
-    /// Returns how many requests there were for files with this in their names since the last time,
-    /// and for how many bytes.
+    /// Returns how many requests for files with this in their names have ended since the last time,
+    /// and for how many bytes they were.
     pub fn take_reads(&self, part: &str) -> (usize, usize) {
         let calls = self.storage.take_calls();
         let reads = calls.iter().filter_map(|call| match call {
             Call::Read { name, length, .. } if name.contains(part) => Some(*length),
+            Call::Received { name, length } if name.contains(part) => Some(*length as usize),
             _ => None,
         });
         reads.fold((0, 0), |(count, bytes), length| (count + 1, bytes + length))
@@ -305,7 +306,7 @@ pub fn make_table_behind(
     let file: Arc<dyn ReadAt> = Arc::new(Bytes(tar.to_vec()));
     let mut decoder = codec.decode(file, Encoding::Plain).unwrap();
     decoder.collect_seek_points(1 << 16);
-    std::io::copy(&mut decoder, &mut std::io::sink()).unwrap();
+    decoder.drain().unwrap();
     let frames: Vec<_> =
         decoder.take_seek_points().into_iter().map(|point| (point.plain, point.state)).collect();
     writer.finish(session, number, tar.len() as u64, &frames, stored)

@@ -61,9 +61,14 @@ pub fn reach(
     report: Arc<Report>,
 ) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
+    let transfers = Some(common.writing.concurrency).filter(|count| *count > 0);
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage =
-        Arc::new(RetryingStorage::new(storage::open(&url)?, common.num_retries, delay, report));
+    let storage = Arc::new(RetryingStorage::new(
+        storage::open(&url, transfers)?,
+        common.num_retries,
+        delay,
+        report,
+    ));
     Ok((url, storage))
 }
 
@@ -256,7 +261,7 @@ impl Opened {
         let mut locked = None;
         for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
             let stored = Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()));
-            match self.codec.decode(stored, file.encoding) {
+            match self.codec.reopen(stored, file.encoding) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
                 // The file is to blame, or its place: that is told when it is needed.

@@ -18,7 +18,6 @@ pub fn synchronize(
     plan: &SyncPlan,
     archive: &ArchiveDirectory,
     (storage, codec): (&Arc<dyn Storage>, &Codec),
-    at_once: usize,
     report: &Report,
 ) -> Result<(), ArchiveError> {
     if *plan == SyncPlan::default() {
@@ -26,7 +25,7 @@ pub fn synchronize(
         return Ok(());
     }
     report.notice("Synchronizing remote metadata to local cache...");
-    archive.synchronize(plan, storage, codec, at_once, report)
+    archive.synchronize(plan, storage, codec, report)
 }
 
 /// Reports what would have to be done.

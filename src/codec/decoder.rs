@@ -3,7 +3,10 @@
 use super::source::Stage;
 use super::state::{self, Kind};
 use super::{Cause, Error};
-use std::io::Read;
+use crate::format::ByteSource;
+
+/// How much is copied at once, in bytes.
+const COPIED: usize = 64 * 1024;
 
 /// A place from which decoding can start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +22,8 @@ pub struct SeekPoint {
 /// The plain bytes of a stored file.
 ///
 /// Reading ends with 0 bytes only when everything that protects the file (CRC and length, MDC, a
-/// demanded signature) was right: what was read before that is not to be trusted yet. Errors are
-/// [`Error`]s inside of [`std::io::Error`]s; `Error::from` takes them out. After an error each
-/// further call fails with the same one.
+/// demanded signature) was right: what was read before that is not to be trusted yet. After an error
+/// each further call fails with the same one.
 pub struct Decoder {
     file: String,
     stage: Box<dyn Stage>,
@@ -64,6 +66,47 @@ impl Decoder {
         std::mem::take(&mut self.points)
     }
 
+    /// Hands all that is left to `take`, up to the end, which proves it.
+    ///
+    /// # Errors
+    /// [`Error`] when something cannot be decoded, and those of `take`.
+    pub fn copy<E: From<Error>>(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut buffer = vec![0; COPIED];
+        loop {
+            match self.read_bytes(&mut buffer)? {
+                0 => return Ok(()),
+                count => take(&buffer[..count])?,
+            }
+        }
+    }
+
+    /// Returns what is left, but no more than `most` bytes: what lies behind these is not read.
+    ///
+    /// # Errors
+    /// [`Error`] when something cannot be decoded.
+    pub fn read_at_most(&mut self, most: usize) -> Result<Vec<u8>, Error> {
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; COPIED.min(most)]);
+        while bytes.len() < most {
+            let wanted = buffer.len().min(most - bytes.len());
+            match self.read_bytes(&mut buffer[..wanted])? {
+                0 => break,
+                count => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Reads on to the end, which proves what was read before.
+    ///
+    /// # Errors
+    /// [`Error`] when something cannot be decoded.
+    pub fn drain(&mut self) -> Result<(), Error> {
+        self.copy(|_| Ok(()))
+    }
+
     fn set_due(&mut self) {
         let span = self.span.unwrap_or(u64::MAX);
         self.due = self.plain.saturating_add(span);
@@ -92,18 +135,20 @@ impl Decoder {
     }
 }
 
-impl Read for Decoder {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl ByteSource for Decoder {
+    type Error = Error;
+
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         if buffer.is_empty() {
             return Ok(0);
         }
         if let Some(error) = &self.failed {
-            return Err(error.clone().into());
+            return Err(error.clone());
         }
         self.next(buffer).map_err(|cause| {
             let error = cause.of(&self.file);
             self.failed = Some(error.clone());
-            error.into()
+            error
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::storage;
 use std::fmt;
-use std::io;
 
 /// A stored file that cannot be decoded or encoded: its name, empty where it is about all files of
 /// a session, and the cause.
@@ -70,6 +69,9 @@ pub enum Cause {
         /// Why not.
         why: String,
     },
+    /// The compressor has failed, or what is asked for makes no sense.
+    #[error("{0}")]
+    Other(String),
     /// The signature cannot be made.
     #[error("cannot sign: {0}")]
     Signing(String),
@@ -82,22 +84,33 @@ pub enum Cause {
          files out"
     )]
     GpgFile(String),
-    /// Any other failure of a reader between this module and its caller.
-    #[error("{0}")]
-    Other(String),
 }
 
 impl Error {
-    /// Returns whether no stored byte has proved to be wrong: trying again may help.
+    /// Returns whether no stored byte has proved to be wrong: another time, or with another key, it
+    /// may be read.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self.cause,
-            Cause::Storage(_) | Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_)
-        )
+        match &self.cause {
+            Cause::Storage(error) => !error.is_damage(),
+            Cause::Local(_) | Cause::Gpg(_) | Cause::Passphrase(_) => true,
+            Cause::NoPassphrase
+            | Cause::WrongPassphrase
+            | Cause::NoSecretKey(_)
+            | Cause::Damaged(_)
+            | Cause::Truncated
+            | Cause::NotAuthentic(_)
+            | Cause::Signature(_)
+            | Cause::Unsupported(_)
+            | Cause::SeekPoint(_)
+            | Cause::EmptyPassphrase
+            | Cause::Recipient { .. }
+            | Cause::Other(_)
+            | Cause::Signing(_)
+            | Cause::GpgOption(_)
+            | Cause::GpgFile(_) => false,
+        }
     }
-}
 
-impl Error {
     /// Returns whether the stored bytes could not be read.
     pub fn is_storage(&self) -> bool {
         matches!(self.cause, Cause::Storage(_))
@@ -143,37 +156,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        let kind = match error.cause {
-            Cause::Truncated => io::ErrorKind::UnexpectedEof,
-            Cause::Storage(_) => io::ErrorKind::Other,
-            _ => io::ErrorKind::InvalidData,
-        };
-        io::Error::new(kind, error)
-    }
-}
-
-/// Takes the [`Error`] out again that [`Decoder`](super::Decoder) has put in; anything else becomes
-/// [`Cause::Other`].
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        error.downcast::<Self>().unwrap_or_else(|other| Cause::Other(other.to_string()).of(""))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn survives_a_reader_in_between() {
-        let error = Error::from(io::Error::from(Cause::NoPassphrase.of("v1.gpg")));
-        assert_eq!(
-            error.to_string(),
-            "cannot decode 'v1.gpg': it is encrypted and no passphrase is known: set PASSPHRASE"
-        );
-        assert!(matches!(Error::from(io::Error::other("x")).cause, Cause::Other(_)));
-    }
-}

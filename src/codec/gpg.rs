@@ -7,7 +7,7 @@
 //! stderr. Nothing here has a time limit: pinentry may be waiting for a user.
 
 use super::Cause;
-use super::source::{Source, Stage};
+use super::source::{LONG, Source, Stage, Stored};
 use super::state::{self, Kind};
 use crate::storage::ReadAt;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -294,7 +294,7 @@ impl Gpg {
         let first = self.first_line(passphrase);
         let spawn = std::thread::Builder::new;
         let feeder = spawn().name("gpg-stdin".to_owned()).spawn(move || match stdin {
-            Some(stdin) => feed(stdin, &first, &*file),
+            Some(stdin) => feed(stdin, &first, file),
             None => Ok(()),
         });
         let listener = spawn()
@@ -388,23 +388,19 @@ fn session_key(words: &str) -> Option<(u8, Zeroizing<Vec<u8>>)> {
 }
 
 /// Writes the passphrase line and the file to gpg.
-fn feed(mut stdin: impl Write, first: &[u8], file: &dyn ReadAt) -> Result<(), Cause> {
+fn feed(mut stdin: impl Write, first: &[u8], file: Arc<dyn ReadAt>) -> Result<(), Cause> {
     if stdin.write_all(first).is_err() {
         return Ok(()); // gpg has given up, and says why
     }
-    let mut buffer = vec![0; super::source::LONG];
-    let mut offset = 0;
-    while offset < file.size() {
-        let count = file.read_at(offset, &mut buffer)?;
-        if count == 0 {
-            return Err(Cause::Truncated);
-        }
-        if stdin.write_all(&buffer[..count]).is_err() {
+    let mut stored = Stored::new(file, 0, LONG);
+    loop {
+        let bytes = stored.fill()?;
+        let count = bytes.len();
+        if count == 0 || stdin.write_all(bytes).is_err() {
             return Ok(());
         }
-        offset += count as u64;
+        stored.consume(count);
     }
-    Ok(())
 }
 
 /// Whether a signing key and its primary key, as fingerprints in capitals, are accepted.

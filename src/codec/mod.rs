@@ -49,7 +49,7 @@
 //! ```
 //! use dupfs::codec::{Codec, Encoding, Options};
 //! use dupfs::storage::{LocalStorage, ReadAt, Storage, StoredFile};
-//! use std::io::{Read, Write};
+//! # use std::io::Write;
 //! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,9 +64,9 @@
 //! let codec = Codec::new(Options::default());
 //! let mut decoder = codec.decode(file.clone(), Encoding::Gzip)?;
 //! decoder.collect_seek_points(1 << 20);
-//! let mut plain = Vec::new();
-//! decoder.read_to_end(&mut plain)?;
+//! let plain = decoder.read_at_most(1 << 20)?;
 //! assert_eq!(plain, b"some tar");
+//! decoder.drain()?; // only the end proves it
 //!
 //! let points = decoder.take_seek_points();
 //! let mut beginning = [0; 4];
@@ -106,10 +106,10 @@ pub use reopened::Reopened;
 use self::gpg::Gpg;
 use self::gzip::Gzip;
 use self::keys::Keys;
-use self::source::{LONG, Stage, Stored};
+use self::source::{FromStart, LONG, Stage, Stored};
 use crate::storage::ReadAt;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -197,6 +197,11 @@ impl Codec {
         Self { keys: Arc::new(keys), tempdir: Arc::new(options.tempdir) }
     }
 
+    /// Returns where temporary files lie.
+    pub fn tempdir(&self) -> &Path {
+        &self.tempdir
+    }
+
     /// Starts to decode a file from its start. Derives the session key, if there is one, which may
     /// take 50 to 500 ms, or as long as a user takes to type.
     ///
@@ -204,6 +209,7 @@ impl Codec {
     /// [`Error`] with any [`Cause`]. Most damage shows itself only while reading.
     pub fn decode(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Decoder, Error> {
         let name = file.name().to_owned();
+        let file = Arc::new(FromStart::new(file));
         let stage = self.stage(file, encoding).map_err(|cause| cause.of(&name))?;
         Ok(Decoder::new(&name, stage))
     }

@@ -2,8 +2,9 @@
 //! its own.
 
 use super::{Codec, Decoder, Encoding, Error, Options, PassphraseSource, SeekPoint};
+use crate::format::ByteSource;
 use crate::storage::{self, ReadAt};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -82,9 +83,7 @@ pub fn decode(codec: &Codec, stored: &[u8], encoding: Encoding) -> Result<Vec<u8
 }
 
 pub fn read_to_end(mut decoder: Decoder) -> Result<Vec<u8>, Error> {
-    let mut plain = Vec::new();
-    decoder.read_to_end(&mut plain).map_err(Error::from)?;
-    Ok(plain)
+    decoder.read_at_most(usize::MAX)
 }
 
 /// Decodes the whole file with seek points.
@@ -100,7 +99,7 @@ pub fn decode_with_points(
     let mut points = Vec::new();
     let mut buffer = vec![0; 10_000];
     loop {
-        let count = decoder.read(&mut buffer).unwrap();
+        let count = decoder.read_bytes(&mut buffer).unwrap();
         points.extend(decoder.take_seek_points());
         if count == 0 {
             return (plain, points);

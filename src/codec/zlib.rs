@@ -72,7 +72,7 @@ impl Inflater {
             z::inflateInit2_(&mut *stream, wrapping.window_bits(), z::zlibVersion(), size)
         };
         if code != z::Z_OK {
-            return Err(Cause::Other(format!(
+            return Err(Cause::Local(format!(
                 "cannot inflate: out of memory (zlib's code {code})"
             )));
         }
@@ -128,7 +128,7 @@ impl Inflater {
             z::Z_NEED_DICT => {
                 return Err(Cause::damaged("the compressed data ask for a dictionary"));
             }
-            z::Z_MEM_ERROR => return Err(Cause::Other("cannot inflate: out of memory".to_owned())),
+            z::Z_MEM_ERROR => return Err(Cause::Local("cannot inflate: out of memory".to_owned())),
             _ => return Err(Cause::damaged("the compressed data are invalid")),
         };
         let bits = (blocks && stream.data_type & 128 != 0).then_some((stream.data_type & 63) as u8);

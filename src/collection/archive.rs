@@ -26,6 +26,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -187,7 +188,7 @@ impl ArchiveDirectory {
         Ok(plan)
     }
 
-    /// Does what was planned, `at_once` files at the same time; the monitor hears of each.
+    /// Does what was planned, as many files at once as suit the storage; the monitor hears of each.
     ///
     /// # Errors
     /// [`ArchiveError`] when a file cannot be fetched, decoded, written or deleted.
@@ -196,7 +197,6 @@ impl ArchiveDirectory {
         plan: &SyncPlan,
         storage: &Arc<dyn Storage>,
         codec: &Codec,
-        at_once: usize,
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
         for name in &plan.delete {
@@ -205,27 +205,31 @@ impl ArchiveDirectory {
                 self.path.join(name).display()
             );
             monitor.message(Level::Notice, &text);
-            self.files.delete(name)?;
+            self.delete(name)?;
         }
         let copy = |Copy { listed, encoding, name }: &Copy| {
             monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
             let mut decoder = codec.decode(Arc::new(file), *encoding)?;
-            let mut writer = self.stage(name)?;
-            let copied = match name.ends_with(".gz") {
-                true => {
-                    let mut gzip = GzEncoder::new(&mut writer, Compression::default());
-                    std::io::copy(&mut decoder, &mut gzip).and_then(|_| gzip.finish().map(|_| ()))
-                }
-                false => std::io::copy(&mut decoder, &mut writer).map(|_| ()),
-            };
-            copied.map_err(|error| match error.downcast::<codec::Error>() {
-                Ok(error) => ArchiveError::Decode(error),
-                Err(error) => ArchiveError::Storage(writer.failed(&error)),
-            })?;
+            let writer = self.stage(name)?;
+            if name.ends_with(".gz") {
+                let mut gzip = GzEncoder::new(writer, Compression::default());
+                decoder.copy(|bytes| {
+                    let written = gzip.write_all(bytes);
+                    written.map_err(|error| ArchiveError::Storage(gzip.get_ref().failed(&error)))
+                })?;
+                let finished = gzip.try_finish();
+                finished.map_err(|error| ArchiveError::Storage(gzip.get_ref().failed(&error)))?;
+                let staged = gzip.finish().map_err(|error| {
+                    ArchiveError::Storage(storage::Error::io("write", name, &error))
+                })?;
+                return Ok(self.put(&staged.seal())?);
+            }
+            let mut writer = writer;
+            decoder.copy(|bytes| writer.write_bytes(bytes).map_err(ArchiveError::Storage))?;
             Ok(self.put(&writer.seal())?)
         };
-        each(&plan.copy, at_once, copy).map(|_| ())
+        each(&plan.copy, storage.abilities().transfers, copy).map(|_| ())
     }
 
     /// Writes a whole file.
@@ -259,7 +263,7 @@ impl ArchiveDirectory {
     /// # Errors
     /// [`storage::Error`] when it is there and cannot be deleted.
     pub fn delete(&self, name: &str) -> Result<(), storage::Error> {
-        self.files.delete(name)
+        self.files.delete(&[name]).into_iter().collect()
     }
 }
 
@@ -362,7 +366,7 @@ mod tests {
         storage.put(&writer.seal()).unwrap();
         let archive = ArchiveDirectory::lock(&directory.path().join("archive")).unwrap();
         let plan = archive.plan(&storage.list().unwrap(), &Prefixes::default(), None).unwrap();
-        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), 2, &Silent).unwrap();
+        archive.synchronize(&plan, &storage, &Codec::new(Options::default()), &Silent).unwrap();
         let mut copy = String::new();
         let file = File::open(archive.path().join(format!("{name}.gz"))).unwrap();
         flate2::read::GzDecoder::new(file).read_to_string(&mut copy).unwrap();

@@ -1,19 +1,10 @@
 //! [`Error`]: what can be wrong with bytes that should be duplicity's.
 
 use crate::model::InvalidPath;
-use std::io;
 
 /// What can be wrong with bytes that should be duplicity's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The stream below the tar failed.
-    #[error("cannot read tar at byte {offset}")]
-    Read {
-        /// How much of the tar had been read.
-        offset: u64,
-        /// What the stream said.
-        source: io::Error,
-    },
     /// The stream is no tar from here on, or ends too early.
     #[error("cannot parse tar at byte {offset}: {cause}")]
     Tar {
@@ -34,9 +25,6 @@ pub enum Error {
     /// report.
     #[error("cannot take tar entry: {0}")]
     TooLong(InvalidPath),
-    /// The stream below a text failed.
-    #[error("cannot read: {0}")]
-    Stream(io::Error),
     /// Text is no manifest.
     #[error("cannot parse manifest at line {line}: {cause}")]
     Manifest {

@@ -37,9 +37,9 @@
 //! Source: manifests of duplicity 0.8.22 and 3.2.1, of sessions killed at many points, and of
 //! `replicate`.
 
-use super::{Error, tar::decimal};
+use super::{ByteSource, Error, ReadError, tar::decimal};
 use crate::model::EntryPath;
-use std::io::{BufRead, Read, Write};
+use std::ops::Range;
 
 /// Blocks that are taken: a million volumes of the default size are 200 TB.
 const MOST_VOLUMES: usize = 1 << 20;
@@ -49,8 +49,10 @@ const MOST_PATHS: usize = 128 << 20;
 
 /// The longest line that is taken, in bytes: a path of 64 KiB with every byte quoted, and then
 /// some.
-const MOST_LINE: u64 = 1024 * 1024;
-use std::ops::Range;
+const MOST_LINE: usize = 1024 * 1024;
+
+/// How much is read at once, in bytes.
+const BUFFER: usize = 64 * 1024;
 
 /// A set's volumes.
 #[derive(Debug, Clone, Default)]
@@ -259,50 +261,63 @@ impl Manifest {
     /// Reads and parses a manifest; its list of files is never held in memory.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the stream fails, otherwise as [`Manifest::parse`].
-    pub fn read(stream: impl BufRead) -> Result<Self, Error> {
+    /// [`ReadError::Source`] when the source fails, otherwise as [`Manifest::parse`].
+    pub fn read<S: ByteSource<Error: std::error::Error + 'static>>(
+        source: S,
+    ) -> Result<Self, ReadError<S::Error>> {
         let mut parser = Parser::default();
-        let count = each_line(stream, |line| parser.take_line(line))?;
-        parser.finish().map_err(|cause| Error::Manifest { line: count, cause })
+        let take = |line: &[u8], count| {
+            parser.take_line(line).map_err(|cause| Error::Manifest { line: count, cause }.into())
+        };
+        let count = each_line::<S, ReadError<S::Error>>(source, take)?;
+        Ok(parser.finish().map_err(|cause| Error::Manifest { line: count, cause })?)
     }
 
-    /// Reads a manifest and tells its lists of files, line by line: regular files only, in path
+    /// Reads a manifest and reports its lists of files, line by line: regular files only, in path
     /// order but for restarts.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the stream fails, [`Error::Manifest`] for a malformed line in a list;
-    /// some lines may have been told then.
-    pub fn read_list(
-        stream: impl BufRead,
-        mut tell: impl FnMut(FileChange, &EntryPath),
-    ) -> Result<(), Error> {
+    /// [`ReadError::Source`] when the source fails, [`Error::Manifest`] for a malformed line in a
+    /// list; some lines may have been reported then.
+    pub fn read_list<S: ByteSource<Error: std::error::Error + 'static>>(
+        source: S,
+        mut report: impl FnMut(FileChange, &EntryPath),
+    ) -> Result<(), ReadError<S::Error>> {
         let mut in_list = false;
-        let take = |line: &[u8]| {
+        let take = |line: &[u8], count| {
             if after_word(line, b"Volume").is_some() || after_word(line, b"Filelist").is_some() {
                 in_list = after_word(line, b"Filelist").is_some();
             } else if in_list && !line.trim_ascii().is_empty() {
-                let (change, path) =
-                    list_line(line).ok_or("malformed line in the list of files")?;
-                tell(change, &path);
+                let (change, path) = list_line(line).ok_or(Error::Manifest {
+                    line: count,
+                    cause: "malformed line in the list of files",
+                })?;
+                report(change, &path);
             }
             Ok(())
         };
-        each_line(stream, take).map(drop)
+        each_line::<S, ReadError<S::Error>>(source, take).map(drop)
     }
 
     /// Copies a manifest line by line, its list of files included, with the hashes that `hash`
     /// gives for some of its volumes.
     ///
     /// # Errors
-    /// [`Error::Stream`] when the stream fails, or `out`; [`Error::Manifest`] for a malformed line.
-    pub fn copy(
-        stream: impl BufRead,
-        out: &mut impl Write,
+    /// [`ReadError::Source`] when the source fails, [`Error::Manifest`] for a malformed line, and
+    /// those of `out`.
+    pub fn copy<S, E>(
+        source: S,
+        mut out: impl FnMut(&[u8]) -> Result<(), E>,
         hash: impl Fn(u32) -> Option<VolumeHash>,
-    ) -> Result<(), Error> {
-        let (mut parser, mut failed) = (Parser::default(), None);
-        let copied = each_line(stream, |line| {
-            parser.take_line(line)?;
+    ) -> Result<(), E>
+    where
+        S: ByteSource<Error: std::error::Error + 'static>,
+        E: From<ReadError<S::Error>>,
+    {
+        let mut parser = Parser::default();
+        let take = |line: &[u8], count| {
+            let failed = |cause| ReadError::from(Error::Manifest { line: count, cause });
+            parser.take_line(line).map_err(failed)?;
             let block = parser.block.as_ref().filter(|_| !parser.in_list);
             let block = block.filter(|_| after_word(line.trim_ascii_start(), b"Hash").is_some());
             let printed = match block.and_then(|block| hash(block.number)) {
@@ -310,12 +325,9 @@ impl Manifest {
                 None if line.is_empty() => Vec::new(),
                 None => [line, b"\n"].concat(),
             };
-            out.write_all(&printed).map_err(|error| {
-                failed = Some(error);
-                "the copy cannot be written"
-            })
-        });
-        failed.map_or(copied.map(drop), |error| Err(Error::Stream(error)))
+            out(&printed)
+        };
+        each_line::<S, E>(source, take).map(drop)
     }
 
     /// Prints the manifest, without a list of files.
@@ -425,28 +437,37 @@ impl Place {
     }
 }
 
-/// Reads a stream line by line, and returns their number.
-fn each_line(
-    mut stream: impl BufRead,
-    mut take: impl FnMut(&[u8]) -> Result<(), &'static str>,
-) -> Result<usize, Error> {
-    let (mut line, mut count) = (Vec::new(), 0);
+/// Hands out each line of a source, without its end, with its number from 1; returns how many there
+/// are. What follows the last newline is a line, too, perhaps an empty one.
+fn each_line<S, E>(
+    mut source: S,
+    mut take: impl FnMut(&[u8], usize) -> Result<(), E>,
+) -> Result<usize, E>
+where
+    S: ByteSource<Error: std::error::Error + 'static>,
+    E: From<ReadError<S::Error>>,
+{
+    let (mut line, mut count) = (Vec::new(), 1);
+    let mut buffer = vec![0; BUFFER];
     loop {
-        line.clear();
-        count += 1;
+        let length = source.read_bytes(&mut buffer).map_err(ReadError::Source)?;
+        let mut rest = &buffer[..length];
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            line.extend_from_slice(&rest[..end]);
+            take(&line, count)?;
+            line.clear();
+            count += 1;
+            rest = &rest[end + 1..];
+        }
+        line.extend_from_slice(rest);
+        if length == 0 {
+            take(&line, count)?;
+            return Ok(count);
+        }
         // Whoever writes longer lines than any path can be wants to exhaust memory.
-        let length = Read::by_ref(&mut stream)
-            .take(MOST_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(Error::Stream)?;
-        let cause = |cause| Error::Manifest { line: count, cause };
-        match line.strip_suffix(b"\n") {
-            Some(line) => take(line).map_err(cause)?,
-            None if length as u64 == MOST_LINE => return Err(cause("line is too long")),
-            None => {
-                take(&line).map_err(cause)?;
-                return Ok(count);
-            }
+        if line.len() >= MOST_LINE {
+            let cause = "line is too long";
+            return Err(ReadError::from(Error::Manifest { line: count, cause }).into());
         }
     }
 }
@@ -686,8 +707,11 @@ Volume 2:
     fn a_copy_has_other_hashes() {
         let copy = |text: &str, hash: &dyn Fn(u32) -> Option<VolumeHash>| {
             let mut out = Vec::new();
-            Manifest::copy(text.as_bytes(), &mut out, hash)
-                .map(|()| String::from_utf8(out).unwrap())
+            let write = |bytes: &[u8]| {
+                out.extend_from_slice(bytes);
+                Ok::<_, ReadError<std::io::Error>>(())
+            };
+            Manifest::copy(text.as_bytes(), write, hash).map(|()| String::from_utf8(out).unwrap())
         };
         let list = "Filelist 1\n    new      Hash\n";
         let text = format!("{EXAMPLE}{list}");

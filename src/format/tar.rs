@@ -12,9 +12,8 @@
 //! the stream where a header could start (duplicity 0.8.22 writes gzip and plain volumes without
 //! zeros, so the tar of an empty increment has 0 bytes).
 
-use super::Error;
+use super::{ByteSource, Error, ReadError};
 use std::ffi::CStr;
-use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 /// Size of a tar block, in bytes.
@@ -79,7 +78,7 @@ pub struct TarReader<R> {
     ended: bool,
 }
 
-impl<R: Read> TarReader<R> {
+impl<R: ByteSource<Error: std::error::Error + 'static>> TarReader<R> {
     /// Starts at the beginning of a tar; nothing is read yet.
     pub fn new(source: R) -> Self {
         let buffer = vec![0; BUFFER].into_boxed_slice();
@@ -96,12 +95,12 @@ impl<R: Read> TarReader<R> {
     ///
     /// # Errors
     /// [`Error::Tar`] where the bytes are no header, or the stream ends inside a header or inside
-    /// data; [`Error::Read`] when the stream itself fails.
+    /// data; [`ReadError::Source`] when the source fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator could not lend the data in between"
     )]
-    pub fn next(&mut self) -> Result<Option<TarHeader>, Error> {
+    pub fn next(&mut self) -> Result<Option<TarHeader>, ReadError<R::Error>> {
         self.skip()?;
         let mut extended = Extended::default();
         while let Some(at) = self.header_block()? {
@@ -144,9 +143,9 @@ impl<R: Read> TarReader<R> {
     /// has been returned.
     ///
     /// # Errors
-    /// [`Error::Tar`] if the stream ends inside the data; [`Error::Read`] when the stream itself
+    /// [`Error::Tar`] if the stream ends inside the data; [`ReadError::Source`] when the source
     /// fails.
-    pub fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
+    pub fn chunk(&mut self) -> Result<Option<&[u8]>, ReadError<R::Error>> {
         if self.data_left == 0 {
             return Ok(None);
         }
@@ -171,30 +170,24 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Makes at least `wanted` bytes ready unless the stream ends before.
-    fn fill(&mut self, wanted: usize) -> Result<(), Error> {
+    fn fill(&mut self, wanted: usize) -> Result<(), ReadError<R::Error>> {
         if self.ready.len() >= wanted {
             return Ok(());
         }
         self.buffer.copy_within(self.ready.clone(), 0);
         self.ready = 0..self.ready.len();
         while self.ready.len() < wanted {
-            match self.source.read(&mut self.buffer[self.ready.end..]) {
-                Ok(0) => return Ok(()),
-                Ok(length) => self.ready.end += length,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => {
-                    return Err(Error::Read {
-                        offset: self.offset + self.ready.len() as u64,
-                        source,
-                    });
-                }
+            let free = &mut self.buffer[self.ready.end..];
+            match self.source.read_bytes(free).map_err(ReadError::Source)? {
+                0 => return Ok(()),
+                length => self.ready.end += length,
             }
         }
         Ok(())
     }
 
     /// Skips what is left of data and padding.
-    fn skip(&mut self) -> Result<(), Error> {
+    fn skip(&mut self) -> Result<(), ReadError<R::Error>> {
         while self.chunk()?.is_some() {}
         while self.padding > 0 {
             self.fill(1)?;
@@ -209,7 +202,7 @@ impl<R: Read> TarReader<R> {
 
     /// Takes the next header block and returns where in the buffer it is; `None` at the end of the
     /// tar.
-    fn header_block(&mut self) -> Result<Option<usize>, Error> {
+    fn header_block(&mut self) -> Result<Option<usize>, ReadError<R::Error>> {
         if !self.ended {
             self.fill(BLOCK)?;
         }
@@ -248,7 +241,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Returns the whole data of an entry that describes the next one.
-    fn meta(&mut self, size: u64) -> Result<Vec<u8>, Error> {
+    fn meta(&mut self, size: u64) -> Result<Vec<u8>, ReadError<R::Error>> {
         if size > LONGEST_META {
             return Err(self.broken("extended header is longer than 1 MiB"));
         }
@@ -261,8 +254,8 @@ impl<R: Read> TarReader<R> {
         Ok(bytes)
     }
 
-    fn broken(&self, cause: &'static str) -> Error {
-        Error::Tar { offset: self.offset, cause }
+    fn broken(&self, cause: &'static str) -> ReadError<R::Error> {
+        Error::Tar { offset: self.offset, cause }.into()
     }
 }
 
@@ -443,7 +436,7 @@ fn whole_seconds(text: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::{self, Cursor};
+    use std::io::{self, Cursor, Read};
 
     /// Hands out one byte, two, three ... at a time, so that headers and data are cut everywhere.
     struct Trickle<'a>(&'a [u8], usize);
@@ -456,7 +449,7 @@ mod tests {
         }
     }
 
-    fn read_all(source: impl Read) -> Result<Vec<(TarHeader, Vec<u8>)>, Error> {
+    fn read_all(source: impl Read) -> Result<Vec<(TarHeader, Vec<u8>)>, ReadError<io::Error>> {
         let mut reader = TarReader::new(source);
         let mut entries = Vec::new();
         while let Some(header) = reader.next()? {

@@ -124,13 +124,19 @@ pub enum Error {
     /// A file cannot be read or stored.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The monitor wanted it.
+    #[error("interrupted; run this again to go on from here")]
+    Interrupted,
 }
 
 impl Error {
     /// Returns whether only this set is to blame, so that other chains can be replicated all the
     /// same.
     fn is_of_set(&self) -> bool {
-        let is_read = |error: &storage::Error| error.operation == "read";
+        // Without a connection, no other set can be read either.
+        let is_read = |error: &storage::Error| {
+            matches!(error.operation, "read" | "trust") && !error.kind.is_connection()
+        };
         let is_damaged = |error: &codec::Error| match &error.cause {
             Cause::Storage(error) => is_read(error),
             Cause::Damaged(_)
@@ -145,8 +151,14 @@ impl Error {
             Self::Volume(volume::Error::Decode(error)) | Self::Codec(error) => is_damaged(error),
             Self::Volume(volume::Error::Storage(error)) | Self::Storage(error) => is_read(error),
             Self::Volume(volume::Error::Hash { .. } | volume::Error::NoHash(_)) => true,
-            Self::Volume(volume::Error::Members { .. } | volume::Error::SeekIndex { .. }) => true,
-            Self::NotStored(_) | Self::Volume(volume::Error::Stopped) => false,
+            Self::Volume(volume::Error::Members { .. } | volume::Error::Frames { .. }) => true,
+            Self::Volume(
+                volume::Error::Stopped
+                | volume::Error::Temporary { .. }
+                | volume::Error::SeekIndex { .. },
+            )
+            | Self::NotStored(_)
+            | Self::Interrupted => false,
         }
     }
 }

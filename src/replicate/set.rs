@@ -3,13 +3,12 @@
 use super::{Error, ReplicateOptions, Source, Target};
 use crate::codec::{self, Cause, Codec, Encoder};
 use crate::collection::{BackupSet, SetFile};
-use crate::format::{self, Content, Encoding, Manifest, StoredName, VolumeHash};
+use crate::format::{Content, Encoding, Manifest, ReadError, StoredName, VolumeHash};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{Listed, ReadAt, StagedWriter, StoredFile, check_stored};
 use crate::volume::{self, VolumeSource};
 use crate::work::{cores, each};
 use std::collections::BTreeMap;
-use std::io::BufReader;
 use std::sync::Arc;
 
 /// Replicates one set.
@@ -59,6 +58,7 @@ impl<'a> SetReplicator<'a> {
         }
         self.clear(&files)?;
         let replicas = each(&files, cores(), |(content, file)| match content {
+            _ if self.monitor.is_interrupted() => Err(Error::Interrupted),
             Content::Volume(number) => self.volume(*number, file, &manifest),
             _ => self.stream(*content, file),
         })?;
@@ -95,7 +95,7 @@ impl<'a> SetReplicator<'a> {
     fn read_manifest(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Manifest, Error> {
         let name = file.name().to_string();
         let decoder = self.source.codec.decode(file, encoding)?;
-        Manifest::read(BufReader::new(decoder)).map_err(|cause| broken(&name, cause))
+        Manifest::read(decoder).map_err(|cause| broken(&name, cause))
     }
 
     /// Returns the set's files but for the manifest: the signature file first, as duplicity does;
@@ -139,7 +139,7 @@ impl<'a> SetReplicator<'a> {
                     None => false,
                 };
             if !is_kept {
-                self.target.storage.delete(&left.name)?;
+                self.target.storage.delete(&[&left.name]).into_iter().collect::<Result<(), _>>()?;
             }
         }
         Ok(())
@@ -206,7 +206,7 @@ impl<'a> SetReplicator<'a> {
                 let mut decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
                 let mut writer =
                     encoder.writer(&file.listed.name, self.stage(content, encoder.encoding())?)?;
-                std::io::copy(&mut decoder, &mut writer).map_err(codec::Error::from)?;
+                decoder.copy(|bytes| writer.write(bytes))?;
                 self.target.storage.put(&writer.finish()?.seal())?
             }
         };
@@ -265,10 +265,9 @@ impl<'a> SetReplicator<'a> {
         let decoder = self.source.codec.decode(self.stored(file), file.encoding)?;
         let mut writer = encoder
             .writer(&file.listed.name, self.stage(Content::Manifest, encoder.encoding())?)?;
-        let copied = Manifest::copy(BufReader::new(decoder), &mut writer, |number| {
-            hashes.get(&number).copied()
-        });
-        copied.map_err(|cause| broken(&file.listed.name, cause))?;
+        let write = |bytes: &[u8]| writer.write(bytes).map_err(ReadError::Source);
+        Manifest::copy(decoder, write, |number| hashes.get(&number).copied())
+            .map_err(|cause| broken(&file.listed.name, cause))?;
         self.target.storage.put(&writer.finish()?.seal())?;
         Ok(())
     }
@@ -295,11 +294,11 @@ impl<'a> SetReplicator<'a> {
     }
 }
 
-/// Makes an error of a manifest; takes the codec's own out again, if that is what it was.
-fn broken(file: &str, cause: format::Error) -> Error {
+/// Makes an error of a manifest; the codec's own stays one.
+fn broken(file: &str, cause: ReadError<codec::Error>) -> Error {
     match cause {
-        format::Error::Stream(error) => codec::Error::from(error).into(),
-        cause => Error::Manifest { file: file.into(), cause },
+        ReadError::Source(error) => error.into(),
+        ReadError::Format(cause) => Error::Manifest { file: file.into(), cause },
     }
 }
 
@@ -309,8 +308,7 @@ fn decode_all(
     file: Arc<dyn ReadAt>,
     encoding: Encoding,
 ) -> Result<(), codec::Error> {
-    std::io::copy(&mut codec.decode(file, encoding)?, &mut std::io::sink())?;
-    Ok(())
+    codec.decode(file, encoding)?.drain()
 }
 
 /// Returns whether all that lacks is a key.

@@ -3,7 +3,7 @@
 use crate::collection::ArchiveDirectory;
 use crate::format::Content;
 use crate::monitor::{Level, Monitor};
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// Where a file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,30 +34,99 @@ pub struct Step {
     pub deletions: Vec<Deletion>,
 }
 
-/// Deletes files step by step; returns how many are still there. A failure is a warning, since all
-/// else may still go; but behind a stored manifest that stays, nothing more of its step is deleted.
+/// Deletes the files of all steps in three waves: signature files, manifests, all others; in each
+/// those in storage, then those in the archive directory. Returns how many are still there.
+///
+/// The storage deletes a wave by as few requests as it can, but for manifests, which go one after
+/// the other: behind a stored manifest that stays, no other of its step goes, nor any volume, so
+/// that what cannot be deleted can still be restored. Any other failure is a warning, since all
+/// else may still go. Wherever it is killed, there are sets that are whole, and sets without
+/// manifest, which count no more.
 pub fn delete(
     steps: &[Step],
     storage: &dyn Storage,
     archive: &ArchiveDirectory,
     monitor: &dyn Monitor,
 ) -> usize {
-    let mut left = 0;
-    for Step { text, deletions } in steps {
-        text.iter().for_each(|text| monitor.message(Level::Notice, text));
-        for (position, Deletion { place, name, content }) in deletions.iter().enumerate() {
-            let done = match place {
-                Place::Storage => storage.delete(name),
-                Place::Archive => archive.delete(name),
-            };
-            let Err(error) = done else { continue };
-            monitor.message(Level::Warning, &error.to_string());
-            if (*place, *content) == (Place::Storage, Content::Manifest) {
-                left += deletions.len() - position;
-                break;
+    let texts = steps.iter().filter_map(|step| step.text.as_ref());
+    texts.for_each(|text| monitor.message(Level::Notice, text));
+    let mut removal =
+        Removal { steps, storage, archive, monitor, ends: vec![usize::MAX; steps.len()], left: 0 };
+    let waves: [fn(Content) -> bool; 3] = [
+        |content| content == Content::Signatures,
+        |content| content == Content::Manifest,
+        |content| !matches!(content, Content::Signatures | Content::Manifest),
+    ];
+    for is_of_wave in waves {
+        removal.storage_wave(is_of_wave);
+        removal.archive_wave(is_of_wave);
+    }
+    removal.left
+}
+
+struct Removal<'a> {
+    steps: &'a [Step],
+    storage: &'a dyn Storage,
+    archive: &'a ArchiveDirectory,
+    monitor: &'a dyn Monitor,
+    /// From which position on each step's files stay.
+    ends: Vec<usize>,
+    /// How many files are still there.
+    left: usize,
+}
+
+impl<'a> Removal<'a> {
+    /// Returns the files of a wave in one place, each with its step and its position there; counts
+    /// those that stay.
+    fn wave(
+        &mut self,
+        place: Place,
+        is_of_wave: fn(Content) -> bool,
+    ) -> Vec<(usize, usize, &'a Deletion)> {
+        let files = self.steps.iter().enumerate().flat_map(|(step, Step { deletions, .. })| {
+            deletions.iter().enumerate().map(move |(position, file)| (step, position, file))
+        });
+        let files = files.filter(|(.., file)| file.place == place && is_of_wave(file.content));
+        let ends = &self.ends;
+        let (go, stay): (Vec<_>, Vec<_>) =
+            files.partition(|(step, position, _)| *position < ends[*step]);
+        self.left += stay.len();
+        go
+    }
+
+    fn storage_wave(&mut self, is_of_wave: fn(Content) -> bool) {
+        let files = self.wave(Place::Storage, is_of_wave);
+        if is_of_wave(Content::Manifest) {
+            for (step, position, file) in files {
+                if position > self.ends[step] {
+                    self.left += 1;
+                    continue;
+                }
+                for result in self.storage.delete(&[&file.name]) {
+                    if !self.is_gone(result) {
+                        self.ends[step] = position;
+                    }
+                }
             }
-            left += 1;
+        } else if !files.is_empty() {
+            let names: Vec<&str> = files.iter().map(|(.., file)| file.name.as_str()).collect();
+            for result in self.storage.delete(&names) {
+                self.is_gone(result);
+            }
         }
     }
-    left
+
+    fn archive_wave(&mut self, is_of_wave: fn(Content) -> bool) {
+        for (.., file) in self.wave(Place::Archive, is_of_wave) {
+            self.is_gone(self.archive.delete(&file.name));
+        }
+    }
+
+    /// Returns whether a file is gone; counts and reports one that is not.
+    fn is_gone(&mut self, result: Result<(), storage::Error>) -> bool {
+        let Err(error) = result else { return true };
+        self.monitor.message(Level::Warning, &error.to_string());
+        self.left += 1;
+        false
+    }
 }

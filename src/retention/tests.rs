@@ -377,7 +377,8 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         let refused = stubborn.name.clone();
         let local: Arc<dyn Storage> = Arc::new(LocalStorage::new(&store));
         let failing = RecordingStorage::failing(local.clone(), move |call| {
-            matches!(call, Call::Delete { name } if *name == refused).then_some(ErrorKind::Other)
+            matches!(call, Call::Delete { names } if names.contains(&refused))
+                .then_some(ErrorKind::Other)
         });
         let archive = ArchiveDirectory::lock(&cache).unwrap();
         let look = || Inventory::new(&local.list().unwrap(), &archive.list().unwrap(), &prefixes);

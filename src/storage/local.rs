@@ -4,7 +4,7 @@
 //! a fifo in its place after the listing, and a reader would wait there for ever. [`open_file`]
 //! opens without waiting, and looks at what it has opened.
 
-use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use super::{Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -13,12 +13,19 @@ use std::path::{Path, PathBuf};
 /// The files of one directory.
 pub struct LocalStorage {
     directory: PathBuf,
+    transfers: usize,
 }
 
 impl LocalStorage {
     /// Names a directory; nothing is read yet.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), transfers: 1 }
+    }
+
+    /// Transfers so many files at once, which may be faster where the directory is not on a disk of
+    /// this machine.
+    pub fn with_transfers(self, transfers: usize) -> Self {
+        Self { transfers: transfers.max(1), ..self }
     }
 
     /// Returns where a file lies while it is written. No duplicity takes a name that begins with a
@@ -26,6 +33,22 @@ impl LocalStorage {
     /// one has left.
     fn unfinished(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{UNFINISHED}{name}{SUFFIX}"))
+    }
+
+    fn open(&self, file: &Listed) -> Result<Opened, Error> {
+        let path = self.directory.join(&file.name);
+        let file = open_file(&path).map_err(failed("read", &path))?;
+        Ok(Opened { file, path })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        // What a killed writer has left of it is of no use either.
+        let _ = std::fs::remove_file(self.unfinished(name));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(failed("delete", &path)),
+        }
     }
 }
 
@@ -75,6 +98,10 @@ impl Storage for LocalStorage {
         format!("file://{}", self.directory.display())
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities { transfers: self.transfers, ..Abilities::default() }
+    }
+
     fn list(&self) -> Result<Vec<Listed>, Error> {
         let mut found = Vec::new();
         for entry in self.directory.read_dir().map_err(failed("list", &self.directory))? {
@@ -89,23 +116,12 @@ impl Storage for LocalStorage {
         Ok(found)
     }
 
-    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let path = self.directory.join(name);
-        let file = open_file(&path).map_err(failed("read", &path))?;
-        let mut filled = 0;
-        // The system knows no larger offsets.
-        if offset > i64::MAX as u64 - buffer.len() as u64 {
-            return Ok(0);
-        }
-        while filled < buffer.len() {
-            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("read", &path)(error)),
-            }
-        }
-        Ok(filled)
+    fn read_at(&self, file: &Listed, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.open(file)?.read_at(offset, buffer)
+    }
+
+    fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error> {
+        Ok(Box::new(Stream { opened: self.open(file)?, offset: from }))
     }
 
     fn prepare(&self) -> Result<(), Error> {
@@ -149,14 +165,46 @@ impl Storage for LocalStorage {
         store().map_err(failed("write", &path))
     }
 
-    fn delete(&self, name: &str) -> Result<(), Error> {
-        let path = self.directory.join(name);
-        // What a killed writer has left of it is of no use either.
-        let _ = std::fs::remove_file(self.unfinished(name));
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(failed("delete", &path)),
+    fn delete(&self, names: &[&str]) -> Vec<Result<(), Error>> {
+        names.iter().map(|name| self.remove(name)).collect()
+    }
+}
+
+/// A file that is open, and its path for messages.
+struct Opened {
+    file: File,
+    path: PathBuf,
+}
+
+impl Opened {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+        let mut filled = 0;
+        // The system knows no larger offsets.
+        if offset > i64::MAX as u64 - buffer.len() as u64 {
+            return Ok(0);
         }
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("read", &self.path)(error)),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+struct Stream {
+    opened: Opened,
+    offset: u64,
+}
+
+impl ByteStream for Stream {
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let count = self.opened.read_at(self.offset, buffer)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 
@@ -175,9 +223,10 @@ mod tests {
         assert_eq!(listed.len(), 1);
         assert_eq!((listed[0].name.as_str(), listed[0].size), ("a", 10));
         let mut buffer = [0; 4];
-        assert_eq!(storage.read_at("a", 8, &mut buffer).unwrap(), 2);
+        assert_eq!(storage.read_at(&listed[0], 8, &mut buffer).unwrap(), 2);
         assert_eq!(&buffer[..2], b"89");
-        assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap_err().kind, ErrorKind::NotFound);
+        let gone = Listed { name: "b".into(), ..listed[0].clone() };
+        assert_eq!(storage.read_at(&gone, 0, &mut buffer).unwrap_err().kind, ErrorKind::NotFound);
     }
 
     /// A test that waits for ever fails, too, so nothing here is timed.
@@ -196,9 +245,10 @@ mod tests {
         names.sort();
         assert_eq!(names, ["a", "b"]);
         let mut buffer = [0; 4];
-        assert_eq!(storage.read_at("b", 0, &mut buffer).unwrap(), 4);
+        let named = |name: &str| Listed { name: name.into(), size: 4, stamp: 0 };
+        assert_eq!(storage.read_at(&named("b"), 0, &mut buffer).unwrap(), 4);
         for name in ["c", "."] {
-            let error = storage.read_at(name, 0, &mut buffer).unwrap_err();
+            let error = storage.read_at(&named(name), 0, &mut buffer).unwrap_err();
             assert_eq!(
                 (error.kind, error.cause.as_str()),
                 (ErrorKind::NotFound, "it is no regular file"),
@@ -236,8 +286,9 @@ mod tests {
         other.write_bytes(b"defg").unwrap();
         drop(other);
         assert_eq!(storage.list().unwrap()[0].size, 3);
-        storage.delete("duplicity-full.x").unwrap();
-        storage.delete("duplicity-full.x").unwrap();
+        for _ in 0..2 {
+            assert!(storage.delete(&["duplicity-full.x", "none"]).iter().all(Result::is_ok));
+        }
         assert!(names().is_empty());
         let deep = LocalStorage::new(directory.path().join("a/b"));
         assert_eq!(deep.stage("x").err().unwrap().kind, ErrorKind::NotFound);

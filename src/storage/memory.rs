@@ -1,6 +1,6 @@
 //! [`MemoryStorage`]: files that live as long as the process.
 
-use super::{Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use super::{ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 
@@ -29,20 +29,15 @@ impl Storage for MemoryStorage {
         Ok(self.files().iter().map(listed).collect())
     }
 
-    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
+    fn read_at(&self, file: &Listed, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
         let files = self.files();
-        let missing = || Error {
-            operation: "read",
-            place: name.into(),
-            kind: ErrorKind::NotFound,
-            cause: "no such file".into(),
-        };
-        let bytes = files.get(name).ok_or_else(missing)?;
-        let bytes =
-            usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        Ok(count)
+        let bytes = files.get(&file.name).ok_or_else(|| missing(file))?;
+        Ok(copy(bytes, offset, buffer))
+    }
+
+    fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error> {
+        let bytes = self.files().get(&file.name).cloned().ok_or_else(|| missing(file))?;
+        Ok(Box::new(Stream { bytes, offset: from }))
     }
 
     fn prepare(&self) -> Result<(), Error> {
@@ -64,8 +59,34 @@ impl Storage for MemoryStorage {
         Ok(listed)
     }
 
-    fn delete(&self, name: &str) -> Result<(), Error> {
-        self.files().remove(name);
-        Ok(())
+    fn delete(&self, names: &[&str]) -> Vec<Result<(), Error>> {
+        let mut files = self.files();
+        names.iter().for_each(|&name| drop(files.remove(name)));
+        names.iter().map(|_| Ok(())).collect()
+    }
+}
+
+fn missing(file: &Listed) -> Error {
+    let (place, cause) = (file.name.clone(), "no such file".into());
+    Error { operation: "read", place, kind: ErrorKind::NotFound, cause }
+}
+
+fn copy(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> usize {
+    let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+    let count = rest.map_or(0, |rest| rest.len().min(buffer.len()));
+    buffer[..count].copy_from_slice(&rest.unwrap_or_default()[..count]);
+    count
+}
+
+struct Stream {
+    bytes: Vec<u8>,
+    offset: u64,
+}
+
+impl ByteStream for Stream {
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let count = copy(&self.bytes, self.offset, buffer);
+        self.offset += count as u64;
+        Ok(count)
     }
 }

@@ -9,8 +9,11 @@
 //! has returned well, and it may be tried again. What a storage keeps meanwhile has a name that no
 //! duplicity takes for one of its own.
 
+use crate::work;
+use std::ops::Range;
 use std::sync::Arc;
 
+mod error;
 mod local;
 mod memory;
 mod recording;
@@ -19,6 +22,7 @@ mod staged;
 mod stored;
 mod url;
 
+pub use error::{Error, ErrorKind};
 pub use local::{LocalStorage, open_file, read_file, unfinished};
 pub use memory::MemoryStorage;
 pub use recording::{Call, RecordingStorage};
@@ -44,20 +48,10 @@ pub trait Storage: Send + Sync {
     /// Returns the URL for messages, without password.
     fn location(&self) -> String;
 
-    /// Returns every file in no particular order; names that are not UTF-8 and folders are left
-    /// out.
-    ///
-    /// # Errors
-    /// [`Error`] when the storage cannot be reached or does not exist.
-    fn list(&self) -> Result<Vec<Listed>, Error>;
-
-    /// Fills as much of `buffer` as the file has from byte `offset` on, and returns how much that
-    /// is: less than asked for only at the end of the file.
-    ///
-    /// # Errors
-    /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, other kinds when it
-    /// cannot be read.
-    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+    /// Returns what this kind of storage can do.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
 
     /// Makes the storage itself if it is missing, with the folders above it.
     ///
@@ -65,11 +59,46 @@ pub trait Storage: Send + Sync {
     /// [`Error`] when it cannot be made.
     fn prepare(&self) -> Result<(), Error>;
 
+    /// Returns every file in no particular order; names that are not UTF-8 and folders are left
+    /// out.
+    ///
+    /// # Errors
+    /// [`Error`] when the storage cannot be reached; with [`ErrorKind::NotFound`] when the storage
+    /// itself does not exist.
+    fn list(&self) -> Result<Vec<Listed>, Error>;
+
+    /// Fills as much of `buffer` as the file has from byte `offset` on, by one request, and returns
+    /// how much that is: less than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::NotFound`] when there is no such file, with
+    /// [`ErrorKind::Changed`] when the storage knows that it is not the listed one any more, other
+    /// kinds when it cannot be read.
+    fn read_at(&self, file: &Listed, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+
+    /// Begins to read the file from byte `from` up to its end, by one request.
+    ///
+    /// # Errors
+    /// As [`Storage::read_at`]; the stream itself may return them, too.
+    fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error>;
+
+    /// Reads several ranges, [`Abilities::transfers`] of them at once. The results are in the order
+    /// of the ranges; each is shorter than its range only at the end of its file.
+    fn read_many(&self, wanted: &[(&Listed, Range<u64>)]) -> Vec<Result<Vec<u8>, Error>> {
+        work::all(wanted, self.abilities().transfers, |(file, range)| {
+            let length = range.end.saturating_sub(range.start);
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            let count = self.read_at(file, range.start, &mut bytes)?;
+            bytes.truncate(count);
+            Ok(bytes)
+        })
+    }
+
     /// Begins a file of this name, of which nothing is to be seen yet.
     ///
     /// # Errors
-    /// [`Error`] with [`ErrorKind::Permission`], [`ErrorKind::NoSpace`] and others when nothing can
-    /// be written.
+    /// [`Error`] with [`ErrorKind::Denied`], [`ErrorKind::NoSpace`] and others when nothing can be
+    /// written.
     fn stage(&self, name: &str) -> Result<StagedWriter, Error>;
 
     /// Stores a file that was staged here, in the place of any other of its name. From then on it
@@ -80,70 +109,38 @@ pub trait Storage: Send + Sync {
     /// [`Error`] when that cannot be promised.
     fn put(&self, staged: &Staged) -> Result<Listed, Error>;
 
-    /// Deletes a file; one that is not there is no error.
+    /// Deletes files, as many at once as the storage can; one that is not there is no error. The
+    /// results are in the order of the names.
     ///
     /// # Errors
-    /// [`Error`] when it is still there afterwards, or may be.
-    fn delete(&self, name: &str) -> Result<(), Error>;
+    /// [`Error`] for each that is still there afterwards, or may be.
+    fn delete(&self, names: &[&str]) -> Vec<Result<(), Error>>;
 }
 
-/// What can go wrong with a storage: operation, place, cause.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot {operation} '{place}': {cause}")]
-pub struct Error {
-    /// What was tried, as an infinitive: "read", "list".
-    pub operation: &'static str,
-    /// Stored file or URL.
-    pub place: String,
-    /// What kind of failure it is.
-    pub kind: ErrorKind,
-    /// What the system or the service said.
-    pub cause: String,
-}
-
-/// What callers tell apart about failures.
+/// What a kind of storage can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The URL makes no sense, or names a scheme that is not served.
-    BadUrl,
-    /// There is no such file or storage.
-    NotFound,
-    /// The storage refuses access.
-    Permission,
-    /// There is no room left.
-    NoSpace,
-    /// It is another one than before, or somebody else has begun to write it.
-    Changed,
-    /// Anything else; trying again may help.
-    Other,
+pub struct Abilities {
+    /// How many transfers at once are faster than one after the other, or as many as the user wants
+    /// (`--concurrency`); one at least. A disk of this machine gains nothing by several.
+    pub transfers: usize,
+    /// Whether reading bytes once more costs next to nothing.
+    pub rereads: bool,
 }
 
-impl Error {
-    pub(crate) fn io(
-        operation: &'static str,
-        place: impl Into<String>,
-        error: &std::io::Error,
-    ) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound
-            | std::io::ErrorKind::NotADirectory
-            | std::io::ErrorKind::InvalidFilename => ErrorKind::NotFound,
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                ErrorKind::Permission
-            }
-            std::io::ErrorKind::StorageFull
-            | std::io::ErrorKind::QuotaExceeded
-            | std::io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
-            _ => ErrorKind::Other,
-        };
-        Self { operation, place: place.into(), kind, cause: error.to_string() }
+/// Those of a directory of this machine.
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { transfers: 1, rereads: true }
     }
 }
 
-impl From<Error> for std::io::Error {
-    fn from(error: Error) -> Self {
-        Self::other(error)
-    }
+/// The bytes of a stored file, as they come in.
+pub trait ByteStream: Send + Sync {
+    /// Fills `buffer`, and returns how much of it: less than all only at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error`] when the bytes cannot be read.
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, Error>;
 }
 
 /// Bytes that can be read from any offset: a stored file, or one whose bytes are checked on the
@@ -161,6 +158,15 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// [`Error`] when the bytes cannot be read, or are not the ones that they should be.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error>;
+
+    /// Begins to read from byte `from` up to the end, by one request; `None` where
+    /// [`ReadAt::read_at`] costs no request.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read_at`].
+    fn stream(&self, _from: u64) -> Result<Option<Box<dyn ByteStream>>, Error> {
+        Ok(None)
+    }
 }
 
 /// One stored file, to be read.
@@ -180,6 +186,11 @@ impl StoredFile {
     pub fn listed(&self) -> &Listed {
         &self.listed
     }
+
+    /// Returns the storage in which it lies.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
 }
 
 impl ReadAt for StoredFile {
@@ -192,6 +203,10 @@ impl ReadAt for StoredFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        self.storage.read_at(&self.listed.name, offset, buffer)
+        self.storage.read_at(&self.listed, offset, buffer)
+    }
+
+    fn stream(&self, from: u64) -> Result<Option<Box<dyn ByteStream>>, Error> {
+        self.storage.stream(&self.listed, from).map(Some)
     }
 }

@@ -198,11 +198,12 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Opens the storage behind a URL; nothing is read yet.
+/// Opens the storage behind a URL; nothing is read yet. `transfers` is how many files are
+/// transferred at once; without it, as many as are usually best for this kind of storage.
 ///
 /// # Errors
 /// [`Error`] with [`ErrorKind::BadUrl`] when no storage of this kind is served.
-pub fn open(url: &Url) -> Result<Arc<dyn Storage>, Error> {
+pub fn open(url: &Url, transfers: Option<usize>) -> Result<Arc<dyn Storage>, Error> {
     let Some(directory) = url.local_directory() else {
         let cause = "scheme not supported; dupfs serves file:// so far".into();
         return Err(Error {
@@ -213,9 +214,8 @@ pub fn open(url: &Url) -> Result<Arc<dyn Storage>, Error> {
         });
     };
     // Absolute from now on: a mount in the background leaves the current directory.
-    Ok(Arc::new(LocalStorage::new(
-        std::path::absolute(directory).unwrap_or_else(|_| directory.into()),
-    )))
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
+    Ok(Arc::new(LocalStorage::new(directory).with_transfers(transfers.unwrap_or(1))))
 }
 
 /// Returns an argument to be shown, with stars in place of a password or other secrets if it is a
@@ -367,7 +367,7 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::BadUrl);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        let error = open(&Url::parse("bad://user:secret@host/x").unwrap()).err().unwrap();
+        let error = open(&Url::parse("bad://user:secret@host/x").unwrap(), None).err().unwrap();
         assert_eq!(
             (error.kind, error.place.as_str()),
             (ErrorKind::BadUrl, "bad://user:***@host/x")

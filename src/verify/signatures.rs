@@ -6,12 +6,12 @@
 //! by set, in the order of the set's signature file.
 
 use crate::catalog::{self, Cursor, Snapshot, Version, VersionId};
+use crate::codec::{self, Decoder};
 use crate::contents::{self, Contents, Failure, VersionSet};
-use crate::format::{self, SignatureMember, TarReader};
+use crate::format::{self, ReadError, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::{CheckedSignature, SignatureWriter};
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::sync::Arc;
 
 /// Bytes of a file that are read at once.
@@ -37,7 +37,18 @@ enum Error {
     #[error(transparent)]
     Format(#[from] format::Error),
     #[error(transparent)]
-    Read(#[from] io::Error),
+    Decode(#[from] codec::Error),
+    #[error(transparent)]
+    Sums(#[from] std::io::Error),
+}
+
+impl From<ReadError<codec::Error>> for Error {
+    fn from(error: ReadError<codec::Error>) -> Self {
+        match error {
+            ReadError::Source(error) => error.into(),
+            ReadError::Format(error) => error.into(),
+        }
+    }
 }
 
 impl Proof {
@@ -118,7 +129,7 @@ impl Proof {
             };
             failures.insert(version, Arc::new(Failure::Content(cause)));
         }
-        io::copy(&mut tar.into_inner(), &mut io::sink())?;
+        tar.into_inner().drain()?;
         Ok(failures)
     }
 }
@@ -126,7 +137,7 @@ impl Proof {
 /// Returns the block length of the signature that comes next, and its BLAKE3; `None` if it is none
 /// that [`SignatureWriter`] would make.
 fn sum_of_signature(
-    tar: &mut TarReader<impl Read>,
+    tar: &mut TarReader<Decoder>,
     length: u64,
 ) -> Result<Option<(u32, blake3::Hash)>, Error> {
     let (mut head, mut hasher) = (Vec::with_capacity(HEAD), blake3::Hasher::new());

@@ -4,15 +4,22 @@
 use super::{CHUNK, Error, VolumeSource};
 use crate::codec::HEAD;
 use crate::format::{StoredFrames, VolumeHash};
-use crate::storage::{self, ErrorKind, ReadAt, StoredFile};
+use crate::storage::{self, ByteStream, ErrorKind, ReadAt, StoredFile};
 use parking_lot::Mutex;
 use sha1::digest::DynDigest;
 use sha1::digest::common::hazmat::SerializableState;
 use sha1::{Digest, Sha1};
+use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// How much is read at once, in bytes.
+const STRIDE: usize = 8 * CHUNK;
 
 /// What has been found about all of a stored file.
+#[derive(Default)]
 pub struct Hashed {
     /// Its size in bytes.
     pub length: u64,
@@ -22,38 +29,197 @@ pub struct Hashed {
     pub head: Vec<u8>,
 }
 
-/// Hashes the whole stored file and compares it with the manifest.
-pub fn hash_stored(source: &VolumeSource) -> Result<Hashed, Error> {
-    let name = source.file.name();
-    let mut hasher = Hasher::new(source.hash.ok_or_else(|| Error::NoHash(name.to_string()))?);
-    let mut chunks = Vec::new();
-    let (mut length, mut head) = (0, Vec::new());
-    let mut buffer = vec![0; 8 * CHUNK];
-    loop {
-        let count = source.file.read_at(length, &mut buffer)?;
-        if length == 0 {
-            head = buffer[..count.min(HEAD)].to_vec();
+/// A stored file that is hashed while it is read, by one request.
+///
+/// What is read in order from its start is hashed on the way. Whatever else is asked for is read
+/// once more, and checked against the hashes of its chunks.
+pub struct Hashing {
+    file: StoredFile,
+    pass: Arc<Mutex<Pass>>,
+    is_begun: AtomicBool,
+    checked: OnceLock<Checked>,
+}
+
+/// How far the hashing has come.
+struct Pass {
+    stream: Box<dyn ByteStream>,
+    hasher: Hasher,
+    /// The chunk that is not complete yet, and how many bytes of it there are.
+    chunk: blake3::Hasher,
+    filled: usize,
+    hashed: Hashed,
+    has_ended: bool,
+}
+
+impl Hashing {
+    /// Begins to read a volume.
+    ///
+    /// # Errors
+    /// [`Error::NoHash`] when the manifest gives none; [`Error::Storage`] when the file cannot be
+    /// read.
+    pub fn open(source: &VolumeSource) -> Result<Self, Error> {
+        let file = source.file.clone();
+        let hash = source.hash.ok_or_else(|| Error::NoHash(file.name().to_string()))?;
+        let pass = Pass {
+            stream: file.storage().stream(file.listed(), 0)?,
+            hasher: Hasher::new(hash),
+            chunk: blake3::Hasher::new(),
+            filled: 0,
+            hashed: Hashed { length: 0, chunks: Vec::new(), head: Vec::new() },
+            has_ended: false,
+        };
+        let (pass, is_begun) = (Arc::new(Mutex::new(pass)), AtomicBool::new(false));
+        Ok(Self { file, pass, is_begun, checked: OnceLock::new() })
+    }
+
+    /// Reads what nobody has read yet, writes all of it to `copy`, and compares the whole with the
+    /// manifest.
+    ///
+    /// # Errors
+    /// [`Error::Hash`] when it is not what the manifest says, [`Error::Storage`] when it cannot be
+    /// read, and those of `copy`.
+    pub fn finish(self, mut copy: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<Hashed, Error> {
+        let pass = &mut *self.pass.lock();
+        let mut buffer = vec![0; STRIDE];
+        while !pass.has_ended {
+            let count = pass.read_bytes(&mut buffer)?;
+            copy(&buffer[..count])?;
         }
-        length += count as u64;
-        hasher.update(&buffer[..count]);
-        chunks.extend(buffer[..count].chunks(CHUNK).map(|chunk| *blake3::hash(chunk).as_bytes()));
+        pass.hasher.check(self.file.name())?;
+        Ok(std::mem::take(&mut pass.hashed))
+    }
+
+    /// Returns the file for reading any part of it: the rest is hashed first.
+    fn checked(&self) -> Result<&Checked, storage::Error> {
+        if let Some(checked) = self.checked.get() {
+            return Ok(checked);
+        }
+        let pass = &mut *self.pass.lock();
+        let mut buffer = vec![0; STRIDE];
+        while !pass.has_ended {
+            pass.read_bytes(&mut buffer)?;
+        }
+        let (length, chunks) = (pass.hashed.length, Arc::new(pass.hashed.chunks.clone()));
+        Ok(self.checked.get_or_init(|| Checked::new(self.file.clone(), length, chunks)))
+    }
+}
+
+impl Pass {
+    fn take(&mut self, mut bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.hashed.length += bytes.len() as u64;
+        let head = &mut self.hashed.head;
+        head.extend_from_slice(&bytes[..bytes.len().min(HEAD - head.len())]);
+        while !bytes.is_empty() {
+            let (part, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
+            self.chunk.update(part);
+            self.filled += part.len();
+            bytes = rest;
+            if self.filled == CHUNK {
+                self.end_chunk();
+            }
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.hashed.chunks.push(*self.chunk.finalize().as_bytes());
+        self.chunk.reset();
+        self.filled = 0;
+    }
+}
+
+impl ByteStream for Pass {
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        if self.has_ended {
+            return Ok(0);
+        }
+        let count = self.stream.read_bytes(buffer)?;
+        self.take(&buffer[..count]);
         if count < buffer.len() {
-            hasher.check(name)?;
-            return Ok(Hashed { length, chunks, head });
+            self.has_ended = true;
+            if self.filled > 0 {
+                self.end_chunk();
+            }
         }
+        Ok(count)
+    }
+}
+
+impl ReadAt for Hashing {
+    fn name(&self) -> &str {
+        self.file.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        self.checked()?.read_at(offset, buffer)
+    }
+
+    fn stream(&self, from: u64) -> Result<Option<Box<dyn ByteStream>>, storage::Error> {
+        if from == 0 && !self.is_begun.swap(true, Ordering::Relaxed) {
+            return Ok(Some(Box::new(Tap(self.pass.clone()))));
+        }
+        Ok(None)
+    }
+}
+
+/// Lets one reader take part in a pass.
+struct Tap(Arc<Mutex<Pass>>);
+
+impl ByteStream for Tap {
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        self.0.lock().read_bytes(buffer)
+    }
+}
+
+/// A copy of a stored file on this machine, whose hash has matched.
+pub struct LocalCopy {
+    name: String,
+    length: u64,
+    file: File,
+}
+
+impl LocalCopy {
+    /// Takes a file, and the name of what it is a copy of.
+    pub fn new(name: &str, length: u64, file: File) -> Self {
+        Self { name: name.into(), length, file }
+    }
+}
+
+impl ReadAt for LocalCopy {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn size(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, storage::Error> {
+        let length = (buffer.len() as u64).min(self.length.saturating_sub(offset)) as usize;
+        let read = self.file.read_exact_at(&mut buffer[..length], offset);
+        read.map(|()| length).map_err(|error| storage::Error {
+            operation: "read",
+            place: format!("temporary copy of {}", self.name),
+            kind: ErrorKind::Other,
+            cause: error.to_string(),
+        })
     }
 }
 
 /// Hashes a stored file as its manifest has it.
 pub struct Hasher {
     expected: VolumeHash,
-    digest: Box<dyn DynDigest>,
+    digest: Box<dyn DynDigest + Send + Sync>,
 }
 
 impl Hasher {
     /// Expects this hash.
     pub fn new(expected: VolumeHash) -> Self {
-        let digest: Box<dyn DynDigest> = match expected {
+        let digest: Box<dyn DynDigest + Send + Sync> = match expected {
             VolumeHash::Sha1(_) => Box::new(Sha1::new()),
             VolumeHash::Md5(_) => Box::new(md5::Md5::new()),
         };
@@ -65,9 +231,9 @@ impl Hasher {
         self.digest.update(bytes);
     }
 
-    /// Fails if the bytes are not those that were expected.
-    pub fn check(self, name: &str) -> Result<(), Error> {
-        let found = self.digest.finalize();
+    /// Fails if the bytes are not those that were expected; begins anew.
+    pub fn check(&mut self, name: &str) -> Result<(), Error> {
+        let found = self.digest.finalize_reset();
         let expected: &[u8] = match &self.expected {
             VolumeHash::Sha1(hash) => hash,
             VolumeHash::Md5(hash) => hash,
@@ -146,7 +312,7 @@ impl Checked {
                 return Err(storage::Error {
                     operation: "trust",
                     place: self.file.name().to_string(),
-                    kind: ErrorKind::Other,
+                    kind: ErrorKind::Corrupt,
                     cause: format!("the bytes from {at} on are not those whose hash was kept"),
                 });
             }

@@ -30,12 +30,29 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
-    /// The seek index of the volume cannot be fetched, or does not fit the request.
+    /// The decoded bytes cannot be entered in the middle, as those of no known writer are.
+    #[error("cannot find places to read volume '{name}' from: {cause}")]
+    Frames {
+        /// Stored file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The seek index of the volume cannot be fetched, or does not fit the request; it is derived,
+    /// and proves nothing about the volume.
     #[error("cannot seek in volume '{name}': {cause}")]
     SeekIndex {
         /// Stored file.
         name: String,
         /// What is wrong.
+        cause: String,
+    },
+    /// There is no room for a copy on this machine, or it cannot be read back.
+    #[error("cannot use a temporary file in '{}': {cause}; --tempdir names another folder for them", folder.display())]
+    Temporary {
+        /// Where temporary files lie.
+        folder: std::path::PathBuf,
+        /// What the system said.
         cause: String,
     },
     /// The listener asked to stop.
@@ -47,9 +64,10 @@ impl Error {
     /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Storage(_) | Self::Stopped => true,
+            Self::Storage(cause) => !cause.is_damage(),
             Self::Decode(cause) => cause.is_passing(),
-            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::SeekIndex { .. } => {
+            Self::SeekIndex { .. } | Self::Temporary { .. } | Self::Stopped => true,
+            Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::Frames { .. } => {
                 false
             }
         }

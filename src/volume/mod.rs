@@ -16,9 +16,12 @@
 //! whose chunk hashes match. Decoded frames are kept in a cache bounded in bytes.
 //!
 //! # Invariants
-//! - No byte of a volume is used before its hash has matched: [`first_pass`] checks the whole
-//!   stored file against the manifest, and decodes then; everything read later belongs to a chunk
-//!   whose hash was taken in that very pass, or stands in the volume's table.
+//! - No byte of a volume is used before its hash has matched: [`checked_pass`] checks the whole
+//!   stored file against the manifest, and decodes then; [`first_pass`] does both at once, and
+//!   nothing that it reports counts before it has ended well. Everything read later belongs to a
+//!   chunk whose hash was taken in that very pass, or stands in the volume's table.
+//! - A first pass is one request: what has to be read twice, and lies far away, is copied to a
+//!   temporary file meanwhile.
 //! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the
 //!   stream proves the rest of it.
 //!
@@ -37,7 +40,7 @@ mod writer;
 pub use crate::format::CHUNK;
 pub use check::{Checked, has_hash};
 pub use error::Error;
-pub use members::{Event, first_pass};
+pub use members::{Event, checked_pass, first_pass};
 pub use parts::{PartBuilder, Stop, append_commands};
 pub use reader::{SeekIndexStore, VolumeReader};
 pub use rewrite::{copy, rewrite};

@@ -36,7 +36,7 @@ pub fn copy(source: &VolumeSource, mut writer: StagedWriter) -> Result<Staged, E
             break;
         }
     }
-    hasher.map_or(Ok(()), |hasher| hasher.check(source.file.name()))?;
+    hasher.map_or(Ok(()), |mut hasher| hasher.check(source.file.name()))?;
     Ok(writer.seal())
 }
 

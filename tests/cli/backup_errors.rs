@@ -2,8 +2,12 @@
 //! on with a warning.
 
 use crate::support::{Env, Node, Outcome, Tree, Truth, Version};
-use Version::Ours;
+use Version::{Old, Ours};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
 
 const TIME: i64 = 1_785_585_600;
 
@@ -326,7 +330,47 @@ fn closed_places() {
     as_nobody(&env, &words).failure(9, &["closed/archive", "Permission denied"]);
 }
 
-/// Ctrl-C ends with duplicity's code, and the next run goes on.
+/// Ctrl-C and its like end with duplicity's code; what was being stored is stored or gone, and the
+/// next run goes on behind it.
+#[test]
+fn a_backup_that_is_told_to_end_leaves_no_half_file() {
+    let env = world();
+    let big = std::fs::File::create(env.source().join("big")).unwrap();
+    (0..200u8).for_each(|number| (&big).write_all(&[number; 1 << 20]).unwrap());
+    let options = ["--no-encryption", "--no-compression", "--volsize", "1"];
+    let stored = || {
+        let names = std::fs::read_dir(env.store_of(Ours)).into_iter().flatten();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let volumes = || stored().iter().filter(|name| name.starts_with("duplicity-full.")).count();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let before = volumes();
+        let mut command = env.command(Ours.checked());
+        command.arg("full").args(options).arg("source").arg(env.url_of(Ours));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut backup = command.spawn().unwrap();
+        while volumes() < before + 3 {
+            assert!(backup.try_wait().unwrap().is_none(), "{signal:?}: it has ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        kill_process(Pid::from_child(&backup), signal).unwrap();
+        let output = backup.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{signal:?}: {said}");
+        assert!(said.contains("interrupted; run this again to go on from here"), "{said}");
+        let left = stored();
+        assert!(left.iter().all(|name| name.contains(".vol")), "{signal:?}: {left:?}");
+        assert!(!left.iter().any(|name| name.starts_with('.')), "{signal:?}: {left:?}");
+    }
+    let words = [&["full"], &options[..], &["--no-print-statistics", "source"]].concat();
+    let said = env.type_in(Ours, &words).success().stdout;
+    assert!(said.contains("Restarting backup at volume "), "{said}");
+    let url = env.url_of(Ours);
+    let verify = ["verify", "--compare-data", "--no-encryption", &url, "source"];
+    Outcome::of(env.command(Old.checked()).args(verify)).success();
+}
+
+/// A session that has failed is gone on with.
 #[test]
 fn an_interrupted_backup_goes_on() {
     let env = world();

@@ -1,6 +1,7 @@
 //! Work is counted, not timed: which stored files are read, how often, and how much of them is
 //! decoded.
 
+mod removing;
 mod saving;
 
 use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};
@@ -20,6 +21,7 @@ use dupfs::verify::{Summary, VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One run of the program, in this process, with a storage that notes every call.
 struct Run {
@@ -37,7 +39,24 @@ impl Run {
 
     /// The same, with what the archive directory holds.
     fn with_copy(env: &Env, cache: &Path, local_copy: Option<LocalCopy>) -> Self {
-        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(env.store()))));
+        let storage = RecordingStorage::new(Arc::new(LocalStorage::new(env.store())));
+        Self::over(storage, env, cache, local_copy)
+    }
+
+    /// The same, but for the network between: eight transfers at once are faster than one, and to
+    /// read something again costs as much as the first time.
+    fn far(env: &Env, cache: &Path) -> Self {
+        let storage = RecordingStorage::new(Arc::new(LocalStorage::new(env.store())));
+        Self::over(storage.far(Duration::ZERO, 8), env, cache, None)
+    }
+
+    fn over(
+        storage: RecordingStorage,
+        env: &Env,
+        cache: &Path,
+        local_copy: Option<LocalCopy>,
+    ) -> Self {
+        let storage = Arc::new(storage);
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
         let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
         let codec = Arc::new(Codec::new(Options { passphrase, gpg_options, ..Options::default() }));
@@ -86,11 +105,20 @@ impl Run {
     fn bytes_read(&self) -> BTreeMap<String, u64> {
         let mut bytes = BTreeMap::new();
         for call in self.storage.take_calls() {
-            if let Call::Read { name, length, .. } = call {
-                *bytes.entry(name).or_default() += length as u64;
+            if let Some((name, length)) = received(&call) {
+                *bytes.entry(name.to_string()).or_default() += length;
             }
         }
         bytes
+    }
+}
+
+/// Returns which stored file a call has read, and how many bytes.
+fn received(call: &Call) -> Option<(&str, u64)> {
+    match call {
+        Call::Read { name, length, .. } => Some((name, *length as u64)),
+        Call::Received { name, length } => Some((name, *length)),
+        _ => None,
     }
 }
 
@@ -189,28 +217,33 @@ fn a_restore_decodes_each_volume_exactly_once() {
     ] {
         let env = Env::new();
         let contents = history(&env, writer, encoding, 12 << 20, 3);
-        let run = Run::new(&env, &env.fresh("catalog"));
-        let snapshot = run.snapshot(3);
-        run.storage.take_calls();
-        let target = env.fresh("restored");
-        let accounts = Accounts::new(false);
-        let options = RestoreOptions::default();
-        let summary =
-            restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
-        assert_eq!((summary.delivered, summary.failed), (32, 0));
-        assert!(std::fs::read(target.join("big")).unwrap() == contents[3]);
-        let read = run.bytes_read();
-        let volumes: Vec<_> =
-            run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values()).collect();
-        assert!(volumes.len() > 5, "the full set has several volumes");
-        for volume in volumes {
-            // Once for the hash, before anything of it is believed, and once to decode it.
-            let (size, read) = (volume.listed.size, read[&volume.listed.name]);
-            assert!(
-                (2 * size..2 * size + (1 << 20)).contains(&read),
-                "{} of {size} bytes: {read} read",
-                volume.listed.name
-            );
+        for is_far in [false, true] {
+            let cache = env.fresh(&format!("catalog, far: {is_far}"));
+            let run = if is_far { Run::far(&env, &cache) } else { Run::new(&env, &cache) };
+            let snapshot = run.snapshot(3);
+            run.storage.take_calls();
+            let target = env.fresh(&format!("restored, far: {is_far}"));
+            let accounts = Accounts::new(false);
+            let options = RestoreOptions::default();
+            let summary =
+                restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+            assert_eq!((summary.delivered, summary.failed), (32, 0));
+            assert!(std::fs::read(target.join("big")).unwrap() == contents[3]);
+            let read = run.bytes_read();
+            let sets = run.collection.chains[0].sets().iter();
+            let volumes: Vec<_> = sets.flat_map(|set| set.volumes.values()).collect();
+            assert!(volumes.len() > 5, "the full set has several volumes");
+            for volume in volumes {
+                // Once for the hash, before anything of it is believed, and once to decode it; from
+                // far, only once.
+                let (size, read) = (volume.listed.size, read[&volume.listed.name]);
+                let least = if is_far { size } else { 2 * size };
+                assert!(
+                    (least..least + (1 << 20)).contains(&read),
+                    "{} of {size} bytes: {read} read",
+                    volume.listed.name
+                );
+            }
         }
     }
 }
@@ -233,18 +266,17 @@ fn verified(env: &Env, cache: &str) -> (Summary, Vec<(String, u64, u64)>) {
         verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
     let calls = run.storage.take_calls();
     assert!(
-        calls.iter().all(|call| matches!(call, Call::Read { .. } | Call::List)),
+        calls.iter().all(|call| {
+            matches!(
+                call,
+                Call::Read { .. } | Call::Stream { .. } | Call::Received { .. } | Call::List
+            )
+        }),
         "something is written: {calls:?}"
     );
     let read = |name: &str| {
-        let of_it = |call: &Call| {
-            if let Call::Read { name: read, length, .. } = call {
-                (read == name).then_some(*length as u64)
-            } else {
-                None
-            }
-        };
-        calls.iter().filter_map(of_it).sum()
+        let of_it = |call| received(call).filter(|(read, _)| *read == name);
+        calls.iter().filter_map(of_it).map(|(_, length)| length).sum()
     };
     let volumes = run.collection.chains[0].sets().iter().flat_map(|set| set.volumes.values());
     let volumes = volumes
@@ -455,5 +487,37 @@ fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
             asked.len() <= 2 && places.len() == asked.len(),
             "{writer:?}, {encoding:?}: {asked:?}"
         );
+    }
+}
+
+/// Whatever looks into a volume of duplicity's for the first time reads it by one request, besides
+/// the look for a table, which has none.
+#[test]
+fn a_volume_of_duplicity_is_read_once_as_one_stream() {
+    for encoding in [Encoding::Gzip, Encoding::Symmetric] {
+        let env = encoding.env();
+        let content = history(&env, Writer::Old, encoding, 9 << 20, 0).remove(0);
+        let run = Run::new(&env, &env.fresh("catalog"));
+        let snapshot = run.snapshot(0);
+        let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+        run.storage.take_calls();
+        let path = EntryPath::parse(b"big").unwrap();
+        let big = snapshot.find(&run.catalog, &path).unwrap().unwrap();
+        let file = reader.open(&snapshot.chain, &big).unwrap();
+        assert_eq!(file.size(), 9 << 20);
+        let calls = run.storage.take_calls();
+        let volumes = run.collection.chains[0].sets()[0].volumes.values();
+        for volume in volumes {
+            let (name, size) = (&volume.listed.name, volume.listed.size);
+            let of_it = calls.iter().filter_map(received).filter(|(read, _)| read == name);
+            let bytes: u64 = of_it.map(|(_, length)| length).sum();
+            let is_stream =
+                |call: &&Call| matches!(call, Call::Stream { name: read, .. } if read == name);
+            assert_eq!(calls.iter().filter(is_stream).count(), 1, "{encoding:?}: {calls:?}");
+            assert!((size..size + 2 * TAIL).contains(&bytes), "{encoding:?}: {bytes} of {size}");
+        }
+        let mut buffer = vec![0; 4096];
+        reader.read(&file, 5 << 20, &mut buffer).unwrap();
+        assert!(buffer == content[5 << 20..(5 << 20) + 4096]);
     }
 }

@@ -12,15 +12,11 @@ use dupfs::monitor::Silent;
 use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, MemoryStorage, RecordingStorage, Storage};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 /// Saves the source as the program does, behind its own listing; returns all calls. An increment if
 /// there is a chain already.
-fn save(
-    env: &Env,
-    storage: &Arc<RecordingStorage>,
-    time: i64,
-    concurrency: usize,
-) -> (Outcome, Vec<Call>) {
+fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64) -> (Outcome, Vec<Call>) {
     let prefixes = Prefixes::default();
     let listing = storage.list().unwrap();
     let collection = scan(&listing, &prefixes);
@@ -63,7 +59,6 @@ fn save(
         skip_if_no_change: false,
         tempdir: std::env::temp_dir(),
         journal: Some(env.root().join("journal")),
-        concurrency,
         fail_on_volume: None,
         skip_volume: None,
     };
@@ -112,8 +107,9 @@ fn a_backup_lists_twice_and_stores_each_file_once() {
             None
         };
         let memory = Arc::new(MemoryStorage::default());
-        let storage = Arc::new(RecordingStorage::failing(memory, wait));
-        let (outcome, calls) = save(&env, &storage, 1_700_000_000, concurrency);
+        let storage = RecordingStorage::failing(memory, wait);
+        let storage = Arc::new(storage.far(Duration::ZERO, concurrency));
+        let (outcome, calls) = save(&env, &storage, 1_700_000_000);
         assert_eq!(outcome.statistics.errors, 0);
         let row = storage.take_longest_row();
         let all = calls.iter().filter(|call| !matches!(call, Call::Stage { .. })).count();
@@ -133,7 +129,7 @@ fn a_backup_lists_twice_and_stores_each_file_once() {
             "the manifest is stored when all else is known to be there"
         );
 
-        let (outcome, calls) = save(&env, &storage, 1_700_001_000, concurrency);
+        let (outcome, calls) = save(&env, &storage, 1_700_001_000);
         assert_eq!((outcome.statistics.errors, outcome.statistics.delta_entries), (0, 0));
         let (lists, reads, puts) = summary(&calls);
         assert!(lists == 2 && reads <= 1 && puts.len() == 3, "{calls:?}");

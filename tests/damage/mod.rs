@@ -2,6 +2,7 @@
 //! all others are right, wrong bytes are never shown; a restore leaves nothing wrong behind and
 //! names what it could not deliver.
 
+mod away;
 mod hostile;
 mod lies;
 mod own;

@@ -34,7 +34,7 @@ fn sizes(storage: &dyn Storage) -> BTreeMap<String, u64> {
 fn read(storage: &dyn Storage, name: &str, stride: usize) -> Vec<u8> {
     let (mut content, mut buffer) = (Vec::new(), vec![0; stride]);
     loop {
-        let count = storage.read_at(name, content.len() as u64, &mut buffer).unwrap();
+        let count = storage.read_at(&named(name), content.len() as u64, &mut buffer).unwrap();
         content.extend_from_slice(&buffer[..count]);
         if count < stride {
             return content;
@@ -42,13 +42,41 @@ fn read(storage: &dyn Storage, name: &str, stride: usize) -> Vec<u8> {
     }
 }
 
+/// Returns all of a file from an offset on, as one stream, by pieces of so many bytes.
+fn streamed(storage: &dyn Storage, name: &str, from: u64, stride: usize) -> Vec<u8> {
+    let mut stream = storage.stream(&named(name), from).unwrap();
+    let (mut content, mut buffer) = (Vec::new(), vec![0; stride]);
+    loop {
+        let count = stream.read_bytes(&mut buffer).unwrap();
+        content.extend_from_slice(&buffer[..count]);
+        if count < stride {
+            assert_eq!(stream.read_bytes(&mut buffer).unwrap(), 0, "behind the end of {name}");
+            return content;
+        }
+    }
+}
+
+/// Names a file whose size nobody looks at.
+fn named(name: &str) -> Listed {
+    Listed { name: name.into(), size: 0, stamp: 0 }
+}
+
+fn delete(storage: &dyn Storage, names: &[&str]) {
+    let results = storage.delete(names);
+    assert_eq!(results.len(), names.len());
+    results.into_iter().for_each(|result| result.unwrap());
+}
+
 /// Asks a storage in which there is nothing yet for all that it has to promise.
 fn keeps_the_contract(storage: Arc<dyn Storage>) {
     storage.prepare().unwrap();
     storage.prepare().unwrap();
     assert_eq!(sizes(&*storage), BTreeMap::new());
-    assert_eq!(storage.read_at("none", 0, &mut [0; 4]).unwrap_err().kind, ErrorKind::NotFound);
-    storage.delete("none").unwrap();
+    let none = named("none");
+    assert_eq!(storage.read_at(&none, 0, &mut [0; 4]).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(storage.stream(&none, 0).err().unwrap().kind, ErrorKind::NotFound);
+    delete(&*storage, &["none"]);
+    delete(&*storage, &[]);
 
     // Files of all sizes come back whole, and by any range of them.
     for length in [0, 1, 511, 70_000, 3 << 20] {
@@ -62,14 +90,29 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
         {
             for count in [0, 1, 4096, length + 1] {
                 let mut buffer = vec![0xee; count];
-                let got = storage.read_at(&name, offset as u64, &mut buffer).unwrap();
+                let got = storage.read_at(&listed, offset as u64, &mut buffer).unwrap();
                 let expected = content.get(offset..).unwrap_or_default();
                 let expected = &expected[..count.min(expected.len())];
                 assert!(&buffer[..got] == expected, "{name}: {count} bytes at {offset}");
             }
         }
-        assert_eq!(storage.read_at(&name, u64::MAX - 3, &mut [0; 8]).unwrap(), 0);
+        assert_eq!(storage.read_at(&listed, u64::MAX - 3, &mut [0; 8]).unwrap(), 0);
+        for (from, stride) in [(0, 1 << 16), (length / 3, 1000), (length, 7), (length + 9, 7)] {
+            let expected = content.get(from..).unwrap_or_default();
+            assert!(streamed(&*storage, &name, from as u64, stride) == expected, "{name}: {from}");
+        }
     }
+
+    // Many ranges at once, one of them of no file, in the order in which they were asked for.
+    let (file, none) = (named("file-70000"), named("none"));
+    let ranges = [(&file, 69_990..80_000), (&none, 0..1), (&file, 4..12), (&file, 5..5)];
+    let found = storage.read_many(&ranges);
+    assert_eq!(found.len(), 4);
+    assert_eq!(found[0].as_ref().unwrap(), &numbered(70_000)[69_990..]);
+    assert_eq!(found[1].as_ref().unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(found[2].as_ref().unwrap(), &numbered(12)[4..]);
+    assert!(found[3].as_ref().unwrap().is_empty());
+    assert!(storage.abilities().transfers >= 1);
 
     // A file takes the place of another one, at once and whole.
     let before = store(&*storage, "again", b"before");
@@ -113,8 +156,10 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
 
     // A file may be gone when it is read, and deleted by somebody else.
     let file = StoredFile::new(storage.clone(), listed);
-    storage.delete("again").unwrap();
-    storage.delete("again").unwrap();
+    delete(&*storage, &["again", "a b"]);
+    delete(&*storage, &["again"]);
+    let left = sizes(&*storage);
+    assert!(!left.contains_key("again") && !left.contains_key("a b"));
     assert_eq!(file.read_at(0, &mut [0; 4]).unwrap_err().kind, ErrorKind::NotFound);
 
     // Many files, written and read by many at once.

@@ -145,8 +145,14 @@ pub struct Writing {
     /// Pretend that it is this second since 1970
     #[arg(long, global = true, hide = true, value_name = "SECONDS")]
     pub current_time: Option<i64>,
-    /// Store this many volumes at once; each takes its size in temporary files until it is stored
-    #[arg(long, global = true, value_name = "COUNT", default_value_t = 1)]
+    /// Transfer this many files at once (0 or none: as many as suit the storage, 1 in a local folder); a volume takes its size in temporary files until it is stored
+    #[arg(
+        long,
+        global = true,
+        value_name = "COUNT",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     pub concurrency: usize,
     /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]

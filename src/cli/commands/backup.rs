@@ -4,7 +4,7 @@
 use crate::cli::arguments::{
     Common, Writing, decoding, encoding, folders, names, passphrase, selection, values,
 };
-use crate::cli::failure::{Failure, goes_on_when_run_again};
+use crate::cli::failure::{Failure, goes_on_when_run_again, keeping_interrupts};
 use crate::cli::output::statistics::{self, Period};
 use crate::cli::output::{Report, Status, status};
 use crate::cli::{open, synchronize, traces};
@@ -204,7 +204,7 @@ impl Session<'_> {
             }
             false => {
                 self.begin_progress(&job)?;
-                backup::backup(&job, self.report.as_ref())?
+                keeping_interrupts(|| backup::backup(&job, self.report.as_ref()))?
             }
         };
         self.report.end_progress();
@@ -338,7 +338,6 @@ impl Session<'_> {
             skip_if_no_change: writing.skip_if_no_change,
             tempdir: folders::tempdir(common)?,
             journal: cache.and_then(|cache| folders::journal(cache, archive)),
-            concurrency: writing.concurrency,
             fail_on_volume: writing.fail_on_volume,
             skip_volume: writing.skip_volume,
         })
@@ -368,7 +367,6 @@ impl Session<'_> {
                 &plan,
                 archive,
                 (&self.storage, &self.codec),
-                self.writing.concurrency,
                 &self.report,
             )?,
         }
@@ -478,8 +476,7 @@ impl Session<'_> {
             let file: Arc<dyn ReadAt> =
                 Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
             let remote = self.codec.decode(file, stored.encoding);
-            let remote = remote.map(|decoder| Manifest::read(std::io::BufReader::new(decoder)));
-            match remote {
+            match remote.map(Manifest::read) {
                 // Whoever encrypts for others need not be able to read it.
                 Err(codec::Error {
                     cause: Cause::NoSecretKey(_) | Cause::Gpg(_) | Cause::NoPassphrase,

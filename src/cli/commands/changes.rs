@@ -22,7 +22,7 @@ use dupfs::monitor::Level;
 use dupfs::storage::StoredFile;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use tempfile::SpooledTempFile;
@@ -30,7 +30,7 @@ use tempfile::SpooledTempFile;
 const RULE: &str = "-------------------------";
 
 /// Statistics that are read of a set, in bytes; they have some 1,500, and 50 for each increment.
-const MOST_STATISTICS: u64 = 16 << 20;
+const MOST_STATISTICS: usize = 16 << 20;
 
 /// What is kept in memory of a message, in bytes.
 const MOST_KEPT: usize = 1 << 20;
@@ -208,8 +208,8 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
 fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Value> {
     let Some(file) = &set.statistics else { return Ok(serde_json::json!({})) };
     let stored = Arc::new(StoredFile::new(opened.storage.clone(), file.listed.clone()));
-    let decoder = opened.codec.decode(stored, file.encoding)?.take(MOST_STATISTICS);
-    serde_json::from_reader(decoder)
+    let bytes = opened.codec.decode(stored, file.encoding)?.read_at_most(MOST_STATISTICS)?;
+    serde_json::from_slice(&bytes)
         .with_context(|| format!("cannot read the statistics in '{}'", file.listed.name))
 }
 

@@ -51,7 +51,6 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
             &plan,
             &archive,
             (&storage, &Codec::new(decoding::codec_options(common)?)),
-            common.writing.concurrency,
             &report,
         )?,
     }

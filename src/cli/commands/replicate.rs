@@ -2,7 +2,7 @@
 
 use crate::cli::arguments::values::time;
 use crate::cli::arguments::{Common, decoding, encoding, names};
-use crate::cli::failure::{Failure, goes_on_when_run_again};
+use crate::cli::failure::{Failure, goes_on_when_run_again, keeping_interrupts};
 use crate::cli::open;
 use crate::cli::output::Report;
 use crate::cli::output::status::last_full;
@@ -62,25 +62,27 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
         .as_deref()
         .map(|directory| LocalCopy::open(directory, &prefixes))
         .transpose()?;
-    let outcome = replicate(
-        &Source {
-            storage: source.storage,
-            collection: &source.collection,
-            local_copy,
-            codec,
-            signed,
-        },
-        &Target {
-            storage: target_storage,
-            listing: &listing,
-            collection: &collection,
-            archive: &archive,
-            encoder,
-            manifest_encoder,
-        },
-        &ReplicateOptions { before, names: names::form(&common.writing), prefixes, dry_run },
-        report.as_ref(),
-    )?;
+    let outcome = keeping_interrupts(|| {
+        replicate(
+            &Source {
+                storage: source.storage,
+                collection: &source.collection,
+                local_copy,
+                codec,
+                signed,
+            },
+            &Target {
+                storage: target_storage,
+                listing: &listing,
+                collection: &collection,
+                archive: &archive,
+                encoder,
+                manifest_encoder,
+            },
+            &ReplicateOptions { before, names: names::form(&common.writing), prefixes, dry_run },
+            report.as_ref(),
+        )
+    })?;
     report_outcome(
         &outcome,
         source.collection.orphaned.len() + source.collection.incomplete.len(),

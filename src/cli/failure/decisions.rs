@@ -80,6 +80,7 @@ pub fn decide<'a>(error: &'a (dyn Error + 'static)) -> Decision<'a> {
         Known::Backup(error) => of_backup(error),
         Known::BulkRead(error) => of_bulk_read(error),
         Known::Catalog(error) => of_catalog(error),
+        Known::CatalogCause(cause) => of_catalog_cause(cause),
         Known::Codec(error) => of_codec(&error.cause),
         Known::Contents(error) => of_contents(error),
         Known::File(failure) => of_file(failure),
@@ -161,6 +162,7 @@ fn of_backup(error: &backup::Error) -> Decision<'_> {
         | backup::Error::Thread(_)
         | backup::Error::Stopped
         | backup::Error::NoVolume => Decision::open(),
+        backup::Error::Interrupted => Decision::code(INTERRUPTED),
     }
 }
 
@@ -189,6 +191,14 @@ fn of_catalog(error: &catalog::Error) -> Decision<'_> {
         | catalog::Error::Lost
         | catalog::Error::Gone(_)
         | catalog::Error::TooMany(_) => Decision::open(),
+    }
+}
+
+fn of_catalog_cause(cause: &catalog::Cause) -> Decision<'_> {
+    match cause {
+        catalog::Cause::Decode(error) => Decision::stands_for(error),
+        catalog::Cause::Format(error) => Decision::stands_for(error),
+        catalog::Cause::Missing | catalog::Cause::Content(_) => Decision::open(),
     }
 }
 
@@ -238,11 +248,9 @@ fn of_file(failure: &contents::Failure) -> Decision<'_> {
 
 fn of_format(error: &format::Error) -> Decision<'_> {
     match error {
-        format::Error::Read { .. }
-        | format::Error::Tar { .. }
+        format::Error::Tar { .. }
         | format::Error::Member { .. }
         | format::Error::TooLong(_)
-        | format::Error::Stream(_)
         | format::Error::Manifest { .. }
         | format::Error::Toc { .. } => Decision::open(),
     }
@@ -281,6 +289,7 @@ fn of_replicate(error: &replicate::Error) -> Decision<'_> {
         replicate::Error::MissingVolume { .. } | replicate::Error::Manifest { .. } => {
             Decision::open()
         }
+        replicate::Error::Interrupted => Decision::code(INTERRUPTED),
     }
 }
 
@@ -324,7 +333,7 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
     let operation = error.operation;
     match error.kind {
         ErrorKind::BadUrl => Decision::code(23).words("UnsupportedBackendScheme"),
-        ErrorKind::Permission => {
+        ErrorKind::Denied => {
             let decision = Decision::code(51).words(operation_words(error));
             decision.hint(match operation {
                 "list" | "open" | "read" => "check whose these files are, and as whom this runs",
@@ -344,7 +353,16 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
         ErrorKind::NoSpace => Decision::code(53).words(operation_words(error)).hint(
             "make room there, as by remove-all-but-n-full, and run this again: a backup goes on where it has ended",
         ),
-        ErrorKind::Changed | ErrorKind::Other => {
+        ErrorKind::Unreachable => Decision::code(50)
+            .words(operation_words(error))
+            .hint("check the connection, and the host and port in the URL"),
+        ErrorKind::TimedOut => Decision::code(50)
+            .words(operation_words(error))
+            .hint("--timeout gives the storage more seconds to answer"),
+        ErrorKind::Busy(_) => Decision::code(50)
+            .words(operation_words(error))
+            .hint("run this again later; --num-retries tries more often"),
+        ErrorKind::Changed | ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Other => {
             Decision::code(50).words(operation_words(error))
         }
     }
@@ -375,7 +393,9 @@ fn of_volume(error: &volume::Error) -> Decision<'_> {
         volume::Error::Storage(error) => Decision::stands_for(error),
         volume::Error::Decode(error) => Decision::stands_for(error),
         volume::Error::Members { .. }
+        | volume::Error::Frames { .. }
         | volume::Error::SeekIndex { .. }
+        | volume::Error::Temporary { .. }
         | volume::Error::Stopped => Decision::open(),
     }
 }

@@ -19,19 +19,18 @@ const KEPT: u8 = 3;
 pub fn on_interrupt() {
     extern "C" fn handle(_: libc::c_int) {
         let was = ON_INTERRUPT.load(Ordering::Relaxed);
+        let text = match was {
+            KEEP => "\ninterrupted; what is under way ends first, once more ends at once\n",
+            LEAVE_AND_GO_ON => "\ninterrupted; run this again to go on from here\n",
+            _ => "\ninterrupted\n",
+        };
+        // SAFETY: the call is allowed in a signal handler, and the text is as long as it says.
+        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
         if was == KEEP {
             return ON_INTERRUPT.store(KEPT, Ordering::Relaxed);
         }
-        let text = if was == LEAVE_AND_GO_ON {
-            "\ninterrupted; run this again to go on from here\n"
-        } else {
-            "\ninterrupted\n"
-        };
-        // SAFETY: both calls are allowed in a signal handler, and the text is as long as it says.
-        unsafe {
-            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
-            libc::_exit(INTERRUPTED.into());
-        }
+        // SAFETY: allowed in a signal handler, too.
+        unsafe { libc::_exit(INTERRUPTED.into()) }
     }
     let handler: extern "C" fn(libc::c_int) = handle;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -54,6 +53,15 @@ pub fn goes_on_when_run_again() {
 /// second signal ends the process at once.
 pub fn keep_interrupts() {
     ON_INTERRUPT.store(KEEP, Ordering::Relaxed);
+}
+
+/// Does a work that ends by itself when interrupted, by [`is_interrupted`], and of which the next
+/// run goes on.
+pub fn keeping_interrupts<T>(work: impl FnOnce() -> T) -> T {
+    keep_interrupts();
+    let result = work();
+    goes_on_when_run_again();
+    result
 }
 
 /// Returns whether a kept signal has come.

@@ -35,6 +35,7 @@ known! {
     Backup(backup::Error),
     BulkRead(BulkReadError),
     Catalog(catalog::Error),
+    CatalogCause(catalog::Cause),
     Codec(codec::Error),
     Contents(contents::Error),
     File(contents::Failure),

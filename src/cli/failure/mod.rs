@@ -17,6 +17,8 @@ mod own;
 mod summary;
 
 pub use exit_code::{EXCEPTION, HELP};
-pub use interrupt::{goes_on_when_run_again, is_interrupted, keep_interrupts, on_interrupt};
+pub use interrupt::{
+    goes_on_when_run_again, is_interrupted, keep_interrupts, keeping_interrupts, on_interrupt,
+};
 pub use own::Failure;
 pub use summary::{code, hint, is_closed_pipe, is_reported, of_source, own, searched, text, words};

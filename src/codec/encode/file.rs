@@ -7,8 +7,9 @@ use crate::codec::gpg::Signature;
 use crate::codec::openpgp::{LEAD, MessageWriter, write_chunks, write_last_chunk};
 use crate::codec::state::{self, Kind};
 use crate::codec::{Cause, Encoding, Error, SeekPoint};
+use crate::format::ByteSource;
 use crate::storage::ByteSink;
-use std::io::{self, Write};
+use std::io::Read;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -368,8 +369,7 @@ fn gzip_state(offset: u64) -> Vec<u8> {
     state
 }
 
-/// Writes a stored file as a stream. Errors are [`Error`]s inside of [`io::Error`]s; `Error::from`
-/// takes them out.
+/// Writes a stored file as a stream.
 pub struct EncodedWriter<W: ByteSink> {
     file: EncodedFile<W>,
     frame: Vec<u8>,
@@ -378,6 +378,40 @@ pub struct EncodedWriter<W: ByteSink> {
 impl<W: ByteSink> EncodedWriter<W> {
     pub(super) fn new(file: EncodedFile<W>) -> Self {
         Self { file, frame: Vec::new() }
+    }
+
+    /// Takes all these bytes; a frame is written when it is full.
+    ///
+    /// # Errors
+    /// As [`EncodedFile::push`].
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let (next, rest) = bytes.split_at(bytes.len().min(FRAME - self.frame.len()));
+            self.frame.extend_from_slice(next);
+            bytes = rest;
+            if self.frame.len() == FRAME {
+                self.cut()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all that a reader on this machine has.
+    ///
+    /// # Errors
+    /// [`Cause::Local`] when it cannot be read, and as [`EncodedFile::push`].
+    pub fn copy(&mut self, from: &mut impl Read) -> Result<(), Error> {
+        let mut buffer = vec![0; FRAME];
+        loop {
+            match from.read_bytes(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.write(&buffer[..count])?,
+                Err(error) => {
+                    let what = format!("cannot read a temporary file: {error}");
+                    return Err(Cause::Local(what).of(""));
+                }
+            }
+        }
     }
 
     /// Ends the file, and returns the sink.
@@ -392,21 +426,5 @@ impl<W: ByteSink> EncodedWriter<W> {
     fn cut(&mut self) -> Result<(), Error> {
         let frame = self.file.encoder.frame(std::mem::take(&mut self.frame))?;
         self.file.push(frame)
-    }
-}
-
-impl<W: ByteSink> Write for EncodedWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(FRAME - self.frame.len());
-        self.frame.extend_from_slice(&bytes[..count]);
-        if self.frame.len() == FRAME {
-            self.cut()?;
-        }
-        Ok(count)
-    }
-
-    /// Does nothing: a frame is written when it is full.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -3,7 +3,6 @@
 
 use crate::codec::testing::{GpgHome, check_points, codec, decode, file, fixed, read_to_end, text};
 use crate::codec::{Cause, Codec, Encoding, Options, PassphraseSource};
-use std::io::Read;
 
 #[test]
 fn idea_and_text_mode() {
@@ -65,7 +64,7 @@ fn dropped_in_the_middle() {
     let stored = home.symmetric(&["--cipher-algo", "IDEA"], &text(3_000_000));
     let codec = Codec::new(home.options(fixed("geheim")));
     let mut decoder = codec.decode(file(&stored[..]), Encoding::OpenPgp).unwrap();
-    decoder.read_exact(&mut [0; 1000]).unwrap();
+    assert_eq!(decoder.read_at_most(1000).unwrap().len(), 1000);
     drop(decoder);
     assert!(read_to_end(codec.decode(file(&stored[..]), Encoding::OpenPgp).unwrap()).is_ok());
 }

@@ -205,8 +205,7 @@ fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> 
                 let mut decoder = opened.codec.decode(Arc::new(file), manifest.encoding)?;
                 // To its end, since only that shows who has signed it.
                 if is_newest {
-                    std::io::copy(&mut decoder, &mut std::io::sink())
-                        .map_err(codec::Error::from)?;
+                    decoder.drain()?;
                 }
                 Ok(())
             });

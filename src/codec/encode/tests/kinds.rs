@@ -102,7 +102,7 @@ fn plain_and_gzip() {
                 check_table(&codec, &written, encoding, &plain, &table);
             }
             let mut writer = encoder.writer("made", Vec::new()).unwrap();
-            writer.write_all(&plain).unwrap();
+            writer.write(&plain).unwrap();
             let stored = writer.finish().unwrap();
             if encoding == Encoding::Gzip {
                 assert!(gzip_decompress(&stored) == plain);
@@ -149,7 +149,7 @@ fn check_openpgp(
             }
         }
         let mut stream = encoder.writer("made", Vec::new()).unwrap();
-        stream.write_all(&plain).unwrap();
+        stream.write(&plain).unwrap();
         let stored = stream.finish().unwrap();
         assert!(gpg_decrypt(home, &stored).0 == plain);
         assert!(sequoia_decrypt(reader, &stored) == plain);
