@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// Why a session cannot be made, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the source cannot be read to its end, and part of it may be stored: [`backup`]
-    /// goes on without it.
+    /// A file of the source cannot be read to its end, and part of it may be stored:
+    /// [`backup()`](super::backup()) goes on without it.
     #[error("cannot read '{path}' to its end: {cause}")]
     Source {
         /// The file.
