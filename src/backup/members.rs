@@ -3,12 +3,13 @@
 
 use super::compare::Change;
 use super::content::{self, AHEAD, Ending, SourceReader, block_length};
+use super::reports::{report_found, report_path};
 use super::signatures::Signatures;
 use super::signing::Signing;
 use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
-use super::{BackupOptions, Error, report_found, report_path};
+use super::{BackupOptions, Error};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};

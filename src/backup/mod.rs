@@ -41,7 +41,9 @@ mod compare;
 mod content;
 mod journal;
 mod members;
+mod reports;
 mod resume;
+mod save;
 mod session;
 mod signatures;
 mod signing;
@@ -53,22 +55,18 @@ mod uploads;
 pub use base::Base;
 pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
+pub use save::{backup, dry_run};
 pub use session::store_statistics;
 pub use signatures::SignaturesCause;
 pub use statistics::Statistics;
 
-use self::compare::Comparison;
-use self::members::{MemberWriter, Unreadable};
-use self::session::{SetWriter, StoredSet};
-use self::signatures::Signatures;
-use crate::accounts::Accounts;
-use crate::catalog::{self, Catalog, Chain, SavedEntries, SeenPlace, SeenSignatures};
+use crate::catalog::{self, Catalog, Chain};
 use crate::codec::{self, Codec, EncodeOptions, Encoder};
-use crate::collection::{ArchiveDirectory, ArchiveError, Collection, LocalCopy, scan};
+use crate::collection::{ArchiveDirectory, ArchiveError, Collection};
 use crate::format::{NameForm, Prefixes, Session};
-use crate::model::{BackupTime, EntryKind, EntryPath};
+use crate::model::{BackupTime, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
-use crate::source::{Found, Selection, SourceTree, Walk};
+use crate::source::{Selection, SourceTree};
 use crate::storage::{self, Listed, Storage};
 use crate::volume;
 use crate::work;
@@ -329,238 +327,5 @@ impl From<work::Stopped> for Error {
             work::Stopped::Taker => Self::Stopped,
             work::Stopped::Thread(cause) => Self::Thread(cause),
         }
-    }
-}
-
-/// Saves a source as a new set.
-///
-/// # Errors
-/// [`Error`] when nothing is saved; what is stored of the set then is gone on with by the next
-/// call. Paths that cannot be read are no error: the monitor hears of them, and they are counted.
-pub fn backup(job: &Job, monitor: &dyn Monitor) -> Result<Outcome, Error> {
-    let &Job { target, source, base, options, .. } = job;
-    let (session, kept) = resume::find(target, source, base, options, monitor)?;
-    // A full session that was interrupted is gone on with whatever was asked for.
-    let base = base.filter(|_| !session.is_full());
-    let (mut session, mut kept, mut unreadable) = (session, kept, Unreadable::default());
-    loop {
-        let path = match store(job, base, session, kept.as_ref(), &mut unreadable, monitor) {
-            Err(Error::Source { path, cause }) => {
-                unreadable.insert(path.clone(), cause);
-                path
-            }
-            Err(Error::Lost(path)) => {
-                monitor.message(
-                    Level::Warning,
-                    &format!("{}; storing that part anew", Error::Lost(path.clone())),
-                );
-                path
-            }
-            result => return result,
-        };
-        kept = resume::go_back(target, source, session, &path, options)?;
-        if kept.is_none() {
-            session = resume::new_session(base, options);
-        }
-    }
-}
-
-fn store(
-    job: &Job,
-    base: Option<&Arc<Chain>>,
-    session: Session,
-    kept: Option<&journal::Journaled>,
-    unreadable: &mut Unreadable,
-    monitor: &dyn Monitor,
-) -> Result<Outcome, Error> {
-    let &Job { target, options, .. } = job;
-    let accounts = Accounts::new(options.numeric_owner);
-    let changes = compare(job, base, &accounts)?;
-    let bases = base.map(|chain| bases(target, chain, options)).transpose()?;
-    let (mut set, sigtar) = SetWriter::begin(target, options, monitor, session, kept)?;
-    let stored = kept.and_then(resume::stored);
-    let mut made = None;
-    work::pipeline(
-        |feed| {
-            let mut members = MemberWriter::new(
-                options,
-                monitor,
-                target.catalog,
-                feed,
-                sigtar,
-                bases,
-                stored,
-                unreadable,
-            )?;
-            for change in changes {
-                check_interrupted(monitor)?;
-                members.write(change?)?;
-            }
-            made = Some(members.finish()?);
-            Ok(())
-        },
-        |members::Load { frame, mark, met }| {
-            frame.encode(&target.encoder).map(|frame| members::Load { frame, mark, met })
-        },
-        |load| {
-            check_interrupted(monitor)?;
-            set.take(load?)
-        },
-    )?;
-    let (mut written, sigtar) = made.ok_or(Error::Stopped)?;
-    let mut statistics = written.statistics;
-    if options.skip_if_no_change && base.is_some() && written.entries == 0 {
-        set.abandon();
-        return Ok(Outcome { statistics, session: None });
-    }
-    let members::Written { files, .. } = &mut written;
-    let stored = set.finish(sigtar, files)?;
-    statistics.stored_size = stored.size;
-    remember(target, session, &stored, written, options, monitor);
-    Ok(Outcome { statistics, session: Some(session) })
-}
-
-/// Ends a session whose user wants it: uploads under way end first, and the next call goes on from
-/// what is stored.
-fn check_interrupted(monitor: &dyn Monitor) -> Result<(), Error> {
-    if monitor.is_interrupted() { Err(Error::Interrupted) } else { Ok(()) }
-}
-
-/// Counts what a session would do, and stores nothing.
-///
-/// # Errors
-/// [`Error`] when what is saved already cannot be read.
-pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
-    let &Job { base, options, .. } = job;
-    let accounts = Accounts::new(options.numeric_owner);
-    let mut statistics = Statistics::default();
-    for change in compare(job, base, &accounts)? {
-        let change = change?;
-        statistics.meet(&change);
-        match &change {
-            Change::Same(..) | Change::Suspect(..) => {}
-            Change::Socket(path) => options.report_socket(path, monitor),
-            Change::Failed(failure) => {
-                statistics.errors += u64::from(!failure.is_gone());
-                options.report_unreadable(failure.code(), &failure.path, &failure.cause, monitor);
-            }
-            Change::New(found) => {
-                statistics.add_new(found);
-                report_found(code::ADDED, found, monitor);
-            }
-            Change::Changed(found, _) => {
-                statistics.add_changed(found);
-                report_found(code::CHANGED, found, monitor);
-            }
-            Change::Gone(saved) => {
-                statistics.add_deleted();
-                report_path(code::DELETED, &saved.path, monitor);
-            }
-        }
-        if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File)
-        {
-            report_progress(statistics.source_file_size, "", monitor);
-        }
-    }
-    report_progress(statistics.source_file_size, "", monitor);
-    Ok(statistics)
-}
-
-/// Reports what a session does with a path, in duplicity's words.
-fn report_path(code: u8, path: &EntryPath, monitor: &dyn Monitor) {
-    let letter = match code {
-        code::ADDED => 'A',
-        code::CHANGED => 'M',
-        _ => 'D',
-    };
-    let text = format!("{letter} {path}");
-    monitor.event(&Event { level: Level::Info, code, words: &quoted(path.shown()), text: &text });
-}
-
-/// Reports that a path is new or has changed, and warns of a time that the format does not keep, in
-/// duplicity's words.
-fn report_found(code: u8, found: &Found, monitor: &dyn Monitor) {
-    report_path(code, &found.path, monitor);
-    if found.entry.mtime < 0 {
-        let text = format!("Warning: {} has negative mtime, treating as 0.", found.path);
-        monitor.message(Level::Warning, &text);
-    }
-}
-
-/// Tells how many bytes of the source have been met.
-fn report_progress(met: u64, text: &str, monitor: &dyn Monitor) {
-    monitor.event(&Event {
-        level: Level::Info,
-        code: code::PROGRESS,
-        words: &met.to_string(),
-        text,
-    });
-}
-
-/// Walks the source beside what is saved.
-fn compare<'a>(
-    &Job { target, source, ref selection, options, .. }: &Job<'a>,
-    base: Option<&Arc<Chain>>,
-    accounts: &'a Accounts,
-) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<SavedEntries<'a>>>>, Error>
-{
-    let saved = base
-        .map(|chain| target.catalog.saved_entries(chain, chain.sets.len() as u32 - 1))
-        .transpose()?;
-    let walk = source.walk(selection.clone());
-    Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts, options.keep_unreadable))
-}
-
-/// Returns the signatures of what is saved.
-fn bases<'a>(
-    target: &Target,
-    chain: &'a Chain,
-    options: &BackupOptions,
-) -> Result<Signatures<'a>, Error> {
-    let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
-    let distrusted = target.catalog.unsound_signatures(chain)?;
-    let (storage, codec, tempdir) =
-        (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
-    Ok(Signatures::new(&chain.sets, local_copy, storage, codec, distrusted, tempdir))
-}
-
-/// Lets the catalog know the new set, so that a mount need not read it, and what was found of its
-/// files, so that the next session knows them again. What goes wrong here is no harm: the catalog
-/// fills in what it lacks.
-fn remember(
-    target: &Target,
-    session: Session,
-    stored: &StoredSet,
-    mut written: members::Written,
-    options: &BackupOptions,
-    monitor: &dyn Monitor,
-) {
-    let mut remember = || -> Result<(), Error> {
-        let collection = scan(&stored.listing, &options.prefixes);
-        let chains = target.catalog.set_collection(&collection)?;
-        let copies = LocalCopy::open(target.archive.path(), &options.prefixes)?;
-        let mut newest = chains.iter().filter_map(|chain| Some((chain, chain.sets.last()?)));
-        let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else {
-            return Ok(());
-        };
-        let place = SeenPlace::new(set.signatures.as_ref(), copies.signatures(session));
-        target.catalog.set_local_copy(copies);
-        target.catalog.trust_copies(set);
-        target.catalog.fill(chain)?;
-        target
-            .catalog
-            .keep_seen_signatures(set, &SeenSignatures { hash: stored.signatures, place });
-        let position = chain.sets.len() as u32 - 1;
-        Ok(target.catalog.save_stats(
-            chain,
-            position,
-            written.stats().map_err(Error::temporary)?,
-        )?)
-    };
-    if let Err(error) = remember() {
-        monitor.message(
-            Level::Warning,
-            &format!("the backup is complete, but the catalog does not know it yet: {error}"),
-        );
     }
 }

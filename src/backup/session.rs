@@ -30,10 +30,11 @@
 
 use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{FileList, Load, Mark};
+use super::reports::report_progress;
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
 use super::uploads::Uploads;
-use super::{BackupOptions, Error, Target, report_progress};
+use super::{BackupOptions, Error, Target};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};

@@ -8,7 +8,6 @@
 //! - All that counts itself as [`Held`] takes at most [`MOST_HELD`] bytes, in the whole process.
 //!   Who would pass that is refused.
 
-use super::Extent;
 use super::number::{put, put_signed, take, take_signed};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,6 +62,36 @@ impl Drop for Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is made of more pieces than can be kept in memory")]
 pub struct TooMany;
+
+/// A stretch of a version's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Bytes that lie in a volume of the version's own set.
+    Stored {
+        /// Number of the volume.
+        volume: u32,
+        /// Offset in its plain tar.
+        offset: u64,
+        /// Number of bytes, at least 1.
+        length: u64,
+    },
+    /// Bytes of the version before.
+    Copied {
+        /// Offset in its content.
+        offset: u64,
+        /// Number of bytes, at least 1.
+        length: u64,
+    },
+}
+
+impl Extent {
+    /// Returns the number of bytes.
+    pub fn length(&self) -> u64 {
+        match *self {
+            Self::Stored { length, .. } | Self::Copied { length, .. } => length,
+        }
+    }
+}
 
 /// Extents in their order.
 #[derive(Clone, Default)]

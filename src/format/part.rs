@@ -1,29 +1,8 @@
 //! [`Part`]: what one volume holds of one version.
 
-use super::Extents;
+use super::extents::Extents;
 use super::number::{put, take};
 use std::ops::Range;
-
-/// A stretch of a version's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Bytes that lie in a volume of the version's own set.
-    Stored {
-        /// Number of the volume.
-        volume: u32,
-        /// Offset in its plain tar.
-        offset: u64,
-        /// Number of bytes, at least 1.
-        length: u64,
-    },
-    /// Bytes of the version before.
-    Copied {
-        /// Offset in its content.
-        offset: u64,
-        /// Number of bytes, at least 1.
-        length: u64,
-    },
-}
 
 /// What one volume holds of one version, or all volumes together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,17 +66,9 @@ impl Part {
     }
 }
 
-impl Extent {
-    /// Returns the number of bytes.
-    pub fn length(&self) -> u64 {
-        match *self {
-            Self::Stored { length, .. } | Self::Copied { length, .. } => length,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::extents::Extent;
     use super::*;
     use proptest::prelude::*;
 

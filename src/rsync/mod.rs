@@ -25,21 +25,11 @@
 //! ```
 
 mod delta;
+mod error;
 mod md4;
 mod scan;
 mod signature;
 
 pub use delta::{Command, DeltaParser, delta};
+pub use error::Error;
 pub use signature::{CheckedSignature, SignatureWriter};
-
-/// Why bytes are no delta, or no signature.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot parse {what} at byte {offset}: {cause}")]
-pub struct Error {
-    /// What the bytes should be.
-    pub what: &'static str,
-    /// Where in it.
-    pub offset: u64,
-    /// What is wrong there.
-    pub cause: &'static str,
-}

@@ -77,11 +77,11 @@ impl SourceTree {
         full
     }
 
-    /// Opens a regular file by its path, as [`Found::open`] does. What is there is looked at
+    /// Opens a regular file by its path, as [`Found::open`](super::Found::open) does. What is there is looked at
     /// before, since to open a device may set it going.
     ///
     /// # Errors
-    /// As [`Found::open`].
+    /// As [`Found::open`](super::Found::open).
     pub fn open_file(&self, path: &EntryPath) -> io::Result<File> {
         let there = self.place.reach(path, OFlags::PATH)?;
         match FileType::from_raw_mode(fs::fstat(&there)?.st_mode) {

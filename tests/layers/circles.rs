@@ -9,22 +9,11 @@
 //! for the file that names the type. What stands behind `#[cfg(test)]` does not count: tests may
 //! use what uses the code that they test.
 
-use super::{Sources, branches, paths_after, sources, without_comments};
+use super::{Sources, branches, paths_after, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Modules in which there still are circles, and why.
-const KNOWN: &[(&str, &str)] = &[
-    ("backup", NOT_YET),
-    ("catalog", NOT_YET),
-    ("codec", NOT_YET),
-    ("format", NOT_YET),
-    ("replicate", NOT_YET),
-    ("restore", NOT_YET),
-    ("rsync", NOT_YET),
-    ("storage", NOT_YET),
-    ("verify", NOT_YET),
-    ("volume", NOT_YET),
-];
+const KNOWN: &[(&str, &str)] = &[("catalog", NOT_YET), ("codec", NOT_YET), ("storage", NOT_YET)];
 
 const NOT_YET: &str = "to be mended";
 
@@ -92,7 +81,7 @@ fn what_is_no_circle_is_not() {
     let cases: &[(&str, &str)] = &[
         (
             "src/codec/mod.rs",
-            "mod a;\nmod b;\npub mod c;\n#[cfg(test)]\nmod testing;\npub use a::A;\npub use b::B;\npub struct S;",
+            "mod a;\nmod b;\npub mod c;\n#[cfg(test)]\nmod testing;\npub use a::{A, a};\npub use b::B;\npub struct S;\nfn f() { \"A // \\\" B\"; }",
         ),
         (
             "src/codec/a.rs",
@@ -292,7 +281,7 @@ struct Import {
 
 impl Code {
     fn new(text: &str) -> Self {
-        let (code, tests) = without_tests(&without_comments(text));
+        let (code, tests) = without_tests(&without_texts(text));
         let declared =
             tests.lines().filter_map(|line| line.trim().split_once("mod ")?.1.strip_suffix(';'));
         let (mut uses, mut rest) = (Vec::new(), String::new());
@@ -303,6 +292,7 @@ impl Code {
             let tree = match start.split_once("use ") {
                 Some(("", tree)) => tree,
                 Some((before, tree)) if is_exported && !before.trim_end().contains(' ') => tree,
+                _ if start.contains("mod ") && start.ends_with(';') => continue,
                 _ => {
                     rest += line;
                     rest.push('\n');
@@ -327,6 +317,36 @@ impl Code {
         let test_modules = declared.map(String::from).collect();
         Self { uses, rest, test_modules }
     }
+}
+
+/// Returns code without comments and the content of strings.
+fn without_texts(text: &str) -> String {
+    let (mut code, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(['"', '/', '\'']) {
+        code += &rest[..at];
+        let tail = &rest[at..];
+        let length = if tail.starts_with("//") {
+            tail.find('\n').unwrap_or(tail.len())
+        } else if let Some(string) = tail.strip_prefix('"') {
+            let (is_raw, mut is_escaped) = (code.ends_with('r'), false);
+            let end = string.find(|c| {
+                let ends = c == '"' && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped && !is_raw;
+                ends
+            });
+            end.map_or(tail.len(), |end| end + 2)
+        } else if let Some(quoted) =
+            ["'\"'", "'\\\"'"].iter().find(|quoted| tail.starts_with(**quoted))
+        {
+            quoted.len()
+        } else {
+            code += &tail[..1];
+            rest = &tail[1..];
+            continue;
+        };
+        rest = &tail[length..];
+    }
+    code + rest
 }
 
 /// Takes the items behind `#[cfg(test)]` out of code that is formatted by rustfmt; returns what is
