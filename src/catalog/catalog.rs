@@ -9,7 +9,7 @@ use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
 use crate::format::{Encoding, FileChange, Manifest, ReadError};
 use crate::model::EntryPath;
 use crate::monitor::{Level, Monitor};
-use crate::storage::{ReadAt, Storage, StoredFile};
+use crate::storage::{Abilities, ReadAt, Storage, StoredFile};
 use crate::volume::{VolumeKey, VolumeSource};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension};
@@ -549,6 +549,11 @@ impl Catalog {
             encoding: stored.encoding,
             hash: None,
         })
+    }
+
+    /// Returns what the storage can do.
+    pub fn abilities(&self) -> Abilities {
+        self.storage.abilities()
     }
 
     /// Derives the session keys of encrypted files together, which takes a fraction of the time of

@@ -13,7 +13,8 @@ use dupfs::format::{Encoding, Prefixes, StoredName};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Event, Level, Monitor};
 use dupfs::storage::{
-    self, ErrorKind, Listed, LocalStorage, RetryingStorage, Storage, StoredFile, Url,
+    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, StoredFile,
+    Url,
 };
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub struct Opened {
     pub report: Arc<Report>,
 }
 
+/// Transfers at once that suit a storage behind a network.
+const FAR_TRANSFERS: usize = 4;
+
 /// Finds the storage behind a URL; nothing is asked of it yet.
 pub fn reach(
     typed: &OsStr,
@@ -62,13 +66,16 @@ pub fn reach(
 ) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
     let transfers = Some(common.writing.concurrency).filter(|count| *count > 0);
+    let storage = storage::open(&url, transfers)?;
+    let storage = match common.writing.storage_delay.map(Duration::from_millis) {
+        Some(delay) => {
+            let recording = RecordingStorage::new(storage);
+            Arc::new(recording.far(delay, transfers.unwrap_or(FAR_TRANSFERS)))
+        }
+        None => storage,
+    };
     let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage = Arc::new(RetryingStorage::new(
-        storage::open(&url, transfers)?,
-        common.num_retries,
-        delay,
-        report,
-    ));
+    let storage = Arc::new(RetryingStorage::new(storage, common.num_retries, delay, report));
     Ok((url, storage))
 }
 

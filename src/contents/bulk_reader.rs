@@ -9,6 +9,7 @@ use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::{Event, Level, Monitor, code};
 use crate::storage::ReadAt;
+use crate::work;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -355,10 +356,10 @@ impl<'a, T: Target> BulkReader<'a, T> {
         let links: Vec<Link<T::File>> = (0..=volumes.len()).map(|_| bounded(1)).collect();
         let _ = links[0].0.send(carried);
         let next = AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism()
-            .map_or(1, |count| count.get())
-            .min(MOST_WORKERS)
-            .min(volumes.len());
+        // As many as there are cores; or transfers, where these are what has to be waited for.
+        let storage = self.catalog.abilities();
+        let transfers = if storage.rereads { 1 } else { storage.transfers };
+        let workers = work::cores().max(transfers).min(MOST_WORKERS).min(volumes.len());
         // Taken in ascending order, so whoever waits for the volume before waits for somebody who
         // is at work.
         let work = || {

@@ -154,6 +154,9 @@ pub struct Writing {
         hide_default_value = true
     )]
     pub concurrency: usize,
+    /// Let each request to the storage take so many milliseconds longer, for measurements
+    #[arg(long, global = true, hide = true, value_name = "MILLISECONDS")]
+    pub storage_delay: Option<u64>,
     /// Fail when this volume is stored, for tests
     #[arg(long, global = true, hide = true, value_name = "NUMBER")]
     pub fail_on_volume: Option<u32>,
