@@ -57,13 +57,12 @@ pub use compare::Change;
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use save::{backup, dry_run};
 pub use session::store_statistics;
-pub use signatures::SignaturesCause;
 pub use statistics::Statistics;
 
 use crate::catalog::{self, Catalog, Chain};
 use crate::codec::{self, Codec, EncodeOptions, Encoder};
 use crate::collection::{ArchiveDirectory, ArchiveError, Collection};
-use crate::format::{NameForm, Prefixes, Session};
+use crate::format::{NameForm, Prefixes, ReadError, Session};
 use crate::model::{BackupTime, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Selection, SourceTree};
@@ -290,6 +289,29 @@ pub enum Error {
     /// A frame came when no volume was open.
     #[error("no volume is open")]
     NoVolume,
+}
+
+/// Why signatures cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SignaturesCause {
+    /// There is no signature file.
+    #[error("it is not there")]
+    Missing,
+    /// Other programs write to the archive directory all the time.
+    #[error("they keep changing")]
+    Changing,
+    /// It cannot be decoded, or is none.
+    #[error("{0}")]
+    Read(#[from] ReadError<codec::Error>),
+    /// A temporary file cannot be used.
+    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
+    Temporary(#[source] std::io::Error),
+}
+
+impl From<codec::Error> for SignaturesCause {
+    fn from(error: codec::Error) -> Self {
+        Self::Read(ReadError::Source(error))
+    }
 }
 
 impl From<ArchiveError> for Error {

@@ -4,9 +4,9 @@
 //! A session asks in path order, and signature files are in path order, so each of them is read
 //! once, forwards, and only if a path of its set has changed.
 
-use super::Error;
 use super::spool::Spool;
-use crate::codec::{self, Codec, Decoder};
+use super::{Error, SignaturesCause};
+use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, LocalCopy};
 use crate::format::{ReadError, SignatureMember, TarReader};
 use crate::model::EntryPath;
@@ -36,29 +36,6 @@ pub struct Signatures<'a> {
     pub tempdir: PathBuf,
     /// What has been opened, the last used one last.
     open: Vec<(u32, OpenFile)>,
-}
-
-/// Why signatures cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SignaturesCause {
-    /// There is no signature file.
-    #[error("it is not there")]
-    Missing,
-    /// Other programs write to the archive directory all the time.
-    #[error("they keep changing")]
-    Changing,
-    /// It cannot be decoded, or is none.
-    #[error("{0}")]
-    Read(#[from] ReadError<codec::Error>),
-    /// A temporary file cannot be used.
-    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
-    Temporary(#[source] std::io::Error),
-}
-
-impl From<codec::Error> for SignaturesCause {
-    fn from(error: codec::Error) -> Self {
-        Self::Read(ReadError::Source(error))
-    }
 }
 
 struct OpenFile {
