@@ -23,8 +23,9 @@
 //!
 //! # Layers
 //!
-//! A module imports modules of lower layers only, through their doors (`mod.rs`); `tests/layers.rs`
-//! holds the imports against this table. Each module has its own `Error`.
+//! A module imports modules of lower layers only, through their doors (`mod.rs`), and no two files
+//! of one module import each other; `tests/layers.rs` holds the imports against both. Each module
+//! has its own `Error`.
 //!
 //! | layer | modules | what they do |
 //! |---|---|---|

@@ -39,6 +39,7 @@
 mod base;
 mod compare;
 mod content;
+mod error;
 mod journal;
 mod members;
 mod reports;
@@ -54,25 +55,24 @@ mod uploads;
 
 pub use base::Base;
 pub use compare::Change;
+pub use error::{Error, SignaturesCause};
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use save::{backup, dry_run};
 pub use session::store_statistics;
 pub use statistics::Statistics;
 
-use crate::catalog::{self, Catalog, Chain};
-use crate::codec::{self, Codec, EncodeOptions, Encoder};
-use crate::collection::{ArchiveDirectory, ArchiveError, Collection};
-use crate::format::{NameForm, Prefixes, ReadError, Session};
+use crate::catalog::{Catalog, Chain};
+use crate::codec::{Codec, EncodeOptions, Encoder};
+use crate::collection::{ArchiveDirectory, Collection};
+use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryPath};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Selection, SourceTree};
-use crate::storage::{self, Listed, Storage};
-use crate::volume;
-use crate::work;
+use crate::storage::{Listed, Storage};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How to save.
@@ -215,139 +215,4 @@ pub struct Outcome {
     pub statistics: Statistics,
     /// The set that was stored; `None` if nothing was.
     pub session: Option<Session>,
-}
-
-/// Why a session cannot be made, or cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file of the source cannot be read to its end, and part of it may be stored: [`backup`]
-    /// goes on without it.
-    #[error("cannot read '{path}' to its end: {cause}")]
-    Source {
-        /// The file.
-        path: EntryPath,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The rest of a file is gone, of which an interrupted session has stored a part.
-    #[error("the rest of '{0}' is gone, of which an interrupted backup has stored a part")]
-    Lost(EntryPath),
-    /// A signature file cannot be read.
-    #[error("cannot read the signatures in '{file}': {cause}; a full backup needs none")]
-    Signatures {
-        /// The signature file.
-        file: String,
-        /// Why.
-        #[source]
-        cause: Box<SignaturesCause>,
-    },
-    /// The archive directory or the journal cannot be used.
-    #[error("cannot {operation} '{}': {cause}", path.display())]
-    Archive {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A volume is not in storage as it was stored.
-    #[error(transparent)]
-    NotStored(#[from] storage::NotStored),
-    /// A temporary file cannot be used.
-    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
-    Temporary(io::Error),
-    /// A file cannot be stored or read.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-    /// A volume cannot be written.
-    #[error(transparent)]
-    Volume(#[from] volume::Error),
-    /// A file cannot be encoded.
-    #[error(transparent)]
-    Encode(#[from] codec::Error),
-    /// The catalog has no answer.
-    #[error(transparent)]
-    Catalog(#[from] catalog::Error),
-    /// Something would remove a complete set.
-    #[error(
-        "the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong"
-    )]
-    Complete(BackupTime),
-    /// The monitor wanted it.
-    #[error("interrupted; run this again to go on from here")]
-    Interrupted,
-    /// `--fail-on-volume`.
-    #[error("told to fail on volume {0}")]
-    ToldToFail(u32),
-    /// There is no thread to be had.
-    #[error("cannot start a thread to make volumes with: {0}; raise the limits (ulimit -u, -v)")]
-    Thread(io::Error),
-    /// Another part of the session has failed, and says why.
-    #[error("the session has ended")]
-    Stopped,
-    /// A frame came when no volume was open.
-    #[error("no volume is open")]
-    NoVolume,
-}
-
-/// Why signatures cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SignaturesCause {
-    /// There is no signature file.
-    #[error("it is not there")]
-    Missing,
-    /// Other programs write to the archive directory all the time.
-    #[error("they keep changing")]
-    Changing,
-    /// It cannot be decoded, or is none.
-    #[error("{0}")]
-    Read(#[from] ReadError<codec::Error>),
-    /// A temporary file cannot be used.
-    #[error("cannot use a temporary file: {0}; --tempdir names another folder for them")]
-    Temporary(#[source] std::io::Error),
-}
-
-impl From<codec::Error> for SignaturesCause {
-    fn from(error: codec::Error) -> Self {
-        Self::Read(ReadError::Source(error))
-    }
-}
-
-impl From<ArchiveError> for Error {
-    fn from(error: ArchiveError) -> Self {
-        match error {
-            ArchiveError::Storage(error) => error.into(),
-            ArchiveError::Decode(error) => error.into(),
-            ArchiveError::Local { operation, path, cause } => {
-                Self::Archive { operation, path, cause }
-            }
-            ArchiveError::Locked(path) => {
-                Self::Archive { operation: "lock", path, cause: io::ErrorKind::WouldBlock.into() }
-            }
-        }
-    }
-}
-
-impl Error {
-    fn source(path: &EntryPath, cause: io::Error) -> Self {
-        Self::Source { path: path.clone(), cause }
-    }
-
-    fn archive(operation: &'static str, path: &Path, cause: io::Error) -> Self {
-        Self::Archive { operation, path: path.to_path_buf(), cause }
-    }
-
-    fn temporary(cause: io::Error) -> Self {
-        Self::Temporary(cause)
-    }
-}
-
-impl From<work::Stopped> for Error {
-    fn from(stopped: work::Stopped) -> Self {
-        match stopped {
-            work::Stopped::Taker => Self::Stopped,
-            work::Stopped::Thread(cause) => Self::Thread(cause),
-        }
-    }
 }

@@ -4,8 +4,8 @@
 //! A session asks in path order, and signature files are in path order, so each of them is read
 //! once, forwards, and only if a path of its set has changed.
 
+use super::error::{Error, SignaturesCause};
 use super::spool::Spool;
-use super::{Error, SignaturesCause};
 use crate::codec::{Codec, Decoder};
 use crate::collection::{BackupSet, LocalCopy};
 use crate::format::{ReadError, SignatureMember, TarReader};

@@ -2,10 +2,8 @@
 
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
-use super::lines::is_locked;
 use super::query::{self, Owners, Tops};
-use super::seeks::SeekIndexes;
-use super::{Cause, Error, Snapshot, Version, VersionId};
+use super::{Cause, Error, Version, VersionId};
 use crate::codec::{self, Codec, Decoder};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
 use crate::format::{Encoding, FileChange, Manifest, ReadError};
@@ -226,11 +224,6 @@ impl Catalog {
         self.known.read()
     }
 
-    /// Returns the store of seek indexes and seek points.
-    pub fn seek_indexes(self: &Arc<Self>) -> Arc<dyn crate::volume::SeekIndexStore> {
-        Arc::new(SeekIndexes(self.clone()))
-    }
-
     /// Makes sure that the rows of all sets of a chain are there, up to the first that cannot be
     /// read; returns how many sets are.
     ///
@@ -264,7 +257,7 @@ impl Catalog {
                 let is_passing = error.is_passing();
                 // Without the key nothing can be read at all: whoever asked gets the error, and
                 // that is enough.
-                if !is_locked(&error) {
+                if !error.is_locked() {
                     let verb = if is_passing { "read" } else { "show" };
                     self.log_once(
                         Level::Error,
@@ -298,19 +291,10 @@ impl Catalog {
     /// [`fill`](Self::fill) says of all else.
     pub fn locked(&self, chain: &Chain) -> Option<String> {
         let filled = chain.filled.lock();
-        let error = filled.trouble.as_ref().filter(|error| is_locked(error))?;
+        let error = filled.trouble.as_ref().filter(|error| error.is_locked())?;
         let lost = chain.sets.get(filled.sets as usize..).unwrap_or_default();
         let times: Vec<String> = lost.iter().map(|set| set.end().to_string()).collect();
         Some(format!("cannot show the backups of {}: {error}", times.join(", ")))
-    }
-
-    /// Returns the tree at the end of one set, if its rows are there or can be filled in.
-    ///
-    /// # Errors
-    /// [`Error::Set`] when this set or one before it cannot be read.
-    pub fn snapshot(&self, chain: &Arc<Chain>, position: u32) -> Result<Snapshot, Error> {
-        self.fill_up_to(chain, position)?;
-        Ok(Snapshot { chain: chain.clone(), position })
     }
 
     /// Returns what stands at the tops of chains, as far as their rows are there: by one question,
@@ -323,7 +307,7 @@ impl Catalog {
     }
 
     /// Makes sure that the rows of a set are there.
-    fn fill_up_to(&self, chain: &Chain, position: u32) -> Result<(), Error> {
+    pub(super) fn fill_up_to(&self, chain: &Chain, position: u32) -> Result<(), Error> {
         match self.fill_as_far(chain)? {
             (filled, _) if position < filled => Ok(()),
             (_, Some(error)) => Err(Error::Again(error)),

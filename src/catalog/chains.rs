@@ -6,7 +6,6 @@
 //! known already.
 
 use super::Error;
-use super::distrust::Source;
 use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
 use crate::storage::Listed;
@@ -17,6 +16,37 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// Where the rows of a set come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The stored signature file.
+    Signatures,
+    /// Its copy in duplicity's archive directory, known by this.
+    Copy([u8; 32]),
+    /// The volumes.
+    Volumes,
+}
+
+impl Source {
+    /// Returns the column `source`.
+    pub fn column(&self) -> Option<&[u8]> {
+        match self {
+            Self::Signatures => None,
+            Self::Copy(identity) => Some(identity),
+            Self::Volumes => Some(&[]),
+        }
+    }
+
+    /// Takes the column `source`; what is none of ours is taken for a copy that is gone.
+    pub fn of_column(column: Option<Vec<u8>>) -> Self {
+        match column {
+            None => Self::Signatures,
+            Some(bytes) if bytes.is_empty() => Self::Volumes,
+            Some(bytes) => Self::Copy(bytes.try_into().unwrap_or_default()),
+        }
+    }
+}
 
 /// A backup chain with a number in the catalog.
 pub struct Chain {

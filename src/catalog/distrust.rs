@@ -8,7 +8,7 @@
 //! need no proof, so each set is contradicted once, at most.
 
 use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, identity};
+use super::chains::{Chain, Source, identity};
 use super::{Error, Snapshot};
 use crate::collection::BackupSet;
 use crate::format::{Encoding, Manifest};
@@ -16,37 +16,6 @@ use crate::model::EntryPath;
 use crate::monitor::Level;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
-
-/// Where the rows of a set come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The stored signature file.
-    Signatures,
-    /// Its copy in duplicity's archive directory, known by this.
-    Copy([u8; 32]),
-    /// The volumes.
-    Volumes,
-}
-
-impl Source {
-    /// Returns the column `source`.
-    pub fn column(&self) -> Option<&[u8]> {
-        match self {
-            Self::Signatures => None,
-            Self::Copy(identity) => Some(identity),
-            Self::Volumes => Some(&[]),
-        }
-    }
-
-    /// Takes the column `source`; what is none of ours is taken for a copy that is gone.
-    pub fn of_column(column: Option<Vec<u8>>) -> Self {
-        match column {
-            None => Self::Signatures,
-            Some(bytes) if bytes.is_empty() => Self::Volumes,
-            Some(bytes) => Self::Copy(bytes.try_into().unwrap_or_default()),
-        }
-    }
-}
 
 impl Catalog {
     /// Returns where the rows of a set come from.

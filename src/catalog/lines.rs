@@ -2,8 +2,7 @@
 //! their way to the writer.
 
 use super::catalog::{Catalog, set_at, undescribed};
-use super::chains::{Chain, copy_identity, filled_sets, keep_numbers};
-use super::distrust::Source;
+use super::chains::{Chain, Source, copy_identity, filled_sets, keep_numbers};
 use super::fill::{LeftOut, Line, SetWriter};
 use super::spool::Spool;
 use super::{Cause, Error};
@@ -13,7 +12,7 @@ use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReade
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
-use crate::volume::{self, Event, checked_pass};
+use crate::volume::{Event, checked_pass};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 use std::cmp::Ordering;
@@ -107,7 +106,7 @@ impl Catalog {
         };
         let result = match result {
             Err(error @ Error::Set { .. })
-                if !is_distrusted && !is_locked(&error) && !is_cut_off(&error) =>
+                if !is_distrusted && !error.is_locked() && !is_cut_off(&error) =>
             {
                 let set = chain
                     .sets
@@ -143,7 +142,7 @@ impl Catalog {
         // Whoever reads the volumes hears what is wrong with the manifest; but while it cannot be
         // read, nothing is taken over that might not fit it.
         let manifest = match self.manifest(chain, position) {
-            Err(error) if is_checked && error.is_passing() && !is_locked(&error) => {
+            Err(error) if is_checked && error.is_passing() && !error.is_locked() => {
                 return Err(error);
             }
             manifest => manifest.ok(),
@@ -304,18 +303,6 @@ impl<'m> Fit<'m> {
             Err(format!("it does not list '{path}', which is in the set's volumes"))
         })
     }
-}
-
-/// Returns whether a set could be read if only there were the right key, so that nothing else of it
-/// can be read either.
-pub(super) fn is_locked(error: &Error) -> bool {
-    use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
-    let cause = match error {
-        Error::Set { cause: Cause::Decode(error), .. } => &error.cause,
-        Error::Volume { cause: volume::Error::Decode(error), .. } => &error.cause,
-        _ => return false,
-    };
-    matches!(cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_))
 }
 
 /// Returns whether there was no connection when a file of a set was to be read: then its volumes

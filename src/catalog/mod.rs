@@ -253,6 +253,18 @@ impl From<&str> for Cause {
 }
 
 impl Error {
+    /// Returns whether a set could be read if only there were the right key, so that nothing else
+    /// of it can be read either.
+    pub(super) fn is_locked(&self) -> bool {
+        use codec::Cause::{Gpg, NoPassphrase, NoSecretKey, Passphrase, WrongPassphrase};
+        let cause = match self {
+            Self::Set { cause: Cause::Decode(error), .. } => &error.cause,
+            Self::Volume { cause: crate::volume::Error::Decode(error), .. } => &error.cause,
+            _ => return false,
+        };
+        matches!(cause, NoPassphrase | WrongPassphrase | Passphrase(_) | NoSecretKey(_) | Gpg(_))
+    }
+
     /// Returns whether the rows that were asked for have turned out to be wrong, so that
     /// [`Catalog::renew`] leads on.
     pub fn is_contradicted(&self) -> bool {

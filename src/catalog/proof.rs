@@ -20,9 +20,8 @@
 //! first counts.
 
 use super::catalog::Catalog;
-use super::chains::Chain;
+use super::chains::{Chain, Source};
 use super::cursor::{Cursor, Row};
-use super::distrust::Source;
 use super::{Error, VersionId};
 use crate::format::Manifest;
 use crate::model::{Entry, EntryPath, Owner};

@@ -14,6 +14,13 @@ const HASH: usize = 32;
 /// The seek indexes in a catalog. Those that are gone with what was in it are made anew.
 pub struct SeekIndexes(pub Arc<Catalog>);
 
+impl Catalog {
+    /// Returns the store of seek indexes and seek points.
+    pub fn seek_indexes(self: &Arc<Self>) -> Arc<dyn crate::volume::SeekIndexStore> {
+        Arc::new(SeekIndexes(self.clone()))
+    }
+}
+
 impl SeekIndexes {
     fn find<T>(
         &self,

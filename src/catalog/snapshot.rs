@@ -19,6 +19,17 @@ pub struct Snapshot {
     pub position: u32,
 }
 
+impl Catalog {
+    /// Returns the tree at the end of one set, if its rows are there or can be filled in.
+    ///
+    /// # Errors
+    /// [`Error::Set`] when this set or one before it cannot be read.
+    pub fn snapshot(&self, chain: &Arc<Chain>, position: u32) -> Result<Snapshot, Error> {
+        self.fill_up_to(chain, position)?;
+        Ok(Snapshot { chain: chain.clone(), position })
+    }
+}
+
 impl Snapshot {
     /// Returns the source directory itself, which may also be a file; `None` if the backup holds
     /// nothing at all.

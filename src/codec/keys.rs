@@ -14,9 +14,10 @@
 //! [`Keys::doubt`], and asks again. (A secret key cannot be wrong in this way: its padding and sum
 //! take away as many tries once more, twice.)
 
+use super::error::Cause;
 use super::gpg::{Gpg, first_line};
 use super::openpgp::{Aes, BLOCK, Signer, packet_list, parse_certs, s2k};
-use super::{Cause, PassphraseSource};
+use super::passphrase::PassphraseSource;
 use openpgp::crypto::{Password, SessionKey};
 use openpgp::packet::{PKESK, SKESK, key, skesk::SKESK4};
 use openpgp::types::SymmetricAlgorithm;

@@ -88,6 +88,7 @@ mod gzip;
 mod inflate;
 mod keys;
 mod openpgp;
+mod passphrase;
 mod reopened;
 mod source;
 mod state;
@@ -101,6 +102,7 @@ pub use encode::{
 };
 pub use error::{Cause, Error};
 pub use openpgp::HEAD;
+pub use passphrase::PassphraseSource;
 pub use reopened::Reopened;
 
 use self::gpg::Gpg;
@@ -108,37 +110,8 @@ use self::gzip::Gzip;
 use self::keys::Keys;
 use self::source::{FromStart, LONG, Stage, Stored};
 use crate::storage::ReadAt;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use zeroize::Zeroizing;
-
-/// Where the passphrase comes from. It serves symmetric messages and secret keys; gpg's rule that
-/// it ends at the first line end holds everywhere.
-#[derive(Clone, Default)]
-pub enum PassphraseSource {
-    /// There is none: gpg-agent may have one for a secret key.
-    #[default]
-    None,
-    /// This one (`PASSPHRASE`).
-    Fixed(Zeroizing<String>),
-    /// One of these opens each message, whichever does; the first encrypts. There is at least one.
-    Several(Vec<Zeroizing<String>>),
-    /// Asked for when the first message needs it; the answer, also `None`, holds for the whole run.
-    /// Not asked with [`Options::use_agent`].
-    Ask(Arc<dyn Fn() -> std::io::Result<Option<Zeroizing<String>>> + Send + Sync>),
-}
-
-impl fmt::Debug for PassphraseSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Fixed(_) => "Fixed(..)",
-            Self::Several(_) => "Several(..)",
-            Self::Ask(_) => "Ask(..)",
-        })
-    }
-}
 
 /// How to decode.
 #[derive(Debug, Clone)]
@@ -251,16 +224,6 @@ impl Codec {
         })
     }
 
-    /// Prepares to read a file from seek points that a [`Decoder`] of the same file has left, in
-    /// this run or in another one. Derives the session key, if there is one.
-    ///
-    /// # Errors
-    /// [`Error`] when there is no way to the session key, or the head of the message is damaged.
-    pub fn reopen(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Reopened, Error> {
-        let name = file.name().to_owned();
-        Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
-    }
-
     /// Derives the session keys of OpenPGP files ahead, in the order given, on all cores;
     /// [`Codec::decode`] and [`Codec::reopen`] find them at once, or wait for them. Three files or
     /// more for one passphrase take a fifth of the time (AVX-512) or half of it (AVX2) that one by
@@ -282,7 +245,6 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Codec>();
     shared::<Decoder>();
-    shared::<Reopened>();
     shared::<Error>();
 };
 

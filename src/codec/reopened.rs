@@ -26,6 +26,24 @@ pub struct Reopened {
     spool: Mutex<Option<Arc<File>>>,
 }
 
+impl Codec {
+    /// Prepares to read a file from seek points that a [`Decoder`](super::Decoder) of the same
+    /// file has left, in this run or in another one. Derives the session key, if there is one.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no way to the session key, or the head of the message is damaged.
+    pub fn reopen(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Reopened, Error> {
+        let name = file.name().to_owned();
+        Reopened::new(self.clone(), file, encoding).map_err(|cause| cause.of(&name))
+    }
+}
+
+// It is shared between threads.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Reopened>();
+};
+
 impl Reopened {
     pub(super) fn new(
         codec: Codec,

@@ -58,6 +58,39 @@ struct Signed {
     fresh: bool,
 }
 
+// It is filled by a thread of its own.
+const _: () = {
+    const fn sent<T: Send>() {}
+    sent::<EncodedFile<crate::storage::StagedWriter>>();
+};
+
+impl Encoder {
+    /// Starts a stored file. `name` is for messages; what `sink` has taken is a file only after
+    /// [`EncodedFile::finish`] or [`EncodedFile::finish_with_table`].
+    ///
+    /// # Errors
+    /// [`Error`] when gpg, which signs, cannot be run, or there are no random numbers.
+    pub fn create<W: ByteSink>(
+        self: &Arc<Self>,
+        name: &str,
+        sink: W,
+    ) -> Result<EncodedFile<W>, Error> {
+        EncodedFile::new(self.clone(), name, sink)
+    }
+
+    /// Starts a stored file that is written as a stream, and cut into frames on the way.
+    ///
+    /// # Errors
+    /// As [`Encoder::create`].
+    pub fn writer<W: ByteSink>(
+        self: &Arc<Self>,
+        name: &str,
+        sink: W,
+    ) -> Result<EncodedWriter<W>, Error> {
+        Ok(EncodedWriter::new(self.create(name, sink)?))
+    }
+}
+
 impl<W: ByteSink> EncodedFile<W> {
     pub(super) fn new(encoder: Arc<Encoder>, name: &str, sink: W) -> Result<Self, Error> {
         let form = Self::layer(&encoder).map_err(|cause| cause.of(name))?;

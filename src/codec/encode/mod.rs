@@ -35,7 +35,7 @@ use super::openpgp::{
     Access, Head, KeyPacket, Layout, MessageWriter, Recipient, SigningKey, packet_list, s2k, tag,
 };
 use super::{Cause, Codec, Encoding, Error, PassphraseSource};
-use crate::storage::{ByteSink, ReadAt};
+use crate::storage::ReadAt;
 use openpgp::crypto::{Password, S2K, SessionKey, random};
 use openpgp::types::HashAlgorithm;
 use openpgp::{KeyID, Packet};
@@ -216,31 +216,6 @@ impl Encoder {
             _ => Ok(plain),
         };
         Ok(Frame { plain: length, bytes: bytes.map_err(|cause| cause.of(""))? })
-    }
-
-    /// Starts a stored file. `name` is for messages; what `sink` has taken is a file only after
-    /// [`EncodedFile::finish`] or [`EncodedFile::finish_with_table`].
-    ///
-    /// # Errors
-    /// [`Error`] when gpg, which signs, cannot be run, or there are no random numbers.
-    pub fn create<W: ByteSink>(
-        self: &Arc<Self>,
-        name: &str,
-        sink: W,
-    ) -> Result<EncodedFile<W>, Error> {
-        EncodedFile::new(self.clone(), name, sink)
-    }
-
-    /// Starts a stored file that is written as a stream, and cut into frames on the way.
-    ///
-    /// # Errors
-    /// As [`Encoder::create`].
-    pub fn writer<W: ByteSink>(
-        self: &Arc<Self>,
-        name: &str,
-        sink: W,
-    ) -> Result<EncodedWriter<W>, Error> {
-        Ok(EncodedWriter::new(self.create(name, sink)?))
     }
 
     /// Returns the encoding of what this makes.
@@ -448,10 +423,8 @@ fn count_byte(bytes: u32) -> u8 {
 // Frames come from a pool of threads.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
-    const fn sent<T: Send>() {}
     shared::<Encoder>();
     shared::<Frame>();
-    sent::<EncodedFile<crate::storage::StagedWriter>>();
 };
 
 #[cfg(test)]

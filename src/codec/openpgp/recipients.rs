@@ -3,7 +3,8 @@
 
 use super::head::KeyPacket;
 use super::packets::tag;
-use super::{POLICY, parse_certs};
+use super::parsed::POLICY;
+use super::signature::parse_certs;
 use crate::codec::Cause;
 use crate::codec::gpg::Gpg;
 use crate::codec::keys::Session;

@@ -1,6 +1,6 @@
 //! sequoia's reader, for messages that ours does not take.
 
-use super::POLICY;
+use super::parsed::POLICY;
 use super::signature::Signer;
 use crate::codec::Cause;
 use crate::codec::keys::{Keys, Session};

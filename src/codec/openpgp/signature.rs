@@ -1,6 +1,6 @@
 //! [`Verifier`]: whether the literal data are signed by the key that `--sign-key` demands.
 
-use super::POLICY;
+use super::parsed::POLICY;
 use crate::codec::Cause;
 use openpgp::cert::amalgamation::{ValidAmalgamation, ValidateAmalgamation};
 use openpgp::packet::Signature;
@@ -123,7 +123,7 @@ impl Verifier {
     pub fn announce(&mut self, packet: &[u8]) -> Result<(), Cause> {
         let odd = || Cause::Unsupported("this kind of OpenPGP signature".to_owned());
         self.announced += 1;
-        let parsed = super::packet(super::packets::tag::ONE_PASS_SIGNATURE, packet);
+        let parsed = super::parsed::packet(super::packets::tag::ONE_PASS_SIGNATURE, packet);
         let Some(Packet::OnePassSig(packet)) = parsed else { return Err(odd()) };
         if packet.version() != 3
             || packet.typ() != SignatureType::Binary
@@ -145,7 +145,7 @@ impl Verifier {
     pub fn finish(self, packets: &[Vec<u8>]) -> Result<(), Cause> {
         let mut why = "it has none".to_owned();
         for packet in packets {
-            let parsed = super::packet(super::packets::tag::SIGNATURE, packet);
+            let parsed = super::parsed::packet(super::packets::tag::SIGNATURE, packet);
             let Some(Packet::Signature(signature)) = parsed else { continue };
             if signature.typ() != SignatureType::Binary || signature.version() != 4 {
                 continue;

@@ -9,7 +9,8 @@
 //! meanwhile waits for its batch. Nobody waits for a cell here, which others may hold: those are
 //! left to them.
 
-use super::{Aes, Head, opens, packet_list, sha1_simd};
+use super::session::opens;
+use super::{Aes, Head, packet_list, sha1_simd};
 use crate::codec::keys::{Cell, Keys, Session, session_in};
 use crate::storage::ReadAt;
 use crossbeam_channel::Sender;

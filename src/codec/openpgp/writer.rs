@@ -92,7 +92,7 @@ impl MessageWriter {
         let (encrypt, prefix) = Encrypt::begin(aes)?;
         let head = Head::of_new(&layout.keys, prefix);
         let seal = Seal::new(&session.key, &head);
-        let table_key = super::table_key(session, &head);
+        let table_key = super::session::table_key(session, &head);
         let mut out = Vec::new();
         layout.keys.iter().for_each(|(tag, body)| write_old_packet(*tag, body, &mut out));
         out.push(0xc0 | tag::ENCRYPTED_AND_PROTECTED);
