@@ -1,6 +1,7 @@
 //! Work is counted, not timed: which stored files are read, how often, and how much of them is
 //! decoded.
 
+mod reading;
 mod saving;
 
 use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};
@@ -37,7 +38,17 @@ impl Run {
 
     /// The same, with what the archive directory holds.
     fn with_copy(env: &Env, cache: &Path, local_copy: Option<LocalCopy>) -> Self {
-        let storage = Arc::new(RecordingStorage::new(Arc::new(LocalStorage::new(env.store()))));
+        Self::over(env, RecordingStorage::new(local(env)), cache, local_copy)
+    }
+
+    /// The same, over any storage.
+    fn over(
+        env: &Env,
+        storage: RecordingStorage,
+        cache: &Path,
+        local_copy: Option<LocalCopy>,
+    ) -> Self {
+        let storage = Arc::new(storage);
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
         let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
         let codec = Arc::new(Codec::new(Options { passphrase, gpg_options, ..Options::default() }));
@@ -92,6 +103,11 @@ impl Run {
         }
         bytes
     }
+}
+
+/// The world's collection.
+fn local(env: &Env) -> Arc<LocalStorage> {
+    Arc::new(LocalStorage::new(env.store()))
 }
 
 /// Bytes that no compressor makes smaller.

@@ -29,6 +29,7 @@ mod unlock;
 mod writer;
 
 pub(super) use aes::{Aes, BLOCK};
+pub(super) use cfb::BATCH;
 pub use head::HEAD;
 pub(super) use head::{Head, KeyPacket};
 pub(super) use packets::{tag, write_chunks, write_last_chunk};
