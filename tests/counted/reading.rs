@@ -143,3 +143,68 @@ fn sequential_reads_fetch_ever_more_and_random_ones_do_not() {
     }
     assert!(longest < 3 << 20, "two frames, should the range lie across their border: {longest}");
 }
+
+/// Returns how many bytes were asked for.
+fn bytes(calls: &[Call]) -> u64 {
+    let length =
+        |call: &Call| if let Call::Read { length, .. } = call { *length as u64 } else { 0 };
+    calls.iter().map(length).sum()
+}
+
+#[test]
+fn a_read_on_a_fresh_machine_takes_few_round_trips_whatever_the_depth() {
+    for (encoding, depth) in [(Encoding::Gzip, 3), (Encoding::Gzip, 12), (Encoding::Symmetric, 2)] {
+        let env = Env::new();
+        let states = blocks(depth);
+        save(&env, encoding, &states, &[]);
+        let cache = env.fresh("catalog");
+        let run = far(&env, &cache);
+        run.snapshot(depth as u32);
+        costs(&run);
+        let reads = |run: &Run| {
+            let reader = reader(run);
+            let file = open(run, &reader, "file");
+            let mut buffer = vec![0; 4096];
+            assert_eq!(reader.read(&file, 51_000, &mut buffer).unwrap(), 4096);
+            assert!(buffer == states.last().unwrap()[0].1[51_000..55_096]);
+            let (row, calls) = costs(run);
+            assert!(
+                row <= 4 && bytes(&calls) <= 2 << 20,
+                "{encoding:?}, {depth}: {row}: {calls:?}"
+            );
+            assert!(calls.len() <= 3 * (depth + 1), "{encoding:?}, {depth}: {calls:?}");
+        };
+        reads(&run);
+        drop(run);
+        if depth > 3 {
+            continue; // there are more manifests than transfers
+        }
+        // The tree is known from another time, and nothing else.
+        let cache = env.fresh("another catalog");
+        Run::new(&env, &cache).snapshot(depth as u32);
+        reads(&far(&env, &cache));
+    }
+}
+
+/// The table of contents and, where it is encrypted, the head, at the same time.
+#[test]
+fn the_first_look_at_a_volume_is_one_round_trip() {
+    for (encoding, requests) in [(Encoding::Gzip, 1), (Encoding::Symmetric, 2)] {
+        let env = Env::new();
+        save(&env, encoding, &[vec![("file", noise(900_000, 1))]], &[]);
+        let run = far(&env, &env.fresh("catalog"));
+        let snapshot = run.snapshot(0);
+        let path = EntryPath::parse(b"file").unwrap();
+        let version = snapshot.find(&run.catalog, &path).unwrap().unwrap();
+        costs(&run);
+        let reader = reader(&run);
+        assert_eq!(reader.size(&snapshot.chain, &version).unwrap(), 900_000);
+        let (row, calls) = costs(&run);
+        assert!((row, calls.len()) == (1, requests), "{encoding:?}: {row}: {calls:?}");
+        let file = reader.open(&snapshot.chain, &version).unwrap();
+        assert_eq!(costs(&run), (0, Vec::new()));
+        reader.read(&file, 0, &mut vec![0; 4096]).unwrap();
+        let (row, calls) = costs(&run);
+        assert!((row, calls.len()) == (1, 1), "{encoding:?}: {row}: {calls:?}");
+    }
+}
