@@ -2,8 +2,8 @@
 //!
 //! Three rounds. The first walks the snapshot and makes everything that has no content:
 //! directories, links, fifos, devices. The second is a [`contents::BulkReader`]: it goes through
-//! the volumes of the chain and brings each file to a temporary name, and to its own when it is
-//! complete. The third walks the snapshot again: it sets the metadata of the directories, children
+//! the volumes of the chain, or to the extents of few files in them, and brings each file to a
+//! temporary name, and to its own when it is complete. The third walks the snapshot again: it sets the metadata of the directories, children
 //! first, and names each file that has not been delivered.
 //!
 //! A selection, as of a backup, leaves paths out; renames give others to some, relative to what
@@ -33,7 +33,8 @@ mod target;
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::contents::{
-    self, BulkReadError, BulkReader, Failure, Place as _, ReadRequest, Target as _, VersionSet,
+    self, BulkReadError, BulkReader, Contents, Failure, Place as _, ReadRequest, Target as _,
+    VersionSet,
 };
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
@@ -44,6 +45,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use target::Target;
+
+/// Bytes of decoded frames that are kept, where files are read by their extents.
+const CACHE: usize = 32 << 20;
 
 /// What to restore and how.
 #[derive(Debug, Clone, Default)]
@@ -125,7 +129,7 @@ pub enum Error {
 /// [`Error`] when nothing can be restored, or the target is full. Entries that cannot be delivered
 /// are no error: the monitor hears of each, and the summary counts them.
 pub fn restore(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
@@ -146,7 +150,7 @@ pub fn restore(
 
 /// Restores by the rows that the catalog has; leaves nothing behind if volumes contradict them.
 fn try_restore(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
@@ -167,7 +171,15 @@ fn try_restore(
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
     let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
-    let request = ReadRequest { snapshot, base: &options.path, expected, likely, reads_all: false };
+    let contents = Contents::new(catalog.clone(), catalog.codec().clone(), CACHE);
+    let request = ReadRequest {
+        snapshot,
+        base: &options.path,
+        expected,
+        likely,
+        reads_all: false,
+        extents: Some(&contents),
+    };
     let round = BulkReader::new(catalog, request, &target, monitor);
     match round.run() {
         Ok(()) => {}
