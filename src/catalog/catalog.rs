@@ -467,6 +467,16 @@ impl Catalog {
         }
     }
 
+    /// Returns what decodes the stored files.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.codec
+    }
+
+    /// Returns whether each stored file has to be signed, which only a pass over it can prove.
+    pub fn demands_signature(&self) -> bool {
+        self.codec.demands_signature()
+    }
+
     /// Returns how many transfers at once are faster than one after the other.
     pub fn transfers(&self) -> usize {
         self.storage.abilities().transfers.max(1)

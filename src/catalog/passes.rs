@@ -84,8 +84,22 @@ impl Catalog {
         position: u32,
         number: u32,
     ) -> Result<bool, Error> {
+        Ok(self.volume_length(chain, position, number)?.is_some())
+    }
+
+    /// Returns how many plain bytes a volume has, before a table; `None` as long as nothing has been
+    /// learnt of it.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn volume_length(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+    ) -> Result<Option<u64>, Error> {
         let key = chain.volume_key(position, number);
-        self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))
+        self.ask(chain, position, |connection, _| seeks::plain_length(connection, key))
     }
 
     /// Returns what whoever fills a volume has to hold meanwhile.

@@ -3,8 +3,11 @@
 
 use super::{Run, local, noise};
 use crate::support::{Encoding, Env, Node, Tree, Writer};
+use dupfs::accounts::Accounts;
 use dupfs::contents::{Contents, File};
 use dupfs::model::EntryPath;
+use dupfs::monitor::Silent;
+use dupfs::restore::{RestoreOptions, restore};
 use dupfs::storage::{Call, RecordingStorage};
 use std::path::Path;
 use std::time::Duration;
@@ -206,5 +209,46 @@ fn the_first_look_at_a_volume_is_one_round_trip() {
         reader.read(&file, 0, &mut vec![0; 4096]).unwrap();
         let (row, calls) = costs(&run);
         assert!((row, calls.len()) == (1, 1), "{encoding:?}: {row}: {calls:?}");
+    }
+}
+
+/// A set with a file larger than volumes, and increments of a small one behind it.
+#[test]
+fn one_small_file_is_restored_by_its_extents() {
+    for (encoding, depth) in [(Encoding::Gzip, 2), (Encoding::Symmetric, 0)] {
+        let env = Env::new();
+        let mut states = blocks(depth);
+        for state in &mut states {
+            state.insert(0, ("big", noise(5_000_000, 7)));
+            state.push(("other", noise(300_000, 8)));
+        }
+        save(&env, encoding, &states, &[]);
+        let run = far(&env, &env.fresh("catalog"));
+        let snapshot = run.snapshot(depth as u32);
+        let chain = &run.catalog.chains()[0];
+        let path = EntryPath::parse(b"file").unwrap();
+        let mut concerned = Vec::new();
+        for position in 0..=depth as u32 {
+            for volume in run.catalog.manifest(chain, position).unwrap().volumes_below(&path) {
+                let source = run.catalog.volume(chain, position, volume.number).unwrap();
+                concerned.push(source.file.listed().name.clone());
+            }
+        }
+        costs(&run);
+        let (target, accounts) = (env.fresh("restored"), Accounts::new(false));
+        let target = target.join("file");
+        let options = RestoreOptions { path, ..RestoreOptions::default() };
+        let summary =
+            restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+        assert_eq!((summary.delivered, summary.failed), (1, 0));
+        assert!(std::fs::read(&target).unwrap() == states.last().unwrap()[1].1);
+        let (row, calls) = costs(&run);
+        assert!(row <= 4, "{encoding:?}: {row}: {calls:?}");
+        for call in &calls {
+            let Call::Read { name, .. } = call else { panic!("{encoding:?}: {call:?}") };
+            assert!(concerned.contains(name), "{encoding:?}: {call:?}");
+        }
+        // Each is looked at once, and no more of it is read than holds the file.
+        assert!(calls.len() <= 4 * concerned.len(), "{encoding:?}: {calls:?}");
     }
 }
