@@ -42,6 +42,7 @@ mod content;
 mod error;
 mod journal;
 mod members;
+mod plan;
 mod reports;
 mod resume;
 mod save;
@@ -56,6 +57,10 @@ mod uploads;
 pub use base::Base;
 pub use compare::Change;
 pub use error::{Error, SignaturesCause};
+pub use plan::{
+    Basis, ClockBehind, Mismatch, Wanted, WhyFull, free_time, is_same_set, mismatch,
+    stored_statistics,
+};
 pub use resume::{complete, forget, is_unfinished, unfinished};
 pub use save::{backup, dry_run};
 pub use session::store_statistics;

@@ -6,13 +6,6 @@ use dupfs::collection::{ArchiveDirectory, ArchiveError, SyncPlan};
 use dupfs::storage::Storage;
 use std::sync::Arc;
 
-/// Returns the part of a synchronisation that fetches nothing; none if there is nothing else to be
-/// done.
-pub fn without_copies(mut plan: SyncPlan) -> Option<SyncPlan> {
-    let fetches = !std::mem::take(&mut plan.copy).is_empty();
-    (!fetches || !plan.delete.is_empty()).then_some(plan)
-}
-
 /// Does what has to be done for the archive directory to be what duplicity would make of it.
 pub fn synchronize(
     plan: &SyncPlan,

@@ -9,11 +9,10 @@
 use super::arguments::{Common, folders, names};
 use dupfs::model::EntryPath;
 use dupfs::monitor::{Level, Monitor};
-use dupfs::source::{Candidate, CandidateKind, Selection, Verdict};
+use dupfs::source::Selection;
 use dupfs::storage::Url;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns what is to be left out of a source, and reports it as far as it would be saved
@@ -42,7 +41,7 @@ pub fn find(
         };
         let Ok(path) = EntryPath::parse(inside.as_os_str().as_bytes()) else { continue };
         if !found.contains(&path)
-            && selection.is_none_or(|selection| is_selected(selection, &root, inside, is_mount))
+            && selection.is_none_or(|selection| selection.takes_folder(&root, inside, is_mount))
         {
             let what = if is_mount {
                 "backups are mounted there"
@@ -86,32 +85,6 @@ fn unescape(path: &[u8]) -> PathBuf {
         rest = if byte.is_some() { &tail[3..] } else { tail };
     }
     OsString::from_vec(plain).into()
-}
-
-/// Returns whether a selection takes a folder inside the root, and each on the way to it.
-///
-/// A mount is not asked for its device: it may never answer.
-pub fn is_selected(selection: &Selection, root: &Path, inside: &Path, is_mount: bool) -> bool {
-    let device = |path: &Path| path.metadata().map(|data| data.dev()).ok();
-    let mut on_the_way: Vec<_> =
-        inside.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
-    on_the_way.reverse();
-    on_the_way.into_iter().all(|folder| {
-        let full = root.join(folder);
-        let Ok(path) = EntryPath::parse(folder.as_os_str().as_bytes()) else { return false };
-        let holds = |name: &[u8]| {
-            !(is_mount && folder == inside) && full.join(std::ffi::OsStr::from_bytes(name)).exists()
-        };
-        let is_foreign = is_mount && folder == inside || device(&full) != device(root);
-        let candidate = Candidate {
-            path: &path,
-            kind: CandidateKind::Directory,
-            mtime: 0,
-            is_foreign,
-            holds: &holds,
-        };
-        selection.decide(&candidate) != Verdict::Exclude
-    })
 }
 
 #[cfg(test)]

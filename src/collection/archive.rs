@@ -16,7 +16,7 @@
 
 use super::BackupChain;
 use crate::codec::{self, Codec};
-use crate::format::{Content, Encoding, Prefixes, StoredName};
+use crate::format::{Content, Encoding, Prefixes, Session, StoredName};
 use crate::monitor::{Level, Monitor};
 use crate::storage::{
     self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile,
@@ -75,6 +75,22 @@ pub struct SyncPlan {
     pub copy: Vec<Copy>,
     /// Files here that the storage does not have (any more).
     pub delete: Vec<String>,
+}
+
+impl SyncPlan {
+    /// Returns the part that fetches nothing; none if there is nothing else to be done.
+    pub fn without_copies(mut self) -> Option<Self> {
+        let fetches = !std::mem::take(&mut self.copy).is_empty();
+        (!fetches || !self.delete.is_empty()).then_some(self)
+    }
+
+    /// Keeps the files here of a session that has stored all but its manifest.
+    pub fn keep(&mut self, session: Session, prefixes: &Prefixes) {
+        let is_of = |name: &String| {
+            StoredName::parse(name, prefixes).is_some_and(|name| name.session == session)
+        };
+        self.delete.retain(|name| !is_of(name));
+    }
 }
 
 /// A stored file to be copied.

@@ -61,6 +61,7 @@
 mod ahead;
 mod failure;
 mod filelist;
+mod folder;
 mod found;
 mod glob;
 mod listing;

@@ -180,6 +180,13 @@ impl Url {
         self.is_local().then(|| Path::new(self.path()))
     }
 
+    /// Returns whether another URL leads to the same place: typed the same, or another spelling of
+    /// one folder.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let real = |url: &Self| std::fs::canonicalize(url.local_directory()?).ok();
+        self.typed() == other.typed() || real(self).is_some_and(|own| real(other) == Some(own))
+    }
+
     fn is_local(&self) -> bool {
         matches!(self.scheme.as_str(), "" | "file" | "gio+file")
     }

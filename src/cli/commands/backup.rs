@@ -9,11 +9,11 @@ use crate::cli::output::statistics::{self, Period};
 use crate::cli::output::{Report, Status, status};
 use crate::cli::{open, synchronize, traces};
 use clap::Args;
-use dupfs::backup::{self, BackupOptions, Job, Outcome, Target};
+use dupfs::backup::{self, BackupOptions, Basis, Job, Mismatch, Outcome, Target, Wanted, WhyFull};
 use dupfs::catalog::{Catalog, CatalogOptions, Chain};
 use dupfs::codec::{self, Cause, Codec};
 use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
-use dupfs::format::{Content, Encoding, Manifest, StoredName};
+use dupfs::format::{Encoding, Manifest};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::source::{Base, Selection, SourceOptions, SourceTree};
@@ -33,25 +33,6 @@ pub struct BackupArgs {
     pub url: OsString,
 }
 
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// An increment if there is something to build on, else a full backup.
-    Implied,
-    /// A full backup.
-    Full,
-    /// An increment, or failure.
-    Incremental,
-}
-
-/// What a new set builds on.
-enum Basis {
-    /// On nothing: a full set, and why, if it was not asked for.
-    None(Option<(Level, &'static str)>),
-    /// On so many sets of the newest chain.
-    Sets(usize),
-}
-
 /// What each step needs.
 struct Session<'a> {
     common: &'a Common,
@@ -66,7 +47,7 @@ struct Session<'a> {
 }
 
 /// Makes a backup.
-pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::Result<()> {
+pub fn run(arguments: &BackupArgs, common: &Common, wanted: Wanted) -> anyhow::Result<()> {
     let writing = &common.writing;
     goes_on_when_run_again();
     let report = Arc::new(Report::new(common.verbosity, false));
@@ -84,7 +65,7 @@ pub fn run(arguments: &BackupArgs, common: &Common, action: Action) -> anyhow::R
     let source = source.leaving_out(traces);
     let session = Session { common, writing, url, storage, codec, report, now, threshold };
     let archive = open::lock(&arguments.url, common)?;
-    let done = session.back_up(&archive, &source, &typed_source, selection.clone(), action);
+    let done = session.back_up(&archive, &source, &typed_source, selection.clone(), wanted);
     if let Some(selection) = &selection {
         warn_dropped(selection, session.report.as_ref());
     }
@@ -98,7 +79,7 @@ impl Session<'_> {
         source: &SourceTree,
         typed_source: &Path,
         selection: Option<Arc<Selection>>,
-        action: Action,
+        wanted: Wanted,
     ) -> anyhow::Result<()> {
         let prefixes = names::prefixes(self.common);
         let cache = folders::our_cache(&self.url, &prefixes, None);
@@ -129,7 +110,7 @@ impl Session<'_> {
             || Status::for_reading(&collection, open::archived(Some(archive.path()), &prefixes));
         let said = status().warnings();
         said.iter().for_each(|warning| status::warn(warning, self.report.as_ref()));
-        let basis = self.basis(action, &collection);
+        let basis = self.basis(wanted, &collection);
         let needs_metadata = matches!(basis, Ok(Basis::Sets(_)));
         self.synchronize(archive, &listing, &collection, needs_metadata)?;
         let status = status();
@@ -140,8 +121,10 @@ impl Session<'_> {
         let local_copy = LocalCopy::open(archive.path(), &prefixes)?;
         options.time = self.free_time(&collection)?;
         let is_based = match basis? {
-            Basis::None(why) => {
-                why.into_iter().for_each(|(level, text)| self.report.message(level, text));
+            Basis::Nothing(why) => {
+                why.map(words)
+                    .into_iter()
+                    .for_each(|(level, text)| self.report.message(level, text));
                 false
             }
             Basis::Sets(count) => {
@@ -224,9 +207,7 @@ impl Session<'_> {
             else {
                 continue;
             };
-            if selection
-                .is_none_or(|selection| traces::is_selected(selection, &root, inside, false))
-            {
+            if selection.is_none_or(|selection| selection.takes_folder(&root, inside, false)) {
                 let text = format!(
                     "the {what} '{}' lies inside the source and is not excluded, so that backups are backed up, too: --exclude '{}' \
                      leaves it out",
@@ -272,7 +253,9 @@ impl Session<'_> {
                     .and_then(|chain| chain.sets.first())
                     .map_or(options.time, |set| set.end()),
                 base: &base
-                    .map(|chain| stored_statistics(chain, target, options))
+                    .map(|chain| {
+                        backup::stored_statistics(chain, target.archive, &options.prefixes)
+                    })
                     .transpose()?
                     .unwrap_or_default(),
                 target: &self.url.to_string(),
@@ -356,9 +339,7 @@ impl Session<'_> {
         let newest =
             collection.chains.last().filter(|_| self.writing.metadata_sync_mode == "partial");
         let plan = archive.plan(listing, &names::prefixes(self.common), newest)?;
-        let Some(plan) =
-            (if needs_metadata { Some(plan) } else { synchronize::without_copies(plan) })
-        else {
+        let Some(plan) = (if needs_metadata { Some(plan) } else { plan.without_copies() }) else {
             return Ok(());
         };
         match self.writing.dry_run {
@@ -373,54 +354,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Decides whether to build on the newest chain, and on how many of its sets; by names alone.
-    fn basis(&self, action: Action, collection: &Collection) -> Result<Basis, Failure> {
-        let writing = self.writing;
-        if action == Action::Full {
-            return Ok(Basis::None(None));
-        }
-        let newest = collection.chains.last();
-        // No full backup at all is too old, too, whatever was asked for: the first run of a line
-        // for cron is a full one.
-        if self
-            .threshold
-            .is_some_and(|threshold| newest.is_none_or(|chain| chain.start() < threshold))
-        {
-            return Ok(Basis::None(Some((
-                Level::Notice,
-                "Last full backup is too old, forcing full backup",
-            ))));
-        }
-        match collection.buildable() {
-            None if action == Action::Incremental => Err(Failure::NoSignatures),
-            None => Ok(Basis::None(Some((
-                Level::Warning,
-                "No signatures found, switching to full backup.",
-            )))),
-            Some(count) if writing.full_if_n_inc.is_some_and(|most| count > most) => {
-                Ok(Basis::None(Some((
-                    Level::Notice,
-                    "Latest chain has too many incrementals, forcing full backup",
-                ))))
-            }
-            Some(count) => Ok(Basis::Sets(count)),
-        }
+    /// Decides what to build on.
+    fn basis(&self, wanted: Wanted, collection: &Collection) -> Result<Basis, Failure> {
+        Basis::choose(wanted, collection, self.threshold, self.writing.full_if_n_inc)
+            .ok_or(Failure::NoSignatures)
     }
 
-    /// Returns the time of the new set: later than all others, since names carry whole seconds.
+    /// Returns the time of the new set, and waits until it has come.
     fn free_time(&self, collection: &Collection) -> anyhow::Result<BackupTime> {
-        let newest = collection.chains.iter().map(|chain| chain.end()).max();
-        let Some(newest) = newest.filter(|newest| *newest >= self.now) else { return Ok(self.now) };
-        let ahead = newest.seconds() - self.now.seconds();
-        if self.writing.current_time.is_some() || ahead > 5 {
-            let text = format!(
-                "the newest backup is of {}, which is not in the past: check this machine's clock",
-                newest.print_asctime()
-            );
-            return Err(anyhow::anyhow!(text));
-        }
-        std::thread::sleep(Duration::from_secs(ahead as u64 + 1));
-        Ok(BackupTime::from_seconds(newest.seconds() + 1))
+        let is_pretended = self.writing.current_time.is_some();
+        let (time, wait) = backup::free_time(collection, self.now, is_pretended)?;
+        std::thread::sleep(wait);
+        Ok(time)
     }
 
     /// Makes sure that a chain does not come to have two passphrases where several are at hand:
@@ -484,7 +429,7 @@ impl Session<'_> {
                 }) => {}
                 Err(error) => return Err(error.into()),
                 Ok(remote) => {
-                    if is_asked && !is_equal(&remote?, &local) {
+                    if is_asked && !backup::is_same_set(&remote?, &local) {
                         return Err(Failure::ManifestMismatch.into());
                     }
                 }
@@ -494,65 +439,31 @@ impl Session<'_> {
             return Ok(());
         }
         let host = rustix::system::uname().nodename().to_bytes().to_vec();
-        if let Some(known) = local.hostname.as_ref().filter(|known| !is_same_host(known, &host)) {
-            let [current, previous] =
-                [&host, known].map(|name| String::from_utf8_lossy(name).into_owned());
-            return Err(Failure::HostMismatch { current, previous }.into());
-        }
-        if let Some(known) =
-            local.local_directory.as_ref().filter(|known| !is_same_source(known, typed_source))
-        {
-            let previous = String::from_utf8_lossy(known).into_owned();
-            return Err(Failure::SourceMismatch {
-                current: typed_source.display().to_string(),
-                previous,
+        match backup::mismatch(&local, &host, typed_source) {
+            None => Ok(()),
+            Some(Mismatch::Host(known)) => {
+                let [current, previous] =
+                    [&host[..], known].map(|name| String::from_utf8_lossy(name).into_owned());
+                Err(Failure::HostMismatch { current, previous }.into())
             }
-            .into());
+            Some(Mismatch::Source(known)) => {
+                let previous = String::from_utf8_lossy(known).into_owned();
+                let current = typed_source.display().to_string();
+                Err(Failure::SourceMismatch { current, previous }.into())
+            }
         }
-        Ok(())
     }
 }
 
-/// Returns for each set of a chain the name of its statistics in the archive directory, if they are
-/// there.
-fn stored_statistics(
-    chain: &Chain,
-    target: &Target,
-    options: &BackupOptions,
-) -> anyhow::Result<Vec<Option<String>>> {
-    let listing = target.archive.list()?;
-    let is_of = |name: &str, session| {
-        StoredName::parse(name, &options.prefixes).is_some_and(|name| {
-            name.content == Content::Statistics && name.session == session && !name.partial
-        })
-    };
-    let find = |session| {
-        listing.iter().map(|listed| &listed.name).find(|name| is_of(name, session)).cloned()
-    };
-    Ok(chain.sets.iter().map(|set| find(set.session)).collect())
-}
-
-/// Returns whether two manifests are of the same set, as duplicity compares them.
-fn is_equal(one: &Manifest, other: &Manifest) -> bool {
-    let numbers =
-        |manifest: &Manifest| manifest.volumes().map(|volume| volume.number).collect::<Vec<_>>();
-    numbers(one) == numbers(other)
-        && one.hostname == other.hostname
-        && one.local_directory == other.local_directory
-}
-
-/// Takes a host name and its fully qualified form for the same.
-fn is_same_host(known: &[u8], host: &[u8]) -> bool {
-    let first = |name: &[u8]| name.split(|&b| b == b'.').next().map(<[u8]>::to_vec);
-    known == host || (known.contains(&b'.') != host.contains(&b'.')) && first(known) == first(host)
-}
-
-/// Takes different spellings of one folder for the same.
-fn is_same_source(known: &[u8], typed: &Path) -> bool {
-    let known = Path::new(std::ffi::OsStr::from_bytes(known));
-    let plain = |path: &Path| path.components().collect::<std::path::PathBuf>();
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    plain(known) == plain(typed) || real(known).is_some_and(|known| real(typed) == Some(known))
+/// Returns in duplicity's words why a set is full though that was not asked for.
+fn words(why: WhyFull) -> (Level, &'static str) {
+    match why {
+        WhyFull::TooOld => (Level::Notice, "Last full backup is too old, forcing full backup"),
+        WhyFull::NoSignatures => (Level::Warning, "No signatures found, switching to full backup."),
+        WhyFull::TooManyIncrements => {
+            (Level::Notice, "Latest chain has too many incrementals, forcing full backup")
+        }
+    }
 }
 
 /// Warns when a pattern with `**` has had an effect that surprises everybody.

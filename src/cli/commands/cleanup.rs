@@ -9,8 +9,7 @@ use crate::cli::{open, synchronize};
 use clap::Args;
 use dupfs::backup::{forget, unfinished};
 use dupfs::codec::Codec;
-use dupfs::collection::SyncPlan;
-use dupfs::format::{Prefixes, Session, StoredName};
+use dupfs::format::Session;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::retention::{Inventory, Step};
 use std::collections::BTreeSet;
@@ -42,9 +41,10 @@ pub fn run(arguments: &CleanupArgs, common: &Common) -> anyhow::Result<()> {
         .chains
         .last()
         .filter(|_| common.writing.metadata_sync_mode == "partial");
-    let plan = without_left(archive.plan(&stored, &prefixes, newest)?, &prefixes, left.as_ref());
+    let mut plan = archive.plan(&stored, &prefixes, newest)?;
+    left.iter().for_each(|left| plan.keep(left.session, &prefixes));
     // Only names count here: the next increment fetches what it needs.
-    match (synchronize::without_copies(plan), common.writing.dry_run) {
+    match (plan.without_copies(), common.writing.dry_run) {
         (None, _) => {}
         (Some(plan), true) => synchronize::report_plan(&plan, &report),
         (Some(plan), false) => synchronize::synchronize(
@@ -81,14 +81,6 @@ impl Left {
     fn find(journal: PathBuf) -> Option<Self> {
         Some(Self { session: unfinished(&journal)?, journal })
     }
-}
-
-/// Returns a synchronisation without the local manifest of a session of ours that has stored all
-/// but its manifest: that stays.
-fn without_left(mut plan: SyncPlan, prefixes: &Prefixes, left: Option<&Left>) -> SyncPlan {
-    let session = |name: &String| StoredName::parse(name, prefixes).map(|name| name.session);
-    plan.delete.retain(|name| left.is_none_or(|left| session(name) != Some(left.session)));
-    plan
 }
 
 /// Warns of what is left over, as far as that is not said yet; returns the warnings.

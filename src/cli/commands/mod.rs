@@ -14,8 +14,8 @@ mod status;
 mod verify;
 
 use super::arguments::Common;
-use backup::Action;
 use clap::Subcommand;
+use dupfs::backup::Wanted;
 use dupfs::retention::Part;
 
 /// The commands.
@@ -94,9 +94,9 @@ impl Command {
         match self {
             #[cfg(feature = "mount")]
             Self::Mount(arguments) => mount::run(arguments, common),
-            Self::Backup(arguments) => backup::run(arguments, common, Action::Implied),
-            Self::Full(arguments) => backup::run(arguments, common, Action::Full),
-            Self::Incremental(arguments) => backup::run(arguments, common, Action::Incremental),
+            Self::Backup(arguments) => backup::run(arguments, common, Wanted::Either),
+            Self::Full(arguments) => backup::run(arguments, common, Wanted::Full),
+            Self::Incremental(arguments) => backup::run(arguments, common, Wanted::Increment),
             Self::Restore(arguments) => restore::run(arguments, common),
             Self::Verify(arguments) => verify::run(arguments, common),
             Self::ListCurrentFiles(arguments) => list::run(arguments, common),

@@ -12,7 +12,7 @@ use dupfs::collection::{LocalCopy, scan};
 use dupfs::format::Encoding;
 use dupfs::monitor::{Level, Monitor};
 use dupfs::replicate::{Outcome, ReplicateOptions, Source, Target, replicate};
-use dupfs::storage::{ErrorKind, Url};
+use dupfs::storage::ErrorKind;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub fn run(arguments: &ReplicateArgs, common: &Common) -> anyhow::Result<()> {
     let before = common.time.as_deref().map(|text| time(text, now)).transpose()?;
     let source = open::find(&arguments.source_url, common, report.clone())?;
     let (target_url, target_storage) = open::reach(&arguments.target_url, common, report.clone())?;
-    if is_same(&source.url, &target_url) {
+    if source.url.is_same_place(&target_url) {
         return Err(Failure::CommandLine("source and target are the same place".into()).into());
     }
     let archive = open::lock(&arguments.target_url, common)?;
@@ -107,12 +107,4 @@ fn report_outcome(outcome: &Outcome, loose: usize, report: &Report) {
         );
         report.message(Level::Warning, &text);
     }
-}
-
-/// Takes different spellings of one folder for the same.
-fn is_same(one: &Url, other: &Url) -> bool {
-    let real = |url: &Url| {
-        url.local_directory().and_then(|directory| std::fs::canonicalize(directory).ok())
-    };
-    one.typed() == other.typed() || real(one).is_some_and(|real_one| real(other) == Some(real_one))
 }
