@@ -1,5 +1,6 @@
 //! [`Catalog`]: the chains of a collection and their rows, filled set by set.
 
+use super::at_hand::AtHand;
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::query::{self, Owners, Tops};
@@ -22,8 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How often a question is asked again because the catalog had to start over.
 const ATTEMPTS: usize = 3;
 /// Manifests that are kept in memory, and how many bytes of them: 200,000 volumes.
-const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(16).unwrap();
+const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
 const MANIFEST_BYTES: usize = 24 << 20;
+/// Manifests that are read at once, and how long the longest of them is, in bytes: some 10,000
+/// volumes.
+const MANIFESTS_TOGETHER: usize = 16;
+const MANIFEST: u64 = 1 << 20;
 
 /// Where the catalog lives and where its facts come from.
 pub struct CatalogOptions {
@@ -55,6 +60,8 @@ pub struct Catalog {
     pub(super) busy_volumes: Mutex<HashMap<VolumeKey, Arc<Mutex<()>>>>,
     /// Volumes that are damaged, until another listing: a storage that fails damages nothing.
     pub(super) bad_volumes: Mutex<HashMap<VolumeKey, Arc<Error>>>,
+    /// Volumes in which no table was found that fits, until another listing.
+    pub(super) without_table: Mutex<HashSet<VolumeKey>>,
     /// Identities of sets whose signature files are not to be believed, beside those in the
     /// database.
     pub(super) distrusted: Mutex<HashSet<Vec<u8>>>,
@@ -132,6 +139,7 @@ impl Catalog {
             manifests: Mutex::new(lru::LruCache::new(MANIFESTS)),
             busy_volumes: Mutex::default(),
             bad_volumes: Mutex::default(),
+            without_table: Mutex::default(),
             distrusted: Mutex::default(),
             written: Mutex::default(),
             false_copies: Mutex::default(),
@@ -161,6 +169,7 @@ impl Catalog {
         // What was known, or wrong, of a set that was replaced does not hold for the new one.
         self.manifests.lock().clear();
         self.bad_volumes.lock().clear();
+        self.without_table.lock().clear();
         self.known.write().set(chains.clone());
         Ok(chains)
     }
@@ -415,6 +424,62 @@ impl Catalog {
                 .or_else(|error| copied()?.ok_or(error))?,
         };
         Ok(self.keep_manifest(chain, position, manifest))
+    }
+
+    /// Makes sure that the stored manifests of some sets are known, as far as they are needed: all
+    /// that are missing are read at once. What is wrong with one is for [`Catalog::manifest`] to
+    /// find out.
+    pub fn fetch_manifests(&self, chain: &Chain, positions: impl Iterator<Item = u32>) {
+        let copy = self.local_copy();
+        let missing = |position: &u32| {
+            if self.manifests.lock().contains(&chain.set_id(*position)) {
+                return None;
+            }
+            let set = set_at(chain, *position).ok()?;
+            let has_copy =
+                || copy.as_ref().is_some_and(|copy| copy.manifest(set.session).is_some());
+            let stored = set.manifest.as_ref().filter(|stored| stored.listed.size <= MANIFEST)?;
+            (!(self.may_use_copy(set) && has_copy())).then_some(stored)
+        };
+        let missing: Vec<(u32, &SetFile)> = positions
+            .filter_map(|position| missing(&position).map(|stored| (position, stored)))
+            .take(MANIFESTS.get())
+            .collect();
+        for together in missing.chunks(MANIFESTS_TOGETHER) {
+            let wanted = together.iter().map(|(_, stored)| {
+                let whole = 0..stored.listed.size;
+                (self.stored(stored), vec![whole])
+            });
+            let files = AtHand::read(wanted.collect());
+            let encrypted = together.iter().zip(&files).filter_map(|((_, stored), file)| {
+                let file = file.as_ref().ok().filter(|_| stored.encoding == Encoding::OpenPgp)?;
+                Some(file.clone() as Arc<dyn ReadAt>)
+            });
+            if together.len() > 1 {
+                self.codec.unlock(&encrypted.collect::<Vec<_>>());
+            }
+            for ((position, stored), file) in together.iter().zip(files) {
+                let read = |file| self.read_manifest(file, stored.encoding, Manifest::read).ok();
+                if let Some(manifest) = file.ok().and_then(|file| read(file)) {
+                    self.keep_manifest(chain, *position, manifest);
+                }
+            }
+        }
+    }
+
+    /// Returns what decodes the stored files.
+    pub fn codec(&self) -> &Arc<Codec> {
+        &self.codec
+    }
+
+    /// Returns whether each stored file has to be signed, which only a pass over it can prove.
+    pub fn demands_signature(&self) -> bool {
+        self.codec.demands_signature()
+    }
+
+    /// Returns how many transfers at once are faster than one after the other.
+    pub fn transfers(&self) -> usize {
+        self.storage.abilities().transfers.max(1)
     }
 
     /// Takes a manifest for that of a set.

@@ -147,9 +147,10 @@ impl Catalog {
             return Ok(());
         }
         let manifest = self.manifest(chain, position)?;
-        manifest
-            .volumes_below(path)
-            .try_for_each(|volume| self.fill_volume(chain, position, volume.number))
+        let volumes: Vec<(u32, u32)> =
+            manifest.volumes_below(path).map(|volume| (position, volume.number)).collect();
+        self.fill_tables(chain, &volumes)?;
+        volumes.iter().try_for_each(|(_, number)| self.fill_volume(chain, position, *number))
     }
 
     /// Returns whether all rows of a set have been proved.

@@ -72,6 +72,7 @@
 //! - Numbers of chains and sets hold across a new start; where they clash with another process's,
 //!   the catalog goes on in memory.
 
+mod at_hand;
 #[expect(clippy::module_inception, reason = "the noun of the module")]
 mod catalog;
 mod chains;

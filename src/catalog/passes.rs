@@ -61,19 +61,55 @@ impl Catalog {
     /// it then. [`Error::Contradicted`] when it is sound, and the rows of its set are not.
     pub fn fill_volume(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        let is_passed =
-            || self.ask(chain, position, |connection, _| seeks::is_passed(connection, key));
-        if is_passed()? {
+        if self.is_volume_filled(chain, position, number)? {
             return Ok(());
         }
-        let turn = self.lock_busy().entry(key).or_default().clone();
+        let turn = self.turn(key);
         let _turn = turn.lock();
-        let result = match is_passed() {
+        let result = match self.is_volume_filled(chain, position, number) {
             Ok(false) => self.fill_now(chain, position, number),
             other => other.map(|_| ()),
         };
-        self.lock_busy().remove(&key);
+        self.end_turn(key);
         result
+    }
+
+    /// Returns whether a volume has had its first pass, or its table has been read.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn is_volume_filled(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+    ) -> Result<bool, Error> {
+        Ok(self.volume_length(chain, position, number)?.is_some())
+    }
+
+    /// Returns how many plain bytes a volume has, before a table; `None` as long as nothing has been
+    /// learnt of it.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn volume_length(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+    ) -> Result<Option<u64>, Error> {
+        let key = chain.volume_key(position, number);
+        self.ask(chain, position, |connection, _| seeks::plain_length(connection, key))
+    }
+
+    /// Returns what whoever fills a volume has to hold meanwhile.
+    pub(super) fn turn(&self, key: VolumeKey) -> Arc<parking_lot::Mutex<()>> {
+        self.lock_busy().entry(key).or_default().clone()
+    }
+
+    /// Forgets that somebody has filled a volume.
+    pub(super) fn end_turn(&self, key: VolumeKey) {
+        self.lock_busy().remove(&key);
     }
 
     fn fill_now(&self, chain: &Chain, position: u32, number: u32) -> Result<(), Error> {

@@ -116,11 +116,15 @@ fn broken() -> Error {
 
 /// Returns whether a volume has had its first pass.
 pub fn is_passed(connection: &Connection, volume: VolumeKey) -> Result<bool, Error> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?
-        .query_row([volume as i64], |_| Ok(()))
-        .optional()?
-        .is_some())
+    Ok(plain_length(connection, volume)?.is_some())
+}
+
+/// Returns how many plain bytes a volume has that has had its first pass.
+pub fn plain_length(connection: &Connection, volume: VolumeKey) -> Result<Option<u64>, Error> {
+    let text = "SELECT plain_length FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL";
+    let length: Option<i64> =
+        connection.prepare_cached(text)?.query_row([volume as i64], |row| row.get(0)).optional()?;
+    Ok(length.map(|length| length as u64))
 }
 
 /// Keeps all that a first pass has found.

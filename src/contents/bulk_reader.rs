@@ -1,6 +1,7 @@
 //! [`BulkReader`]: the contents of many files, by decoding every volume once, newest set first,
 //! several volumes of a set at a time.
 
+use super::Contents;
 use super::file_assembly::{Failure, FileAssembly, Outcome};
 use super::target::{Incoming, Place, Target};
 use super::version_set::VersionSet;
@@ -52,6 +53,8 @@ pub struct ReadRequest<'a> {
     pub likely: BTreeSet<u32>,
     /// Read the volumes of all sets up to the snapshot's, also those in which nothing is wanted.
     pub reads_all: bool,
+    /// Reads files by their extents, where that is less; without it all comes by passes.
+    pub extents: Option<&'a Contents>,
 }
 
 /// Why not all could be read.
@@ -101,12 +104,12 @@ pub fn required_volumes(
 
 /// Brings the content of all expected files to a target.
 pub struct BulkReader<'a, T: Target> {
-    catalog: &'a Catalog,
-    request: ReadRequest<'a>,
-    target: &'a T,
+    pub(super) catalog: &'a Catalog,
+    pub(super) request: ReadRequest<'a>,
+    pub(super) target: &'a T,
     monitor: &'a dyn Monitor,
     /// Versions whose files the target has taken.
-    delivered: VersionSet,
+    pub(super) delivered: VersionSet,
     /// Files that wait for a version in an older set.
     waiting: Mutex<HashMap<VersionId, FileAssembly<T::File>>>,
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
@@ -164,6 +167,9 @@ impl<'a, T: Target> BulkReader<'a, T> {
     /// [`BulkReadError`] when the target is full, or the catalog fails; at the end also when sound
     /// volumes contradict what was wanted: [`catalog::Error::is_contradicted`].
     pub fn run(&self) -> Result<(), BulkReadError> {
+        if let Some(contents) = self.request.extents {
+            self.read_extents(contents)?;
+        }
         let sets = self.request.snapshot.position + 1;
         let stored = |position: u32| -> u64 {
             let set = self.request.snapshot.chain.sets.get(position as usize);
@@ -231,7 +237,12 @@ impl<'a, T: Target> BulkReader<'a, T> {
     /// longer than decoding a small set.
     fn open_ahead(&self, asked: &Receiver<()>) {
         let chain = &self.request.snapshot.chain;
-        let coming: Vec<u32> = self.request.likely.iter().rev().copied().collect();
+        let is_open = |position: &u32| {
+            self.request.extents.is_none()
+                || self.is_needed(*position).unwrap_or(true)
+                || !self.is_settled(*position)
+        };
+        let coming: Vec<u32> = self.request.likely.iter().rev().copied().filter(is_open).collect();
         for (batch, positions) in coming.chunks(SETS_AHEAD).enumerate() {
             if batch > 0 && (0..SETS_AHEAD).any(|_| asked.recv().is_err())
                 || self.stop.load(Ordering::Relaxed)
@@ -263,6 +274,17 @@ impl<'a, T: Target> BulkReader<'a, T> {
         let versions = self.catalog.versions_of(&self.request.snapshot.chain, position)?;
         let waits = self.waiting.lock().keys().any(|version| versions.contains(&version.number()));
         Ok(self.request.reads_all || waits || self.request.expected.any(versions))
+    }
+
+    /// Returns whether all that a set holds at the path is known, so that none of its files is read
+    /// but for a version that is wanted.
+    fn is_settled(&self, position: u32) -> bool {
+        let chain = &self.request.snapshot.chain;
+        self.catalog.manifest(chain, position).is_ok_and(|manifest| {
+            manifest.volumes_below(self.request.base).all(|volume| {
+                self.catalog.is_volume_filled(chain, position, volume.number).unwrap_or(false)
+            })
+        })
     }
 
     /// Returns how many volumes were read to their end and found good.
@@ -434,7 +456,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
     }
 
     /// Returns whether no more is to be done: the target is full, or the monitor wants the end.
-    fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         if self.monitor.is_interrupted() {
             self.stop.store(true, Ordering::Relaxed);
         }

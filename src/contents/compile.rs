@@ -25,9 +25,11 @@ impl Contents {
         let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
         let path = self.catalog().path(version)?;
         let manifest = self.catalog().manifest(chain, version.position)?;
-        let volumes = manifest.volumes_with(&path);
-        for volume in volumes {
-            self.catalog().fill_volume(chain, version.position, volume.number)?;
+        let volumes: Vec<_> =
+            manifest.volumes_with(&path).map(|volume| (version.position, volume.number)).collect();
+        self.catalog().fill_tables(chain, &volumes)?;
+        for (position, number) in volumes {
+            self.catalog().fill_volume(chain, position, number)?;
         }
         let mut parts = self.catalog().parts(version.id)?;
         if let Some(whole) = parts.iter().position(|(_, part)| part.is_whole_version()) {
@@ -69,11 +71,48 @@ impl Contents {
         Ok(content)
     }
 
+    /// Has the catalog learn at once what the tables of volumes hold of a version, and of those below
+    /// it: so many that are not known yet, as their deltas likely apply to each other; nothing where
+    /// the version is known itself. Returns the position of the lowest.
+    fn look_ahead(&self, chain: &Chain, version: &Version, most: usize) -> Result<u32, Error> {
+        let (mut unknown, mut next) = (Vec::new(), Some(version.clone()));
+        while let Some(version) = next.filter(Version::is_file) {
+            let parts = self.catalog().parts(version.id)?;
+            match parts.iter().find(|(_, part)| part.is_whole_version()) {
+                Some(_) if unknown.is_empty() => return Ok(version.position),
+                Some((_, part)) if !part.is_delta => break,
+                Some(_) => {}
+                None => unknown.push(version.position),
+            }
+            if unknown.len() >= most {
+                break;
+            }
+            next = self.catalog().version_before(&version)?;
+        }
+        self.catalog().fetch_manifests(chain, unknown.iter().copied());
+        let path = self.catalog().path(version)?;
+        let mut volumes = Vec::new();
+        for &position in &unknown {
+            // What is wrong with it matters only if it is needed.
+            if let Ok(manifest) = self.catalog().manifest(chain, position) {
+                volumes
+                    .extend(manifest.volumes_with(&path).map(|volume| (position, volume.number)));
+            }
+        }
+        self.catalog().fill_tables(chain, &volumes)?;
+        Ok(unknown.last().copied().unwrap_or(0))
+    }
+
     /// Compiles the map of a version, going up from the whole member below it.
     pub(super) fn compile(&self, chain: &Chain, version: &Version) -> Result<ExtentMap, Error> {
         let mut layers = Vec::new();
         let mut below = version.clone();
+        let (mut looked_at, mut ahead) = (u32::MAX, self.catalog().transfers());
         loop {
+            if below.position < looked_at {
+                looked_at = self.look_ahead(chain, &below, ahead)?;
+                ahead = ahead.saturating_mul(2);
+            }
             let part = self.own_part(chain, &below)?;
             let is_delta = part.is_delta;
             layers.push((below.position, part));

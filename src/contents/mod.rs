@@ -23,6 +23,9 @@
 //! set 0   d whole       → the rest of the ranges; d is complete
 //! ```
 //!
+//! Few files out of large volumes are brought the first way, where that reads less than half and
+//! proves as much.
+//!
 //! A chain of any depth costs one pass, and nothing in between is written out. Memory holds a bit
 //! per version, and the wanted ranges of files that wait for older sets, beyond some in a temporary
 //! file. Where the contents go is a [`Target`]'s business: a restore writes them, a verification
@@ -37,6 +40,7 @@
 //!   manifests; else it names the cause.
 
 mod bulk_reader;
+mod by_extents;
 mod compile;
 mod extents;
 mod file_assembly;

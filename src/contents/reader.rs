@@ -3,7 +3,7 @@
 use super::{Error, ExtentMap, Piece};
 use crate::catalog::{Catalog, Chain, Version, VersionId};
 use crate::codec::Codec;
-use crate::volume::VolumeReader;
+use crate::volume::{VolumeReader, Wanted};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -94,12 +94,16 @@ impl Contents {
     /// # Errors
     /// [`Error`] when any of these bytes cannot be read or trusted.
     pub fn read(&self, file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
-        let mut filled = 0;
-        for piece in file.map.slice(offset, buffer.len() as u64) {
-            let end = filled + piece.length as usize;
-            self.read_piece(&file.chain, &piece, &mut buffer[filled..end])?;
-            filled = end;
+        let length = buffer.len();
+        let (mut wanted, mut rest) = (Vec::new(), buffer);
+        for piece in file.map.slice(offset, length as u64) {
+            let (buffer, behind) = rest.split_at_mut(piece.length as usize);
+            let source = self.catalog.volume(&file.chain, piece.position, piece.volume)?;
+            wanted.push(Wanted { source, offset: piece.offset, buffer });
+            rest = behind;
         }
+        let filled = length - rest.len();
+        self.volumes.read_all(wanted)?;
         Ok(filled)
     }
 

@@ -39,6 +39,18 @@ impl VersionSet {
             .is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
     }
 
+    /// Returns all numbers that are in, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().zip(0u64..).flat_map(|(word, at)| {
+            let mut bits = word.load(Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let lowest = (bits != 0).then(|| bits.trailing_zeros())?;
+                bits &= bits - 1;
+                Some(at * 64 + u64::from(lowest))
+            })
+        })
+    }
+
     /// Returns whether any number of a range is in.
     pub fn any(&self, range: Range<u64>) -> bool {
         let word = |at: u64| self.0.get(at as usize).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -67,6 +79,7 @@ mod tests {
             let bits = VersionSet::new(300);
             numbers.iter().for_each(|&number| bits.set(number));
             prop_assert_eq!(bits.any(start..start + length), numbers.range(start..start + length).next().is_some());
+            prop_assert!(bits.iter().eq(numbers.iter().copied()));
             for number in 0..300 {
                 prop_assert_eq!(bits.contains(number), numbers.contains(&number));
             }

@@ -1,10 +1,11 @@
 //! Writes a snapshot, or a part of it, into a directory.
 //!
 //! Three rounds. The first walks the snapshot and makes everything that has no content:
-//! directories, links, fifos, devices. The second is a [`BulkReader`](crate::contents::BulkReader): it goes through
-//! the volumes of the chain and brings each file to a temporary name, and to its own when it is
-//! complete. The third walks the snapshot again: it sets the metadata of the directories, children
-//! first, and names each file that has not been delivered.
+//! directories, links, fifos, devices. The second is a
+//! [`BulkReader`](crate::contents::BulkReader): it goes through the volumes of the chain, or to the
+//! extents of few files in them, and brings each file to a temporary name, and to its own when it
+//! is complete. The third walks the snapshot again: it sets the metadata of the directories,
+//! children first, and names each file that has not been delivered.
 //!
 //! A selection, as of a backup, leaves paths out; renames give others to some, relative to what
 //! becomes the target.

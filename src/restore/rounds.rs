@@ -6,13 +6,18 @@ use super::{Error, IGNORED, RestoreOptions, Summary};
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::contents::{
-    self, BulkReadError, BulkReader, Failure, Place as _, ReadRequest, Target as _, VersionSet,
+    self, BulkReadError, BulkReader, Contents, Failure, Place as _, ReadRequest, Target as _,
+    VersionSet,
 };
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::volume;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes of decoded frames that are kept, where files are read by their extents.
+const CACHE: usize = 32 << 20;
 
 /// Writes what a snapshot holds at `options.path` to `target`: a directory's content into it, a
 /// file as it.
@@ -21,7 +26,7 @@ use std::path::Path;
 /// [`Error`] when nothing can be restored, or the target is full. Entries that cannot be delivered
 /// are no error: the monitor hears of each, and the summary counts them.
 pub fn restore(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
@@ -42,7 +47,7 @@ pub fn restore(
 
 /// Restores by the rows that the catalog has; leaves nothing behind if volumes contradict them.
 fn try_restore(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
@@ -63,7 +68,15 @@ fn try_restore(
     let tree = Tree { catalog, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
     let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
-    let request = ReadRequest { snapshot, base: &options.path, expected, likely, reads_all: false };
+    let contents = Contents::new(catalog.clone(), catalog.codec().clone(), CACHE);
+    let request = ReadRequest {
+        snapshot,
+        base: &options.path,
+        expected,
+        likely,
+        reads_all: false,
+        extents: Some(&contents),
+    };
     let round = BulkReader::new(catalog, request, &target, monitor);
     match round.run() {
         Ok(()) => {}

@@ -191,6 +191,17 @@ impl StoredFile {
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
+
+    /// Reads several ranges at once: [`Storage::read_many`] for each row of files of one storage.
+    pub fn read_many(wanted: &[(&Self, Range<u64>)]) -> Vec<Result<Vec<u8>, Error>> {
+        let rows = wanted.chunk_by(|(one, _), (next, _)| Arc::ptr_eq(&one.storage, &next.storage));
+        let read = |row: &[(&Self, Range<u64>)]| {
+            let ranges: Vec<_> =
+                row.iter().map(|(file, range)| (&file.listed, range.clone())).collect();
+            row.first().map_or_else(Vec::new, |(file, _)| file.storage.read_many(&ranges))
+        };
+        rows.flat_map(read).collect()
+    }
 }
 
 impl ReadAt for StoredFile {

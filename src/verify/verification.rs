@@ -70,6 +70,7 @@ fn try_verify(
         expected: files(&|_| true)?,
         likely,
         reads_all: true,
+        extents: None,
     };
     let round = BulkReader::new(catalog, request, &comparison, monitor);
     round.run()?;

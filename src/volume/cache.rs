@@ -2,20 +2,50 @@
 //! time.
 
 use super::VolumeKey;
-use quick_cache::{OptionsBuilder, Weighter, sync::Cache};
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult, PlaceholderGuard};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of a frame that is reckoned with: where most are smaller, the cache holds more of them.
 const USUAL: usize = 256 << 10;
 
+/// One frame: its volume, and its number there.
+type Key = (VolumeKey, usize);
+/// Plain bytes of a frame.
+type Frame = Arc<Vec<u8>>;
+
 /// Keeps decoded frames up to a number of bytes.
-pub struct FrameCache(Cache<(VolumeKey, usize), Arc<Vec<u8>>, Bytes>);
+pub struct FrameCache(Cache<Key, Frame, Bytes>);
+
+/// What has become of a frame.
+pub enum Found<'c> {
+    /// Here it is.
+    Frame(Frame),
+    /// It is for whoever asked to decode it; all others wait for that.
+    Claimed(Claim<'c>),
+    /// Somebody else decodes it just now.
+    Busy,
+}
+
+/// The duty to decode a frame. Dropped without that, it passes to the next one who asks.
+pub struct Claim<'c>(PlaceholderGuard<'c, Key, Frame, Bytes, DefaultHashBuilder, Lifecycle>);
+
+type Lifecycle = DefaultLifecycle<Key, Frame>;
+
+impl Claim<'_> {
+    /// Gives the frame to all who wait for it, and to the cache.
+    pub fn fill(self, frame: Frame) {
+        // What has been cleared meanwhile need not be kept.
+        let _ = self.0.insert(frame);
+    }
+}
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<(VolumeKey, usize), Arc<Vec<u8>>> for Bytes {
-    fn weight(&self, _: &(VolumeKey, usize), frame: &Arc<Vec<u8>>) -> u64 {
+impl Weighter<Key, Frame> for Bytes {
+    fn weight(&self, _: &Key, frame: &Frame) -> u64 {
         frame.len().max(1) as u64
     }
 }
@@ -37,18 +67,37 @@ impl FrameCache {
         ))
     }
 
-    /// Returns a frame, decoded by whoever asks first; the others wait. After an error, the next
-    /// one tries.
-    ///
-    /// # Errors
-    /// Those of `decode`.
-    pub fn get<E>(
-        &self,
-        volume: VolumeKey,
-        frame: usize,
-        decode: impl FnOnce() -> Result<Arc<Vec<u8>>, E>,
-    ) -> Result<Arc<Vec<u8>>, E> {
-        self.0.get_or_insert_with(&(volume, frame), decode)
+    /// Returns how many bytes it holds at most.
+    pub fn limit(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    /// Returns a frame, or the duty to decode it.
+    pub fn find(&self, frame: Key) -> Found<'_> {
+        self.get(frame, Some(Duration::ZERO))
+    }
+
+    /// As [`FrameCache::find`], but waits while somebody else decodes it, so it is never
+    /// [`Found::Busy`].
+    pub fn wait_for(&self, frame: Key) -> Found<'_> {
+        self.get(frame, None)
+    }
+
+    /// Claims a frame that nobody has asked for; `None` if it is here or under way. One that is here
+    /// does not count as used by that.
+    pub fn claim_ahead(&self, frame: Key) -> Option<Claim<'_>> {
+        match (!self.0.contains_key(&frame)).then(|| self.find(frame))? {
+            Found::Claimed(claim) => Some(claim),
+            Found::Frame(_) | Found::Busy => None,
+        }
+    }
+
+    fn get(&self, frame: Key, patience: Option<Duration>) -> Found<'_> {
+        match self.0.get_value_or_guard(&frame, patience) {
+            GuardResult::Value(frame) => Found::Frame(frame),
+            GuardResult::Guard(guard) => Found::Claimed(Claim(guard)),
+            GuardResult::Timeout => Found::Busy,
+        }
     }
 }
 
@@ -60,39 +109,50 @@ mod tests {
     #[test]
     fn stays_within_its_bytes_and_keeps_what_is_used() {
         let cache = FrameCache::new(100);
-        let decoded = AtomicUsize::new(0);
-        let get = |frame: usize| {
-            let decode = || {
-                decoded.fetch_add(1, Ordering::Relaxed);
-                Ok::<_, ()>(Arc::new(vec![0; 30]))
-            };
-            assert_eq!(cache.get(1, frame, decode).unwrap().len(), 30);
+        let mut decoded = 0;
+        let mut get = |frame: usize| match cache.find((1, frame)) {
+            Found::Frame(frame) => assert_eq!(frame.len(), 30),
+            Found::Claimed(claim) => {
+                decoded += 1;
+                claim.fill(Arc::new(vec![0; 30]));
+            }
+            Found::Busy => panic!("nobody else is here"),
         };
         for frame in 0..10 {
             get(frame);
             get(0);
             get(0);
         }
+        // What is only read ahead pushes out nothing that is used.
+        for frame in 100..200 {
+            cache.claim_ahead((1, frame)).unwrap().fill(Arc::new(vec![0; 30]));
+        }
+        get(0);
+        assert!(cache.claim_ahead((1, 0)).is_none());
         assert!(cache.0.weight() <= 100, "{}", cache.0.weight());
-        assert_eq!(decoded.load(Ordering::Relaxed), 10, "what is used stays");
+        assert_eq!(decoded, 10, "what is used stays");
     }
 
     #[test]
     fn who_asks_meanwhile_waits_and_an_error_is_not_kept() {
         let cache = FrameCache::new(100);
         let decoded = AtomicUsize::new(0);
-        assert_eq!(cache.get(1, 0, || Err("away")), Err("away"));
+        let Found::Claimed(claim) = cache.find((1, 0)) else { panic!("it is nowhere") };
+        assert!(matches!(cache.find((1, 0)), Found::Busy));
+        assert!(cache.claim_ahead((1, 0)).is_none());
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| {
-                    let decode = || {
+                scope.spawn(|| match cache.wait_for((1, 0)) {
+                    Found::Frame(frame) => assert_eq!(*frame, [7; 10]),
+                    Found::Claimed(claim) => {
                         decoded.fetch_add(1, Ordering::Relaxed);
-                        std::thread::sleep(std::time::Duration::from_millis(20));
-                        Ok::<_, &str>(Arc::new(vec![7; 10]))
-                    };
-                    assert_eq!(*cache.get(1, 0, decode).unwrap(), [7; 10]);
+                        claim.fill(Arc::new(vec![7; 10]));
+                    }
+                    Found::Busy => panic!("it has not waited"),
                 });
             }
+            // Whoever had it could not.
+            drop(claim);
         });
         assert_eq!(decoded.load(Ordering::Relaxed), 1);
     }

@@ -289,6 +289,11 @@ impl Checked {
         Self { head, ..self }
     }
 
+    /// Returns the hash that was kept of a chunk.
+    pub fn hash(&self, number: usize) -> Option<&[u8; 32]> {
+        self.chunks.get(number)
+    }
+
     /// Returns the chunk that was read last, if it is this one.
     fn last(&self, number: usize) -> Option<Arc<Vec<u8>>> {
         let last = self.last.lock();

@@ -13,7 +13,9 @@
 //! index can be had without a pass.
 //!
 //! From then on [`VolumeReader`] decodes single frames: from the seek point, over stored bytes
-//! whose chunk hashes match. Decoded frames are kept in a cache bounded in bytes.
+//! whose chunk hashes match. The frames of a range, whatever volumes they lie in, are fetched at the
+//! same time; where reads go on in a volume, those behind come along, two, four, at last eight.
+//! Decoded frames are kept in a cache bounded in bytes, and so are the bytes on their way there.
 //!
 //! # Invariants
 //! - No byte of a volume is used before its hash has matched: [`checked_pass`] checks the whole
@@ -31,10 +33,13 @@
 mod cache;
 mod check;
 mod error;
+mod fetched;
 mod members;
 mod parts;
 mod reader;
 mod rewrite;
+mod room;
+mod streams;
 mod writer;
 
 pub use crate::format::CHUNK;
@@ -42,7 +47,7 @@ pub use check::{Checked, has_hash};
 pub use error::Error;
 pub use members::{Event, checked_pass, first_pass};
 pub use parts::{PartBuilder, Stop, append_commands};
-pub use reader::{SeekIndexStore, VolumeReader};
+pub use reader::{SeekIndexStore, VolumeReader, Wanted};
 pub use rewrite::{copy, rewrite};
 pub use writer::{EncodedFrame, FrameBuilder, PlainFrame, VolumeWriter, WrittenVolume};
 
@@ -92,6 +97,12 @@ pub struct SeekIndex {
 }
 
 impl SeekIndex {
+    /// Returns where the plain bytes of a frame are, by its number; empty for a number that none has.
+    fn frame(&self, number: usize) -> std::ops::Range<u64> {
+        let start = |number: usize| self.frames.get(number).copied().unwrap_or(self.plain_length);
+        start(number)..start(number + 1)
+    }
+
     /// Returns whether the frames follow each other from 0 on, none of them being longer than is
     /// ever decoded at once.
     pub fn is_sound(&self) -> bool {

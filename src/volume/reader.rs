@@ -1,19 +1,43 @@
-//! Any range of the plain tar of a volume, decoded frame by frame from the nearest seek point.
+//! Any range of the plain tar of volumes, decoded frame by frame from the nearest seek points.
+//!
+//! ```text
+//! wanted ranges ─► frames ─┬─ in the cache, or under way elsewhere
+//!                          └─ claimed ─► stored ranges, those of neighbours as one ─► one read_many
+//!                                                   chunks checked, frames decoded, cached ◄──┘
+//! ```
+//! Where a volume is read in sequence, the frames behind are claimed, too, and more of them each
+//! time: it does not matter to which files they belong, so a directory that is read in the order of
+//! the volume is read ahead across files.
+//!
+//! Nobody waits for a frame of others while others may wait for one that he has claimed: he fetches
+//! his first.
 
-use super::cache::FrameCache;
+use super::cache::{Claim, Found, FrameCache};
 use super::check::Checked;
+use super::room::{Room, Share};
+use super::streams::Streams;
 use super::{Error, SeekIndex, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
-use crate::storage::ReadAt;
+use crate::storage::{self, ReadAt, StoredFile};
+use crate::work;
 use lru::LruCache;
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Volumes that are kept ready for reading: session key, chunk hashes (2 KiB for each MiB of the
 /// stored file), frame offsets.
 const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// Bytes, stored and plain, that are held by all reads of the process together, besides caches and
+/// their buffers: 32 frames that compression does not make smaller.
+const HELD: u64 = 64 << 20;
+
+/// What may be read ahead at once is so much smaller than the cache.
+const AHEAD: u64 = 4;
 
 /// Keeps seek indexes and seek points between runs.
 pub trait SeekIndexStore: Send + Sync {
@@ -31,16 +55,89 @@ pub struct VolumeReader {
     store: Arc<dyn SeekIndexStore>,
     frames: FrameCache,
     open: Mutex<LruCache<VolumeKey, Arc<OpenVolume>>>,
+    room: Room,
     decoded: AtomicU64,
 }
 
+/// Plain bytes of one volume that are wanted.
+pub struct Wanted<'b> {
+    /// The volume.
+    pub source: VolumeSource,
+    /// Where they begin in its plain tar.
+    pub offset: u64,
+    /// Where they go.
+    pub buffer: &'b mut [u8],
+}
+
 struct OpenVolume {
+    source: VolumeSource,
     seek_index: SeekIndex,
     file: Arc<Checked>,
     /// Opened by whoever first needs a frame; the session key may take a while.
     reopened: OnceLock<Reopened>,
     /// Makes those who need it meanwhile wait, instead of deriving the key again.
     opening: Mutex<()>,
+    streams: Mutex<Streams>,
+}
+
+/// A frame that is wanted.
+struct Need<'b> {
+    volume: Arc<OpenVolume>,
+    number: usize,
+    /// Offsets within the frame, and where the bytes from there on go.
+    parts: Vec<(usize, &'b mut [u8])>,
+}
+
+/// How to decode a frame.
+struct Plan {
+    volume: Arc<OpenVolume>,
+    number: usize,
+    point: SeekPoint,
+    /// Plain bytes of the frame.
+    length: usize,
+    /// Where its stored bytes are; empty where it takes the whole file.
+    stored: Range<u64>,
+}
+
+/// Frames that are fetched together.
+#[derive(Default)]
+struct Batch<'r, 'b> {
+    plans: Vec<Plan>,
+    /// For each plan the claim, and what is wanted of the frame; nothing if it is read ahead.
+    claims: Vec<(Claim<'r>, Option<Need<'b>>)>,
+    share: Option<Share<'r>>,
+}
+
+impl OpenVolume {
+    fn key(&self) -> VolumeKey {
+        self.source.key
+    }
+
+    fn error(&self, cause: impl Into<String>) -> Error {
+        seek_error(&self.source, cause)
+    }
+}
+
+impl Need<'_> {
+    fn key(&self) -> (VolumeKey, usize) {
+        (self.volume.key(), self.number)
+    }
+
+    fn take_from(&mut self, frame: &[u8]) -> Result<(), Error> {
+        for (at, buffer) in &mut self.parts {
+            let bytes = frame.get(*at..*at + buffer.len());
+            let bytes = bytes.ok_or_else(|| self.volume.error("a frame of it is too short"))?;
+            buffer.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Returns how many bytes are held for it at once.
+    fn cost(&self) -> u64 {
+        (self.stored.end - self.stored.start).saturating_add(self.length as u64)
+    }
 }
 
 impl VolumeReader {
@@ -51,6 +148,7 @@ impl VolumeReader {
             store,
             frames: FrameCache::new(cache_bytes),
             open: Mutex::new(LruCache::new(OPEN_VOLUMES)),
+            room: Room::new(HELD),
             decoded: AtomicU64::new(0),
         }
     }
@@ -60,20 +158,31 @@ impl VolumeReader {
         self.decoded.load(Ordering::Relaxed)
     }
 
-    /// Fills `buffer` with the plain bytes from `offset` on.
+    /// Fills `buffer` with the plain bytes of one volume from `offset` on.
     ///
     /// # Errors
     /// [`Error`] when the volume has had no first pass, ends before the range does, or any byte of
     /// it cannot be read or checked.
     pub fn read(&self, source: &VolumeSource, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let at = offset + filled as u64;
-            let (start, frame) = self.frame_at(source, at)?;
-            let from = &frame[(at - start) as usize..];
-            let count = from.len().min(buffer.len() - filled);
-            buffer[filled..filled + count].copy_from_slice(&from[..count]);
-            filled += count;
+        self.read_all(vec![Wanted { source: source.clone(), offset, buffer }])
+    }
+
+    /// Fills all buffers, whatever volumes they come from: what is not in the cache is fetched
+    /// together.
+    ///
+    /// # Errors
+    /// As [`VolumeReader::read`].
+    pub fn read_all(&self, wanted: Vec<Wanted<'_>>) -> Result<(), Error> {
+        let mut needs = self.needs(wanted)?;
+        let going_on = going_on(&needs);
+        let mut waits = false;
+        while !needs.is_empty() {
+            let (mut batch, left) = self.claim(needs, waits)?;
+            needs = left;
+            // All that is left is under way elsewhere.
+            waits = batch.plans.is_empty();
+            going_on.iter().for_each(|volume| self.claim_ahead(volume, &mut batch));
+            self.fetch(batch)?;
         }
         Ok(())
     }
@@ -84,60 +193,155 @@ impl VolumeReader {
     /// As [`VolumeReader::read`].
     pub fn prepare(&self, source: &VolumeSource) -> Result<(), Error> {
         let volume = self.volume(source)?;
-        self.reopened(source, &volume).map(|_| ())
+        self.reopened(&volume).map(|_| ())
     }
 
-    /// Returns the frame that holds the plain byte `at`, and the offset of its first byte; the byte
-    /// is within it.
-    fn frame_at(&self, source: &VolumeSource, at: u64) -> Result<(u64, Arc<Vec<u8>>), Error> {
-        let volume = self.volume(source)?;
-        let seek_index = &volume.seek_index;
-        if at >= seek_index.plain_length {
-            return Err(self.seek_error(
-                source,
-                format!("byte {at} lies behind the end at {}", seek_index.plain_length),
-            ));
+    /// Returns the frames in which the wanted bytes lie, in the order of these.
+    fn needs<'b>(&self, wanted: Vec<Wanted<'b>>) -> Result<Vec<Need<'b>>, Error> {
+        let (mut needs, mut known) = (Vec::<Need<'b>>::new(), HashMap::new());
+        for Wanted { source, offset, mut buffer } in wanted {
+            let volume = self.volume(&source)?;
+            let seek_index = &volume.seek_index;
+            let mut at = offset;
+            while !buffer.is_empty() {
+                if at >= seek_index.plain_length {
+                    return Err(volume.error(format!(
+                        "byte {at} lies behind the end at {}",
+                        seek_index.plain_length
+                    )));
+                }
+                let number = seek_index.frames.partition_point(|&start| start <= at) - 1;
+                let Range { start, end } = seek_index.frame(number);
+                let here = (end - at).min(buffer.len() as u64) as usize;
+                let (part, rest) = buffer.split_at_mut(here);
+                let need = *known.entry((volume.key(), number)).or_insert_with(|| {
+                    needs.push(Need { volume: volume.clone(), number, parts: Vec::new() });
+                    needs.len() - 1
+                });
+                needs[need].parts.push(((at - start) as usize, part));
+                (buffer, at) = (rest, end);
+            }
         }
-        let number = seek_index.frames.partition_point(|&start| start <= at) - 1;
-        let start = seek_index.frames[number];
-        let frame = self.frames.get(source.key, number, || self.decode(source, &volume, number))?;
-        Ok((start, frame))
+        Ok(needs)
     }
 
-    /// Decodes one frame.
-    fn decode(
+    /// Takes what is in the cache, and claims what is nowhere, as far as there is room for it.
+    /// Returns what is claimed, and all that is left over. If it `waits`, the first frame is had
+    /// in any case.
+    fn claim<'b>(
         &self,
-        source: &VolumeSource,
-        volume: &OpenVolume,
-        number: usize,
-    ) -> Result<Arc<Vec<u8>>, Error> {
-        let (seek_index, start) = (&volume.seek_index, volume.seek_index.frames[number]);
-        let end = seek_index.frames.get(number + 1).copied().unwrap_or(seek_index.plain_length);
-        let point = self
-            .store
-            .seek_point(source.key, number)
-            .map_err(|cause| self.seek_error(source, cause))?;
-        let point = point
-            .ok_or_else(|| self.seek_error(source, format!("frame {number} has no seek point")))?;
-        if point.plain != start {
-            return Err(self.seek_error(
-                source,
-                format!("frame {number} does not start where its seek point does"),
-            ));
+        needs: Vec<Need<'b>>,
+        mut waits: bool,
+    ) -> Result<(Batch<'_, 'b>, Vec<Need<'b>>), Error> {
+        let (mut batch, mut left, mut is_full) = (Batch::default(), Vec::new(), false);
+        for mut need in needs {
+            let found = match std::mem::take(&mut waits) {
+                true => self.frames.wait_for(need.key()),
+                false if is_full => Found::Busy,
+                false => self.frames.find(need.key()),
+            };
+            match found {
+                Found::Frame(frame) => need.take_from(&frame)?,
+                Found::Busy => left.push(need),
+                Found::Claimed(claim) => {
+                    let plan = self.plan(&need.volume, need.number)?;
+                    let fits = match &mut batch.share {
+                        Some(share) => share.grow(plan.cost()),
+                        none => {
+                            *none = Some(self.room.wait_for(plan.cost()));
+                            true
+                        }
+                    };
+                    if fits {
+                        batch.plans.push(plan);
+                        batch.claims.push((claim, Some(need)));
+                    } else {
+                        is_full = true;
+                        left.push(need);
+                    }
+                }
+            }
         }
-        let reopened = self.reopened(source, volume)?;
-        // Where the next frame begins, this one has ended.
-        let next = match number + 1 < seek_index.frames.len() {
-            true => self
-                .store
-                .seek_point(source.key, number + 1)
-                .map_err(|cause| self.seek_error(source, cause))?,
-            false => None,
+        Ok((batch, left))
+    }
+
+    /// Claims frames behind the last one that is fetched of a volume. What goes wrong with them is
+    /// for whoever needs them.
+    fn claim_ahead<'r>(&'r self, volume: &Arc<OpenVolume>, batch: &mut Batch<'r, '_>) {
+        let fetched = batch.plans.iter().filter(|plan| plan.volume.key() == volume.key());
+        let (count, last) =
+            fetched.fold((0, 0), |(count, last), plan| (count + 1, plan.number.max(last)));
+        let Some(share) = batch.share.as_mut().filter(|_| count > 0) else { return };
+        let window = volume.streams.lock().widen();
+        let mut bytes = self.frames.limit() / AHEAD;
+        let behind = last + 1..volume.seek_index.frames.len();
+        for number in behind.take(window.saturating_sub(count)) {
+            let Some(claim) = self.frames.claim_ahead((volume.key(), number)) else { return };
+            let Ok(plan) = self.plan(volume, number) else { return };
+            let Some(left) = bytes.checked_sub(plan.length as u64) else { return };
+            if !share.grow(plan.cost()) {
+                return;
+            }
+            bytes = left;
+            batch.plans.push(plan);
+            batch.claims.push((claim, None));
+        }
+    }
+
+    /// Finds out how a frame is decoded.
+    fn plan(&self, volume: &Arc<OpenVolume>, number: usize) -> Result<Plan, Error> {
+        let seek_index = &volume.seek_index;
+        let Range { start, end } = seek_index.frame(number);
+        let find = |number| {
+            let point = self.store.seek_point(volume.key(), number);
+            point.map_err(|cause| volume.error(cause))
         };
-        let stored_end =
-            next.map_or(Ok(seek_index.stored_length), |next| reopened.stored_start(&next))?;
-        let mut bytes = vec![0; (end - start) as usize];
-        reopened.read(&point, stored_end, &mut bytes)?;
+        let point = find(number)?
+            .ok_or_else(|| volume.error(format!("frame {number} has no seek point")))?;
+        if point.plain != start {
+            return Err(
+                volume.error(format!("frame {number} does not start where its seek point does"))
+            );
+        }
+        // Where the next frame begins, this one has ended.
+        let is_last = number + 1 == seek_index.frames.len();
+        let next = if is_last { None } else { find(number + 1)? };
+        let stored = self.reopened(volume)?.stored_range(&point, next.as_ref())?;
+        let (volume, length) = (volume.clone(), (end - start) as usize);
+        Ok(Plan { volume, number, point, length, stored: stored.unwrap_or_default() })
+    }
+
+    /// Fetches and decodes frames, and gives them to all who want them.
+    fn fetch(&self, batch: Batch<'_, '_>) -> Result<(), Error> {
+        let Batch { plans, claims, share } = batch;
+        let stretches = Stretches::fetch(&plans);
+        let frames = work::all(&plans, work::cores(), |plan| self.decode(plan, &stretches));
+        let mut result = Ok(());
+        for ((claim, need), frame) in claims.into_iter().zip(frames) {
+            match (frame, need) {
+                (Ok(frame), need) => {
+                    let taken = need.map_or(Ok(()), |mut need| need.take_from(&frame));
+                    result = result.and(taken);
+                    claim.fill(frame);
+                }
+                (Err(error), Some(_)) => result = result.and(Err(error)),
+                (Err(_), None) => {}
+            }
+        }
+        drop(share);
+        result
+    }
+
+    fn decode(&self, plan: &Plan, stretches: &Stretches) -> Result<Arc<Vec<u8>>, Error> {
+        let file: Arc<dyn ReadAt> = match stretches.of(plan) {
+            Some(Stretch { stored, bytes, .. }) => {
+                let bytes = bytes.clone()?;
+                Arc::new(plan.volume.file.fetched(stored.start, bytes, &plan.stored)?)
+            }
+            None => plan.volume.file.clone(),
+        };
+        let mut bytes = vec![0; plan.length];
+        self.reopened(&plan.volume)?.read_from(&file, &plan.point, &mut bytes)?;
         self.decoded.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(bytes))
     }
@@ -148,30 +352,28 @@ impl VolumeReader {
             return Ok(volume.clone());
         }
         let seek_index =
-            self.store.seek_index(source.key).map_err(|cause| self.seek_error(source, cause))?;
+            self.store.seek_index(source.key).map_err(|cause| seek_error(source, cause))?;
         let seek_index =
-            seek_index.ok_or_else(|| self.seek_error(source, "it has had no first pass".into()))?;
+            seek_index.ok_or_else(|| seek_error(source, "it has had no first pass"))?;
         if !seek_index.is_sound() {
-            return Err(self.seek_error(source, "its seek index is damaged".into()));
+            return Err(seek_error(source, "its seek index is damaged"));
         }
         let chunks = Arc::new(seek_index.chunks.clone());
         let file = Checked::new(source.file.clone(), seek_index.stored_length, chunks);
         let file = Arc::new(file.with_head(seek_index.head.clone()));
         let volume = Arc::new(OpenVolume {
+            source: source.clone(),
             seek_index: SeekIndex { chunks: Vec::new(), head: Vec::new(), ..seek_index },
             file,
             reopened: OnceLock::new(),
             opening: Mutex::default(),
+            streams: Mutex::default(),
         });
         lock().put(source.key, volume.clone());
         Ok(volume)
     }
 
-    fn reopened<'a>(
-        &self,
-        source: &VolumeSource,
-        volume: &'a OpenVolume,
-    ) -> Result<&'a Reopened, Error> {
+    fn reopened<'a>(&self, volume: &'a OpenVolume) -> Result<&'a Reopened, Error> {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }
@@ -179,11 +381,77 @@ impl VolumeReader {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }
-        let reopened = self.codec.reopen(volume.file.clone(), source.encoding)?;
+        let reopened = self.codec.reopen(volume.file.clone(), volume.source.encoding)?;
         Ok(volume.reopened.get_or_init(|| reopened))
     }
+}
 
-    fn seek_error(&self, source: &VolumeSource, cause: String) -> Error {
-        Error::SeekIndex { name: source.file.name().into(), cause }
+/// Takes note of what is wanted of each volume; returns those that are read on where they were left.
+fn going_on(needs: &[Need<'_>]) -> Vec<Arc<OpenVolume>> {
+    let mut volumes: BTreeMap<VolumeKey, (&Arc<OpenVolume>, usize, usize)> = BTreeMap::new();
+    for Need { volume, number, .. } in needs {
+        let (_, first, last) = volumes.entry(volume.key()).or_insert((volume, *number, *number));
+        (*first, *last) = ((*first).min(*number), (*last).max(*number));
     }
+    let goes_on = |(volume, first, last): (&Arc<OpenVolume>, usize, usize)| {
+        volume.streams.lock().go_on(first, last).then(|| volume.clone())
+    };
+    volumes.into_values().filter_map(goes_on).collect()
+}
+
+/// Stored bytes of several volumes that came together.
+struct Stretches(Vec<Stretch>);
+
+struct Stretch {
+    volume: VolumeKey,
+    stored: Range<u64>,
+    bytes: Result<Arc<Vec<u8>>, storage::Error>,
+}
+
+impl Stretches {
+    /// Reads what frames need, in whole chunks; those of neighbours by one range.
+    fn fetch(plans: &[Plan]) -> Self {
+        let mut wanted: Vec<(&Plan, Range<u64>)> = plans
+            .iter()
+            .filter(|plan| !plan.stored.is_empty())
+            .map(|plan| (plan, plan.volume.file.whole_chunks(&plan.stored)))
+            .collect();
+        wanted.sort_by_key(|(plan, range)| (plan.volume.key(), range.start));
+        let mut stretches: Vec<(&Plan, Range<u64>)> = Vec::new();
+        for (plan, range) in wanted {
+            match stretches.last_mut() {
+                Some((before, stretch))
+                    if before.volume.key() == plan.volume.key() && range.start <= stretch.end =>
+                {
+                    stretch.end = stretch.end.max(range.end);
+                }
+                _ => stretches.push((plan, range)),
+            }
+        }
+        let ranges: Vec<_> = stretches
+            .iter()
+            .map(|(plan, range)| (&plan.volume.source.file, range.clone()))
+            .collect();
+        let bytes = StoredFile::read_many(&ranges).into_iter();
+        let stretch = |((plan, stored), bytes): ((&Plan, _), Result<_, _>)| Stretch {
+            volume: plan.volume.key(),
+            stored,
+            bytes: bytes.map(Arc::new),
+        };
+        Self(stretches.into_iter().zip(bytes).map(stretch).collect())
+    }
+
+    /// Returns the one in which the bytes of a frame are; `None` if it takes the whole file.
+    fn of(&self, plan: &Plan) -> Option<&Stretch> {
+        let holds = |stretch: &&Stretch| {
+            stretch.volume == plan.volume.key()
+                && stretch.stored.start <= plan.stored.start
+                && plan.stored.end <= stretch.stored.end
+        };
+        self.0.iter().find(holds).filter(|_| !plan.stored.is_empty())
+    }
+}
+
+fn seek_error(source: &VolumeSource, cause: impl Into<String>) -> Error {
+    Error::SeekIndex { name: source.file.name().into(), cause: cause.into() }
 }

@@ -16,14 +16,18 @@
 //! tampered with.
 
 use super::deflate;
-use crate::codec::openpgp::{Access, BLOCK, LEAD};
+use crate::codec::openpgp::{Access, BLOCK, HEAD, LEAD};
 use crate::codec::state::Fields;
 use crate::codec::{Cause, Codec, Encoding, Error};
 use crate::storage::{self, ReadAt};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// How much is read to look for a table.
-const TAIL: usize = 64 << 10;
+/// How much is read of a small file to look for a table.
+const TAIL: u64 = 64 << 10;
+/// Stored bytes for each of which a byte more is read: a table of contents has a hash of 32 bytes
+/// for each 64 KiB.
+const DENSITY: u64 = 2 << 10;
 /// Longest table.
 pub(super) const LIMIT: usize = 64 << 20;
 const MAGIC: &[u8; 8] = b"dupfsTC1";
@@ -173,9 +177,21 @@ pub(super) fn gzip_member(table: &[u8], footer: &[u8], time: u32) -> Vec<u8> {
 }
 
 impl Codec {
+    /// Returns the stored ranges in which [`Codec::table`] looks first, of a file of so many bytes:
+    /// whoever has them at hand saves it requests.
+    pub fn table_ranges(encoding: Encoding, size: u64) -> Vec<Range<u64>> {
+        let tail = tail_start(size)..size;
+        match encoding {
+            Encoding::Plain | Encoding::Gzip => vec![tail],
+            // What lies between them is worth less than a request.
+            Encoding::OpenPgp if tail.start <= TAIL => std::iter::once(0..size).collect(),
+            Encoding::OpenPgp => vec![0..HEAD as u64, tail],
+        }
+    }
+
     /// Looks for the table behind a file's frames; `None` if there is none that fits. Reads the
-    /// last 64 KiB; if these hold a sign of one, also the first 64 KiB of an encrypted file, where
-    /// its session key is, and the rest of a longer table.
+    /// last 64 KiB, and more of a large file; if these hold a sign of one, also the first bytes of
+    /// an encrypted file, where its session key is, and the rest of a longer table.
     ///
     /// # Errors
     /// [`Cause::Storage`] when the file cannot be read; those of [`Codec::reopen`] when there is no
@@ -264,6 +280,11 @@ fn accept(
     })
 }
 
+/// Returns where the last bytes of a file begin.
+fn tail_start(size: u64) -> u64 {
+    size.saturating_sub(TAIL + size / DENSITY)
+}
+
 /// The last bytes of a file.
 struct Tail {
     start: u64,
@@ -272,7 +293,7 @@ struct Tail {
 
 impl Tail {
     fn read(file: &Arc<dyn ReadAt>) -> Result<Self, Cause> {
-        let start = file.size().saturating_sub(TAIL as u64);
+        let start = tail_start(file.size());
         Ok(Self { start, bytes: read_all(file, start, (file.size() - start) as usize)? })
     }
 

@@ -33,6 +33,7 @@ mod writer;
 
 pub(super) use access::{Access, has_passphrase, open};
 pub(super) use aes::{Aes, BLOCK};
+pub(super) use cfb::BATCH;
 pub use head::HEAD;
 pub(super) use head::{Head, KeyPacket};
 pub(super) use packets::{tag, write_chunks, write_last_chunk};

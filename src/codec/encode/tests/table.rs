@@ -39,7 +39,8 @@ fn reads(codec: &Codec, stored: &[u8], encoding: Encoding) -> (bool, usize) {
     let counting = Arc::new(Counting(Memory(stored.to_vec()), Mutex::default()));
     let found = codec.table(counting.clone(), encoding).unwrap().is_some();
     let reads = counting.1.lock();
-    assert!(reads.iter().all(|(_, length)| *length <= 64 << 10 || found));
+    // Head and tail of a small file may come as one.
+    assert!(reads.iter().all(|(_, length)| *length <= 2 * (64 << 10) || found));
     (found, reads.len())
 }
 
