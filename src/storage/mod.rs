@@ -14,19 +14,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod error;
-mod local;
-mod memory;
-mod recording;
-mod retry;
+mod layers;
+mod services;
 mod staged;
 mod stored;
 mod url;
 
 pub use error::{Error, ErrorKind};
-pub use local::{LocalStorage, open_file, read_file, unfinished};
-pub use memory::MemoryStorage;
-pub use recording::{Call, RecordingStorage};
-pub use retry::RetryingStorage;
+pub use layers::{Call, RecordingStorage, RetryingStorage};
+pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
 pub use url::{Url, open, without_password};
