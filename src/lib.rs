@@ -31,7 +31,7 @@
 //! |---|---|---|
 //! | 9 | `cli` | the program: commands, options, words, exit codes |
 //! | 8 | `history` `restore` `verify` `backup` `retention` `replicate` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go; sets copied to another storage |
-//! | 7 | `contents` | the bytes of one version of a file, or of all files of a snapshot, each volume once |
+//! | 7 | `contents` `opened` | the bytes of one version of a file, or of all files of a snapshot, each volume once; a collection with all that is needed to read it |
 //! | 6 | `catalog` | which set holds each version, and where its bytes lie |
 //! | 5 | `volume` | one volume, open or in the making: its members, any range of its plain tar |
 //! | 4 | `collection` | which backups there are, by the names of stored files; duplicity's archive directory |
@@ -65,6 +65,7 @@ pub mod format;
 pub mod history;
 pub mod model;
 pub mod monitor;
+pub mod opened;
 pub mod replicate;
 pub mod restore;
 pub mod retention;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["collection"],
     &["volume"],
     &["catalog"],
-    &["contents"],
+    &["contents", "opened"],
     &["history", "restore", "verify", "backup", "retention", "replicate"],
     &["cli"],
 ];

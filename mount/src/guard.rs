@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::mountpoint::{Place, escape};
+use crate::mountpoint::{MountedAt, escape};
 
 /// Arguments: the mount point, the same as in mountinfo. The first line on standard input is the
 /// device as there, once the mount stands; `done` means that all is well; the end without that,
@@ -54,7 +54,7 @@ impl Guard {
     }
 
     /// Tells the shell which mount is ours.
-    pub(crate) fn watch(&mut self, place: &Place) {
+    pub(crate) fn watch(&mut self, place: &MountedAt) {
         if let Some(input) = &mut self.0.stdin {
             // As below.
             let _ = input.write_all(format!("{}\n", place.device).as_bytes());

@@ -43,9 +43,9 @@ pub(crate) fn check(mountpoint: &Path) -> Result<(), Error> {
 
 /// Mounts on an absolute path without symbolic links, and returns where, and the device on which
 /// the kernel asks.
-pub(crate) fn attach(mountpoint: &Path, options: &Options) -> Result<(Place, OwnedFd), Error> {
+pub(crate) fn attach(mountpoint: &Path, options: &Options) -> Result<(MountedAt, OwnedFd), Error> {
     let device = attach_device(mountpoint, options)?;
-    match Place::find(mountpoint) {
+    match MountedAt::find(mountpoint) {
         Ok(place) => Ok((place, device)),
         Err(error) => {
             // Without its number the mount cannot be told from another's later, so it must not
@@ -158,7 +158,7 @@ fn receive_device(socket: &UnixStream) -> io::Result<OwnedFd> {
 
 /// Where something is mounted, and what: mounts come and go, and another may stand here later.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct MountedAt {
     /// Absolute path without symbolic links.
     pub(crate) mountpoint: PathBuf,
     /// The same as mountinfo writes it.
@@ -168,13 +168,13 @@ pub(crate) struct Place {
     pub(crate) device: String,
 }
 
-impl Place {
+impl MountedAt {
     /// Finds the topmost mount here.
-    fn find(mountpoint: &Path) -> io::Result<Place> {
+    fn find(mountpoint: &Path) -> io::Result<MountedAt> {
         let listed = escape(mountpoint);
         let device =
             device_at(&fs::read("/proc/self/mountinfo")?, &listed).ok_or(ErrorKind::NotFound)?;
-        Ok(Place { mountpoint: mountpoint.into(), listed, device })
+        Ok(MountedAt { mountpoint: mountpoint.into(), listed, device })
     }
 
     /// Returns whether the topmost mount here still is this one.

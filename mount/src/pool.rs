@@ -21,12 +21,12 @@ pub(crate) struct Pool {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<JobQueue>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct JobQueue {
     queue: VecDeque<Job>,
     threads: usize,
     idle: usize,

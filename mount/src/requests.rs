@@ -78,14 +78,14 @@ struct Request {
 }
 
 #[derive(Default)]
-struct State {
+struct InFlight {
     requests: HashMap<u64, Request>,
     asleep: bool,
 }
 
 /// All requests that have been read and not been answered.
 pub(crate) struct Requests {
-    state: Mutex<State>,
+    state: Mutex<InFlight>,
     wake: Condvar,
     seen: AtomicU64,
     timeout: Duration,

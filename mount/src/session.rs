@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use crate::error::Error;
 use crate::fuse::{Adapter, LARGEST_READ, LOOPS};
 use crate::guard::Guard;
-use crate::mountpoint::{self, Place};
+use crate::mountpoint::{self, MountedAt};
 use crate::options::{Log, Options};
 use crate::rehearsal::rehearse;
 use crate::requests::{Requests, lock};
@@ -32,15 +32,15 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Mount(Arc<Inner>);
 
 struct Inner {
-    place: Place,
+    place: MountedAt,
     log: Log,
-    state: Mutex<State>,
+    state: Mutex<MountState>,
     changed: Condvar,
     guard: Mutex<Option<Guard>>,
 }
 
 #[derive(Default)]
-struct State {
+struct MountState {
     /// Tells who needs the mount; none until it is served.
     usage: Option<Box<dyn Fn() -> Usage + Send>>,
     /// How the session ended, once it has and all is tidied up.
@@ -176,7 +176,7 @@ impl Drop for Mount {
 }
 
 impl Inner {
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut MountState)) {
         change(&mut lock(&self.state));
         self.changed.notify_all();
     }

@@ -39,7 +39,7 @@ const LEAST_INDEX: u64 = 32 * 1024;
 /// A pool of connections to one database, in a file or, when that cannot be had, in memory.
 pub struct Database {
     /// Replaced when the file turns out to be unusable.
-    place: RwLock<Place>,
+    place: RwLock<DatabaseLocation>,
     idle: Mutex<Vec<Connection>>,
     returned: Condvar,
     /// Held while writing, so that threads of one process queue here instead of in SQLite's busy
@@ -51,7 +51,7 @@ pub struct Database {
     uses: AtomicU64,
 }
 
-enum Place {
+enum DatabaseLocation {
     File {
         path: PathBuf,
         /// Device and inode of each of [`SUFFIXES`].
@@ -89,7 +89,7 @@ impl Database {
                 Self::create(&path)?
             }
         };
-        Ok(Self::new(Place::File { path, files, replaced: None }, connection))
+        Ok(Self::new(DatabaseLocation::File { path, files, replaced: None }, connection))
     }
 
     /// Makes an empty database in memory.
@@ -97,10 +97,10 @@ impl Database {
     /// # Errors
     /// [`Error`] when there is no memory for it.
     pub fn in_memory() -> Result<Self, Error> {
-        Ok(Self::new(Place::Memory, Self::memory()?))
+        Ok(Self::new(DatabaseLocation::Memory, Self::memory()?))
     }
 
-    fn new(place: Place, connection: Connection) -> Self {
+    fn new(place: DatabaseLocation, connection: Connection) -> Self {
         let idle = Mutex::new(vec![connection]);
         Self {
             place: RwLock::new(place),
@@ -191,7 +191,9 @@ impl Database {
         keep: impl Fn(&Connection) -> Result<bool, Error>,
     ) -> Result<bool, Error> {
         let mut place = self.place.write();
-        let Place::File { path, files, replaced } = &mut *place else { return Ok(false) };
+        let DatabaseLocation::File { path, files, replaced } = &mut *place else {
+            return Ok(false);
+        };
         if self.generation() != generation {
             return Ok(false);
         }
@@ -222,7 +224,7 @@ impl Database {
                 let mut memory = Self::memory()?;
                 transaction(&mut memory, keep)?;
                 self.lock_idle().push(memory);
-                *place = Place::Memory;
+                *place = DatabaseLocation::Memory;
             }
         }
         self.next_generation();
@@ -247,7 +249,7 @@ impl Database {
 
     /// Returns whether the catalog lives in memory only.
     pub fn is_in_memory(&self) -> bool {
-        matches!(*self.place.read(), Place::Memory)
+        matches!(*self.place.read(), DatabaseLocation::Memory)
     }
 
     /// Runs `query` on a connection of its own.
@@ -276,7 +278,7 @@ impl Database {
         self.uses.fetch_add(1, Ordering::Relaxed);
         let place = self.place.read();
         let mut connection = match &*place {
-            Place::File { path, files, .. } => {
+            DatabaseLocation::File { path, files, .. } => {
                 if !is_same(path, files) {
                     return Err(Error::Replaced);
                 }
@@ -292,7 +294,7 @@ impl Database {
                     }
                 }
             }
-            Place::Memory => {
+            DatabaseLocation::Memory => {
                 let mut idle = self.lock_idle();
                 loop {
                     match idle.pop() {

@@ -110,7 +110,7 @@ pub use signature_hashes::{AllSeen, SeenPlace, SeenSignatures};
 pub use snapshot::{Snapshot, Walk};
 pub use stats::SourceStat;
 #[cfg(test)]
-pub(crate) use testing::{Files, State, World};
+pub(crate) use testing::{Files, PathState, World};
 
 use crate::codec;
 use crate::format::{self, ReadError};

@@ -417,10 +417,10 @@ impl<'a> VolumeRun<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Files, Item, State, World};
+    use super::super::testing::{Files, Item, PathState, World};
     use crate::codec::Options;
     use crate::storage::{ErrorKind, RecordingStorage};
-    use State::{Directory, File};
+    use PathState::{Directory, File};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -323,13 +323,13 @@ impl Eq for Head {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Files, Item, State, World, path};
+    use super::super::testing::{Files, Item, PathState, World, path};
     use super::*;
-    use State::{Directory, File, Gone};
+    use PathState::{Directory, File, Gone};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn file() -> State {
+    fn file() -> PathState {
         File(b"content".to_vec())
     }
 

@@ -78,10 +78,10 @@ const INSERT: &str =
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Files, State, World};
+    use super::super::testing::{Files, PathState, World};
     use super::*;
     use crate::storage::Call;
-    use State::{Directory, File, Gone};
+    use PathState::{Directory, File, Gone};
     use std::sync::Arc;
 
     fn stat(number: u64) -> SourceStat {

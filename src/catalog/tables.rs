@@ -250,7 +250,7 @@ fn seek_index(toc: &Toc, head: Vec<u8>) -> SeekIndex {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{
-        Files, Item, State, World, make_table, make_table_behind, path, session, stored_frames,
+        Files, Item, PathState, World, make_table, make_table_behind, path, session, stored_frames,
         time,
     };
     use super::*;
@@ -258,7 +258,7 @@ mod tests {
     use crate::codec::Options;
     use crate::format::{StoredFrames, TocWriter};
     use crate::volume::VolumeReader;
-    use State::{Delta, Directory, File, Gone};
+    use PathState::{Delta, Directory, File, Gone};
 
     /// Literal "say: ", then 5 bytes from offset 6 of the basis, then the end.
     const DELTA: &[u8] = b"rs\x026\x05say: \x45\x06\x05\x00";

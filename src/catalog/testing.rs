@@ -27,7 +27,7 @@ pub use crate::storage::MemoryStorage as Files;
 
 /// What a session found at a path.
 #[derive(Clone)]
-pub enum State {
+pub enum PathState {
     Directory,
     File(Vec<u8>),
     Delta(Vec<u8>),
@@ -35,7 +35,7 @@ pub enum State {
 }
 
 /// One line of a session.
-pub type Item = (&'static str, State);
+pub type Item = (&'static str, PathState);
 
 /// Time of the set at a position.
 pub fn time(position: u32) -> BackupTime {
@@ -219,29 +219,29 @@ impl Files {
     }
 }
 
-fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &State, piece: Option<u64>) {
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &PathState, piece: Option<u64>) {
     let (prefix, data) = match state {
-        State::Directory => ("snapshot", &[][..]),
-        State::File(data) => ("snapshot", &data[..]),
-        State::Delta(data) => ("diff", &data[..]),
-        State::Gone => ("deleted", &[][..]),
+        PathState::Directory => ("snapshot", &[][..]),
+        PathState::File(data) => ("snapshot", &data[..]),
+        PathState::Delta(data) => ("diff", &data[..]),
+        PathState::Gone => ("deleted", &[][..]),
     };
     let name = match (piece, state) {
         (Some(piece), _) => format!("multivol_{prefix}/{path}/{piece}"),
-        (None, State::Directory) => format!("{prefix}/{path}/"),
+        (None, PathState::Directory) => format!("{prefix}/{path}/"),
         (None, _) => format!("{prefix}/{path}"),
     };
-    append_entry(tar, &name, matches!(state, State::Directory), data);
+    append_entry(tar, &name, matches!(state, PathState::Directory), data);
 }
 
-fn sign(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &State) {
+fn sign(tar: &mut tar::Builder<Vec<u8>>, path: &str, state: &PathState) {
     let signature = [0x72730136_u32, 512, 8].map(u32::to_be_bytes).concat();
     match state {
-        State::Directory => {
+        PathState::Directory => {
             append_entry(tar, &format!("snapshot/{}/", path.trim_start_matches('.')), true, &[])
         }
-        State::Gone => append_entry(tar, &format!("deleted/{path}"), false, &[]),
-        State::File(_) | State::Delta(_) => {
+        PathState::Gone => append_entry(tar, &format!("deleted/{path}"), false, &[]),
+        PathState::File(_) | PathState::Delta(_) => {
             append_entry(tar, &format!("signature/{path}"), false, &signature)
         }
     }

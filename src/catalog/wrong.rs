@@ -1,12 +1,12 @@
 //! Tests with a database that is wrong, gone, cut, locked or full of others' numbers: every answer
 //! must be right, whatever it takes.
 
-use super::testing::{Files, Item, State, World, path, time};
+use super::testing::{Files, Item, PathState, World, path, time};
 use super::{Chain, VersionKind};
 use crate::collection::scan;
 use crate::format::Prefixes;
 use crate::storage::Storage;
-use State::{Delta, Directory, File, Gone};
+use PathState::{Delta, Directory, File, Gone};
 use rusqlite::Connection;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -6,15 +6,14 @@ use super::failure::Failure;
 use super::output::status::oddities;
 use super::output::{Report, Status, log};
 use anyhow::Context;
-use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
-use dupfs::codec::{self, Cause, Codec};
-use dupfs::collection::{ArchiveDirectory, BackupChain, BackupSet, Collection, LocalCopy, scan};
-use dupfs::format::{Encoding, Prefixes, StoredName};
-use dupfs::model::BackupTime;
+use dupfs::catalog::Snapshot;
+use dupfs::codec::Codec;
+use dupfs::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, scan};
+use dupfs::format::{Prefixes, StoredName};
 use dupfs::monitor::{Event, Level, Monitor};
+use dupfs::opened::OpenCollection;
 use dupfs::storage::{
-    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, StoredFile,
-    Url,
+    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, Url,
 };
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a storage holds, by names alone.
-pub struct Found {
+pub struct Listing {
     /// What was typed.
     pub url: Url,
     /// Its stored files.
@@ -35,22 +34,16 @@ pub struct Found {
     pub archive: Option<PathBuf>,
 }
 
-/// A collection, with all that is needed to read it.
+/// A collection that is open, and how it was asked for.
 pub struct Opened {
     /// What was typed.
     pub url: Url,
-    /// Its stored files.
-    pub storage: Arc<dyn Storage>,
-    /// Decodes them.
-    pub codec: Arc<Codec>,
-    /// Its sets and chains.
-    pub collection: Collection,
     /// How its names begin.
     pub prefixes: Prefixes,
     /// duplicity's archive directory, whether it is there or not.
     pub archive: Option<PathBuf>,
-    /// What is where; it knows the collection's chains, in the same order.
-    pub catalog: Arc<Catalog>,
+    /// The collection.
+    pub backups: OpenCollection,
     /// Hears everything.
     pub report: Arc<Report>,
 }
@@ -121,11 +114,11 @@ pub fn list_if_there(
 }
 
 /// Lists a storage. Needs no key, and writes nothing.
-pub fn find(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Found> {
+pub fn find(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Listing> {
     let (url, storage) = reach(typed, common, report)?;
     let prefixes = names::prefixes(common);
     let collection = scan(&storage.list()?, &prefixes);
-    Ok(Found { url, storage, collection, prefixes, archive: archive_directory(typed, common) })
+    Ok(Listing { url, storage, collection, prefixes, archive: archive_directory(typed, common) })
 }
 
 /// Locks duplicity's archive directory of a collection.
@@ -139,7 +132,7 @@ pub fn lock(typed: &OsStr, common: &Common) -> anyhow::Result<ArchiveDirectory> 
 /// Opens storage and catalog, and lists the collection.
 pub fn open(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Result<Opened> {
     common.wanted_time()?;
-    let Found { url, storage, collection, prefixes, archive } =
+    let Listing { url, storage, collection, prefixes, archive } =
         find(typed, common, report.clone())?;
     let codec = Arc::new(Codec::new(decoding::codec_options(common)?));
     // Signatures are checked on the stored files only.
@@ -156,22 +149,15 @@ pub fn open(typed: &OsStr, common: &Common, report: Arc<Report>) -> anyhow::Resu
         }
     });
     let directory = our_cache(&url, &prefixes, common.signer());
-    let options = CatalogOptions {
-        directory,
-        storage: storage.clone(),
-        codec: codec.clone(),
-        local_copy,
-        monitor: report.clone(),
-    };
-    let catalog = Arc::new(Catalog::open(options)?);
-    catalog.set_collection(&collection)?;
-    Ok(Opened { url, storage, codec, collection, prefixes, archive, catalog, report })
+    let monitor = report.clone();
+    let backups = OpenCollection::open(storage, codec, collection, local_copy, directory, monitor)?;
+    Ok(Opened { url, prefixes, archive, backups, report })
 }
 
 impl Opened {
     /// Tells which sets and files cannot be used, each once.
     pub fn report_unusable(&self) {
-        self.report_unusable_in(&self.collection, |_| true);
+        self.report_unusable_in(&self.backups.collection, |_| true);
     }
 
     /// Tells which sets and files of a later picture of the collection cannot be used, each once.
@@ -187,29 +173,31 @@ impl Opened {
                 "cannot use the backup of {}: it has no manifest, so it was not completed",
                 set.end()
             );
-            self.catalog.log_once(Level::Warning, text);
+            self.backups.catalog.log_once(Level::Warning, text);
         }
         for set in &collection.orphaned {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
-            self.catalog.log_once(
+            self.backups.catalog.log_once(
                 Level::Warning,
                 format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")),
             );
         }
-        oddities(collection).for_each(|(level, text)| self.catalog.log_once(level, text));
+        oddities(collection).for_each(|(level, text)| self.backups.catalog.log_once(level, text));
     }
 
     /// Reports what duplicity does not tell: files that are in the way of others, and, at level
     /// info, files that belong nowhere.
     pub fn report_oddities(&self) {
-        oddities(&self.collection).for_each(|(level, text)| self.catalog.log_once(level, text));
+        oddities(&self.backups.collection)
+            .for_each(|(level, text)| self.backups.catalog.log_once(level, text));
     }
 
     /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers,
     /// then the two lines.
     pub fn print_head(&self) {
         let archive = self.archive.as_deref();
-        let status = Status::for_reading(&self.collection, archived(archive, &self.prefixes));
+        let status =
+            Status::for_reading(&self.backups.collection, archived(archive, &self.prefixes));
         status.warn(self.report.as_ref());
         self.report_oddities();
         self.report.notice("Local and Remote metadata are synchronized, no sync needed.");
@@ -218,76 +206,25 @@ impl Opened {
 
     /// Returns the tree at the time that was asked for, or at the newest.
     pub fn snapshot(&self, common: &Common) -> anyhow::Result<Snapshot> {
-        let time = common.wanted_time()?;
-        // Without a time the newest backup counts, even if a clock was wrong when it was made.
-        let newest = self.collection.chains.last().map(|chain| chain.end());
-        let time = if common.time.is_none() { newest.unwrap_or(time).max(time) } else { time };
-        let Some(at) = self.collection.at_time(time) else {
+        let time = common.time.as_ref().map(|_| common.wanted_time()).transpose()?;
+        let Some(found) = self.backups.find(time) else {
             return Err(Failure::NoBackups(self.url.to_string()).into());
         };
-        if at.before_first {
-            let oldest = self.collection.chains.get(at.chain).map(BackupChain::start);
+        if let Some(oldest) = found.oldest {
             let text = format!(
                 "No signature chain for the requested time. Using oldest available chain, starting at time {}.",
-                oldest.map_or_else(String::new, BackupTime::print_asctime)
+                oldest.print_asctime()
             );
-            let words = oldest.map_or_else(String::new, |time| time.to_string());
-            let code = log::code::NO_BACKUP_FOR_TIME;
+            let (code, words) = (log::code::NO_BACKUP_FOR_TIME, oldest.to_string());
             self.report.event(&Event { level: Level::Warning, code, words: &words, text: &text });
         }
-        let chains = self.catalog.chains();
-        let chain = chains.get(at.chain).context("the catalog does not know the chain")?;
-        Ok(self.catalog.snapshot(chain, at.set as u32)?)
+        Ok(self.backups.snapshot(&found)?)
     }
 
-    /// As [`Opened::snapshot`], for whoever will read contents too: unlocks the newest manifests
-    /// while the signature files are read.
+    /// As [`Opened::snapshot`], for whoever will read contents too.
     pub fn snapshot_with_manifests(&self, common: &Common) -> anyhow::Result<Snapshot> {
-        let newest = self.collection.chains.last().map(|chain| chain.sets()).unwrap_or_default();
-        let manifests =
-            newest.iter().rev().take(MANIFESTS_TOGETHER).filter_map(|set| set.manifest.as_ref());
-        std::thread::scope(|scope| {
-            // Without it each key is derived when it is needed.
-            let _ =
-                std::thread::Builder::new().spawn_scoped(scope, || self.catalog.unlock(manifests));
-            self.snapshot(common)
-        })
+        self.backups.while_unlocking(|| self.snapshot(common))
     }
-
-    /// Makes sure that there is a key to the sets of a snapshot, so that nothing is written by
-    /// whoever has none: whether the metadata at hand had to be decrypted or not. A chain may have
-    /// two passphrases, so one file that opens is enough.
-    ///
-    /// # Errors
-    /// The newest set's, when neither it nor the full set can be opened for want of a passphrase or
-    /// secret key.
-    pub fn check_keys(&self, snapshot: &Snapshot) -> Result<(), codec::Error> {
-        let sets = snapshot.chain.sets.get(..=snapshot.position as usize).unwrap_or_default();
-        let ends = sets.last().into_iter().chain(sets.first());
-        let files = ends.flat_map(|set| set.manifest.iter().chain(set.volumes.values().next()));
-        let mut locked = None;
-        for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
-            let stored = Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()));
-            match self.codec.reopen(stored, file.encoding) {
-                Ok(_) => return Ok(()),
-                Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
-                // The file is to blame, or its place: that is told when it is needed.
-                Err(_) => {}
-            }
-        }
-        locked.map_or(Ok(()), Err)
-    }
-}
-
-/// Returns whether all that lacks is a passphrase or a secret key.
-pub fn is_for_want_of_key(cause: &Cause) -> bool {
-    matches!(
-        cause,
-        Cause::NoPassphrase
-            | Cause::EmptyPassphrase
-            | Cause::WrongPassphrase
-            | Cause::NoSecretKey(_)
-    )
 }
 
 /// Returns what duplicity's archive directory holds, by names alone; nothing if it cannot be
@@ -300,6 +237,3 @@ pub fn archived(archive: Option<&Path>, prefixes: &Prefixes) -> Collection {
 pub fn archived_files(archive: Option<&Path>) -> Vec<Listed> {
     archive.and_then(|directory| LocalStorage::new(directory).list().ok()).unwrap_or_default()
 }
-
-/// Manifests that are unlocked together: what two cores do in the time of one.
-const MANIFESTS_TOGETHER: usize = 16;

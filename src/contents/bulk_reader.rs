@@ -3,7 +3,7 @@
 
 use super::Contents;
 use super::file_assembly::{Failure, FileAssembly, Outcome};
-use super::target::{Incoming, Place, Target};
+use super::target::{FileSink, Incoming, Target};
 use super::version_set::VersionSet;
 use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
@@ -359,7 +359,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
             assembly
                 .failure
                 .get_or_insert_with(|| Failure::Content("its last pieces are missing".into()));
-            self.give_up(assembly, &mut self.target.place());
+            self.give_up(assembly, &mut self.target.sink());
         }
         Ok(())
     }
@@ -385,7 +385,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         // Taken in ascending order, so whoever waits for the volume before waits for somebody who
         // is at work.
         let work = || {
-            let mut place = self.target.place();
+            let mut sink = self.target.sink();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(&number) = volumes.get(index) else { break };
@@ -397,7 +397,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 let before =
                     index.checked_sub(1).map_or(before, |before| volumes.get(before).copied());
                 let from = before.is_some_and(|before| before + 1 == number).then_some(from);
-                let run = VolumeRun::new(self, &mut place, position, from);
+                let run = VolumeRun::new(self, &mut sink, position, from);
                 let carry =
                     std::panic::catch_unwind(AssertUnwindSafe(|| run.run(number, manifest)));
                 // Whoever waits for it must not wait for ever; or nobody may be left to take it.
@@ -417,7 +417,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 assembly.failure.get_or_insert(
                     bad.unwrap_or_else(|| Failure::Content("its last pieces are missing".into())),
                 );
-                self.give_up(assembly, &mut self.target.place());
+                self.give_up(assembly, &mut self.target.sink());
             }
         }
         links.last().and_then(|(_, receiver)| receiver.try_recv().ok().flatten())
@@ -430,10 +430,10 @@ impl<'a, T: Target> BulkReader<'a, T> {
         Some(Failure::Stored(cause.clone()))
     }
 
-    fn give_up(&self, assembly: FileAssembly<T::File>, place: &mut T::Place<'_>) {
+    fn give_up(&self, assembly: FileAssembly<T::File>, sink: &mut T::Sink<'_>) {
         let unread = || Failure::Content("a volume that holds a part of it cannot be read".into());
         self.fail(assembly.goal, assembly.failure.unwrap_or_else(unread));
-        place.discard(assembly.file);
+        sink.discard(assembly.file);
     }
 
     /// Notes why a version failed, if nothing is known yet, and stops at a full target.
@@ -458,10 +458,10 @@ impl<'a, T: Target> BulkReader<'a, T> {
 
     /// Gives up files whose older versions never came.
     fn drop_waiting(&self) {
-        let mut place = self.target.place();
+        let mut sink = self.target.sink();
         for (_, assembly) in self.waiting.lock().drain() {
             // The volumes that failed tell more than this file knows, so no cause is noted.
-            place.discard(assembly.file);
+            sink.discard(assembly.file);
         }
     }
 }
@@ -469,7 +469,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
 /// One volume on its way to the target.
 struct VolumeRun<'r, 'a, T: Target> {
     reader: &'r BulkReader<'a, T>,
-    place: &'r mut T::Place<'a>,
+    sink: &'r mut T::Sink<'a>,
     position: u32,
     /// Gives the file that the volume before has not ended.
     from: Option<&'r Receiver<Option<FileAssembly<T::File>>>>,
@@ -507,13 +507,13 @@ enum HeldEvent {
 impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     fn new(
         reader: &'r BulkReader<'a, T>,
-        place: &'r mut T::Place<'a>,
+        sink: &'r mut T::Sink<'a>,
         position: u32,
         from: Option<&'r Receiver<Option<FileAssembly<T::File>>>>,
     ) -> Self {
         Self {
             reader,
-            place,
+            sink,
             position,
             from,
             current: None,
@@ -569,7 +569,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
             .filter_map(|version| self.reader.waiting.lock().remove(&version));
         for mut assembly in current.into_iter().chain(waiting).collect::<Vec<_>>() {
             assembly.failure.get_or_insert(Failure::Stored(cause.clone()));
-            self.reader.give_up(assembly, self.place);
+            self.reader.give_up(assembly, self.sink);
         }
         for (goal, path) in std::mem::take(&mut self.completed) {
             self.take_back(goal, &path, Failure::Stored(cause.clone()));
@@ -581,7 +581,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         self.reader.delivered.clear(goal.number());
         self.reader.failures.lock().insert(goal, Arc::new(cause));
         // Reported as not delivered in any case.
-        let _ = self.place.remove(path);
+        let _ = self.sink.remove(path);
     }
 
     /// Begins, or takes up, the file of the first member of a version here, if it is wanted.
@@ -598,7 +598,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         }
         let mut assembly = if self.reader.request.expected.contains(version.number()) {
             let entry = member.entry.clone()?;
-            match self.place.begin(&member.path, version) {
+            match self.sink.begin(&member.path, version) {
                 Ok(file) => FileAssembly::new(version, entry, file),
                 Err(cause) => {
                     self.reader.fail(version, Failure::Target(cause));
@@ -607,7 +607,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
             }
         } else {
             let mut assembly = self.reader.waiting.lock().remove(&version)?;
-            if let Err(cause) = self.place.resume(&mut assembly.file) {
+            if let Err(cause) = self.sink.resume(&mut assembly.file) {
                 assembly.failure = Some(Failure::Target(cause));
             }
             assembly
@@ -646,7 +646,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         };
         if assembly.version != held.version {
             assembly.fail("its last pieces are missing".into());
-            return self.reader.give_up(assembly, self.place);
+            return self.reader.give_up(assembly, self.sink);
         }
         for event in held.events {
             match event {
@@ -662,10 +662,10 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     /// A version has come in whole.
     fn end(&mut self, assembly: FileAssembly<T::File>) {
         match assembly.end() {
-            Outcome::Failed(assembly) => self.reader.give_up(assembly, self.place),
+            Outcome::Failed(assembly) => self.reader.give_up(assembly, self.sink),
             Outcome::Complete(assembly) => {
                 let path = assembly.file.path().clone();
-                match self.place.complete(assembly.file, &assembly.entry, assembly.size) {
+                match self.sink.complete(assembly.file, &assembly.entry, assembly.size) {
                     Ok(()) => {
                         self.reader.delivered.set(assembly.goal.number());
                         self.completed.push((assembly.goal, path));
@@ -681,7 +681,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
                 }
                 None => {
                     assembly.fail("there is no file that its delta applies to".into());
-                    self.reader.give_up(assembly, self.place);
+                    self.reader.give_up(assembly, self.sink);
                 }
             },
         }

@@ -9,7 +9,7 @@
 
 use super::bulk_reader::{BulkReadError, BulkReader, is_full};
 use super::file_assembly::Failure;
-use super::target::{Incoming, Place, Target};
+use super::target::{FileSink, Incoming, Target};
 use super::{Contents, Error, File};
 use crate::catalog::{self, Chain, Version, VersionId};
 use crate::model::EntryPath;
@@ -42,19 +42,19 @@ impl<T: Target> BulkReader<'_, T> {
             return Ok(());
         }
         let Some(found) = self.find_files(contents, &expected)? else { return Ok(()) };
-        let mut place = self.target.place();
+        let mut sink = self.target.sink();
         for found in found {
             if self.is_stopped() {
                 return Err(BulkReadError::Interrupted);
             }
-            let mut file = match place.begin(&found.path, found.version.id) {
+            let mut file = match sink.begin(&found.path, found.version.id) {
                 Ok(file) => file,
                 Err(cause) if is_full(&cause) => return Err(BulkReadError::Full(cause)),
                 // The pass finds the same, and reports it.
                 Err(_) => continue,
             };
             if let Err(failure) = self.bring(contents, &found, &mut file) {
-                place.discard(file);
+                sink.discard(file);
                 match failure {
                     Failure::Target(cause) if is_full(&cause) => {
                         return Err(BulkReadError::Full(cause));
@@ -64,7 +64,7 @@ impl<T: Target> BulkReader<'_, T> {
             }
             let (id, size) = (found.version.id, found.file.size());
             let Some(entry) = found.version.entry() else { continue };
-            match place.complete(file, entry, size) {
+            match sink.complete(file, entry, size) {
                 Ok(()) => {
                     self.delivered.set(id.number());
                     self.request.expected.clear(id.number());

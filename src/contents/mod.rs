@@ -54,7 +54,7 @@ pub use extents::{ExtentMap, Piece};
 pub use file_assembly::Failure;
 pub use pending_ranges::PendingRanges;
 pub use reader::{Contents, File};
-pub use target::{Incoming, Place, Target};
+pub use target::{FileSink, Incoming, Target};
 pub use version_set::VersionSet;
 
 use std::sync::Arc;

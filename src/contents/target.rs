@@ -1,4 +1,4 @@
-//! [`Target`], [`Place`], [`Incoming`]: where a [`BulkReader`](super::BulkReader) brings the
+//! [`Target`], [`FileSink`], [`Incoming`]: where a [`BulkReader`](super::BulkReader) brings the
 //! contents of many files.
 
 use crate::catalog::VersionId;
@@ -10,16 +10,16 @@ pub trait Target: Sync {
     /// A file on its way.
     type File: Incoming;
     /// A way to the target for one thread.
-    type Place<'a>: Place<File = Self::File>
+    type Sink<'a>: FileSink<File = Self::File>
     where
         Self: 'a;
 
     /// Returns a way to the target.
-    fn place(&self) -> Self::Place<'_>;
+    fn sink(&self) -> Self::Sink<'_>;
 }
 
 /// A way to a target. Errors of one file do not concern the others, but for a target that is full.
-pub trait Place {
+pub trait FileSink {
     /// A file on its way.
     type File;
 
@@ -63,7 +63,7 @@ pub trait Incoming: Send {
     /// What the operating system says.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Gives back what it holds of the system until [`Place::resume`], so that any number of files
-    /// may wait.
+    /// Gives back what it holds of the system until [`FileSink::resume`], so that any number of
+    /// files may wait.
     fn close(&mut self);
 }

@@ -92,16 +92,16 @@ pub struct ManifestVolume {
 #[derive(Debug, Clone, Copy)]
 struct Row {
     number: u32,
-    first: Place,
+    first: PathSpan,
     first_piece: Option<u64>,
-    last: Place,
+    last: PathSpan,
     last_piece: Option<u64>,
     hash: Option<VolumeHash>,
 }
 
 /// Where a path lies among the paths.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PathSpan {
     start: u32,
     length: u32,
 }
@@ -186,7 +186,9 @@ impl Manifest {
             return Err("more volumes than any backup has");
         }
         let ManifestVolume { number, first, first_piece, last, last_piece, hash } = volume;
-        let mut place = |path: &EntryPath, known: Option<Place>| -> Result<Place, &'static str> {
+        let mut place = |path: &EntryPath,
+                         known: Option<PathSpan>|
+         -> Result<PathSpan, &'static str> {
             // Most volumes begin where the one before ends.
             if let Some(known) = known.filter(|known| known.of(&self.paths) == path.as_bytes()) {
                 return Ok(known);
@@ -196,7 +198,7 @@ impl Manifest {
             if self.paths.len() > MOST_PATHS {
                 return Err("the paths of its volumes take more memory than any backup needs");
             }
-            Ok(Place { start: start as u32, length: path.as_bytes().len() as u32 })
+            Ok(PathSpan { start: start as u32, length: path.as_bytes().len() as u32 })
         };
         let first = place(&first, self.volumes.last().map(|before| before.last))?;
         let last = place(&last, Some(first))?;
@@ -226,7 +228,7 @@ impl Manifest {
         self.volumes.len() * size_of::<Row>() + self.paths.len()
     }
 
-    fn path(&self, place: Place) -> EntryPath {
+    fn path(&self, place: PathSpan) -> EntryPath {
         // It was one.
         EntryPath::parse(place.of(&self.paths)).unwrap_or_default()
     }
@@ -430,7 +432,7 @@ impl PartialEq for Manifest {
 
 impl Eq for Manifest {}
 
-impl Place {
+impl PathSpan {
     fn of(self, paths: &[u8]) -> &[u8] {
         let start = self.start as usize;
         paths.get(start..start + self.length as usize).unwrap_or_default()

@@ -536,7 +536,7 @@ impl HistoryTree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Files, State, World};
+    use crate::catalog::{Files, PathState, World};
     use crate::codec::Codec;
 
     #[test]
@@ -544,9 +544,9 @@ mod tests {
         let files = Arc::new(Files::default());
         for position in 0..50 {
             let top = if (20..30).contains(&position) {
-                State::File(vec![1; 9])
+                PathState::File(vec![1; 9])
             } else {
-                State::Directory
+                PathState::Directory
             };
             files.write(position, &[&[(".", top)]], false);
         }

@@ -6,7 +6,7 @@ use super::{Error, IGNORED, RestoreOptions, Summary};
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::contents::{
-    self, BulkReadError, BulkReader, Contents, Failure, Place as _, ReadRequest, Target as _,
+    self, BulkReadError, BulkReader, Contents, Failure, FileSink as _, ReadRequest, Target as _,
     VersionSet,
 };
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
@@ -172,7 +172,7 @@ impl Tree<'_> {
         let (mut likely, mut files) = (BTreeSet::new(), 0);
         let mut unmade =
             Unmade { is_renamed: !self.options.renames.is_empty(), ..Unmade::default() };
-        let mut place = self.target.place();
+        let mut sink = self.target.sink();
         for item in self.walk()? {
             if self.monitor.is_interrupted() {
                 return Err(Error::Interrupted);
@@ -193,7 +193,7 @@ impl Tree<'_> {
                 }
                 continue;
             }
-            match place.make(&path, entry) {
+            match sink.make(&path, entry) {
                 Ok(()) => {
                     made.set(version.id.number());
                     summary.delivered += 1;
@@ -222,24 +222,24 @@ impl Tree<'_> {
         round: &BulkReader<'_, Target<'_>>,
         made: &VersionSet,
     ) -> Result<(), Error> {
-        let mut place = self.target.place();
+        let mut sink = self.target.sink();
         let mut open = Nested::default();
         for item in self.walk()? {
             let (path, version) = item?;
             while let Some((directory, ())) = open.pop_outside(&path) {
                 // With --force, it may hold what is none of ours.
-                let _ = place.remove_directory(&directory);
+                let _ = sink.remove_directory(&directory);
             }
             match version.child() {
                 Some(_) if made.contains(version.id.number()) => open.push(path, ()),
                 None if made.contains(version.id.number()) || round.is_delivered(&version) => {
-                    place.remove(&path).map_err(|cause| self.target.full(cause))?;
+                    sink.remove(&path).map_err(|cause| self.target.full(cause))?;
                 }
                 _ => {}
             }
         }
         while let Some((directory, ())) = open.pop() {
-            let _ = place.remove_directory(&directory);
+            let _ = sink.remove_directory(&directory);
         }
         Ok(())
     }
@@ -277,11 +277,11 @@ impl Tree<'_> {
         mut unmade: Unmade,
         summary: &mut Summary,
     ) -> Result<(), Error> {
-        let mut place = self.target.place();
+        let mut sink = self.target.sink();
         let mut open = Nested::default();
         let mut close = |path: EntryPath, version: Version, summary: &mut Summary| {
             let Some(entry) = version.entry() else { return };
-            if let Err(cause) = place.finish_directory(&path, entry) {
+            if let Err(cause) = sink.finish_directory(&path, entry) {
                 summary.delivered = summary.delivered.saturating_sub(1);
                 self.fail(
                     summary,

@@ -167,9 +167,9 @@ impl<'a> Target<'a> {
         if locks.is_empty() {
             return;
         }
-        let (mut place, mut waiting) = (contents::Target::place(self), vec![EntryPath::root()]);
+        let (mut sink, mut waiting) = (contents::Target::sink(self), vec![EntryPath::root()]);
         while let Some(path) = waiting.pop() {
-            let Ok(directory) = place.directory(&path) else { continue };
+            let Ok(directory) = sink.directory(&path) else { continue };
             for (name, kind) in entries(directory) {
                 let is_directory = kind == FileType::Directory;
                 if is_directory && self.name.is_none() {
@@ -413,7 +413,7 @@ fn in_the_way(path: &Path, why: &'static str) -> Error {
 
 /// A way into the target. Entries come in path order, so it keeps the last directory open, and some
 /// of those above it.
-pub struct Place<'a> {
+pub struct EntrySink<'a> {
     target: &'a Target<'a>,
     /// The directory that was asked for last.
     last: EntryPath,
@@ -421,7 +421,7 @@ pub struct Place<'a> {
     open: Vec<(usize, OwnedFd)>,
 }
 
-impl Place<'_> {
+impl EntrySink<'_> {
     /// Makes a directory, link, fifo or device.
     pub fn make(&mut self, path: &EntryPath, entry: &Entry) -> io::Result<()> {
         let Some((parent, name)) = self.target.split(path)? else {
@@ -754,17 +754,17 @@ impl Drop for Target<'_> {
 
 impl contents::Target for Target<'_> {
     type File = Temporary;
-    type Place<'p>
-        = Place<'p>
+    type Sink<'p>
+        = EntrySink<'p>
     where
         Self: 'p;
 
-    fn place(&self) -> Place<'_> {
-        Place { target: self, last: EntryPath::root(), open: Vec::new() }
+    fn sink(&self) -> EntrySink<'_> {
+        EntrySink { target: self, last: EntryPath::root(), open: Vec::new() }
     }
 }
 
-impl contents::Place for Place<'_> {
+impl contents::FileSink for EntrySink<'_> {
     type File = Temporary;
 
     fn begin(&mut self, path: &EntryPath, _: VersionId) -> io::Result<Temporary> {
@@ -875,7 +875,7 @@ mod tests {
         Entry { kind: EntryKind::Directory, mode: 0o755, owner, mtime: 1 }
     }
 
-    fn in_target(test: impl FnOnce(&Path, &mut Place<'_>)) {
+    fn in_target(test: impl FnOnce(&Path, &mut EntrySink<'_>)) {
         let (space, options, accounts) =
             (tempfile::tempdir().unwrap(), RestoreOptions::default(), Accounts::new(true));
         let target =
@@ -883,20 +883,20 @@ mod tests {
                 .unwrap();
         test(
             space.path(),
-            &mut Place { target: &target, last: EntryPath::root(), open: Vec::new() },
+            &mut EntrySink { target: &target, last: EntryPath::root(), open: Vec::new() },
         );
     }
 
     #[test]
     fn nested_directories_cost_a_few_steps_each() {
         const DEPTH: usize = 400;
-        in_target(|_, place| {
+        in_target(|_, sink| {
             let paths: Vec<_> = (1..=DEPTH)
                 .map(|depth| EntryPath::parse(vec!["d"; depth].join("/").as_bytes()).unwrap())
                 .collect();
-            paths.iter().for_each(|path| place.make(path, &directory()).unwrap());
+            paths.iter().for_each(|path| sink.make(path, &directory()).unwrap());
             assert!(OPENED.take() <= DEPTH as u64);
-            paths.iter().rev().for_each(|path| place.finish_directory(path, &directory()).unwrap());
+            paths.iter().rev().for_each(|path| sink.finish_directory(path, &directory()).unwrap());
             assert!((DEPTH as u64..10 * DEPTH as u64).contains(&OPENED.get()), "{}", OPENED.get());
         });
     }
@@ -907,13 +907,13 @@ mod tests {
         /// Whatever was open before, the directory that is opened is the one at the path.
         #[test]
         fn any_directory_is_found_from_any_other(walk in prop::collection::vec("[ab](/[ab]){0,40}", 1..20)) {
-            in_target(|space, place| {
+            in_target(|space, sink| {
                 for path in walk {
                     std::fs::create_dir_all(space.join(&path)).unwrap();
                     let expected = fs::stat(space.join(&path)).unwrap();
-                    let found = fs::fstat(place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).unwrap()).unwrap();
+                    let found = fs::fstat(sink.directory(&EntryPath::parse(path.as_bytes()).unwrap()).unwrap()).unwrap();
                     assert_eq!((found.st_dev, found.st_ino), (expected.st_dev, expected.st_ino), "{path}");
-                    assert!(place.open.len() <= MOST_OPEN);
+                    assert!(sink.open.len() <= MOST_OPEN);
                 }
             });
         }
@@ -921,7 +921,7 @@ mod tests {
 
     #[test]
     fn a_link_on_the_way_is_not_followed() {
-        in_target(|space, place| {
+        in_target(|space, sink| {
             std::fs::create_dir_all(space.join("a/b")).unwrap();
             std::os::unix::fs::symlink("a", space.join("link")).unwrap();
             for (path, is_found) in [
@@ -933,7 +933,7 @@ mod tests {
                 ("a", true),
             ] {
                 assert_eq!(
-                    place.directory(&EntryPath::parse(path.as_bytes()).unwrap()).is_ok(),
+                    sink.directory(&EntryPath::parse(path.as_bytes()).unwrap()).is_ok(),
                     is_found,
                     "{path}"
                 );

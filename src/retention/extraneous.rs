@@ -1,7 +1,7 @@
 //! What is of no use to anybody, and the steps by which it goes.
 
 use super::inventory::Inventory;
-use super::removal::{Deletion, Place, Step};
+use super::removal::{Deletion, Side, Step};
 use crate::format::{Content, Session};
 use crate::storage::unfinished;
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ impl Inventory {
         let sets = chained.chain(&self.collection.orphaned).chain(&self.collection.incomplete);
         let known: BTreeSet<Session> = sets.map(|set| set.session).collect();
         let is_statistics =
-            |file: &Deletion| (file.place, file.content) == (Place::Storage, Content::Statistics);
+            |file: &Deletion| (file.place, file.content) == (Side::Storage, Content::Statistics);
         let remains = self.sessions().filter(move |(session, _)| !known.contains(session));
         remains
             .filter(move |(_, files)| files.iter().any(is_statistics))

@@ -1,6 +1,6 @@
 //! [`Inventory`]: all files of a collection by session, in storage and in the archive directory.
 
-use super::removal::{Deletion, Place};
+use super::removal::{Deletion, Side};
 use crate::collection::{Collection, scan};
 use crate::format::{Content, Prefixes, Session, StoredName};
 use crate::storage::{Listed, unfinished};
@@ -17,14 +17,14 @@ pub struct Inventory {
     /// they are to be deleted.
     sessions: BTreeMap<Session, Vec<Deletion>>,
     /// The listings of both places.
-    listings: [(Place, Vec<Listed>); 2],
+    listings: [(Side, Vec<Listed>); 2],
     prefixes: Prefixes,
 }
 
 impl Inventory {
     /// Sorts the listings of storage and archive directory.
     pub fn new(stored: &[Listed], archived: &[Listed], prefixes: &Prefixes) -> Self {
-        let listings = [(Place::Storage, stored.to_vec()), (Place::Archive, archived.to_vec())];
+        let listings = [(Side::Storage, stored.to_vec()), (Side::Archive, archived.to_vec())];
         let mut sessions: BTreeMap<Session, Vec<Deletion>> = BTreeMap::new();
         for (place, listed) in listings
             .iter()
@@ -64,7 +64,7 @@ impl Inventory {
             StoredName::parse(&listed.name, &self.prefixes)
                 .is_some_and(|name| !gone.contains(&name.session))
         };
-        let lonely = |(place, listing): &(Place, Vec<Listed>)| {
+        let lonely = |(place, listing): &(Side, Vec<Listed>)| {
             let rest: Vec<Listed> = listing.iter().filter(stays).cloned().collect();
             let files = scan(&rest, &self.prefixes).orphaned_signatures.into_iter();
             let (place, content) = (*place, Content::Signatures);
@@ -81,10 +81,10 @@ impl Inventory {
 
 /// Returns whether a file is one of its session's: checkpoints belong in the archive directory,
 /// volumes in the storage.
-fn is_of_set(place: Place, name: &StoredName) -> bool {
+fn is_of_set(place: Side, name: &StoredName) -> bool {
     match place {
-        Place::Storage => !name.partial,
-        Place::Archive => !matches!(name.content, Content::Volume(_)),
+        Side::Storage => !name.partial,
+        Side::Archive => !matches!(name.content, Content::Volume(_)),
     }
 }
 

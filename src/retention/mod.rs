@@ -48,4 +48,4 @@ mod tests;
 
 pub use inventory::Inventory;
 pub use outdated::{Outdated, Part, time_of_full};
-pub use removal::{Deletion, Place, Step, delete};
+pub use removal::{Deletion, Side, Step, delete};

@@ -7,7 +7,7 @@ use crate::storage::{self, Storage};
 
 /// Where a file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Side {
     /// In the storage.
     Storage,
     /// In duplicity's archive directory.
@@ -18,7 +18,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
     /// Where it lies.
-    pub place: Place,
+    pub place: Side,
     /// Its name there.
     pub name: String,
     /// What it holds.
@@ -80,7 +80,7 @@ impl<'a> Removal<'a> {
     /// those that stay.
     fn wave(
         &mut self,
-        place: Place,
+        place: Side,
         is_of_wave: fn(Content) -> bool,
     ) -> Vec<(usize, usize, &'a Deletion)> {
         let files = self.steps.iter().enumerate().flat_map(|(step, Step { deletions, .. })| {
@@ -95,7 +95,7 @@ impl<'a> Removal<'a> {
     }
 
     fn storage_wave(&mut self, is_of_wave: fn(Content) -> bool) {
-        let files = self.wave(Place::Storage, is_of_wave);
+        let files = self.wave(Side::Storage, is_of_wave);
         if is_of_wave(Content::Manifest) {
             for (step, position, file) in files {
                 if position > self.ends[step] {
@@ -117,7 +117,7 @@ impl<'a> Removal<'a> {
     }
 
     fn archive_wave(&mut self, is_of_wave: fn(Content) -> bool) {
-        for (.., file) in self.wave(Place::Archive, is_of_wave) {
+        for (.., file) in self.wave(Side::Archive, is_of_wave) {
             self.is_gone(self.archive.delete(&file.name));
         }
     }

@@ -82,7 +82,7 @@ fn seconds(times: &[BackupTime]) -> Vec<i64> {
 }
 
 /// Returns the names in one place that a plan deletes, in its order.
-fn deleted(steps: &[Step], place: Place) -> Vec<String> {
+fn deleted(steps: &[Step], place: Side) -> Vec<String> {
     let files = steps.iter().flat_map(|step| &step.deletions);
     files.filter(|file| file.place == place).map(|file| file.name.clone()).collect()
 }
@@ -113,14 +113,14 @@ fn chains_go_that_end_before_the_time() {
         );
         assert_eq!(outdated.is_newest_old, is_newest_old, "{before}");
         let gone = chain[..ends.len()].concat();
-        for (place, names) in [(Place::Storage, stored(&gone)), (Place::Archive, archived(&gone))] {
+        for (place, names) in [(Side::Storage, stored(&gone)), (Side::Archive, archived(&gone))] {
             assert_eq!(sorted(deleted(&outdated.steps, place)), sorted(names), "{before}");
         }
         let increments = whole(HISTORY).outdated(at(before), Part::Increments);
         assert_eq!(increments.chains, outdated.chains, "{before}");
         let gone: Vec<Times> = gone.into_iter().filter(|(start, end)| start != end).collect();
         assert_eq!(
-            sorted(deleted(&increments.steps, Place::Storage)),
+            sorted(deleted(&increments.steps, Side::Storage)),
             sorted(stored(&gone)),
             "{before}"
         );
@@ -183,7 +183,7 @@ fn what_is_newer_goes_first() {
         format!(
             "{}{}{kind}",
             name.session.end().seconds(),
-            if file.place == Place::Storage { "" } else { "here" }
+            if file.place == Side::Storage { "" } else { "here" }
         )
     };
     let order: Vec<_> = steps.iter().flat_map(|step| &step.deletions).map(shorten).collect();
@@ -201,19 +201,19 @@ fn signature_files_that_are_needed_stay() {
         let there = without(stored(&history), &[signatures(gone)]);
         let steps = inventory(&there, &[]).outdated(at(before), Part::Chain).steps;
         let expected = if before == 99 { &history[..4] } else { &history[..2] };
-        assert_eq!(sorted(deleted(&steps, Place::Storage)), sorted(stored(expected)), "{gone:?}");
+        assert_eq!(sorted(deleted(&steps, Side::Storage)), sorted(stored(expected)), "{gone:?}");
     }
     // A full session that was interrupted when all but its manifest was stored, and that ends
     // before the time.
     let history = [(10, 10), (20, 20), (30, 30)];
     let there = without(stored(&history), &[manifest((30, 30))]);
     let steps = inventory(&there, &[]).outdated(at(99), Part::Chain).steps;
-    assert_eq!(sorted(deleted(&steps, Place::Storage)), sorted(stored(&history[..1])));
+    assert_eq!(sorted(deleted(&steps, Side::Storage)), sorted(stored(&history[..1])));
     // Those of sets that are gone long since go with the next chain.
     let there =
         [stored(&[(10, 10), (20, 20)]), vec![signatures((5, 5)), signatures((5, 6))]].concat();
     let steps = inventory(&there, &[]).outdated(at(20), Part::Chain).steps;
-    assert_eq!(deleted(&steps, Place::Storage).len(), 6);
+    assert_eq!(deleted(&steps, Side::Storage).len(), 6);
     assert_eq!(inventory(&there, &[]).outdated(at(10), Part::Chain).steps, vec![]);
 }
 
@@ -224,7 +224,7 @@ fn clean_up_takes_what_is_in_no_chain_and_nothing_else() {
     let all = stored(HISTORY);
     let cleaned = |there: Vec<String>, here: &[String]| {
         let steps = inventory(&there, here).extraneous();
-        (sorted(deleted(&steps, Place::Storage)), sorted(deleted(&steps, Place::Archive)))
+        (sorted(deleted(&steps, Side::Storage)), sorted(deleted(&steps, Side::Archive)))
     };
     let none: Vec<String> = vec![];
     assert_eq!(cleaned(all.clone(), &archived(HISTORY)), (none.clone(), none.clone()));
@@ -307,8 +307,8 @@ fn an_end_at_any_point_leaves_whole_sets_and_what_clean_up_takes() {
         };
         let left = |files: &[Deletion]| {
             [
-                without(stored(HISTORY), &planned(Place::Storage, files)),
-                without(archived(HISTORY), &planned(Place::Archive, files)),
+                without(stored(HISTORY), &planned(Side::Storage, files)),
+                without(archived(HISTORY), &planned(Side::Archive, files)),
             ]
         };
         for count in 0..=files.len() {
@@ -322,8 +322,8 @@ fn an_end_at_any_point_leaves_whole_sets_and_what_clean_up_takes() {
             // The same again, then clean-up, then what synchronisation does.
             let mut again = interrupted.outdated(at(before), part).steps;
             again.extend(interrupted.extraneous());
-            there = without(there, &deleted(&again, Place::Storage));
-            here = without(here, &deleted(&again, Place::Archive));
+            there = without(there, &deleted(&again, Side::Storage));
+            here = without(here, &deleted(&again, Side::Archive));
             let [all_there, all_here] = left(&files);
             assert_eq!(
                 sorted(there),
@@ -365,7 +365,7 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         .steps
         .into_iter()
         .flat_map(|step| step.deletions);
-    let files: Vec<_> = files.filter(|file| file.place == Place::Storage).collect();
+    let files: Vec<_> = files.filter(|file| file.place == Side::Storage).collect();
     let prefixes = Prefixes::default();
     for stubborn in &files {
         let directory = tempfile::tempdir().unwrap();
@@ -388,7 +388,7 @@ fn a_file_that_cannot_be_deleted_is_told_and_the_rest_stays_sound() {
         let inventory = look();
         assert!(is_sound(&inventory.collection), "{stubborn:?}");
         assert_eq!(warnings.0.lock().len(), 1, "{stubborn:?}");
-        let spared = deleted(&inventory.outdated(at(40), Part::Chain).steps, Place::Storage).len();
+        let spared = deleted(&inventory.outdated(at(40), Part::Chain).steps, Side::Storage).len();
         match stubborn.content {
             // All that stands behind it in its chain, here and there.
             Content::Manifest => assert!(left > 3 && spared >= 3, "{stubborn:?}: {left}, {spared}"),
@@ -428,7 +428,7 @@ proptest! {
         let part = if is_part { Part::Increments } else { Part::Chain };
         let inventory = inventory(&there, &archived(&sessions));
         let steps = inventory.outdated(at(before), part).steps;
-        let gone = deleted(&steps, Place::Storage);
+        let gone = deleted(&steps, Side::Storage);
         let twice: BTreeSet<&String> = gone.iter().collect();
         prop_assert_eq!(twice.len(), gone.len(), "nothing is planned twice");
         let newest = inventory.collection.chains.len().saturating_sub(1);
@@ -438,7 +438,7 @@ proptest! {
                 prop_assert!(set.files().all(|file| !gone.contains(&file.listed.name)), "{:?} loses a file", set.session);
             }
         }
-        let cleaned = deleted(&inventory.extraneous(), Place::Storage);
+        let cleaned = deleted(&inventory.extraneous(), Side::Storage);
         // A manifest alone at the end of the newest chain is of no use.
         let remains: BTreeSet<Session> = inventory.collection.remains_of_newest().map(|set| set.session).collect();
         let complete = inventory.collection.chains.iter().flat_map(|chain| chain.sets());

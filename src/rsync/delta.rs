@@ -70,7 +70,7 @@ pub enum Command<'a> {
 /// Parses a delta that comes in slices cut anywhere.
 #[derive(Debug)]
 pub struct DeltaParser {
-    state: State,
+    state: ParserState,
     /// How much of the delta has been taken.
     offset: u64,
     /// How long the new content is so far.
@@ -78,7 +78,7 @@ pub struct DeltaParser {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum ParserState {
     /// Inside the magic number, of which this many bytes are taken.
     Magic(usize),
     /// Before an opcode.
@@ -110,7 +110,7 @@ impl Default for DeltaParser {
 impl DeltaParser {
     /// Starts before the first byte of a delta.
     pub fn new() -> Self {
-        Self { state: State::Magic(0), offset: 0, length: 0 }
+        Self { state: ParserState::Magic(0), offset: 0, length: 0 }
     }
 
     /// Returns how much of the delta has been taken, in bytes.
@@ -129,17 +129,18 @@ impl DeltaParser {
         mut sink: impl FnMut(Command<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         while let Some((&first, rest)) = bytes.split_first() {
-            if let State::Literal(missing) = self.state {
+            if let ParserState::Literal(missing) = self.state {
                 let taken = usize::try_from(missing).unwrap_or(usize::MAX).min(bytes.len());
                 let (literal, rest) = bytes.split_at(taken);
                 sink(Command::Literal { bytes: literal, offset: self.offset })?;
                 self.offset += taken as u64;
                 let missing = missing - taken as u64;
-                self.state = if missing == 0 { State::Opcode } else { State::Literal(missing) };
+                self.state =
+                    if missing == 0 { ParserState::Opcode } else { ParserState::Literal(missing) };
                 bytes = rest;
                 continue;
             }
-            if matches!(self.state, State::End) {
+            if matches!(self.state, ParserState::End) {
                 return Ok(());
             }
             if let Some((offset, length)) = self.take_byte(first)? {
@@ -157,7 +158,7 @@ impl DeltaParser {
     /// [`Error`] if the delta has not come to its end.
     pub fn finish(self) -> Result<u64, Error> {
         match self.state {
-            State::End => Ok(self.length),
+            ParserState::End => Ok(self.length),
             _ => Err(self.error("it ends too early")),
         }
     }
@@ -166,33 +167,36 @@ impl DeltaParser {
     /// completes, if it does.
     fn take_byte(&mut self, byte: u8) -> Result<Option<(u64, u64)>, Error> {
         match self.state {
-            State::Magic(taken) => {
+            ParserState::Magic(taken) => {
                 if MAGIC.get(taken) != Some(&byte) {
                     return Err(self.error("no magic number of a delta"));
                 }
-                self.state =
-                    if taken + 1 == MAGIC.len() { State::Opcode } else { State::Magic(taken + 1) };
+                self.state = if taken + 1 == MAGIC.len() {
+                    ParserState::Opcode
+                } else {
+                    ParserState::Magic(taken + 1)
+                };
             }
-            State::Opcode => match byte {
-                0 => self.state = State::End,
+            ParserState::Opcode => match byte {
+                0 => self.state = ParserState::End,
                 0x01..=0x40 => self.begin_literal(byte.into())?,
                 0x41..=0x44 => {
-                    self.state = State::Numbers(Numbers::behind(0, 1 << (byte - 0x41), false))
+                    self.state = ParserState::Numbers(Numbers::behind(0, 1 << (byte - 0x41), false))
                 }
                 0x45..=0x54 => {
                     let (a, b) = ((byte - 0x45) / 4, (byte - 0x45) % 4);
-                    self.state = State::Numbers(Numbers::behind(1 << a, 1 << b, true));
+                    self.state = ParserState::Numbers(Numbers::behind(1 << a, 1 << b, true));
                 }
                 _ => return Err(self.error("reserved opcode")),
             },
-            State::Numbers(mut numbers) => {
+            ParserState::Numbers(mut numbers) => {
                 numbers.take_byte(byte);
-                self.state = State::Numbers(numbers);
+                self.state = ParserState::Numbers(numbers);
                 if numbers.missing == (0, 0) {
                     return self.end_numbers(numbers);
                 }
             }
-            State::Literal(_) | State::End => {}
+            ParserState::Literal(_) | ParserState::End => {}
         }
         Ok(None)
     }
@@ -206,13 +210,13 @@ impl DeltaParser {
         if offset.checked_add(length).is_none() {
             return Err(self.error("a copy ends beyond all files"));
         }
-        self.state = State::Opcode;
+        self.state = ParserState::Opcode;
         Ok(Some((offset, length)))
     }
 
     fn begin_literal(&mut self, length: u64) -> Result<(), Error> {
         self.count(length)?;
-        self.state = State::Literal(length);
+        self.state = ParserState::Literal(length);
         Ok(())
     }
 

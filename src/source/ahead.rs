@@ -28,7 +28,7 @@ pub struct Ahead {
 
 struct Shared {
     surveyor: Surveyor,
-    state: Mutex<State>,
+    state: Mutex<Schedule>,
     /// There is something to do, or nothing will be any more.
     work: Condvar,
     /// Something is done.
@@ -36,7 +36,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct Schedule {
     waiting: BTreeMap<Position, Task>,
     running: BTreeSet<Position>,
     finished: BTreeMap<Position, Batch>,
@@ -55,7 +55,7 @@ impl Ahead {
     pub fn start(surveyor: Surveyor, first: Option<Task>) -> Self {
         let threads = if first.is_some() { THREADS } else { 0 };
         let waiting = first.into_iter().map(|first| (first.position(), first)).collect();
-        let state = State { waiting, ..State::default() };
+        let state = Schedule { waiting, ..Schedule::default() };
         let shared = Shared {
             surveyor,
             state: Mutex::new(state),
@@ -112,7 +112,7 @@ impl Drop for Ahead {
     }
 }
 
-impl State {
+impl Schedule {
     /// Takes the task that comes first in the order, if there is room for what it will find.
     fn next(&mut self) -> Option<(Position, Task)> {
         if self.is_full {
@@ -125,7 +125,7 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.state.lock()
     }
 
@@ -148,10 +148,10 @@ impl Shared {
     /// Does one task, and keeps what it finds.
     fn run<'a>(
         &'a self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, Schedule>,
         at: Position,
         task: Task,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, Schedule> {
         drop(state);
         let survey = catch_unwind(AssertUnwindSafe(|| self.surveyor.survey(&task)));
         let died = |_| {
@@ -173,7 +173,7 @@ impl Shared {
         state
     }
 
-    fn add(&self, state: &mut State, tasks: Vec<Task>) {
+    fn add(&self, state: &mut Schedule, tasks: Vec<Task>) {
         let wanted = state.idle.min(tasks.len());
         state.waiting.extend(tasks.into_iter().map(|task| (task.position(), task)));
         if !state.is_full {
@@ -183,7 +183,10 @@ impl Shared {
         }
     }
 
-    fn wait_until_done<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait_until_done<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, Schedule>,
+    ) -> MutexGuard<'a, Schedule> {
         state.is_consumer_waiting = true;
         self.done.wait(&mut state);
         state.is_consumer_waiting = false;

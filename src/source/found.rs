@@ -1,7 +1,7 @@
 //! [`Found`]: one path of the source, with all that is known of it.
 
 use super::metadata::Seen;
-use super::place::Place;
+use super::open_source::OpenSource;
 use crate::model::{Entry, EntryKind, EntryPath, Owner};
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub struct Found {
     pub inode: u64,
     /// Number of the device that it lies on.
     pub device: u64,
-    place: Arc<Place>,
+    place: Arc<OpenSource>,
 }
 
 impl Found {
@@ -53,7 +53,7 @@ pub(super) struct Owners {
 
 impl Owners {
     /// Puts together all that is known of a path.
-    pub fn found(&mut self, seen: Seen, place: Arc<Place>) -> Found {
+    pub fn found(&mut self, seen: Seen, place: Arc<OpenSource>) -> Found {
         let Seen { path, kind, facts } = seen;
         let entry = Entry {
             kind,

@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Operation};
 use super::metadata::{Facts, Reader, Seen};
-use super::place::Place;
+use super::open_source::OpenSource;
 use super::selection::{Candidate, CandidateKind, Selection, Verdict};
 use crate::model::{EntryKind, EntryPath};
 use rustix::fs::{self, AtFlags, FileType, OFlags, RawDir, Stat};
@@ -19,7 +19,7 @@ pub const CHUNK: usize = 1024;
 
 /// What stands between the source and those who look at it.
 pub struct Surveyor {
-    pub place: Arc<Place>,
+    pub place: Arc<OpenSource>,
     /// What is not looked at.
     pub left_out: Arc<[EntryPath]>,
     pub selection: Option<Arc<Selection>>,
@@ -79,7 +79,7 @@ struct Above {
 
 impl Task {
     /// Makes the task of looking at the source's root.
-    pub fn root(place: &Place) -> Self {
+    pub fn root(place: &OpenSource) -> Self {
         let facts = &place.facts;
         let above = place
             .copy_links

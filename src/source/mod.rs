@@ -7,11 +7,12 @@
 //! decides.
 //!
 //! ```text
-//!            rules ──► Selection ──────────────┐ decide
-//!                                              ▼
-//! directory ──► Place ──► list, stat ──► read-ahead (2 threads) ──► Walk ──► Found, Failure, socket
-//!               opens below the top,     earliest directory first   holds scanned directories back
-//!               never through symlinks
+//!           rules ──► Selection ──────────────┐ decide
+//!                                             ▼
+//! folder ──► OpenSource ──► list, stat ──► read-ahead (2 threads) ──► Walk ──► Found, Failure,
+//!            opens below    earliest folder                           holds    socket
+//!            the top, never first                                     scanned
+//!            through links                                            folders back
 //! ```
 //!
 //! # How it is fast
@@ -66,7 +67,7 @@ mod found;
 mod glob;
 mod listing;
 mod metadata;
-mod place;
+mod open_source;
 mod regexp;
 mod selection;
 #[cfg(test)]

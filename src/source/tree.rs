@@ -1,7 +1,7 @@
 //! [`SourceTree`]: a source directory, or a single file, held open to be saved.
 
 use super::Error;
-use super::place::{Place, follow};
+use super::open_source::{OpenSource, follow};
 use super::selection::Selection;
 use super::walk::Walk;
 use crate::model::EntryPath;
@@ -25,7 +25,7 @@ pub struct SourceOptions {
 /// A directory, or a single file, held open to be saved.
 #[derive(Debug, Clone)]
 pub struct SourceTree {
-    place: Arc<Place>,
+    place: Arc<OpenSource>,
     left_out: Arc<[EntryPath]>,
 }
 
@@ -43,7 +43,7 @@ impl SourceTree {
         let flags = OFlags::PATH | OFlags::CLOEXEC | follow(options.copy_links);
         let top = fs::openat(CWD, &name[..], flags, Mode::empty()).map_err(failed)?;
         let stat = fs::fstat(&top).map_err(failed)?;
-        let place = Place { top, name, facts: stat.into(), copy_links: options.copy_links };
+        let place = OpenSource { top, name, facts: stat.into(), copy_links: options.copy_links };
         Ok(Self { place: Arc::new(place), left_out: Arc::default() })
     }
 

@@ -5,7 +5,7 @@ use super::failure::{Failure, Operation};
 use super::found::{Found, Owners};
 use super::listing::{Item, Position, Surveyor, Task};
 use super::metadata::{Reader, Seen};
-use super::place::Place;
+use super::open_source::OpenSource;
 use super::selection::Selection;
 use crate::model::EntryPath;
 use rustix::fs::FileType;
@@ -31,7 +31,7 @@ pub enum Step {
 /// Reports what is in a source: the root first, each directory before what is in it, siblings by
 /// the bytes of their names.
 pub struct Walk {
-    place: Arc<Place>,
+    place: Arc<OpenSource>,
     ahead: Ahead,
     owners: Owners,
     /// What is to be told next.
@@ -52,7 +52,7 @@ struct Open {
 impl Walk {
     /// Starts at the root, which no selection can leave out.
     pub(super) fn new(
-        place: Arc<Place>,
+        place: Arc<OpenSource>,
         left_out: Arc<[EntryPath]>,
         selection: Option<Arc<Selection>>,
     ) -> Self {

@@ -3,7 +3,7 @@
 use super::VerifyOptions;
 use crate::accounts::Accounts;
 use crate::catalog::{Version, VersionId};
-use crate::contents::{Incoming, Place, Target, VersionSet};
+use crate::contents::{FileSink, Incoming, Target, VersionSet};
 use crate::model::{BackupTime, Entry, EntryKind, EntryPath};
 use crate::source::Found;
 use std::io;
@@ -120,17 +120,17 @@ impl Comparison<'_> {
 
 impl Target for Comparison<'_> {
     type File = Compared;
-    type Place<'p>
+    type Sink<'p>
         = &'p Self
     where
         Self: 'p;
 
-    fn place(&self) -> &Self {
+    fn sink(&self) -> &Self {
         self
     }
 }
 
-impl Place for &Comparison<'_> {
+impl FileSink for &Comparison<'_> {
     type File = Compared;
 
     fn begin(&mut self, path: &EntryPath, version: VersionId) -> io::Result<Compared> {

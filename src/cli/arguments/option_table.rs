@@ -11,7 +11,7 @@ use dupfs::monitor::Level;
 
 /// What becomes of an option.
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum Treatment {
     /// It concerns storages, not those that are served so far; duplicity, too, says nothing of it
     /// when it saves to a folder.
     Of(&'static str),
@@ -24,9 +24,9 @@ enum State {
 }
 
 /// One option: its name, what its values are called, what becomes of it.
-struct Entry(&'static str, &'static [&'static str], State);
+struct Entry(&'static str, &'static [&'static str], Treatment);
 
-use State::{Always, NoEffect, Of, Refused};
+use Treatment::{Always, NoEffect, Of, Refused};
 
 const NONE: &[&str] = &[];
 

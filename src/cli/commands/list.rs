@@ -35,7 +35,7 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
     let snapshot = opened.snapshot(common)?;
     let mut out = Output::new();
     let is_followed = log::is_open();
-    for item in snapshot.walk(&opened.catalog, &EntryPath::root())? {
+    for item in snapshot.walk(&opened.backups.catalog, &EntryPath::root())? {
         let (path, version) = item?;
         let Some(entry) = version.entry() else { continue };
         match arguments.json {

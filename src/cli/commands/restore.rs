@@ -40,13 +40,14 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
-        report.required(&dry_run(&opened.catalog, &snapshot, &target, &options)?);
+        report.required(&dry_run(&opened.backups.catalog, &snapshot, &target, &options)?);
         return Ok(());
     }
-    opened.check_keys(&snapshot)?;
+    opened.backups.check_keys(&snapshot)?;
     let accounts = common.accounts();
     keep_interrupts();
-    let result = restore(&opened.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
+    let result =
+        restore(&opened.backups.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();
     let summary = result?;
     let total = summary.delivered + summary.failed + summary.ignored;

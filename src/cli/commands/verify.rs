@@ -53,16 +53,18 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
-        report.required(&contents::required_volumes(&opened.catalog, &snapshot, &path)?);
+        report.required(&contents::required_volumes(&opened.backups.catalog, &snapshot, &path)?);
         return Ok(());
     }
-    opened.check_keys(&snapshot)?;
+    opened.backups.check_keys(&snapshot)?;
     let proves = common.reading.against_signatures;
-    let contents = proves
-        .then(|| Arc::new(Contents::new(opened.catalog.clone(), opened.codec.clone(), CACHE)));
+    let contents = proves.then(|| {
+        Arc::new(Contents::new(opened.backups.catalog.clone(), opened.backups.codec.clone(), CACHE))
+    });
     let options =
         VerifyOptions { path, source, selection, compares: common.reading.compare_data, contents };
-    let result = verify(&opened.catalog, &snapshot, &common.accounts(), report.as_ref(), &options);
+    let result =
+        verify(&opened.backups.catalog, &snapshot, &common.accounts(), report.as_ref(), &options);
     report.finish();
     let summary = result?;
     report.notice(&operations(&summary, &options, &directory.display().to_string()));

@@ -20,7 +20,7 @@ use dupfs_mount::Options;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
@@ -58,9 +58,6 @@ pub struct MountArgs {
 
 /// Volumes whose session keys are derived before somebody needs them: what the reader keeps open.
 const PREPARED_VOLUMES: usize = 32;
-
-/// Chains whose keys are derived together.
-const LOOKED_AT_TOGETHER: usize = 16;
 
 /// How long the mount may wait for a look at the keys of all chains.
 const LOOK: Duration = Duration::from_secs(2);
@@ -134,13 +131,14 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     touched.check(&arguments.directory)?;
     let opened = open::open(&arguments.url, common, report.clone())?;
     opened.report_unusable();
-    if opened.collection.chains.is_empty() {
+    if opened.backups.collection.chains.is_empty() {
         return Err(Failure::NoBackups(opened.url.to_string()).into());
     }
-    let locked = locked_chains(&opened)?;
+    // They get no folder. A passphrase is asked for while there is a terminal.
+    let locked = opened.backups.locked_chains(LOOK)?;
     let contents = Arc::new(Contents::new(
-        opened.catalog.clone(),
-        opened.codec.clone(),
+        opened.backups.catalog.clone(),
+        opened.backups.codec.clone(),
         arguments.cache_size << 20,
     ));
     let tree =
@@ -158,7 +156,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     let served = Served {
         tree: tree.clone(),
         refresh: arguments.refresh,
-        catalog_bytes: stored_bytes(&opened),
+        catalog_bytes: opened.backups.stored_bytes(),
     };
     let caught = dupfs_mount::Caught::new()?;
     let mount = dupfs_mount::mount(served, &arguments.directory, &options)?;
@@ -175,60 +173,9 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     Ok(mount.wait()?)
 }
 
-fn stored_bytes(opened: &Opened) -> u64 {
-    let sets = opened.collection.chains.iter().flat_map(|chain| chain.sets());
-    sets.flat_map(|set| set.files()).map(|file| file.listed.size).sum()
-}
-
-/// Finds the chains that the keys at hand do not open, of those that can be looked at in a moment,
-/// the newest first: they get no folder. A passphrase is asked for while there is a terminal, and a
-/// wrong one is noticed before the mount stands.
-///
-/// # Errors
-/// Whatever keeps the newest manifest from being read, but for the want of a key; that, too, if no
-/// chain opens.
-fn locked_chains(opened: &Opened) -> anyhow::Result<Vec<(usize, codec::Error)>> {
-    let chains = &opened.collection.chains;
-    let manifest = |index: usize| {
-        chains[index].last().manifest.as_ref().filter(|file| file.encoding == Encoding::OpenPgp)
-    };
-    let (start, newest_first) = (Instant::now(), Vec::from_iter((0..chains.len()).rev()));
-    let (mut locked, mut opens) = (Vec::new(), false);
-    for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
-        let encrypted: Vec<_> = batch.iter().filter_map(|index| manifest(*index)).collect();
-        let mut files = opened.catalog.small_files(&encrypted).into_iter();
-        for &index in batch {
-            let is_newest = index + 1 == chains.len();
-            let file =
-                manifest(index).and_then(|manifest| files.next().zip(Some(manifest.encoding)));
-            let looked_at: Result<(), codec::Error> = file.map_or(Ok(()), |(file, encoding)| {
-                let mut decoder = opened.codec.decode(file, encoding)?;
-                // To its end, since only that shows who has signed it.
-                if is_newest {
-                    decoder.drain()?;
-                }
-                Ok(())
-            });
-            match looked_at {
-                Err(error) if open::is_for_want_of_key(&error.cause) => locked.push((index, error)),
-                Err(error) if is_newest => return Err(error.into()),
-                // Damage shows where it is met.
-                _ => opens = true,
-            }
-        }
-        if start.elapsed() > LOOK {
-            break;
-        }
-    }
-    match locked.first() {
-        Some(_) if !opens => Err(locked.remove(0).1.into()),
-        _ => Ok(locked),
-    }
-}
-
 /// Takes the folders from chains that do not open, and names each once.
 fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree) {
-    let chains = opened.catalog.chains();
+    let chains = opened.backups.catalog.chains();
     for (index, error) in locked {
         let Some(chain) = chains.get(index) else { continue };
         let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
@@ -238,7 +185,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
             "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
             times.join(", ")
         );
-        opened.catalog.log_once(Level::Error, text);
+        opened.backups.catalog.log_once(Level::Error, text);
         tree.close(chain);
     }
 }
@@ -246,7 +193,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
 /// Fills the catalog, as far as backups can be read.
 fn fill(opened: &Opened, tree: &HistoryTree) {
     if let Err(error) = tree.fill() {
-        opened.catalog.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
+        opened.backups.catalog.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
     }
 }
 
@@ -254,21 +201,21 @@ fn fill(opened: &Opened, tree: &HistoryTree) {
 /// that the first reads need not. Those read nothing: a mount of what is known is quiet.
 fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     fill(opened, tree);
-    let Some(chain) = opened.catalog.chains().pop() else { return };
+    let Some(chain) = opened.backups.catalog.chains().pop() else { return };
     let sets = chain.sets.iter().enumerate().rev();
     let volumes = sets.flat_map(|(position, set)| {
         let encrypted =
             set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
         encrypted.map(move |(number, _)| (position as u32, *number))
     });
-    let is_known = |volume: &(u32, u32)| {
-        opened.catalog.is_volume_filled(&chain, volume.0, volume.1).unwrap_or(false)
-    };
+    let catalog = &opened.backups.catalog;
+    let is_known =
+        |volume: &(u32, u32)| catalog.is_volume_filled(&chain, volume.0, volume.1).unwrap_or(false);
     let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).filter(is_known).collect();
-    opened.catalog.unlock_known(&chain, &volumes);
+    catalog.unlock_known(&chain, &volumes);
     for (position, number) in volumes {
         // What is wrong with it is for whoever reads it to hear of.
-        if let Ok(source) = opened.catalog.volume(&chain, position, number) {
+        if let Ok(source) = catalog.volume(&chain, position, number) {
             let _ = contents.volumes().prepare(&source);
         }
     }
@@ -280,7 +227,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
     let mut incomplete = Vec::new();
     loop {
         std::thread::sleep(refresh);
-        match opened.storage.list() {
+        match opened.backups.storage.list() {
             Ok(mut listing) => {
                 listing.sort_by(|a, b| a.name.cmp(&b.name));
                 if known.as_ref() != Some(&listing) {
@@ -299,6 +246,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
                 }
             }
             Err(error) => opened
+                .backups
                 .catalog
                 .log_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }

@@ -98,7 +98,7 @@ impl TouchedPaths {
             ));
         }
         let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        let place = Place { folder: (folder.dev(), folder.ino()), here: &here };
+        let place = Mountpoint { folder: (folder.dev(), folder.ino()), here: &here };
         if place.is_met(&here) {
             return refuse("it is the current directory, which would go on showing what lies below; change to another".into());
         }
@@ -114,12 +114,12 @@ impl TouchedPaths {
 }
 
 /// A mountpoint, and where relative paths begin.
-struct Place<'a> {
+struct Mountpoint<'a> {
     folder: (u64, u64),
     here: &'a Path,
 }
 
-impl Place<'_> {
+impl Mountpoint<'_> {
     /// Returns the path that meets the mountpoint: that of the thing, or of a link in it.
     fn way(&self, touched: &Touched) -> Option<PathBuf> {
         if self.is_met(&touched.path) {
@@ -186,7 +186,7 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         let folder = root.join("mount").metadata().unwrap();
         let other = root.join("other");
-        let place = Place { folder: (folder.dev(), folder.ino()), here: &other };
+        let place = Mountpoint { folder: (folder.dev(), folder.ino()), here: &other };
         for met in [
             "mount",
             "mount/",

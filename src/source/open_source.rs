@@ -1,4 +1,4 @@
-//! [`Place`]: where the source lies, and the only way to reach anything in it.
+//! [`OpenSource`]: where the source lies, and the only way to reach anything in it.
 
 use super::metadata::{Facts, Seen};
 use crate::model::EntryPath;
@@ -15,14 +15,14 @@ const LONGEST: usize = 4000;
 /// The open source. Everything in it is opened from here by its path, so that no directory needs to
 /// be held open.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct OpenSource {
     pub top: OwnedFd,
     pub name: Vec<u8>,
     pub facts: Facts,
     pub copy_links: bool,
 }
 
-impl Place {
+impl OpenSource {
     /// Returns the source itself as seen.
     ///
     /// # Errors
