@@ -153,18 +153,18 @@ impl OpenCollection {
         let (start, newest_first) = (Instant::now(), Vec::from_iter((0..chains.len()).rev()));
         let (mut locked, mut opens) = (Vec::new(), false);
         for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
-            if batch.len() > 1 {
-                self.catalog.unlock(batch.iter().filter_map(|index| manifest(*index)));
-            }
+            let encrypted: Vec<_> = batch.iter().filter_map(|index| manifest(*index)).collect();
+            let mut files = self.catalog.small_files(&encrypted).into_iter();
             for &index in batch {
                 let is_newest = index + 1 == chains.len();
-                let look = |manifest: &SetFile| {
-                    let mut decoder =
-                        self.codec.decode(self.stored(manifest), manifest.encoding)?;
+                let file =
+                    manifest(index).and_then(|manifest| files.next().zip(Some(manifest.encoding)));
+                let looked_at = file.map_or(Ok(()), |(file, encoding)| {
+                    let mut decoder = self.codec.decode(file, encoding)?;
                     // To its end, since only that shows who has signed it.
                     if is_newest { decoder.drain() } else { Ok(()) }
-                };
-                match manifest(index).map_or(Ok(()), look) {
+                });
+                match looked_at {
                     Err(error) if is_for_want_of_key(&error.cause) => locked.push((index, error)),
                     Err(error) if is_newest => return Err(error),
                     // Damage shows where it is met.

@@ -1,6 +1,6 @@
 //! Running things side by side: [`pipeline`], where one thread makes things, many work on them, and
-//! one takes the results in order, with bounded queues in between; and [`each`], for things that
-//! are there already.
+//! one takes the results in order, with bounded queues in between; [`each`] and [`all`], for things
+//! that are there already; and [`on_threads`], for a work that finds what to do by itself.
 //!
 //! Where threads cannot be had, fewer do the work; a pipeline needs two.
 
@@ -37,16 +37,21 @@ pub fn each<T: Sync, R: Send, E: Send>(
             }
         }
     };
+    on_threads("work", threads.min(things.len()), turn);
+    done.into_inner()
+}
+
+/// Does the same work on so many threads, this one among them, and waits for all. A panic in one of
+/// them is passed on when the others have ended.
+pub fn on_threads(name: &str, threads: usize, work: impl Fn() + Sync) {
     std::thread::scope(|scope| {
-        // This thread is one of them.
-        for _ in 1..threads.min(things.len()) {
-            if Builder::new().spawn_scoped(scope, turn).is_err() {
+        for _ in 1..threads {
+            if Builder::new().name(name.into()).spawn_scoped(scope, &work).is_err() {
                 break;
             }
         }
-        turn();
+        work();
     });
-    done.into_inner()
 }
 
 /// Does a work for each thing, at most `threads` at a time. Returns the results in the order of the

@@ -1,9 +1,10 @@
 //! [`Handles`]: open files and directories by the number the kernel knows them by; [`Listing`]: one
 //! open directory.
 
+use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::tree::{Item, Tree};
 
@@ -26,24 +27,24 @@ impl<T> Handles<T> {
     /// Enters something and returns its number.
     pub(crate) fn insert(&self, value: T) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(number, Arc::new(value));
+        self.open.write().insert(number, Arc::new(value));
         number
     }
 
     /// Returns what has this number.
     pub(crate) fn get(&self, number: u64) -> Option<Arc<T>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        self.open.read().get(&number).cloned()
     }
 
     /// Takes the number away; who works with the thing keeps it until done.
     pub(crate) fn remove(&self, number: u64) {
-        let removed = self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        let removed = self.open.write().remove(&number);
         drop(removed);
     }
 
     /// Returns whether nothing is open.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.open.read().is_empty()
     }
 }
 
@@ -154,10 +155,9 @@ pub(crate) fn is_valid_name(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
-    use crate::requests::lock;
     use crate::{Errno, Kind, Lookup, Node, Totals};
 
     #[derive(Debug, thiserror::Error)]
@@ -182,7 +182,7 @@ mod tests {
         type File = ();
 
         fn list(&self, _: u64, after: Option<&[u8]>, limit: usize) -> Result<Vec<Item>, Cannot> {
-            lock(&self.1).push(after.map(<[u8]>::to_vec));
+            self.1.lock().push(after.map(<[u8]>::to_vec));
             let start = after.map_or(0, |after| {
                 std::str::from_utf8(after).unwrap().parse::<usize>().unwrap() + 1
             });
@@ -224,7 +224,7 @@ mod tests {
                 seen += listing.from(&tree, seen as u64).unwrap().items().len().min(100);
             }
             assert_eq!(seen, size);
-            assert_eq!(lock(&tree.1).len(), size / WINDOW + 1, "{size}");
+            assert_eq!(tree.1.lock().len(), size / WINDOW + 1, "{size}");
             assert!(listing.items.len() <= WINDOW);
         }
     }
@@ -240,9 +240,9 @@ mod tests {
         for beyond in [size, 6 * WINDOW, 100 * WINDOW, usize::MAX] {
             assert_eq!(first(&mut listing, &tree, beyond), None, "{beyond}");
         }
-        lock(&tree.1).clear();
+        tree.1.lock().clear();
         assert_eq!(first(&mut listing, &tree, 2 * WINDOW), Some(name(2 * WINDOW)));
-        assert_eq!(*lock(&tree.1), [Some(name(2 * WINDOW - 1))], "one question to go back");
+        assert_eq!(*tree.1.lock(), [Some(name(2 * WINDOW - 1))], "one question to go back");
     }
 
     #[test]

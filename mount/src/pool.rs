@@ -1,11 +1,10 @@
 //! [`Pool`]: threads that work on requests, as many as there is work for, up to a bound.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-
-use crate::requests::lock;
 
 /// An idle thread ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -46,7 +45,7 @@ impl Pool {
     /// Hands a job over. It must not panic. The queue is as long as the kernel has requests under
     /// way. Where no thread can be had at all, the caller works itself.
     pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
-        let mut state = lock(&self.shared.state);
+        let mut state = self.shared.state.lock();
         state.queue.push_back(Box::new(job));
         // An idle thread that was notified still counts as idle until it wakes, and its job as
         // queued: the two balance.
@@ -71,30 +70,26 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared.state).closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
     fn work(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
                 job();
-                state = lock(&self.state);
+                state = self.state.lock();
                 continue;
             }
             if state.closed {
                 break;
             }
             state.idle += 1;
-            let (woken, timeout) = self
-                .changed
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            state = woken;
+            let timeout = self.changed.wait_for(&mut state, IDLE);
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {
                 break;
@@ -117,7 +112,7 @@ mod tests {
         let held = Arc::new(Mutex::new(held));
         for _ in 0..3 {
             let held = Arc::clone(&held);
-            pool.submit(move || lock(&held).recv().unwrap_or_default());
+            pool.submit(move || held.lock().recv().unwrap_or_default());
         }
         let (done, results) = mpsc::channel();
         for number in 0..100 {
@@ -127,7 +122,7 @@ mod tests {
         for _ in 0..100 {
             results.recv_timeout(Duration::from_secs(10)).unwrap();
         }
-        assert!(lock(&pool.shared.state).threads <= 4);
+        assert!(pool.shared.state.lock().threads <= 4);
         drop(hold);
     }
 

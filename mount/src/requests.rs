@@ -3,11 +3,12 @@
 //! A request's reply lies in a [`Slot`] that the working thread and the watchdog share: who takes
 //! it out answers, and the other's answer is dropped.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks without a new request after which the watchdog sleeps until the next one.
 const DROWSY: u32 = 20;
-
-/// Locks, whether or not a thread has panicked meanwhile: no lock here is held over a call that may
-/// leave things half done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A reply that can say no.
 pub(crate) trait Refuse: Send + 'static {
@@ -37,12 +32,12 @@ pub(crate) struct Slot<R>(Mutex<Option<R>>);
 impl<R: Refuse> Slot<R> {
     /// Takes the right to answer; none, if the watchdog has answered.
     pub(crate) fn take(&self) -> Option<R> {
-        lock(&self.0).take()
+        self.0.lock().take()
     }
 
     /// Returns whether an answer is still wanted.
     pub(crate) fn is_open(&self) -> bool {
-        lock(&self.0).is_some()
+        self.0.lock().is_some()
     }
 }
 
@@ -119,7 +114,7 @@ impl Requests {
             since: Instant::now(),
             slot: Arc::clone(&slot) as Arc<dyn Refusable>,
         };
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.requests.insert(origin.unique, request);
         if state.asleep {
             state.asleep = false;
@@ -130,22 +125,21 @@ impl Requests {
 
     /// Strikes a request off; its worker is done with it.
     pub(crate) fn leave(&self, unique: u64) {
-        lock(&self.state).requests.remove(&unique);
+        self.state.lock().requests.remove(&unique);
     }
 
     /// Returns whether nothing is in flight.
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.state).requests.is_empty()
+        self.state.lock().requests.is_empty()
     }
 
     /// Sleeps until there may be something to look at.
     fn doze(&self, quiet: u32) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if quiet >= DROWSY && state.requests.is_empty() {
             state.asleep = true;
             // The bound lets the watchdog notice that the list was dropped.
-            let (mut state, _) =
-                self.wake.wait_timeout(state, 10 * TICK).unwrap_or_else(PoisonError::into_inner);
+            self.wake.wait_for(&mut state, 10 * TICK);
             state.asleep = false;
         } else {
             drop(state);
@@ -155,7 +149,9 @@ impl Requests {
 
     /// Answers what has waited too long, and what nobody waits for any more.
     fn patrol(&self) {
-        let old: Vec<(Origin, Duration, Arc<dyn Refusable>)> = lock(&self.state)
+        let old: Vec<(Origin, Duration, Arc<dyn Refusable>)> = self
+            .state
+            .lock()
             .requests
             .values()
             .filter(|request| request.since.elapsed() >= TICK)
@@ -235,7 +231,7 @@ mod tests {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let log: Log = {
             let lines = Arc::clone(&lines);
-            Arc::new(move |line: &str| lock(&lines).push(line.to_owned()))
+            Arc::new(move |line: &str| lines.lock().push(line.to_owned()))
         };
         let requests = Requests::start(Duration::from_millis(300), log).unwrap();
         let (reply, answers) = channel();
@@ -246,7 +242,7 @@ mod tests {
             thread::sleep(TICK);
         }
         assert_eq!(
-            *lock(&lines),
+            *lines.lock(),
             ["no answer within 300ms to read of inode 7: input/output error"]
         );
     }

@@ -1,9 +1,10 @@
 //! [`mount()`], and what can be done with a [`Mount`]: wait, unmount, unmount on signals.
 
+use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::guard::Guard;
 use crate::mountpoint::{self, MountedAt};
 use crate::options::{Log, Options};
 use crate::rehearsal::rehearse;
-use crate::requests::{Requests, lock};
+use crate::requests::Requests;
 use crate::shared::{Shared, Usage};
 use crate::tree::{ROOT, Tree};
 
@@ -142,7 +143,7 @@ impl Mount {
     /// # Errors
     /// [`Error::Session`] where the mount ended otherwise.
     pub fn wait(&self) -> Result<(), Error> {
-        let mut state = lock(&self.0.state);
+        let mut state = self.0.state.lock();
         loop {
             if let Some(ended) = state.ended.take() {
                 state.ended = Some(Ok(()));
@@ -153,8 +154,7 @@ impl Mount {
                 return Ok(());
             }
             let pause = if state.detached { GLANCE } else { LOOK };
-            state =
-                self.0.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+            self.0.changed.wait_for(&mut state, pause);
         }
     }
 
@@ -177,19 +177,19 @@ impl Drop for Mount {
 
 impl Inner {
     fn change(&self, change: impl FnOnce(&mut MountState)) {
-        change(&mut lock(&self.state));
+        change(&mut self.state.lock());
         self.changed.notify_all();
     }
 
     /// Returns whether the kernel has closed the connection, so that nobody's question can come to
     /// this process any more.
     fn is_gone(&self) -> bool {
-        lock(&self.state).usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
+        self.state.lock().usage.as_ref().is_some_and(|usage| usage() == Usage::Gone)
     }
 
     fn unmount(&self) -> Result<(), Error> {
-        let mut guard = lock(&self.guard);
-        if lock(&self.state).detached {
+        let mut guard = self.guard.lock();
+        if self.state.lock().detached {
             self.change(|state| state.hurried = true);
             return Ok(());
         }

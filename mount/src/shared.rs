@@ -1,9 +1,10 @@
 //! [`Shared`]: the tree and what is open of it, and the answers that take more than one question.
 
+use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fuser::{FileHandle, FopenFlags, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
@@ -12,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::Errno;
 use crate::handles::{Handles, Listing, Stretch, is_valid_name};
 use crate::options::Log;
-use crate::requests::{Requests, lock};
+use crate::requests::Requests;
 use crate::tree::{FOREVER, Item, Kind, Tree};
 use crate::wire::{Row, bare_attr, encode_row, file_attr, file_type, send_directory_plus};
 
@@ -102,7 +103,7 @@ impl<T: Tree> Shared<T> {
     /// Returns the items from an offset of a listing on, and the directory's number.
     pub(crate) fn items(&self, handle: FileHandle, offset: u64) -> Result<(u64, Stretch), i32> {
         let listing = self.directories.get(handle.0).ok_or(libc::EBADF)?;
-        let mut listing = lock(&listing);
+        let mut listing = listing.lock();
         if offset == 0 {
             listing.rewind();
         }

@@ -1,7 +1,7 @@
 //! [`AtHand`]: stored files of which some ranges have been read already, those of many files at
 //! once.
 
-use crate::storage::{self, ReadAt, StoredFile};
+use crate::storage::{self, ByteStream, ReadAt, StoredFile};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +29,11 @@ impl AtHand {
             Ok(Arc::new(Self { parts: parts.collect::<Result<_, _>>()?, file }))
         };
         wanted.into_iter().map(of).collect()
+    }
+
+    /// Takes the first bytes of a file.
+    pub fn with_head(file: StoredFile, head: Vec<u8>) -> Self {
+        Self { file, parts: vec![(0, head)] }
     }
 
     /// Returns the first bytes of the file, at most so many, as far as they are here.
@@ -60,5 +65,11 @@ impl ReadAt for AtHand {
             }
             None => self.file.read_at(offset, buffer),
         }
+    }
+
+    fn stream(&self, from: u64) -> Result<Option<Box<dyn ByteStream>>, storage::Error> {
+        let is_whole =
+            |(start, bytes): &(u64, Vec<u8>)| *start == 0 && bytes.len() as u64 == self.size();
+        if self.parts.iter().any(is_whole) { Ok(None) } else { self.file.stream(from) }
     }
 }

@@ -4,8 +4,9 @@ use super::at_hand::AtHand;
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::query::{self, Owners, Tops};
+use super::seeks;
 use super::{Cause, Error, Version, VersionId};
-use crate::codec::{self, Codec, Decoder};
+use crate::codec::{self, Codec, Decoder, HEAD};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
 use crate::format::{Encoding, FileChange, Manifest, ReadError};
 use crate::model::EntryPath;
@@ -240,21 +241,24 @@ impl Catalog {
     /// [`Error`] when the database fails even in memory. A set that cannot be read is no error: the
     /// monitor hears of it.
     pub fn fill(&self, chain: &Chain) -> Result<u32, Error> {
-        Ok(self.fill_as_far(chain)?.0)
+        Ok(self.fill_as_far(chain, chain.sets.len() as u32)?.0)
     }
 
-    /// As [`Catalog::fill`]; returns also why the next set cannot be read. Damage is remembered,
-    /// until the storage is listed anew; a failure of the storage is not.
-    fn fill_as_far(&self, chain: &Chain) -> Result<(u32, Option<Arc<Error>>), Error> {
+    /// As [`Catalog::fill`], for the first sets of the chain; returns also why the next one cannot be
+    /// read. Damage is remembered, until the storage is listed anew; a failure of the storage is not.
+    fn fill_as_far(&self, chain: &Chain, sets: u32) -> Result<(u32, Option<Arc<Error>>), Error> {
+        // Whoever fills the whole chain does not keep those waiting who need less.
+        let turn = chain.progress.turn(sets, self.database.generation());
+        let Some((_turn, sets)) = turn else { return Ok((sets, None)) };
         let mut filled = chain.filled.lock();
         filled.look(self.database.generation());
-        if filled.sets as usize == chain.sets.len() || filled.trouble.is_some() {
+        if filled.sets >= sets || filled.trouble.is_some() {
             return Ok((filled.sets, filled.trouble.clone()));
         }
         let result = self.sturdy(|generation| {
             filled.generation = generation;
             filled.sets = self.database.read(|connection| filled_sets(connection, chain))?;
-            self.fill_from(chain, &mut filled.sets)
+            self.fill_from(chain, sets, generation, &mut filled.sets)
         });
         let trouble = match result {
             Ok(()) => None,
@@ -317,7 +321,7 @@ impl Catalog {
 
     /// Makes sure that the rows of a set are there.
     pub(super) fn fill_up_to(&self, chain: &Chain, position: u32) -> Result<(), Error> {
-        match self.fill_as_far(chain)? {
+        match self.fill_as_far(chain, position.saturating_add(1))? {
             (filled, _) if position < filled => Ok(()),
             (_, Some(error)) => Err(Error::Again(error)),
             (_, None) => Err(Error::Gone(format!("set {position} of a chain"))),
@@ -446,25 +450,41 @@ impl Catalog {
             .take(MANIFESTS.get())
             .collect();
         for together in missing.chunks(MANIFESTS_TOGETHER) {
-            let wanted = together.iter().map(|(_, stored)| {
-                let whole = 0..stored.listed.size;
-                (self.stored(stored), vec![whole])
-            });
-            let files = AtHand::read(wanted.collect());
-            let encrypted = together.iter().zip(&files).filter_map(|((_, stored), file)| {
-                let file = file.as_ref().ok().filter(|_| stored.encoding == Encoding::OpenPgp)?;
-                Some(file.clone() as Arc<dyn ReadAt>)
-            });
-            if together.len() > 1 {
-                self.codec.unlock(&encrypted.collect::<Vec<_>>());
-            }
-            for ((position, stored), file) in together.iter().zip(files) {
-                let read = |file| self.read_manifest(file, stored.encoding, Manifest::read).ok();
-                if let Some(manifest) = file.ok().and_then(|file| read(file)) {
+            let files: Vec<&SetFile> = together.iter().map(|(_, stored)| *stored).collect();
+            let read = self.small_files(&files);
+            for ((position, stored), file) in together.iter().zip(read) {
+                if let Ok(manifest) = self.read_manifest(file, stored.encoding, Manifest::read) {
                     self.keep_manifest(chain, *position, manifest);
                 }
             }
         }
+    }
+
+    /// Opens manifests, or other files as small, all by requests at the same time, and derives the
+    /// session keys of encrypted ones together. One that is long, or cannot be read, is read when it
+    /// is decoded.
+    pub fn small_files(&self, files: &[&SetFile]) -> Vec<Arc<dyn ReadAt>> {
+        let is_small = |file: &SetFile| file.listed.size <= MANIFEST;
+        let whole = |file: &SetFile| {
+            let range = 0..file.listed.size;
+            (self.stored(file), vec![range])
+        };
+        let small = files.iter().filter(|file| is_small(file)).map(|file| whole(file));
+        let mut read = AtHand::read(small.collect()).into_iter();
+        let open = |file: &&SetFile| -> Arc<dyn ReadAt> {
+            match is_small(file).then(|| read.next()).flatten() {
+                Some(Ok(at_hand)) => at_hand,
+                Some(Err(_)) | None => Arc::new(self.stored(file)),
+            }
+        };
+        let opened: Vec<_> = files.iter().map(open).collect();
+        if files.len() > 1 {
+            let encrypted = files.iter().zip(&opened);
+            let encrypted =
+                encrypted.filter(|(file, _)| file.encoding == Encoding::OpenPgp && is_small(file));
+            self.codec.unlock(&encrypted.map(|(_, file)| file.clone()).collect::<Vec<_>>());
+        }
+        opened
     }
 
     /// Returns what decodes the stored files.
@@ -567,7 +587,9 @@ impl Catalog {
         let failed =
             |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed(Cause::Missing))?;
-        self.read_manifest(Arc::new(self.stored(stored)), stored.encoding, read).map_err(failed)
+        let file = self.small_files(&[stored]).pop();
+        let file = file.unwrap_or_else(|| Arc::new(self.stored(stored)));
+        self.read_manifest(file, stored.encoding, read).map_err(failed)
     }
 
     /// Opens the signature file of a set in storage, whatever the archive directory holds.
@@ -625,9 +647,27 @@ impl Catalog {
     /// one by one. What goes wrong is told when a file is decoded.
     pub fn unlock<'a>(&self, files: impl Iterator<Item = &'a SetFile>) {
         let encrypted = files.filter(|file| file.encoding == Encoding::OpenPgp);
-        let files: Vec<Arc<dyn ReadAt>> =
-            encrypted.map(|file| Arc::new(self.stored(file)) as Arc<dyn ReadAt>).collect();
+        let head = |file: &SetFile| {
+            let first = 0..file.listed.size.min(HEAD as u64);
+            (self.stored(file), vec![first])
+        };
+        let heads = AtHand::read(encrypted.map(head).collect()).into_iter().flatten();
+        let files: Vec<_> = heads.map(|file| file as Arc<dyn ReadAt>).collect();
         self.codec.unlock(&files);
+    }
+
+    /// As [`Catalog::unlock`], for volumes of which enough is known to do so without reading them;
+    /// all others are left out. They are named by position and number.
+    pub fn unlock_known(&self, chain: &Chain, volumes: &[(u32, u32)]) {
+        let known = |&(position, number): &(u32, u32)| {
+            let source = self.volume(chain, position, number).ok()?;
+            let head = self.ask(chain, position, |connection, _| {
+                seeks::head(connection, chain.volume_key(position, number))
+            });
+            let head = head.ok()?.filter(|_| source.encoding == Encoding::OpenPgp)?;
+            Some(Arc::new(AtHand::with_head(source.file, head)) as Arc<dyn ReadAt>)
+        };
+        self.codec.unlock(&volumes.iter().filter_map(known).collect::<Vec<_>>());
     }
 
     /// Says something, but only once in the life of this catalog.

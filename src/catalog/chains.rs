@@ -10,7 +10,7 @@ use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
 use crate::storage::Listed;
 use crate::volume::VolumeKey;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, OptionalExtension};
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -57,8 +57,68 @@ pub struct Chain {
     /// Its sets, full first: the index is the position.
     pub sets: Vec<BackupSet>,
     pub(super) filled: Mutex<Filled>,
+    pub(super) progress: Progress,
     /// Its rows were wrong: it has another number now, and this one means nothing any more.
     pub(super) is_void: AtomicBool,
+}
+
+/// How far the sets of a chain have their rows while somebody fills them in: whoever needs a few of
+/// them waits for these only.
+#[derive(Default)]
+pub(super) struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Sets that have their rows, in the database of this generation.
+    sets: u32,
+    generation: u64,
+    /// The most sets that have had their rows in any generation. Somebody may know versions of all
+    /// of these, so when a database has been started over, fewer are not enough for anybody.
+    most: u32,
+    is_filling: bool,
+}
+
+/// The turn to fill in the sets of a chain.
+pub(super) struct FillingTurn<'p>(&'p Progress);
+
+impl Progress {
+    /// Begins with so many sets that have had their rows.
+    fn new(most: u32) -> Self {
+        Self { state: Mutex::new(State { most, ..State::default() }), ..Self::default() }
+    }
+
+    /// Waits until so many sets have their rows, or until nobody is filling them in: then the turn is
+    /// the caller's, with the number of sets to be filled.
+    pub fn turn(&self, sets: u32, generation: u64) -> Option<(FillingTurn<'_>, u32)> {
+        let mut state = self.state.lock();
+        let has_come = |state: &State| {
+            state.generation == generation && sets > 0 && state.sets >= sets.max(state.most)
+        };
+        self.changed.wait_while(&mut state, |state| state.is_filling && !has_come(state));
+        if has_come(&state) {
+            return None;
+        }
+        state.is_filling = true;
+        Some((FillingTurn(self), sets.max(state.most)))
+    }
+
+    /// Takes note that so many sets have their rows.
+    pub fn reach(&self, sets: u32, generation: u64) {
+        let mut state = self.state.lock();
+        (state.sets, state.generation) = (sets, generation);
+        state.most = state.most.max(sets);
+        self.changed.notify_all();
+    }
+}
+
+impl Drop for FillingTurn<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().is_filling = false;
+        self.0.changed.notify_all();
+    }
 }
 
 #[derive(Default)]
@@ -257,6 +317,7 @@ fn make(known: &Known, chain: &[BackupSet], generation: u64) -> Arc<Chain> {
         numbers: known.sets.iter().take(chain.len()).map(|set| set.id).collect(),
         sets: chain.to_vec(),
         filled: Mutex::new(Filled { sets, trouble: None, generation }),
+        progress: Progress::new(sets),
         is_void: AtomicBool::new(false),
     })
 }

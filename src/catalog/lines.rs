@@ -7,7 +7,7 @@ use super::fill::{LeftOut, Line, SetWriter};
 use super::spool::Spool;
 use super::{Cause, Error};
 use crate::codec;
-use crate::collection::{BackupSet, LocalCopy, SetFile};
+use crate::collection::{BackupSet, SetFile};
 use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
@@ -23,26 +23,39 @@ use std::sync::Arc;
 /// Lines that travel together from the thread that decodes a signature file to the one that writes
 /// rows.
 const BATCH: usize = 512;
-/// Batches that may wait for the writer, per signature file.
-const WAITING: usize = 16;
+/// Batches that may wait for the writer, of all signature files together.
+const WAITING: usize = 32;
 /// Signature files whose session keys are derived together.
 const KEYS_TOGETHER: usize = 16;
-/// Signature files that are decoded at the same time.
-const AHEAD: usize = 2;
+/// Signature files that are decoded at the same time, at least, and at most: as many as there may be
+/// transfers.
+const AHEAD: std::ops::RangeInclusive<usize> = 2..=32;
 
 impl Catalog {
-    /// Fills the sets of a chain from `filled` on, a few signature files being decoded ahead.
-    pub(super) fn fill_from(&self, chain: &Chain, filled: &mut u32) -> Result<(), Error> {
-        let first = *filled as usize;
+    /// Fills the first sets of a chain, so many and from `filled` on, a few signature files being
+    /// decoded ahead.
+    pub(super) fn fill_from(
+        &self,
+        chain: &Chain,
+        sets: u32,
+        generation: u64,
+        filled: &mut u32,
+    ) -> Result<(), Error> {
+        let (first, end) = (*filled as usize, chain.sets.len().min(sets as usize));
+        chain.progress.reach(*filled, generation);
+        let ahead = self.transfers().clamp(*AHEAD.start(), *AHEAD.end());
         std::thread::scope(|scope| {
             let (mut receivers, mut started) = (std::collections::VecDeque::new(), first);
-            for position in first..chain.sets.len() {
+            for position in first..end {
                 if (position - first).is_multiple_of(KEYS_TOGETHER) {
-                    let coming = chain.sets[position..].iter().take(KEYS_TOGETHER);
-                    self.unlock(coming.flat_map(|set| self.encrypted_metadata(set)));
+                    let coming = position..end.min(position + KEYS_TOGETHER);
+                    self.fetch_manifests(chain, coming.start as u32..coming.end as u32);
+                    self.unlock(
+                        chain.sets[coming].iter().filter_map(|set| self.stored_signatures(set)),
+                    );
                 }
-                while started < chain.sets.len() && started < position + AHEAD {
-                    let (sender, receiver) = bounded(WAITING);
+                while started < end && started < position + ahead {
+                    let (sender, receiver) = bounded(WAITING.div_ceil(ahead));
                     let number = started as u32;
                     let is_distrusted = self.distrusts(set_at(chain, number)?)?;
                     let thread = std::thread::Builder::new().name("signatures".into());
@@ -67,22 +80,17 @@ impl Catalog {
                     self.log_once(Level::Error, text);
                 }
                 *filled = position as u32 + 1;
+                chain.progress.reach(*filled, generation);
             }
             Ok(())
         })
     }
 
-    /// Returns the stored manifest and signature file of a set, where there is no copy at hand.
-    fn encrypted_metadata<'s>(&self, set: &'s BackupSet) -> impl Iterator<Item = &'s SetFile> {
+    /// Returns the stored signature file of a set, where there is no copy at hand.
+    fn stored_signatures<'s>(&self, set: &'s BackupSet) -> Option<&'s SetFile> {
         let copy = self.local_copy();
-        let has = |find: &dyn Fn(&LocalCopy) -> bool| copy.as_deref().is_some_and(find);
-        let manifest =
-            set.manifest.as_ref().filter(|_| !has(&|copy| copy.manifest(set.session).is_some()));
-        let signatures = set
-            .signatures
-            .as_ref()
-            .filter(|_| !has(&|copy| copy.signatures(set.session).is_some()));
-        manifest.into_iter().chain(signatures)
+        let has_copy = copy.is_some_and(|copy| copy.signatures(set.session).is_some());
+        set.signatures.as_ref().filter(|_| !has_copy)
     }
 
     /// Sends the lines of one set, from its signature file or else from its volumes; at the end

@@ -127,6 +127,15 @@ pub fn plain_length(connection: &Connection, volume: VolumeKey) -> Result<Option
     Ok(length.map(|length| length as u64))
 }
 
+/// Returns the first stored bytes of a volume, if any are kept.
+pub fn head(connection: &Connection, volume: VolumeKey) -> Result<Option<Vec<u8>>, Error> {
+    let head: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT head FROM volumes WHERE id = ?1 AND plain_length IS NOT NULL")?
+        .query_row([volume as i64], |row| row.get(0))
+        .optional()?;
+    Ok(head.filter(|head| !head.is_empty()))
+}
+
 /// Keeps all that a first pass has found.
 pub fn save(
     connection: &Connection,

@@ -402,14 +402,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            let start =
-                |_: &usize| Builder::new().name("volume".into()).spawn_scoped(scope, work).is_ok();
-            // Where no thread can be had, this one does all.
-            if (0..workers).filter(start).count() == 0 {
-                work();
-            }
-        });
+        work::on_threads("volume", workers, work);
         // What was to continue in a volume that was not read.
         for ((_, receiver), &number) in links.iter().zip(volumes) {
             if let Ok(Some(mut assembly)) = receiver.try_recv() {

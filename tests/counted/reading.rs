@@ -9,7 +9,9 @@ use dupfs::model::EntryPath;
 use dupfs::monitor::Silent;
 use dupfs::restore::{RestoreOptions, restore};
 use dupfs::storage::{Call, RecordingStorage};
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 /// How long a request takes, so that those at the same time overlap.
@@ -251,4 +253,73 @@ fn one_small_file_is_restored_by_its_extents() {
         // Each is looked at once, and no more of it is read than holds the file.
         assert!(calls.len() <= 4 * concerned.len(), "{encoding:?}: {calls:?}");
     }
+}
+
+/// Returns a storage behind a network that calls a closure at the first request for each signature
+/// file.
+fn at_signature_files(
+    env: &Env,
+    first: impl Fn(&str, usize) + Send + Sync + 'static,
+) -> RecordingStorage {
+    let seen = Mutex::new(HashSet::new());
+    let fault = move |call: &Call| {
+        if let Call::Read { name, .. } | Call::Stream { name, .. } = call
+            && name.contains("sigtar")
+        {
+            let mut seen = seen.lock().unwrap();
+            let (is_new, number) = (seen.insert(name.clone()), seen.len());
+            drop(seen);
+            if is_new {
+                first(name, number);
+            }
+        }
+        None
+    };
+    RecordingStorage::failing(local(env), fault).far(Duration::ZERO, TRANSFERS)
+}
+
+#[test]
+fn signature_files_are_read_side_by_side() {
+    let env = Env::new();
+    save(&env, Encoding::Gzip, &blocks(8), &[]);
+    // The first ones come when so many are under way: fewer would wait for ever.
+    let together = Barrier::new(TRANSFERS);
+    let storage = at_signature_files(&env, move |_, number| {
+        if number <= TRANSFERS {
+            together.wait();
+        }
+    });
+    let run = Run::over(&env, storage, &env.fresh("catalog"), None);
+    assert_eq!(run.catalog.fill(&run.catalog.chains()[0]).unwrap(), 9);
+    let (_, calls) = costs(&run);
+    assert!(calls.len() <= 1 + 9 * 2, "a list, manifests and signature files: {calls:?}");
+}
+
+/// Whoever needs the tree of one set waits for no later one.
+#[test]
+fn a_snapshot_waits_for_its_own_sets_only() {
+    let env = Env::new();
+    save(&env, Encoding::Gzip, &blocks(3), &[]);
+    let (is_there, may_go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (arrive, wait) = (is_there.clone(), may_go_on.clone());
+    let storage = at_signature_files(&env, move |name, _| {
+        if name.contains(".20231114T224640Z.to.") {
+            arrive.wait();
+            wait.wait();
+        }
+    });
+    let run = Run::over(&env, storage, &env.fresh("catalog"), None);
+    std::thread::scope(|scope| {
+        let all = scope.spawn(|| run.catalog.fill(&run.catalog.chains()[0]).unwrap());
+        is_there.wait();
+        let snapshot = run.snapshot(1);
+        assert!(snapshot.root(&run.catalog).unwrap().is_some());
+        may_go_on.wait();
+        assert_eq!(all.join().unwrap(), 4);
+    });
+    // Nor are they read for it.
+    let run = Run::new(&env, &env.fresh("another catalog"));
+    run.snapshot(1);
+    let read = run.bytes_read();
+    assert_eq!(read.keys().filter(|name| name.contains("sigtar")).count(), 2, "{read:?}");
 }

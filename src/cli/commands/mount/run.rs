@@ -197,8 +197,8 @@ fn fill(opened: &Opened, tree: &HistoryTree) {
     }
 }
 
-/// Fills the catalog, then derives the session keys of the newest volumes, so that the first reads
-/// need not.
+/// Fills the catalog, then derives the session keys of the newest volumes that are known already, so
+/// that the first reads need not. Those read nothing: a mount of what is known is quiet.
 fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     fill(opened, tree);
     let Some(chain) = opened.backups.catalog.chains().pop() else { return };
@@ -206,13 +206,16 @@ fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     let volumes = sets.flat_map(|(position, set)| {
         let encrypted =
             set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
-        encrypted.map(move |(number, volume)| (position as u32, *number, volume))
+        encrypted.map(move |(number, _)| (position as u32, *number))
     });
-    let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).collect();
-    opened.backups.catalog.unlock(volumes.iter().map(|(_, _, volume)| *volume));
-    for (position, number, _) in volumes {
-        // A volume without first pass, or a bad one, is for whoever reads it to hear of.
-        if let Ok(source) = opened.backups.catalog.volume(&chain, position, number) {
+    let catalog = &opened.backups.catalog;
+    let is_known =
+        |volume: &(u32, u32)| catalog.is_volume_filled(&chain, volume.0, volume.1).unwrap_or(false);
+    let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).filter(is_known).collect();
+    catalog.unlock_known(&chain, &volumes);
+    for (position, number) in volumes {
+        // What is wrong with it is for whoever reads it to hear of.
+        if let Ok(source) = catalog.volume(&chain, position, number) {
             let _ = contents.volumes().prepare(&source);
         }
     }
@@ -220,39 +223,33 @@ fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
 
 /// Looks for new and removed backups for as long as the process lives.
 fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
-    let sorted = |mut listing: Vec<Listed>| {
-        listing.sort_by(|a, b| a.name.cmp(&b.name));
-        listing
-    };
-    let mut known = opened.backups.storage.list().map(sorted).unwrap_or_default();
-    let mut is_first = true;
+    let mut known: Option<Vec<Listed>> = None;
     let mut incomplete = Vec::new();
     loop {
-        if !is_first {
-            std::thread::sleep(refresh);
-        }
-        match opened.backups.storage.list().map(sorted) {
-            Ok(listing) if is_first || listing != known => {
-                let collection = scan(&listing, &opened.prefixes);
-                match tree.refresh(&collection) {
-                    Ok(()) => {
-                        known = listing;
-                        // What grows is being made just now.
-                        opened.report_unusable_in(&collection, |set| incomplete.contains(set));
-                        incomplete = collection.incomplete;
+        std::thread::sleep(refresh);
+        match opened.backups.storage.list() {
+            Ok(mut listing) => {
+                listing.sort_by(|a, b| a.name.cmp(&b.name));
+                if known.as_ref() != Some(&listing) {
+                    let collection = scan(&listing, &opened.prefixes);
+                    match tree.refresh(&collection) {
+                        Ok(()) => {
+                            known = Some(listing);
+                            // What grows is being made just now.
+                            opened.report_unusable_in(&collection, |set| incomplete.contains(set));
+                            incomplete = collection.incomplete;
+                        }
+                        Err(error) => opened
+                            .report
+                            .message(Level::Warning, &format!("cannot show new backups: {error}")),
                     }
-                    Err(error) => opened
-                        .report
-                        .message(Level::Warning, &format!("cannot show new backups: {error}")),
                 }
             }
-            Ok(_) => {}
             Err(error) => opened
                 .backups
                 .catalog
                 .log_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }
         fill(opened, tree);
-        is_first = false;
     }
 }

@@ -1,13 +1,13 @@
 //! [`RetryingStorage`]: a storage around another that tries again when that can help.
 
-use super::{Abilities, ByteStream, Error, Listed, Staged, StagedWriter, Storage};
 use crate::monitor::{Level, Monitor};
+use crate::storage::{Abilities, ByteStream, Error, Listed, Staged, StagedWriter, Storage};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Repeats failed calls, as `--num-retries` and `--backend-retry-delay` ask, where that can help
-/// ([`ErrorKind::is_passing`](super::ErrorKind::is_passing)). Pauses begin short and grow, so that
+/// ([`ErrorKind::is_passing`](crate::storage::ErrorKind::is_passing)). Pauses begin short and grow, so that
 /// what is back soon costs little; the delay is the longest of them. A stream goes on where it
 /// broke off, and only tries without any progress count.
 pub struct RetryingStorage {

@@ -1,6 +1,6 @@
 //! [`MemoryStorage`]: files that live as long as the process.
 
-use super::{ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use crate::storage::{ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,8 @@
 //! [`RecordingStorage`]: a storage around another that notes every call and can be told to fail.
 
-use super::{Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use crate::storage::{
+    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

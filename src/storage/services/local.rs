@@ -4,7 +4,9 @@
 //! a fifo in its place after the listing, and a reader would wait there for ever. [`open_file`]
 //! opens without waiting, and looks at what it has opened.
 
-use super::{Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage};
+use crate::storage::{
+    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};

@@ -1,0 +1,7 @@
+//! The kinds of storage: each keeps the contract of [`Storage`](super::Storage) by itself.
+
+mod local;
+mod memory;
+
+pub use local::{LocalStorage, open_file, read_file, unfinished};
+pub use memory::MemoryStorage;
