@@ -4,7 +4,6 @@ use super::at_hand::AtHand;
 use super::chains::{Chain, assign, filled_sets, find, keep_from_reuse, keep_numbers, renumber};
 use super::database::Database;
 use super::query::{self, Owners, Tops};
-use super::seeks;
 use super::{Cause, Error, Version, VersionId};
 use crate::codec::{self, Codec, Decoder, HEAD};
 use crate::collection::{BackupSet, Collection, LocalCopy, SetFile};
@@ -654,20 +653,6 @@ impl Catalog {
         let heads = AtHand::read(encrypted.map(head).collect()).into_iter().flatten();
         let files: Vec<_> = heads.map(|file| file as Arc<dyn ReadAt>).collect();
         self.codec.unlock(&files);
-    }
-
-    /// As [`Catalog::unlock`], for volumes of which enough is known to do so without reading them;
-    /// all others are left out. They are named by position and number.
-    pub fn unlock_known(&self, chain: &Chain, volumes: &[(u32, u32)]) {
-        let known = |&(position, number): &(u32, u32)| {
-            let source = self.volume(chain, position, number).ok()?;
-            let head = self.ask(chain, position, |connection, _| {
-                seeks::head(connection, chain.volume_key(position, number))
-            });
-            let head = head.ok()?.filter(|_| source.encoding == Encoding::OpenPgp)?;
-            Some(Arc::new(AtHand::with_head(source.file, head)) as Arc<dyn ReadAt>)
-        };
-        self.codec.unlock(&volumes.iter().filter_map(known).collect::<Vec<_>>());
     }
 
     /// Says something, but only once in the life of this catalog.

@@ -1,9 +1,13 @@
 //! SeekIndexes of volumes: seek points and chunk hashes, kept for the volumes that they belong to.
 
+use super::at_hand::AtHand;
 use super::catalog::Catalog;
+use super::chains::Chain;
 use super::packed::PackedParts;
 use super::{Error, Part, VersionId};
 use crate::codec::SeekPoint;
+use crate::format::Encoding;
+use crate::storage::ReadAt;
 use crate::volume::{SeekIndex, SeekIndexStore, VolumeKey};
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::Arc;
@@ -18,6 +22,20 @@ impl Catalog {
     /// Returns the store of seek indexes and seek points.
     pub fn seek_indexes(self: &Arc<Self>) -> Arc<dyn crate::volume::SeekIndexStore> {
         Arc::new(SeekIndexes(self.clone()))
+    }
+
+    /// As [`Catalog::unlock`], for volumes of which enough is known to do so without reading them;
+    /// all others are left out. They are named by position and number.
+    pub fn unlock_known(&self, chain: &Chain, volumes: &[(u32, u32)]) {
+        let known = |&(position, number): &(u32, u32)| {
+            let source = self.volume(chain, position, number).ok()?;
+            let found = self.ask(chain, position, |connection, _| {
+                head(connection, chain.volume_key(position, number))
+            });
+            let head = found.ok()?.filter(|_| source.encoding == Encoding::OpenPgp)?;
+            Some(Arc::new(AtHand::with_head(source.file, head)) as Arc<dyn ReadAt>)
+        };
+        self.codec.unlock(&volumes.iter().filter_map(known).collect::<Vec<_>>());
     }
 }
 
