@@ -3,7 +3,7 @@
 
 use super::compare::Change;
 use super::content::{self, AHEAD, Ending, SourceReader, block_length};
-use super::reports::{report_found, report_path};
+use super::reports::report_found;
 use super::signatures::Signatures;
 use super::signing::Signing;
 use super::sigtar::SigtarWriter;
@@ -13,7 +13,7 @@ use super::{BackupOptions, Error};
 use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor, code};
+use crate::monitor::{Event, Level, Monitor};
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
 use crate::work::Feed;
@@ -247,7 +247,7 @@ impl<'a> MemberWriter<'a> {
                 Ok(())
             }
             Change::Socket(path) => {
-                self.options.report_socket(&path, self.monitor);
+                self.monitor.event(&Event::Socket(&self.options.full_path(&path)));
                 Ok(())
             }
             Change::Failed(failure) => {
@@ -308,18 +308,13 @@ impl<'a> MemberWriter<'a> {
         }
         self.written.statistics.errors += 1;
         if !self.unreadable.is_told(&failure.path) {
-            self.options.report_unreadable(
-                failure.code(),
-                &failure.path,
-                &failure.cause,
-                self.monitor,
-            );
+            self.monitor.event(&failure.event(&self.options.full_path(&failure.path)));
         }
     }
 
-    fn report_found(&self, code: u8, found: &Found) {
+    fn report_found<'f>(&self, event: fn(&'f EntryPath) -> Event<'f>, found: &'f Found) {
         if !self.unreadable.is_told(&found.path) {
-            report_found(code, found, self.monitor);
+            report_found(event, found, self.monitor);
         }
     }
 
@@ -330,7 +325,7 @@ impl<'a> MemberWriter<'a> {
             self.written.statistics.errors += 1;
         }
         if !self.unreadable.is_told(path) {
-            self.options.report_unreadable(code::CANNOT_READ, path, cause, self.monitor);
+            self.monitor.event(&Event::CannotRead(&self.options.full_path(path), cause));
         }
     }
 
@@ -372,7 +367,7 @@ impl<'a> MemberWriter<'a> {
             return Ok(());
         }
         if !self.unreadable.is_told(&saved.path) {
-            report_path(code::DELETED, &saved.path, self.monitor);
+            self.monitor.event(&Event::Deleted(&saved.path));
         }
         self.member(&saved.path, MemberKind::Deleted, None, None, &[], true, None)?;
         self.sign(&saved.path, SignatureKind::Deleted, None, None)
@@ -384,7 +379,7 @@ impl<'a> MemberWriter<'a> {
             if self.is_stored(&found.path) {
                 return Ok(());
             }
-            self.report_found(code::ADDED, found);
+            self.report_found(Event::Added, found);
             self.member(&found.path, MemberKind::Whole, None, Some(&found.entry), &[], true, None)?;
             return self.sign(&found.path, SignatureKind::Present(found.entry.clone()), None, None);
         }
@@ -394,7 +389,7 @@ impl<'a> MemberWriter<'a> {
         }
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_new(found);
-        self.report_found(code::ADDED, found);
+        self.report_found(Event::Added, found);
         self.list(FileChange::New, &found.path)?;
         let mut signature = self.begin_signature(&reader)?;
         let result = content::whole(&mut reader, &mut signature, &mut |piece, bytes, is_last| {
@@ -427,7 +422,7 @@ impl<'a> MemberWriter<'a> {
         let Some((mut basis, length)) = basis else { return self.whole(found) };
         let Some(mut reader) = self.open(found)? else { return Ok(()) };
         self.written.statistics.add_changed(found);
-        self.report_found(code::CHANGED, found);
+        self.report_found(Event::Changed, found);
         self.list(FileChange::Changed, &found.path)?;
         basis.rewind().map_err(Error::temporary)?;
         let mut signature = self.begin_signature(&reader)?;

@@ -71,11 +71,9 @@ use crate::codec::{Codec, EncodeOptions, Encoder};
 use crate::collection::{ArchiveDirectory, Collection};
 use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryPath};
-use crate::monitor::{Event, Level, Monitor, code, quoted};
 use crate::source::{Selection, SourceTree};
 use crate::storage::{Listed, Storage};
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,20 +132,6 @@ impl BackupOptions {
         full
     }
 
-    /// Reports that something cannot be read, in duplicity's words.
-    fn report_unreadable(
-        &self,
-        code: u8,
-        path: &EntryPath,
-        cause: &io::Error,
-        monitor: &dyn Monitor,
-    ) {
-        let path = self.full_path(path);
-        let text = format!("Error accessing possibly locked file {}: {cause}", path.display());
-        let words = quoted(path.as_os_str().as_bytes());
-        monitor.event(&Event { level: Level::Warning, code, words: &words, text: &text });
-    }
-
     /// Says that a file ended before its size was reached.
     fn short(&self, path: &EntryPath, length: u64, size: u64) -> String {
         let path = self.full_path(path);
@@ -163,19 +147,6 @@ impl BackupOptions {
             "{} changed while it was read; what was read is stored",
             self.full_path(path).display()
         )
-    }
-
-    /// Reports that a socket cannot be stored, in duplicity's words.
-    fn report_socket(&self, path: &EntryPath, monitor: &dyn Monitor) {
-        let path = self.full_path(path);
-        let text = format!("Skipping socket {}", path.display());
-        let words = quoted(path.as_os_str().as_bytes());
-        monitor.event(&Event {
-            level: Level::Info,
-            code: code::SOCKET,
-            words: &words,
-            text: &text,
-        });
     }
 }
 

@@ -25,7 +25,7 @@ use crate::format::{
     Content, Encoding, Manifest, MemberKind, Session, SignatureKind, SignatureMember, StoredName,
 };
 use crate::model::{Entry, EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{self, Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
 use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
@@ -94,21 +94,17 @@ fn go_on(
     options: &BackupOptions,
     monitor: &dyn Monitor,
 ) -> Result<Option<Journaled>, Error> {
-    let word = if new.is_full() { "full" } else { "inc" };
+    let is_full = new.is_full();
     let newest = target.collection.chains.last().map(|chain| chain.end());
     let fits = newest.is_none_or(|newest| newest < session.end())
         && (session.is_full() || session.start() == new.start() && !new.is_full());
     if !fits {
-        monitor.message(
-            Level::Notice,
-            &format!("Last {word} backup left a partial set of another kind, removing it."),
-        );
+        monitor.event(&monitor::Event::PartialRemoved { is_full });
         return Ok(None);
     }
-    monitor.message(Level::Notice, &format!("Last {word} backup left a partial set, restarting."));
+    monitor.event(&monitor::Event::PartialFound { is_full });
     let Some(kept) = keep(target, source, session, None, listing, options)? else {
-        let text = "RESTART: The first volume failed to upload before termination.\n         Restart is impossible...starting backup from beginning.";
-        monitor.message(Level::Notice, text);
+        monitor.event(&monitor::Event::PartialUseless);
         return Ok(None);
     };
     check_passphrase(target, &Names::new(session, options), listing)?;
@@ -142,19 +138,15 @@ pub fn go_back(
     }
 }
 
-/// Tells where it goes on.
+/// Reports where it goes on.
 fn report_restart(kept: &Journaled, monitor: &dyn Monitor) {
     let Some(last) = kept.volumes.last().map(|volume| &volume.described) else { return };
-    let next = last.number + 1;
-    let text = format!(
-        "RESTART: Volumes {next} to {next} failed to upload before termination.\n         Restarting backup at volume {next}."
-    );
-    monitor.message(Level::Notice, &text);
-    let block = last.last_piece.map_or_else(|| "None".to_string(), |piece| piece.to_string());
-    monitor.message(
-        Level::Notice,
-        &format!("Restarting after volume {}, file {}, block {block}", last.number, last.last),
-    );
+    monitor.event(&monitor::Event::Restarting(last.number + 1));
+    monitor.event(&monitor::Event::RestartingAfter {
+        volume: last.number,
+        path: &last.last,
+        piece: last.last_piece,
+    });
 }
 
 /// Returns the sessions that were interrupted, newest first: that of the journal, and those that

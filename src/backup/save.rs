@@ -2,7 +2,7 @@
 
 use super::compare::{Change, Comparison};
 use super::members::{self, MemberWriter, Unreadable};
-use super::reports::{report_found, report_path, report_progress};
+use super::reports::report_found;
 use super::session::{SetWriter, StoredSet};
 use super::signatures::Signatures;
 use super::statistics::Statistics;
@@ -12,7 +12,7 @@ use crate::catalog::{Chain, SavedEntries, SeenPlace, SeenSignatures};
 use crate::collection::{LocalCopy, scan};
 use crate::format::Session;
 use crate::model::EntryKind;
-use crate::monitor::{Level, Monitor, code};
+use crate::monitor::{Event, Level, Monitor};
 use crate::source::Walk;
 use crate::work;
 use std::sync::Arc;
@@ -124,31 +124,35 @@ pub fn dry_run(job: &Job, monitor: &dyn Monitor) -> Result<Statistics, Error> {
         statistics.meet(&change);
         match &change {
             Change::Same(..) | Change::Suspect(..) => {}
-            Change::Socket(path) => options.report_socket(path, monitor),
+            Change::Socket(path) => monitor.event(&Event::Socket(&options.full_path(path))),
             Change::Failed(failure) => {
                 statistics.errors += u64::from(!failure.is_gone());
-                options.report_unreadable(failure.code(), &failure.path, &failure.cause, monitor);
+                monitor.event(&failure.event(&options.full_path(&failure.path)));
             }
             Change::New(found) => {
                 statistics.add_new(found);
-                report_found(code::ADDED, found, monitor);
+                report_found(Event::Added, found, monitor);
             }
             Change::Changed(found, _) => {
                 statistics.add_changed(found);
-                report_found(code::CHANGED, found, monitor);
+                report_found(Event::Changed, found, monitor);
             }
             Change::Gone(saved) => {
                 statistics.add_deleted();
-                report_path(code::DELETED, &saved.path, monitor);
+                monitor.event(&Event::Deleted(&saved.path));
             }
         }
         if matches!(&change, Change::New(found) | Change::Changed(found, _) if found.entry.kind == EntryKind::File)
         {
-            report_progress(statistics.source_file_size, "", monitor);
+            report_met(&statistics, monitor);
         }
     }
-    report_progress(statistics.source_file_size, "", monitor);
+    report_met(&statistics, monitor);
     Ok(statistics)
+}
+
+fn report_met(statistics: &Statistics, monitor: &dyn Monitor) {
+    monitor.event(&Event::Met { bytes: statistics.source_file_size, volume: None });
 }
 
 /// Walks the source beside what is saved.

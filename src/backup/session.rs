@@ -30,7 +30,6 @@
 
 use super::journal::{Journal, Journaled, JournaledVolume};
 use super::members::{FileList, Load, Mark};
-use super::reports::report_progress;
 use super::sigtar::{SharedFile, SigtarWriter};
 use super::spool::Spool;
 use super::uploads::Uploads;
@@ -38,7 +37,7 @@ use super::{BackupOptions, Error, Target};
 use crate::codec::{EncodeOptions, EncodedFile, Encoder, Frame};
 use crate::collection::ArchiveDirectory;
 use crate::format::{Content, Encoding, Manifest, Session, StoredName};
-use crate::monitor::{Event, Level, Monitor, code};
+use crate::monitor::{Event, Monitor};
 use crate::storage::{self, ByteSink, Listed, StagedWriter, check_stored, open_file};
 use crate::volume::{EncodedFrame, VolumeWriter, WrittenVolume};
 use crate::work::{Feed, pipeline};
@@ -235,10 +234,7 @@ impl<'a> SetWriter<'a> {
     fn end_volume(&mut self) -> Result<(), Error> {
         let Some(volume) = self.volume.take() else { return Ok(()) };
         let name = self.names.stored(Content::Volume(self.number));
-        let report = |code, text: &str| {
-            self.monitor.event(&Event { level: Level::Info, code, words: "", text })
-        };
-        report(code::STORING, &format!("Writing {name}"));
+        self.monitor.event(&Event::Storing(&name));
         let WrittenVolume { described, staged, in_delta } = volume.finish()?;
         let size = staged.size();
         self.stored_size += size;
@@ -255,14 +251,9 @@ impl<'a> SetWriter<'a> {
             let seems =
                 || Listed { name: self.names.stored(Content::Volume(number)), size, stamp: 0 };
             self.volumes.push(listed.unwrap_or_else(seems));
-            self.monitor.event(&Event {
-                level: Level::Info,
-                code: code::STORED,
-                words: "",
-                text: "",
-            });
+            self.monitor.event(&Event::Stored);
             self.note(volume)?;
-            report_progress(met, &format!("Processed volume {number}"), self.monitor);
+            self.monitor.event(&Event::Met { bytes: met, volume: Some(number) });
             if self.options.fail_on_volume == Some(number) {
                 return Err(Error::ToldToFail(number));
             }

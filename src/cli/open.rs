@@ -10,7 +10,7 @@ use dupfs::catalog::Snapshot;
 use dupfs::codec::Codec;
 use dupfs::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, scan};
 use dupfs::format::{Prefixes, StoredName};
-use dupfs::monitor::{Event, Level, Monitor};
+use dupfs::monitor::{Level, Monitor};
 use dupfs::opened::OpenCollection;
 use dupfs::storage::{
     self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, Url,
@@ -216,7 +216,12 @@ impl Opened {
                 oldest.print_asctime()
             );
             let (code, words) = (log::code::NO_BACKUP_FOR_TIME, oldest.to_string());
-            self.report.event(&Event { level: Level::Warning, code, words: &words, text: &text });
+            self.report.log(&log::Message {
+                level: Level::Warning,
+                code,
+                words: &words,
+                text: &text,
+            });
         }
         Ok(self.backups.snapshot(&found)?)
     }

@@ -17,7 +17,7 @@
 use super::BackupChain;
 use crate::codec::{self, Codec};
 use crate::format::{Content, Encoding, Prefixes, Session, StoredName};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Monitor};
 use crate::storage::{
     self, ByteSink, Listed, LocalStorage, Staged, StagedWriter, Storage, StoredFile,
 };
@@ -216,15 +216,11 @@ impl ArchiveDirectory {
         monitor: &dyn Monitor,
     ) -> Result<(), ArchiveError> {
         for name in &plan.delete {
-            let text = format!(
-                "Deleting local {} (not authoritative at backend).",
-                self.path.join(name).display()
-            );
-            monitor.message(Level::Notice, &text);
+            monitor.event(&Event::LocalDeleted(&self.path.join(name)));
             self.delete(name)?;
         }
         let copy = |Copy { listed, encoding, name }: &Copy| {
-            monitor.message(Level::Notice, &format!("Copying {} to local cache.", listed.name));
+            monitor.event(&Event::LocalCopied(&listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
             let mut decoder = codec.decode(Arc::new(file), *encoding)?;
             let writer = self.stage(name)?;

@@ -8,7 +8,7 @@ use super::version_set::VersionSet;
 use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
-use crate::monitor::{Event, Level, Monitor, code};
+use crate::monitor::{Event, Monitor};
 use crate::storage::ReadAt;
 use crate::work;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -217,20 +217,13 @@ impl<'a, T: Target> BulkReader<'a, T> {
         })
     }
 
-    /// Reports, in duplicity's words, how many volumes are done with, if they are more than before.
+    /// Reports how many volumes are done with, if they are more than before.
     fn volumes_done(&self, count: usize) {
         if self.volumes.fetch_max(count, Ordering::Relaxed) >= count {
             return;
         }
         let all = self.all_volumes.load(Ordering::Relaxed);
-        let (words, text) =
-            (format!("{count} {all}"), format!("Processed volume {count} of {all}"));
-        self.monitor.event(&Event {
-            level: Level::Info,
-            code: code::PROGRESS,
-            words: &words,
-            text: &text,
-        });
+        self.monitor.event(&Event::VolumesRead { count, all });
     }
 
     /// Derives the session keys of the sets to come: with a passphrase, one by one, that takes

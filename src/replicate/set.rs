@@ -4,7 +4,7 @@ use super::{Error, ReplicateOptions, Source, Target};
 use crate::codec::{self, Cause, Codec, Encoder};
 use crate::collection::{BackupSet, SetFile};
 use crate::format::{Content, Encoding, Manifest, ReadError, StoredName, VolumeHash};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor};
 use crate::storage::{Listed, ReadAt, StagedWriter, StoredFile, check_stored};
 use crate::volume::{self, VolumeSource};
 use crate::work::{cores, each};
@@ -282,7 +282,7 @@ impl<'a> SetReplicator<'a> {
     }
 
     fn report(&self, file: &SetFile) {
-        self.monitor.message(Level::Notice, &format!("Replicating {}.", file.listed.name));
+        self.monitor.event(&Event::Replicating(&file.listed.name));
     }
 
     fn stored_file(&self, file: &SetFile) -> StoredFile {

@@ -4,7 +4,7 @@ use super::set::SetReplicator;
 use super::{Error, Outcome, ReplicateOptions, Source, Target};
 use crate::collection::{BackupSet, Collection};
 use crate::format::{Session, StoredName};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor};
 use crate::storage::Listed;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub fn replicate(
         while let Some(set) = sets.next() {
             if there.contains(&set.session) {
                 let name = set.manifest.as_ref().map_or("", |file| &file.listed.name);
-                monitor.message(Level::Info, &format!("Backupset {name} already replicated"));
+                monitor.event(&Event::Replicated(name));
                 outcome.there += 1;
                 continue;
             }

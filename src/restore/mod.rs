@@ -76,9 +76,6 @@ pub struct Summary {
     pub cause: Option<Arc<Failure>>,
 }
 
-/// Begins the words about an error that was to be ignored, as duplicity's do.
-const IGNORED: &str = "IGNORED_ERROR: Warning: ignoring error as requested: ";
-
 /// Why nothing, or not everything, could be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -2,7 +2,7 @@
 
 use super::selected::Selected;
 use super::target::{self, Target};
-use super::{Error, IGNORED, RestoreOptions, Summary};
+use super::{Error, RestoreOptions, Summary};
 use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version};
 use crate::contents::{
@@ -10,7 +10,7 @@ use crate::contents::{
     VersionSet,
 };
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
-use crate::monitor::{Event, Level, Monitor, code, quoted};
+use crate::monitor::{Event, Monitor};
 use crate::volume;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -306,10 +306,8 @@ impl Tree<'_> {
                     }
                     Some(cause) if self.options.ignore_errors && is_wrong_hash(&cause) => {
                         summary.ignored += 1;
-                        self.monitor.message(
-                            Level::Warning,
-                            &format!("{IGNORED}cannot restore '{path}': {cause}"),
-                        );
+                        let why = format!("cannot restore '{path}': {cause}");
+                        self.monitor.event(&Event::Ignored(&why));
                     }
                     Some(cause) => {
                         self.fail(summary, &path, &format!("cannot restore '{path}': {cause}"));
@@ -328,41 +326,22 @@ impl Tree<'_> {
 
     fn fail(&self, summary: &mut Summary, path: &EntryPath, text: &str) {
         summary.failed += 1;
-        self.monitor.event(&Event {
-            level: Level::Warning,
-            code: code::CANNOT_RESTORE,
-            words: &quoted(path.shown()),
-            text,
-        });
+        self.monitor.event(&Event::NotRestored(path, text));
     }
 
-    /// Reports, in duplicity's words, that a path is not tried.
+    /// Reports that a path is not tried.
     fn skip(&self, summary: &mut Summary, path: &EntryPath) {
         summary.failed += 1;
-        let text = format!("Skipping {path} because of previous error");
-        self.monitor.event(&Event {
-            level: Level::Warning,
-            code: code::SKIPPED,
-            words: &quoted(path.shown()),
-            text: &text,
-        });
+        self.monitor.event(&Event::Skipped(path));
     }
 
-    /// Reports, in duplicity's words, that a path below what is restored is there.
+    /// Reports that a path below what is restored is there.
     fn report_restored(&self, path: &EntryPath, entry: &Entry) {
         let Some(path) = path.strip_prefix(&self.options.path).filter(|path| !path.is_root())
         else {
             return;
         };
-        let kind = entry.kind.word();
-        let (words, text) =
-            (format!("{} {kind}", quoted(path.shown())), format!("Writing {path} of type {kind}"));
-        self.monitor.event(&Event {
-            level: Level::Info,
-            code: code::RESTORED,
-            words: &words,
-            text: &text,
-        });
+        self.monitor.event(&Event::Restored(&path, entry.kind.word()));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::accounts::Accounts;
 use crate::catalog::VersionId;
 use crate::contents::{self, Incoming};
 use crate::model::{Entry, EntryKind, EntryPath};
-use crate::monitor::{Level, Monitor};
+use crate::monitor::{Event, Level, Monitor};
 use parking_lot::Mutex;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -283,9 +283,8 @@ impl<'a> Target<'a> {
     fn tolerate(&self, path: &EntryPath, result: io::Result<()>) -> io::Result<()> {
         match result {
             Err(cause) if self.ignore_errors => {
-                let text =
-                    format!("{}cannot set the metadata of '{path}': {cause}", super::IGNORED);
-                self.monitor.message(Level::Warning, &text);
+                let why = format!("cannot set the metadata of '{path}': {cause}");
+                self.monitor.event(&Event::Ignored(&why));
                 Ok(())
             }
             result => result,

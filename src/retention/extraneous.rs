@@ -41,7 +41,7 @@ impl Inventory {
         let begun = begun.filter(|files: &Vec<Deletion>| !files.is_empty());
         let deletions =
             signatures.chain(sets.iter().map(|session| self.files(*session).to_vec())).chain(begun);
-        deletions.map(|deletions| Step { text: None, deletions }).collect()
+        deletions.map(|deletions| Step { chain: None, deletions }).collect()
     }
 
     /// Returns the sessions of which the storage has statistics, but no set.

@@ -47,5 +47,5 @@ mod removal;
 mod tests;
 
 pub use inventory::Inventory;
-pub use outdated::{Outdated, Part, time_of_full};
-pub use removal::{Deletion, Side, Step, delete};
+pub use outdated::{Outdated, time_of_full};
+pub use removal::{Deletion, Part, RemovedChain, Side, Step, delete};

@@ -1,21 +1,12 @@
 //! Which chains are old, and the steps by which they go.
 
 use super::inventory::Inventory;
-use super::removal::{Deletion, Step};
+use super::removal::{Deletion, Part, RemovedChain, Step};
 use crate::collection::{BackupChain, BackupSet, Collection, SignatureChain};
 use crate::format::Session;
 use crate::model::BackupTime;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-
-/// What of an old chain goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// All of it.
-    Chain,
-    /// Its increments; the full set stays.
-    Increments,
-}
 
 /// What is old.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,7 +17,7 @@ pub struct Outdated {
     pub needed: Vec<BackupTime>,
     /// Whether the newest chain is old itself, which stays all the same.
     pub is_newest_old: bool,
-    /// What is to be done, in duplicity's order and words. Nothing if no chain is old.
+    /// What is to be done, in duplicity's order. Nothing if no chain is old.
     pub steps: Vec<Step>,
 }
 
@@ -97,13 +88,13 @@ impl Inventory {
             let without_set =
                 of_part.filter(|session| !going.contains(session) && planned.insert(*session));
             let deletions = without_set.flat_map(|session| self.files(session)).cloned().collect();
-            step(part, "signature", chain.end(), deletions)
+            step(part, true, chain.end(), deletions)
         })
     }
 
     fn chain_step(&self, chain: &BackupChain, part: Part) -> Step {
         let files = sets_of(chain, part).iter().rev().flat_map(|set| self.files(set.session));
-        step(part, "backup", chain.end(), files.cloned().collect())
+        step(part, false, chain.end(), files.cloned().collect())
     }
 }
 
@@ -115,11 +106,6 @@ fn sets_of(chain: &BackupChain, part: Part) -> &[BackupSet] {
     }
 }
 
-fn step(part: Part, what: &str, end: BackupTime, deletions: Vec<Deletion>) -> Step {
-    let end = end.print_asctime();
-    let text = match part {
-        Part::Chain => format!("Deleting complete {what} chain {end}"),
-        Part::Increments => format!("Deleting any incremental {what} chain rooted at {end}"),
-    };
-    Step { text: Some(text), deletions }
+fn step(part: Part, is_signatures: bool, end: BackupTime, deletions: Vec<Deletion>) -> Step {
+    Step { chain: Some(RemovedChain { part, is_signatures, end }), deletions }
 }

@@ -2,7 +2,8 @@
 
 use crate::collection::ArchiveDirectory;
 use crate::format::Content;
-use crate::monitor::{Level, Monitor};
+use crate::model::BackupTime;
+use crate::monitor::{Event, Level, Monitor};
 use crate::storage::{self, Storage};
 
 /// Where a file lies.
@@ -25,11 +26,42 @@ pub struct Deletion {
     pub content: Content,
 }
 
+/// What of an old chain goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Chain,
+    /// Its increments; the full set stays.
+    Increments,
+}
+
+/// A chain, or its increments, of which files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovedChain {
+    /// What of it goes.
+    pub part: Part,
+    /// Whether its signature files go, or its manifests and volumes.
+    pub is_signatures: bool,
+    /// When it ends.
+    pub end: BackupTime,
+}
+
+impl RemovedChain {
+    /// Returns the event that it is removed.
+    pub fn event(&self) -> Event<'static> {
+        Event::RemovingChain {
+            is_whole: self.part == Part::Chain,
+            is_signatures: self.is_signatures,
+            end: self.end,
+        }
+    }
+}
+
 /// Files that go together, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
-    /// What duplicity says first, if anything.
-    pub text: Option<String>,
+    /// Of which chain they are, if of one.
+    pub chain: Option<RemovedChain>,
     /// The files.
     pub deletions: Vec<Deletion>,
 }
@@ -48,8 +80,8 @@ pub fn delete(
     archive: &ArchiveDirectory,
     monitor: &dyn Monitor,
 ) -> usize {
-    let texts = steps.iter().filter_map(|step| step.text.as_ref());
-    texts.for_each(|text| monitor.message(Level::Notice, text));
+    let chains = steps.iter().filter_map(|step| step.chain.as_ref());
+    chains.for_each(|chain| monitor.event(&chain.event()));
     let mut removal =
         Removal { steps, storage, archive, monitor, ends: vec![usize::MAX; steps.len()], left: 0 };
     let waves: [fn(Content) -> bool; 3] = [

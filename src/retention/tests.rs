@@ -160,18 +160,11 @@ fn what_is_newer_goes_first() {
     // A second encoding of a volume goes, too.
     there.push(name((10, 11), Content::Volume(1), Encoding::OpenPgp, false));
     let steps = inventory(&there, &here).outdated(at(40), Part::Chain).steps;
-    let texts: Vec<_> =
-        steps.iter().flat_map(|step| &step.text).map(|text| text.as_str()).collect();
-    let [first, second] = [11, 20].map(|end| at(end).print_asctime());
-    let expected = [
-        format!("Deleting complete signature chain {second}"),
-        format!("Deleting complete signature chain {second}"),
-        format!("Deleting complete signature chain {first}"),
-        format!("Deleting complete signature chain {first}"),
-        format!("Deleting complete backup chain {second}"),
-        format!("Deleting complete backup chain {first}"),
-    ];
-    assert_eq!(texts, expected);
+    let chains: Vec<_> =
+        steps.iter().flat_map(|step| step.chain).map(|it| (it.is_signatures, it.end)).collect();
+    let [first, second] = [at(11), at(20)];
+    let signatures = [second, second, first, first].map(|end| (true, end));
+    assert_eq!(chains, [&signatures[..], &[(false, second), (false, first)]].concat());
     let shorten = |file: &Deletion| {
         let name = StoredName::parse(&file.name, &Prefixes::default()).unwrap();
         let kind = match name.content {

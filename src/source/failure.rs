@@ -1,8 +1,9 @@
 //! [`Failure`]: what did not work at a path.
 
 use crate::model::EntryPath;
-use crate::monitor::code;
+use crate::monitor::Event;
 use std::io;
+use std::path::Path;
 
 /// What did not work at a path.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +36,11 @@ impl Failure {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
-    /// Returns duplicity's number for it, as a warning.
-    pub fn code(&self) -> u8 {
+    /// Returns the event that it is, of a path as the user knows it.
+    pub fn event<'a>(&'a self, path: &'a Path) -> Event<'a> {
         match self.operation {
-            Operation::Stat => code::CANNOT_STAT,
-            Operation::List | Operation::Read => code::CANNOT_READ,
+            Operation::Stat => Event::CannotStat(path, &self.cause),
+            Operation::List | Operation::Read => Event::CannotRead(path, &self.cause),
         }
     }
 }

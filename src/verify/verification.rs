@@ -7,11 +7,10 @@ use crate::accounts::Accounts;
 use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
 use crate::contents::{BulkReader, Contents, ReadRequest, VersionSet};
 use crate::model::EntryPath;
-use crate::monitor::{Event, Level, Monitor, quoted};
+use crate::monitor::{Event, Level, Monitor};
 use crate::source::{Found, SourceTree, Step};
 use std::collections::BTreeSet;
 use std::iter::Peekable;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// Reads all that a snapshot holds at `options.path`, and compares it. The monitor hears of each
@@ -113,7 +112,7 @@ fn try_verify(
             )
         {
             summary.differences += 1;
-            monitor.message(Level::Notice, &format!("Difference found: {difference}"));
+            monitor.event(&Event::Different(&difference.to_string()));
         }
         if let Some(cause) = failure {
             summary.damaged += 1;
@@ -149,18 +148,7 @@ impl Sides<'_> {
                 && !failure.is_gone()
             {
                 let path = self.source.full_path(&failure.path);
-                let text = format!(
-                    "Error accessing possibly locked file {}: {}",
-                    path.display(),
-                    failure.cause
-                );
-                let words = quoted(path.as_os_str().as_bytes());
-                self.monitor.event(&Event {
-                    level: Level::Warning,
-                    code: failure.code(),
-                    words: &words,
-                    text: &text,
-                });
+                self.monitor.event(&failure.event(&path));
             }
         }
         match self.local.peek() {

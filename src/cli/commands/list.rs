@@ -1,13 +1,14 @@
 //! `list-current-files`: the paths of a snapshot.
 
 use crate::cli::arguments::Common;
+use crate::cli::failure::quoted;
 use crate::cli::open;
 use crate::cli::output::json::add_path;
 use crate::cli::output::{Output, Report, log, stamp};
 use clap::Args;
 use dupfs::catalog::Version;
 use dupfs::model::{BackupTime, Entry, EntryKind, EntryPath};
-use dupfs::monitor::{Event, Level, quoted};
+use dupfs::monitor::Level;
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::Write;
@@ -63,7 +64,7 @@ fn log_entry(path: &EntryPath, entry: &Entry, line: &[u8]) {
     );
     let text = String::from_utf8_lossy(line);
     log::write(
-        &Event {
+        &log::Message {
             level: Level::Info,
             code: log::code::LISTED,
             words: &words,

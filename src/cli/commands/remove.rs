@@ -90,7 +90,10 @@ pub fn delete(
     report: &Report,
 ) {
     if common.writing.dry_run {
-        return steps.iter().flat_map(|step| &step.text).for_each(|text| report.notice(text));
+        return steps
+            .iter()
+            .filter_map(|step| step.chain.as_ref())
+            .for_each(|chain| report.event(&chain.event()));
     }
     let left = retention::delete(steps, storage.as_ref(), archive, report);
     if left > 0 {

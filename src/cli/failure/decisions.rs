@@ -6,10 +6,10 @@
 use super::exit_code::{COMMAND_LINE, DIFFERENCES, EXCEPTION, INCOMPLETE, INTERRUPTED, UNREADABLE};
 use super::known::Known;
 use super::own::Failure;
+use super::quoted::quoted;
 use dupfs::codec::Cause;
 use dupfs::collection::ArchiveError;
 use dupfs::contents::{self, BulkReadError};
-use dupfs::monitor::quoted;
 use dupfs::storage::{self, ErrorKind, NotStored};
 use dupfs::{backup, catalog, format, replicate, restore, source, verify, volume};
 use std::error::Error;

@@ -1,11 +1,11 @@
 //! What the program ends with when it fails: a text with a hint on stderr, and a message in the
 //! machine log.
 
-use super::log;
+use super::log::{self, Message};
 use super::stamp::stamp;
 use crate::cli::arguments::grammar::is_duplicity;
 use crate::cli::failure::{self, Failure};
-use dupfs::monitor::{Event, Level};
+use dupfs::monitor::Level;
 
 /// Reports to programs and people what the program ends with.
 pub fn fail(error: &anyhow::Error) {
@@ -20,7 +20,7 @@ pub fn fail(error: &anyhow::Error) {
         .collect::<Vec<_>>()
         .join("\n");
     log::write(
-        &Event {
+        &Message {
             level: Level::Error,
             code: failure::code(error),
             words: &failure::words(error),

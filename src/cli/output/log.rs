@@ -14,7 +14,7 @@
 
 use crate::cli::arguments::folders::expand;
 use crate::cli::failure::Failure;
-use dupfs::monitor::{Event, Level};
+use dupfs::monitor::Level;
 use parking_lot::Mutex;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,8 +23,48 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// duplicity's numbers for what the program tells, beside those of the library.
+/// A message with its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// How much it matters.
+    pub level: Level,
+    /// duplicity's number for it within its level; 1 if it has none of its own.
+    pub code: u8,
+    /// What it is about, for programs: words between blanks, paths as
+    /// [`quoted`](crate::cli::failure::quoted).
+    pub words: &'a str,
+    /// What people read; nothing if it is for programs alone.
+    pub text: &'a str,
+}
+
+/// duplicity's numbers for messages, beside 1.
+///
+/// Source: duplicity 0.8.22 and 3.2.1, tried with --log-fd.
 pub mod code {
+    /// Info: so much of the work is done, of so much if that is known.
+    pub const PROGRESS: u8 = 2;
+    /// Info: a path is new in this backup.
+    pub const ADDED: u8 = 4;
+    /// Info: a path has changed.
+    pub const CHANGED: u8 = 5;
+    /// Info: a path is gone.
+    pub const DELETED: u8 = 6;
+    /// Info: a path is restored.
+    pub const RESTORED: u8 = 7;
+    /// Info: a volume is ready, and is stored now.
+    pub const STORING: u8 = 11;
+    /// Info: it is stored.
+    pub const STORED: u8 = 13;
+    /// Info: a socket is left out.
+    pub const SOCKET: u8 = 15;
+    /// Warning: nothing can be learnt about a path, and it is not in this backup.
+    pub const CANNOT_STAT: u8 = 9;
+    /// Warning: a path cannot be read, and is not in this backup.
+    pub const CANNOT_READ: u8 = 10;
+    /// Warning: a path cannot be restored.
+    pub const CANNOT_RESTORE: u8 = 12;
+    /// Warning: a path is not tried, since the directory for it could not be made.
+    pub const SKIPPED: u8 = 13;
     /// Info: which backups there are.
     pub const COLLECTION_STATUS: u8 = 3;
     /// Info: a path in a backup.
@@ -84,9 +124,9 @@ pub fn is_open() -> bool {
 }
 
 /// Writes a message; `data` are whole lines. Whoever closed the other end does not want it.
-pub fn write(event: &Event, data: &str) {
+pub fn write(message: &Message, data: &str) {
     let Some(files) = LOG.get() else { return };
-    let message = message(event, data);
+    let message = lines(message, data);
     for file in files.lock().iter_mut() {
         let _ = file.write_all(message.as_bytes());
     }
@@ -125,12 +165,13 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-fn message(event: &Event, data: &str) -> String {
+fn lines(message: &Message, data: &str) -> String {
     // Data follow a blank, though there be no words.
-    let blank = if event.words.is_empty() && data.is_empty() { "" } else { " " };
-    let mut message = format!("{} {}{blank}{}\n{data}", name(event.level), event.code, event.words);
-    if !event.text.is_empty() {
-        event.text.split('\n').for_each(|line| message += &format!(". {line}\n"));
+    let blank = if message.words.is_empty() && data.is_empty() { "" } else { " " };
+    let mut lines =
+        format!("{} {}{blank}{}\n{data}", name(message.level), message.code, message.words);
+    if !message.text.is_empty() {
+        message.text.split('\n').for_each(|line| lines += &format!(". {line}\n"));
     }
-    message + "\n"
+    lines + "\n"
 }

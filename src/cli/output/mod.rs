@@ -2,6 +2,7 @@
 //! collection, JSON.
 
 mod ending;
+mod events;
 pub mod json;
 pub mod log;
 mod progress;

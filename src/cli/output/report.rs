@@ -1,10 +1,11 @@
 //! Monitors: for a terminal, for programs, and for a mount in the background.
 
-use super::log::{self, code::UPLOAD_PROGRESS};
+use super::events::Told;
+use super::log::code::{CANNOT_RESTORE, SKIPPED, UPLOAD_PROGRESS};
+use super::log::{self, Message};
 use super::progress::{Step, Way};
 use super::stamp::stamp;
 use crate::cli::failure;
-use dupfs::monitor::code::{CANNOT_RESTORE, SKIPPED};
 use dupfs::monitor::{Event, Level, Monitor};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
@@ -85,7 +86,7 @@ impl Report {
             return;
         }
         log::write(
-            &Event {
+            &Message {
                 level: Level::Notice,
                 code: UPLOAD_PROGRESS,
                 words: &step.words,
@@ -104,7 +105,7 @@ impl Report {
     /// Prints what is printed at any verbosity.
     pub fn always(&self, text: &str) {
         log::write(
-            &Event {
+            &Message {
                 level: Level::Notice,
                 code: 1,
                 words: "",
@@ -132,19 +133,10 @@ impl Report {
     pub fn finish(&self) {
         self.progress.finish_and_clear();
     }
-}
 
-impl Monitor for Report {
-    fn is_interrupted(&self) -> bool {
-        failure::is_interrupted()
-    }
-
-    fn message(&self, level: Level, text: &str) {
-        self.event(&Event { level, code: 1, words: "", text });
-    }
-
-    fn event(&self, event: &Event) {
-        let &Event { level, code, text, .. } = event;
+    /// Prints and logs a message that has a number, if it matters enough.
+    pub fn log(&self, message: &Message) {
+        let &Message { level, code, text, .. } = message;
         let threshold = match level {
             Level::Error => 0,
             Level::Warning => 2,
@@ -155,7 +147,7 @@ impl Monitor for Report {
         if self.verbosity < threshold {
             return;
         }
-        log::write(event, "");
+        log::write(message, "");
         if text.is_empty() {
             return;
         }
@@ -170,6 +162,21 @@ impl Monitor for Report {
             true => drop(writeln!(std::io::stderr(), "{}{text}", stamp(level))),
             false => drop(writeln!(std::io::stdout(), "{}{text}", stamp(level))),
         });
+    }
+}
+
+impl Monitor for Report {
+    fn is_interrupted(&self) -> bool {
+        failure::is_interrupted()
+    }
+
+    fn message(&self, level: Level, text: &str) {
+        self.log(&Message { level, code: 1, words: "", text });
+    }
+
+    fn event(&self, event: &Event) {
+        let Told { level, code, words, text } = event.into();
+        self.log(&Message { level, code, words: &words, text: &text });
     }
 
     fn progress(&self, done: u64, total: u64) {

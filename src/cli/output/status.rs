@@ -7,13 +7,13 @@
 //! its manifest as a `.part` file, since it can go on with it.
 
 use super::json::rfc3339;
-use super::log;
+use super::log::{self, Message};
 use super::report::Report;
 use super::stamp::stamp;
 use dupfs::collection::{BackupChain, BackupSet, Collection, Leftover, SignatureFile};
 use dupfs::format::Session;
 use dupfs::model::BackupTime;
-use dupfs::monitor::{Event, Level, Monitor};
+use dupfs::monitor::Level;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -61,8 +61,8 @@ impl<'c> Status<'c> {
     }
 
     /// Gives the warnings that duplicity prints before anything else, each with its number.
-    pub fn warn(&self, monitor: &dyn Monitor) {
-        self.warnings().iter().for_each(|warning| warn(warning, monitor));
+    pub fn warn(&self, report: &Report) {
+        self.warnings().iter().for_each(|warning| warn(warning, report));
     }
 
     /// Returns these warnings: number and text.
@@ -111,13 +111,13 @@ impl<'c> Status<'c> {
     /// Tells programs everything, and returns it as it is printed.
     pub fn describe(&self, archive: Option<&Path>) -> String {
         let text = self.text(archive);
-        let event = Event {
+        let message = Message {
             level: Level::Info,
             code: log::code::COLLECTION_STATUS,
             words: "",
             text: text.trim_end(),
         };
-        log::write(&event, &self.data());
+        log::write(&message, &self.data());
         format!("{}{text}", stamp(Level::Info))
     }
 
@@ -287,8 +287,8 @@ fn names(set: &BackupSet) -> String {
 }
 
 /// Gives one warning: number and text.
-pub fn warn((code, text): &(u8, String), monitor: &dyn Monitor) {
-    monitor.event(&Event { level: Level::Warning, code: *code, words: "", text });
+pub fn warn((code, text): &(u8, String), report: &Report) {
+    report.log(&Message { level: Level::Warning, code: *code, words: "", text });
 }
 
 /// Says when the newest full backup was made; this need not be that of the chain that ends last.
