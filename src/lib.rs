@@ -3,7 +3,7 @@
 //!
 //! Three ideas carry it. History is a stack of immutable, sorted runs ([`catalog`]); a version of a
 //! file is an extent map ([`contents`]); a volume is a random-access device ([`volume`]). Each is
-//! told on its module's page.
+//! explained on its module's page.
 //!
 //! # The way of the data
 //!
@@ -12,8 +12,9 @@
 //!               names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
 //!                                        any range of tar   where      ► extent map  as folders  them
 //!                                                                       └──────────► restore, verify ─► directory
-//! WRITE  source tree ─► source ───────► backup ─────────► volume ───► codec ────────────► storage
-//!                       walk, select    compare, delta    cut tar     compress, encrypt   write
+//! WRITE  source tree ─► source ───────► backup ─────────► volume ───► codec ────► uploads ─► storage
+//!                       walk, select    compare, delta    cut tar     compress,   several    write
+//!                                          │                          encrypt     at once
 //!                                          └── catalog: what is saved already; rsync: signatures and deltas
 //! ```
 //!

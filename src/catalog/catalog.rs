@@ -486,6 +486,11 @@ impl Catalog {
         opened
     }
 
+    /// As [`Catalog::small_files`], of one.
+    pub(super) fn small_file(&self, file: &SetFile) -> Arc<dyn ReadAt> {
+        self.small_files(&[file]).pop().unwrap_or_else(|| Arc::new(self.stored(file)))
+    }
+
     /// Returns what decodes the stored files.
     pub fn codec(&self) -> &Arc<Codec> {
         &self.codec
@@ -586,9 +591,7 @@ impl Catalog {
         let failed =
             |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed(Cause::Missing))?;
-        let file = self.small_files(&[stored]).pop();
-        let file = file.unwrap_or_else(|| Arc::new(self.stored(stored)));
-        self.read_manifest(file, stored.encoding, read).map_err(failed)
+        self.read_manifest(self.small_file(stored), stored.encoding, read).map_err(failed)
     }
 
     /// Opens the signature file of a set in storage, whatever the archive directory holds.

@@ -175,7 +175,7 @@ impl Catalog {
         let stored = || {
             let missing = || Error::Set { what: of_signatures(set), cause: Cause::Missing };
             let stored = set.signatures.as_ref().ok_or_else(missing)?;
-            decode(Arc::new(self.stored(stored)), stored.encoding).map(|()| Source::Signatures)
+            decode(self.small_file(stored), stored.encoding).map(|()| Source::Signatures)
         };
         match !self.trusts_copies(set)
             && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp)
@@ -396,7 +396,7 @@ fn write_set(
     collected.lines.read(|line| writer.add(line))?;
     let (rows, left_out) = writer.finish();
     let without_folders = left_out.as_ref().map(|left_out| {
-        format!("'{}' is left out, since folders above it are not in it", left_out.start())
+        format!("'{}' is left out, since folders above it are not in the backup", left_out.start())
     });
     let cause = collected.left_out.as_ref().or(without_folders.as_ref());
     keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;

@@ -40,8 +40,10 @@ impl Catalog {
             return vec![None; volumes.len()];
         }
         let source = |&(position, number): &(u32, u32)| {
-            let is_known = self.without_table.lock().contains(&chain.volume_key(position, number));
-            (!is_known).then(|| self.volume(chain, position, number).ok())?
+            let key = chain.volume_key(position, number);
+            let is_hopeless = self.without_table.lock().contains(&key)
+                || self.bad_volumes.lock().contains_key(&key);
+            (!is_hopeless).then(|| self.volume(chain, position, number).ok())?
         };
         let sources: Vec<Option<VolumeSource>> = volumes.iter().map(source).collect();
         let ranges = sources.iter().flatten().map(|source| {
@@ -116,9 +118,10 @@ impl Catalog {
         // What somebody else is at needs no second look.
         let mut mine = Vec::new();
         for (turn, &volume) in turns.iter().zip(volumes) {
-            if let Some(held) = turn.try_lock()
-                && !self.is_volume_filled(chain, volume.0, volume.1)?
-            {
+            let Some(held) = turn.try_lock() else { continue };
+            if self.is_volume_filled(chain, volume.0, volume.1)? {
+                self.end_turn(chain.volume_key(volume.0, volume.1));
+            } else {
                 mine.push((volume, held));
             }
         }

@@ -13,12 +13,13 @@ use super::target::{FileSink, Incoming, Target};
 use super::{Contents, Error, File};
 use crate::catalog::{self, Chain, Version, VersionId};
 use crate::model::EntryPath;
+use crate::work;
 use std::collections::BTreeSet;
 
 /// Files that are looked at, at most: of more, passes bring most volumes in any case.
 const FILES: usize = 256;
-/// Bytes of a file that are read at once.
-const STEP: usize = 8 << 20;
+/// Bytes of a file that are read at once, by each of as many threads as there may be transfers.
+const STEP: usize = 4 << 20;
 
 /// A file that is read by its extents.
 struct Found {
@@ -42,38 +43,37 @@ impl<T: Target> BulkReader<'_, T> {
             return Ok(());
         }
         let Some(found) = self.find_files(contents, &expected)? else { return Ok(()) };
-        let mut sink = self.target.sink();
-        for found in found {
-            if self.is_stopped() {
-                return Err(BulkReadError::Interrupted);
-            }
-            let mut file = match sink.begin(&found.path, found.version.id) {
-                Ok(file) => file,
-                Err(cause) if is_full(&cause) => return Err(BulkReadError::Full(cause)),
-                // The pass finds the same, and reports it.
-                Err(_) => continue,
-            };
-            if let Err(failure) = self.bring(contents, &found, &mut file) {
-                sink.discard(file);
-                match failure {
-                    Failure::Target(cause) if is_full(&cause) => {
-                        return Err(BulkReadError::Full(cause));
-                    }
-                    _ => continue,
-                }
-            }
-            let (id, size) = (found.version.id, found.file.size());
-            let Some(entry) = found.version.entry() else { continue };
-            match sink.complete(file, entry, size) {
-                Ok(()) => {
-                    self.delivered.set(id.number());
-                    self.request.expected.clear(id.number());
-                }
-                Err(cause) if is_full(&cause) => return Err(BulkReadError::Full(cause)),
-                Err(_) => {}
-            }
+        let bring = |found: &Found| self.bring(contents, found);
+        work::each(&found, contents.catalog().transfers(), bring).map(drop)
+    }
+
+    /// Brings one file, or leaves it to the passes.
+    fn bring(&self, contents: &Contents, found: &Found) -> Result<(), BulkReadError> {
+        if self.is_stopped() {
+            return Err(BulkReadError::Interrupted);
         }
-        Ok(())
+        let Some(entry) = found.version.entry() else { return Ok(()) };
+        let (mut sink, id) = (self.target.sink(), found.version.id);
+        let result = match sink.begin(&found.path, id) {
+            Ok(mut file) => match self.fill(contents, &found.file, &mut file) {
+                Ok(()) => sink.complete(file, entry, found.file.size()).map_err(Failure::Target),
+                Err(failure) => {
+                    sink.discard(file);
+                    Err(failure)
+                }
+            },
+            Err(cause) => Err(Failure::Target(cause)),
+        };
+        match result {
+            Ok(()) => {
+                self.delivered.set(id.number());
+                self.request.expected.clear(id.number());
+                Ok(())
+            }
+            Err(Failure::Target(cause)) if is_full(&cause) => Err(BulkReadError::Full(cause)),
+            // The passes find the same, or better, and report it.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Opens the files of some versions, if all of them can be read by their extents, and should.
@@ -115,19 +115,18 @@ impl<T: Target> BulkReader<'_, T> {
     }
 
     /// Reads all of a file.
-    fn bring(&self, contents: &Contents, found: &Found, file: &mut T::File) -> Result<(), Failure> {
-        let mut buffer = vec![0; STEP.min(usize::try_from(found.file.size()).unwrap_or(STEP))];
+    fn fill(&self, contents: &Contents, file: &File, target: &mut T::File) -> Result<(), Failure> {
+        let mut buffer = vec![0; STEP.min(usize::try_from(file.size()).unwrap_or(STEP))];
         let mut at = 0;
-        while at < found.file.size() {
+        while at < file.size() {
             if self.is_stopped() {
                 return Err(Failure::Content("interrupted".into()));
             }
-            let count =
-                contents.read(&found.file, at, &mut buffer).map_err(|error| match error {
-                    Error::Catalog(error) => Failure::Stored(error),
-                    error => Failure::Content(error.to_string()),
-                })?;
-            file.write_at(&buffer[..count], at).map_err(Failure::Target)?;
+            let count = contents.read(file, at, &mut buffer).map_err(|error| match error {
+                Error::Catalog(error) => Failure::Stored(error),
+                error => Failure::Content(error.to_string()),
+            })?;
+            target.write_at(&buffer[..count], at).map_err(Failure::Target)?;
             at += count as u64;
         }
         Ok(())

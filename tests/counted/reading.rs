@@ -158,7 +158,7 @@ fn bytes(calls: &[Call]) -> u64 {
 
 #[test]
 fn a_read_on_a_fresh_machine_takes_few_round_trips_whatever_the_depth() {
-    for (encoding, depth) in [(Encoding::Gzip, 3), (Encoding::Gzip, 12), (Encoding::Symmetric, 2)] {
+    for (encoding, depth) in [(Encoding::Gzip, 3), (Encoding::Gzip, 12), (Encoding::Symmetric, 1)] {
         let env = Env::new();
         let states = blocks(depth);
         save(&env, encoding, &states, &[]);
@@ -322,4 +322,33 @@ fn a_snapshot_waits_for_its_own_sets_only() {
     run.snapshot(1);
     let read = run.bytes_read();
     assert_eq!(read.keys().filter(|name| name.contains("sigtar")).count(), 2, "{read:?}");
+}
+
+/// Damage in what is only read ahead is for whoever needs it, and a storage that is away is asked
+/// again.
+#[test]
+fn what_is_read_ahead_fails_nobody_else() {
+    let env = Env::new();
+    let content = noise(6 << 20, 3);
+    save(&env, Encoding::Gzip, &[vec![("file", content.clone())]], &["--volsize", "16"]);
+    let run = Run::new(&env, &env.fresh("catalog"));
+    let reader = reader(&run);
+    let file = open(&run, &reader, "file");
+    let volume = env.store().join("duplicity-full.20231114T221320Z.vol1.difftar.gz");
+    let mut bytes = std::fs::read(&volume).unwrap();
+    bytes[(2 << 20) + (600 << 10)] ^= 1;
+    std::fs::write(&volume, &bytes).unwrap();
+    let read = |at: usize| {
+        let mut buffer = vec![0; 4096];
+        let result = reader.read(&file, at as u64, &mut buffer);
+        result.map(|_| assert!(buffer == content[at..at + 4096], "at {at}"))
+    };
+    for at in [0, 1 << 20, (1 << 20) + 500_000, 3 << 20, 4 << 20] {
+        read(at).unwrap();
+    }
+    let damaged = 5 << 19;
+    assert!(read(damaged).unwrap_err().to_string().contains("hash"));
+    bytes[(2 << 20) + (600 << 10)] ^= 1;
+    std::fs::write(&volume, &bytes).unwrap();
+    read(damaged).unwrap();
 }

@@ -226,7 +226,7 @@ An option can be cut to any beginning that is unique. Options that mean nothing 
         let (what, state) = match state {
             Of(storages) => (
                 format!("is for {storages}"),
-                "accepted and ignored: {storages} is not served yet".to_string(),
+                "accepted and ignored: such storages are not served yet".to_string(),
             ),
             NoEffect(why) => ("nothing".to_string(), format!("accepted with a warning: {why}")),
             Always(how) => ("nothing".to_string(), format!("accepted: {how}")),
