@@ -66,12 +66,12 @@ pub struct Chain {
 /// them waits for these only.
 #[derive(Default)]
 pub(super) struct Progress {
-    state: Mutex<State>,
+    state: Mutex<FilledSets>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct FilledSets {
     /// Sets that have their rows, in the database of this generation.
     sets: u32,
     generation: u64,
@@ -87,14 +87,14 @@ pub(super) struct FillingTurn<'p>(&'p Progress);
 impl Progress {
     /// Begins with so many sets that have had their rows.
     fn new(most: u32) -> Self {
-        Self { state: Mutex::new(State { most, ..State::default() }), ..Self::default() }
+        Self { state: Mutex::new(FilledSets { most, ..FilledSets::default() }), ..Self::default() }
     }
 
     /// Waits until so many sets have their rows, or until nobody is filling them in: then the turn is
     /// the caller's, with the number of sets to be filled.
     pub fn turn(&self, sets: u32, generation: u64) -> Option<(FillingTurn<'_>, u32)> {
         let mut state = self.state.lock();
-        let has_come = |state: &State| {
+        let has_come = |state: &FilledSets| {
             state.generation == generation && sets > 0 && state.sets >= sets.max(state.most)
         };
         self.changed.wait_while(&mut state, |state| state.is_filling && !has_come(state));
