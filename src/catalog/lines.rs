@@ -47,14 +47,14 @@ impl Catalog {
         std::thread::scope(|scope| {
             let (mut receivers, mut started) = (std::collections::VecDeque::new(), first);
             for position in first..end {
-                if (position - first).is_multiple_of(KEYS_TOGETHER) {
-                    let coming = position..end.min(position + KEYS_TOGETHER);
-                    self.fetch_manifests(chain, coming.start as u32..coming.end as u32);
-                    self.unlock(
-                        chain.sets[coming].iter().filter_map(|set| self.stored_signatures(set)),
-                    );
-                }
                 while started < end && started < position + ahead {
+                    if (started - first).is_multiple_of(KEYS_TOGETHER) {
+                        let coming = started..end.min(started + KEYS_TOGETHER);
+                        self.fetch_manifests(chain, coming.start as u32..coming.end as u32);
+                        self.unlock(
+                            chain.sets[coming].iter().filter_map(|set| self.stored_signatures(set)),
+                        );
+                    }
                     let (sender, receiver) = bounded(WAITING.div_ceil(ahead));
                     let number = started as u32;
                     let is_distrusted = self.distrusts(set_at(chain, number)?)?;
