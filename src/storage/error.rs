@@ -91,7 +91,11 @@ impl Error {
             Io::ResourceBusy => ErrorKind::Busy(None),
             _ => ErrorKind::Other,
         };
-        Self { operation, place: place.into(), kind, cause: error.to_string() }
+        let advice = match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => "; raise the limits of open files (ulimit -n)",
+            _ => "",
+        };
+        Self { operation, place: place.into(), kind, cause: format!("{error}{advice}") }
     }
 
     /// Returns whether bytes have proved to be wrong. All other errors prove nothing about what is

@@ -263,6 +263,9 @@ fn of_io(error: &io::Error) -> Decision<'_> {
         Some(number @ (libc::ENOSPC | libc::EIO)) => {
             Decision::open().words("IOError").searched(format!("[Errno {number}]"))
         }
+        Some(libc::EMFILE | libc::ENFILE) => {
+            Decision::open().hint("raise the limits of open files (ulimit -n)")
+        }
         _ => Decision::open(),
     }
 }
