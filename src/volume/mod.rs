@@ -35,10 +35,10 @@ mod check;
 mod error;
 mod fetched;
 mod members;
+mod memory_budget;
 mod parts;
 mod reader;
 mod rewrite;
-mod room;
 mod streams;
 mod writer;
 

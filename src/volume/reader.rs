@@ -14,7 +14,7 @@
 
 use super::cache::{Claim, Found, FrameCache};
 use super::check::Checked;
-use super::room::{Room, Share};
+use super::memory_budget::{MemoryBudget, Reservation};
 use super::streams::Streams;
 use super::{Error, SeekIndex, VolumeKey, VolumeSource};
 use crate::codec::{Codec, Reopened, SeekPoint};
@@ -55,7 +55,7 @@ pub struct VolumeReader {
     store: Arc<dyn SeekIndexStore>,
     frames: FrameCache,
     open: Mutex<LruCache<VolumeKey, Arc<OpenVolume>>>,
-    room: Room,
+    memory: MemoryBudget,
     decoded: AtomicU64,
 }
 
@@ -105,7 +105,7 @@ struct Batch<'r, 'b> {
     plans: Vec<Plan>,
     /// For each plan the claim, and what is wanted of the frame; nothing if it is read ahead.
     claims: Vec<(Claim<'r>, Option<Need<'b>>)>,
-    share: Option<Share<'r>>,
+    reserved: Option<Reservation<'r>>,
 }
 
 impl OpenVolume {
@@ -148,7 +148,7 @@ impl VolumeReader {
             store,
             frames: FrameCache::new(cache_bytes),
             open: Mutex::new(LruCache::new(OPEN_VOLUMES)),
-            room: Room::new(HELD),
+            memory: MemoryBudget::new(HELD),
             decoded: AtomicU64::new(0),
         }
     }
@@ -225,7 +225,7 @@ impl VolumeReader {
         Ok(needs)
     }
 
-    /// Takes what is in the cache, and claims what is nowhere, as far as there is room for it.
+    /// Takes what is in the cache, and claims what is nowhere, as far as its bytes may be held.
     /// Returns what is claimed, and all that is left over. If it `waits`, the first frame is had
     /// in any case.
     fn claim<'b>(
@@ -245,10 +245,10 @@ impl VolumeReader {
                 Found::Busy => left.push(need),
                 Found::Claimed(claim) => {
                     let plan = self.plan(&need.volume, need.number)?;
-                    let fits = match &mut batch.share {
-                        Some(share) => share.grow(plan.cost()),
+                    let fits = match &mut batch.reserved {
+                        Some(reserved) => reserved.grow(plan.cost()),
                         none => {
-                            *none = Some(self.room.wait_for(plan.cost()));
+                            *none = Some(self.memory.reserve(plan.cost()));
                             true
                         }
                     };
@@ -271,7 +271,7 @@ impl VolumeReader {
         let fetched = batch.plans.iter().filter(|plan| plan.volume.key() == volume.key());
         let (count, last) =
             fetched.fold((0, 0), |(count, last), plan| (count + 1, plan.number.max(last)));
-        let Some(share) = batch.share.as_mut().filter(|_| count > 0) else { return };
+        let Some(reserved) = batch.reserved.as_mut().filter(|_| count > 0) else { return };
         let window = volume.streams.lock().widen();
         let mut bytes = self.frames.limit() / AHEAD;
         let behind = last + 1..volume.seek_index.frames.len();
@@ -279,7 +279,7 @@ impl VolumeReader {
             let Some(claim) = self.frames.claim_ahead((volume.key(), number)) else { return };
             let Ok(plan) = self.plan(volume, number) else { return };
             let Some(left) = bytes.checked_sub(plan.length as u64) else { return };
-            if !share.grow(plan.cost()) {
+            if !reserved.grow(plan.cost()) {
                 return;
             }
             bytes = left;
@@ -313,7 +313,7 @@ impl VolumeReader {
 
     /// Fetches and decodes frames, and gives them to all who want them.
     fn fetch(&self, batch: Batch<'_, '_>) -> Result<(), Error> {
-        let Batch { plans, claims, share } = batch;
+        let Batch { plans, claims, reserved } = batch;
         let stretches = Stretches::fetch(&plans);
         let frames = work::all(&plans, work::cores(), |plan| self.decode(plan, &stretches));
         let mut result = Ok(());
@@ -328,7 +328,7 @@ impl VolumeReader {
                 (Err(_), None) => {}
             }
         }
-        drop(share);
+        drop(reserved);
         result
     }
 
