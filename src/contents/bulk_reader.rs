@@ -371,10 +371,11 @@ impl<'a, T: Target> BulkReader<'a, T> {
         let links: Vec<Link<T::File>> = (0..=volumes.len()).map(|_| bounded(1)).collect();
         let _ = links[0].0.send(carried);
         let next = AtomicUsize::new(0);
-        // As many as there are cores; or transfers, where these are what has to be waited for.
+        // As many as there are cores; or transfers, where these are what has to be waited for, and
+        // what the user may have limited.
         let storage = self.catalog.abilities();
-        let transfers = if storage.rereads { 1 } else { storage.transfers };
-        let workers = work::cores().max(transfers).min(MOST_WORKERS).min(volumes.len());
+        let most = if storage.rereads { work::cores() } else { storage.transfers };
+        let workers = most.min(MOST_WORKERS).min(volumes.len());
         // Taken in ascending order, so whoever waits for the volume before waits for somebody who
         // is at work.
         let work = || {

@@ -102,8 +102,9 @@ impl RecordingStorage {
         Self { abilities: inner.abilities(), inner, notes, delay: Duration::ZERO }
     }
 
-    /// Makes each request take so much longer, and as many transfers at once worth while as are
-    /// given, as behind a network.
+    /// Makes each request take so much longer, as behind a network, and each MiB of a stream, too: a
+    /// long one is as slow as ranges of that length, one after the other. So many transfers at once
+    /// count as worth while.
     pub fn far(self, delay: Duration, transfers: usize) -> Self {
         Self { delay, abilities: Abilities { transfers, rereads: false }, ..self }
     }
@@ -136,18 +137,18 @@ impl RecordingStorage {
     ) -> Result<T, Error> {
         let start = self.notes.tick();
         let result = self.notes.take(call, operation).and_then(|()| {
-            self.wait();
+            wait(self.delay);
             work()
         });
         self.notes.spans.lock().push((start, self.notes.tick()));
         result
     }
+}
 
-    /// Waits as long as the network takes.
-    fn wait(&self) {
-        if !self.delay.is_zero() {
-            std::thread::sleep(self.delay);
-        }
+/// Waits as long as the network takes.
+fn wait(delay: Duration) {
+    if !delay.is_zero() {
+        std::thread::sleep(delay);
     }
 }
 
@@ -183,6 +184,7 @@ struct Recorded {
     length: u64,
     start: u64,
     has_ended: bool,
+    delay: Duration,
 }
 
 impl Recorded {
@@ -200,7 +202,10 @@ impl ByteStream for Recorded {
         let receive = Call::Receive { name: self.name.clone(), offset: self.from + self.length };
         self.notes.fail(&receive, "read")?;
         let count = self.inner.read_bytes(buffer)?;
+        let whole = |length: u64| (length >> 20) as u32;
+        let before = whole(self.length);
         self.length += count as u64;
+        wait(self.delay * (whole(self.length) - before));
         if count < buffer.len() {
             self.end();
         }
@@ -239,9 +244,10 @@ impl Storage for RecordingStorage {
     fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error> {
         let (name, start) = (file.name.clone(), self.notes.tick());
         self.notes.take(Call::Stream { name: name.clone(), from }, "read")?;
-        self.wait();
+        wait(self.delay);
         let (inner, notes) = (self.inner.stream(file, from)?, self.notes.clone());
-        Ok(Box::new(Recorded { inner, notes, name, from, length: 0, start, has_ended: false }))
+        let (length, has_ended, delay) = (0, false, self.delay);
+        Ok(Box::new(Recorded { inner, notes, name, from, length, start, has_ended, delay }))
     }
 
     fn stage(&self, name: &str) -> Result<StagedWriter, Error> {
@@ -263,7 +269,7 @@ impl Storage for RecordingStorage {
         let faults = names.iter().map(|name| self.notes.fail(&call(&[name]), "delete"));
         let faults: Vec<Result<(), Error>> = faults.collect();
         self.notes.calls.lock().push(call(names));
-        self.wait();
+        wait(self.delay);
         let good = names.iter().zip(&faults).filter(|(_, fault)| fault.is_ok());
         let mut done =
             self.inner.delete(&good.map(|(name, _)| *name).collect::<Vec<_>>()).into_iter();
