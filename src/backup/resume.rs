@@ -400,8 +400,9 @@ pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Re
             .is_some_and(|name| name.content == Content::Signatures)
     };
     let names = Names::new(session, options);
-    // What was being written has another name so far.
-    let next = (1..=listing.len() as u32 + 1).map(Content::Volume);
+    // What was being written, or on its way to the storage, has another name so far.
+    let under_way = target.storage.abilities().transfers as u32 + 1;
+    let next = (1..=listing.len() as u32 + under_way).map(Content::Volume);
     let begun = next.chain([Content::Signatures, Content::Manifest]);
     let begun: Vec<String> = begun.map(|content| names.stored(content)).collect();
     let (first, others): (Vec<&Listed>, Vec<&Listed>) =

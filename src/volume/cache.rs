@@ -10,8 +10,16 @@ use std::time::Duration;
 /// Bytes of a frame that is reckoned with: where most are smaller, the cache holds more of them.
 const USUAL: usize = 256 << 10;
 
-/// One frame: its volume, and its number there.
-type Key = (VolumeKey, usize);
+/// One frame: its volume, and which of its plain bytes it holds. Not its number: the same volume is
+/// cut in one way by a first pass, and in another by its table, and the catalog may be filled anew
+/// by the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub volume: VolumeKey,
+    pub start: u64,
+    pub end: u64,
+}
+
 /// Plain bytes of a frame.
 type Frame = Arc<Vec<u8>>;
 
@@ -106,11 +114,15 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    fn key(start: u64) -> Key {
+        Key { volume: 1, start, end: start + 1 }
+    }
+
     #[test]
     fn stays_within_its_bytes_and_keeps_what_is_used() {
         let cache = FrameCache::new(100);
         let mut decoded = 0;
-        let mut get = |frame: usize| match cache.find((1, frame)) {
+        let mut get = |frame: u64| match cache.find(key(frame)) {
             Found::Frame(frame) => assert_eq!(frame.len(), 30),
             Found::Claimed(claim) => {
                 decoded += 1;
@@ -125,10 +137,10 @@ mod tests {
         }
         // What is only read ahead pushes out nothing that is used.
         for frame in 100..200 {
-            cache.claim_ahead((1, frame)).unwrap().fill(Arc::new(vec![0; 30]));
+            cache.claim_ahead(key(frame)).unwrap().fill(Arc::new(vec![0; 30]));
         }
         get(0);
-        assert!(cache.claim_ahead((1, 0)).is_none());
+        assert!(cache.claim_ahead(key(0)).is_none());
         assert!(cache.0.weight() <= 100, "{}", cache.0.weight());
         assert_eq!(decoded, 10, "what is used stays");
     }
@@ -137,12 +149,12 @@ mod tests {
     fn who_asks_meanwhile_waits_and_an_error_is_not_kept() {
         let cache = FrameCache::new(100);
         let decoded = AtomicUsize::new(0);
-        let Found::Claimed(claim) = cache.find((1, 0)) else { panic!("it is nowhere") };
-        assert!(matches!(cache.find((1, 0)), Found::Busy));
-        assert!(cache.claim_ahead((1, 0)).is_none());
+        let Found::Claimed(claim) = cache.find(key(0)) else { panic!("it is nowhere") };
+        assert!(matches!(cache.find(key(0)), Found::Busy));
+        assert!(cache.claim_ahead(key(0)).is_none());
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| match cache.wait_for((1, 0)) {
+                scope.spawn(|| match cache.wait_for(key(0)) {
                     Found::Frame(frame) => assert_eq!(*frame, [7; 10]),
                     Found::Claimed(claim) => {
                         decoded.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@
 //! Nobody waits for a frame of others while others may wait for one that he has claimed: he fetches
 //! his first.
 
-use super::cache::{Claim, Found, FrameCache};
+use super::cache::{Claim, Found, FrameCache, Key};
 use super::check::Checked;
 use super::memory_budget::{MemoryBudget, Reservation};
 use super::streams::Streams;
@@ -69,6 +69,12 @@ pub struct Wanted<'b> {
     pub buffer: &'b mut [u8],
 }
 
+impl Wanted<'_> {
+    fn again(&mut self) -> Wanted<'_> {
+        Wanted { source: self.source.clone(), offset: self.offset, buffer: self.buffer }
+    }
+}
+
 struct OpenVolume {
     source: VolumeSource,
     seek_index: SeekIndex,
@@ -113,14 +119,20 @@ impl OpenVolume {
         self.source.key
     }
 
+    /// Names a frame for the cache.
+    fn frame(&self, number: usize) -> Key {
+        let Range { start, end } = self.seek_index.frame(number);
+        Key { volume: self.key(), start, end }
+    }
+
     fn error(&self, cause: impl Into<String>) -> Error {
         seek_error(&self.source, cause)
     }
 }
 
 impl Need<'_> {
-    fn key(&self) -> (VolumeKey, usize) {
-        (self.volume.key(), self.number)
+    fn key(&self) -> Key {
+        self.volume.frame(self.number)
     }
 
     fn take_from(&mut self, frame: &[u8]) -> Result<(), Error> {
@@ -172,7 +184,21 @@ impl VolumeReader {
     ///
     /// # Errors
     /// As [`VolumeReader::read`].
-    pub fn read_all(&self, wanted: Vec<Wanted<'_>>) -> Result<(), Error> {
+    pub fn read_all(&self, mut wanted: Vec<Wanted<'_>>) -> Result<(), Error> {
+        match self.try_read_all(wanted.iter_mut().map(Wanted::again).collect()) {
+            // The catalog may have been filled anew since the volumes were opened, and cut them in
+            // another way: by a table instead of a first pass, or the other way round.
+            Err(Error::SeekIndex { .. }) => {
+                for Wanted { source, .. } in &wanted {
+                    self.open.lock().pop(&source.key);
+                }
+                self.try_read_all(wanted)
+            }
+            result => result,
+        }
+    }
+
+    fn try_read_all(&self, wanted: Vec<Wanted<'_>>) -> Result<(), Error> {
         let mut needs = self.needs(wanted)?;
         let going_on = going_on(&needs);
         let mut waits = false;
@@ -214,7 +240,7 @@ impl VolumeReader {
                 let Range { start, end } = seek_index.frame(number);
                 let here = (end - at).min(buffer.len() as u64) as usize;
                 let (part, rest) = buffer.split_at_mut(here);
-                let need = *known.entry((volume.key(), number)).or_insert_with(|| {
+                let need = *known.entry(volume.frame(number)).or_insert_with(|| {
                     needs.push(Need { volume: volume.clone(), number, parts: Vec::new() });
                     needs.len() - 1
                 });
@@ -276,7 +302,7 @@ impl VolumeReader {
         let mut bytes = self.frames.limit() / AHEAD;
         let behind = last + 1..volume.seek_index.frames.len();
         for number in behind.take(window.saturating_sub(count)) {
-            let Some(claim) = self.frames.claim_ahead((volume.key(), number)) else { return };
+            let Some(claim) = self.frames.claim_ahead(volume.frame(number)) else { return };
             let Ok(plan) = self.plan(volume, number) else { return };
             let Some(left) = bytes.checked_sub(plan.length as u64) else { return };
             if !reserved.grow(plan.cost()) {

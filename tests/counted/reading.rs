@@ -352,3 +352,35 @@ fn what_is_read_ahead_fails_nobody_else() {
     std::fs::write(&volume, &bytes).unwrap();
     read(damaged).unwrap();
 }
+
+/// A first pass cuts a volume of ours in another way than its table does. When the catalog that knew
+/// it by passes is gone, and filled anew by tables, what a reader has kept is still right.
+#[test]
+fn a_catalog_that_is_filled_anew_mixes_no_frames() {
+    let env = Env::new();
+    let big = noise(70 << 20, 0);
+    // More volumes than are kept open.
+    save(&env, Encoding::Gzip, &[vec![("big", big.clone())]], &["--volsize", "2"]);
+    let cache = env.fresh("catalog");
+    let run = Run::new(&env, &cache);
+    let snapshot = run.snapshot(0);
+    let volumes = run.catalog.manifest(&snapshot.chain, 0).unwrap().volumes().len();
+    assert!(volumes > 33, "{volumes}");
+    let (target, accounts) = (env.fresh("restored"), Accounts::new(false));
+    let options = RestoreOptions::default();
+    restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+    let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 256 << 20);
+    let file = open(&run, &reader, "big");
+    let read = |at: usize| {
+        let mut buffer = vec![0; 100_000];
+        assert_eq!(reader.read(&file, at as u64, &mut buffer).unwrap(), buffer.len(), "at {at}");
+        assert!(buffer == big[at..at + buffer.len()], "at {at}");
+    };
+    let places = || (0..300usize).map(|number| number * 7_654_321 % (big.len() - 100_000));
+    places().step_by(2).for_each(read);
+    std::fs::remove_dir_all(&cache).unwrap();
+    // Whoever opens it anew has the catalog filled by tables.
+    let other = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 20);
+    open(&run, &other, "big");
+    places().for_each(read);
+}
