@@ -28,7 +28,9 @@ use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{self, Level, Monitor};
 use crate::rsync::SignatureWriter;
 use crate::source::SourceTree;
-use crate::storage::{Listed, Storage, StoredFile, open_file, read_file};
+use crate::storage::{
+    Listed, Storage, StoredFile, open_file, read_file, unfinished as unfinished_file,
+};
 use crate::volume::{Event, VolumeSource, checked_pass};
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -386,36 +388,27 @@ fn trim(
 /// # Errors
 /// [`Error`] when a file is still there.
 pub fn discard(target: &Target, session: Session, options: &BackupOptions) -> Result<(), Error> {
-    let is_ours = |listed: &&Listed| {
-        StoredName::parse(&listed.name, &options.prefixes)
-            .is_some_and(|name| name.session == session)
+    // What was being written, or on its way to the storage, has another name so far.
+    let content = |listed: &Listed| {
+        let name = unfinished_file(&listed.name).unwrap_or(&listed.name);
+        let name = StoredName::parse(name, &options.prefixes)?;
+        (name.session == session).then_some(name.content)
     };
-    let mut listing = target.storage.list()?;
+    let listing = target.storage.list()?;
     if is_complete(&listing, session, options) {
         return Err(Error::Complete(session.end()));
     }
-    listing.retain(|listed| is_ours(&listed));
-    let is_signatures = |listed: &Listed| {
-        StoredName::parse(&listed.name, &options.prefixes)
-            .is_some_and(|name| name.content == Content::Signatures)
-    };
-    let names = Names::new(session, options);
-    // What was being written, or on its way to the storage, has another name so far.
-    let under_way = target.storage.abilities().transfers as u32 + 1;
-    let next = (1..=listing.len() as u32 + under_way).map(Content::Volume);
-    let begun = next.chain([Content::Signatures, Content::Manifest]);
-    let begun: Vec<String> = begun.map(|content| names.stored(content)).collect();
-    let (first, others): (Vec<&Listed>, Vec<&Listed>) =
-        listing.iter().partition(|listed| is_signatures(listed));
-    let listed = |files: &[&Listed]| -> Vec<String> {
-        files.iter().map(|listed| listed.name.clone()).collect()
-    };
-    for wave in [listed(&first), [listed(&others), begun].concat()] {
-        let wave: Vec<&str> = wave.iter().map(String::as_str).collect();
-        target.storage.delete(&wave).into_iter().collect::<Result<(), _>>()?;
+    let ours = listing.iter().filter_map(|listed| Some((content(listed)?, listed.name.as_str())));
+    let (first, others): (Vec<_>, Vec<_>) =
+        ours.partition(|(content, _)| *content == Content::Signatures);
+    for wave in [first, others].into_iter().filter(|wave| !wave.is_empty()) {
+        let names: Vec<&str> = wave.into_iter().map(|(_, name)| name).collect();
+        target.storage.delete(&names).into_iter().collect::<Result<(), _>>()?;
     }
-    let local = target.archive.list()?;
-    Ok(local.iter().filter(is_ours).try_for_each(|listed| target.archive.delete(&listed.name))?)
+    for listed in target.archive.list()?.iter().filter(|listed| content(listed).is_some()) {
+        target.archive.delete(&listed.name)?;
+    }
+    Ok(())
 }
 
 /// Makes sure that a set does not get two passphrases.

@@ -501,11 +501,6 @@ impl Catalog {
         self.codec.demands_signature()
     }
 
-    /// Returns how many transfers at once are faster than one after the other.
-    pub fn transfers(&self) -> usize {
-        self.storage.abilities().transfers.max(1)
-    }
-
     /// Takes a manifest for that of a set.
     pub(super) fn keep_manifest(
         &self,

@@ -43,7 +43,7 @@ impl Catalog {
     ) -> Result<(), Error> {
         let (first, end) = (*filled as usize, chain.sets.len().min(sets as usize));
         chain.progress.reach(*filled, generation);
-        let ahead = self.transfers().clamp(*AHEAD.start(), *AHEAD.end());
+        let ahead = self.abilities().transfers.clamp(*AHEAD.start(), *AHEAD.end());
         std::thread::scope(|scope| {
             let (mut receivers, mut started) = (std::collections::VecDeque::new(), first);
             for position in first..end {

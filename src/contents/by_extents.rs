@@ -44,7 +44,7 @@ impl<T: Target> BulkReader<'_, T> {
         }
         let Some(found) = self.find_files(contents, &expected)? else { return Ok(()) };
         let bring = |found: &Found| self.bring(contents, found);
-        work::each(&found, contents.catalog().transfers(), bring).map(drop)
+        work::each(&found, contents.catalog().abilities().transfers, bring).map(drop)
     }
 
     /// Brings one file, or leaves it to the passes.

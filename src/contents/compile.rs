@@ -107,7 +107,7 @@ impl Contents {
     pub(super) fn compile(&self, chain: &Chain, version: &Version) -> Result<ExtentMap, Error> {
         let mut layers = Vec::new();
         let mut below = version.clone();
-        let (mut looked_at, mut ahead) = (u32::MAX, self.catalog().transfers());
+        let (mut looked_at, mut ahead) = (u32::MAX, self.catalog().abilities().transfers);
         loop {
             if below.position < looked_at {
                 looked_at = self.look_ahead(chain, &below, ahead)?;

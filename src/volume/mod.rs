@@ -22,6 +22,10 @@
 //!   stored file against the manifest, and decodes then; [`first_pass`] does both at once, and
 //!   nothing that it reports counts before it has ended well. Everything read later belongs to a
 //!   chunk whose hash was taken in that very pass, or stands in the volume's table.
+//! - A frame is known by the plain bytes that it holds, never by its number: a first pass cuts a
+//!   volume in another way than its table does, and the seek index is derived data, which may be
+//!   made anew by the other one at any time. A volume whose seek points no longer fit the index at
+//!   hand is opened anew.
 //! - A first pass is one request: what has to be read twice, and lies far away, is copied to a
 //!   temporary file meanwhile.
 //! - What follows the end of the tar (zeros, filler) is decoded too, since only the end of the

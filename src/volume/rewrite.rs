@@ -16,7 +16,7 @@ const FRAME: usize = 1 << 20;
 /// How much is read at once.
 const STRIDE: usize = 1 << 20;
 
-/// Copies a volume, or any other stored file, byte by byte. Whether it is the one of its manifest
+/// Copies a volume, or any other stored file, byte by byte and by one request. Whether it is the one of its manifest
 /// is checked on the way, before it can be stored; where there is no hash, nothing is checked.
 ///
 /// # Errors
@@ -24,14 +24,13 @@ const STRIDE: usize = 1 << 20;
 /// manifest says.
 pub fn copy(source: &VolumeSource, mut writer: StagedWriter) -> Result<Staged, Error> {
     let mut hasher = source.hash.map(Hasher::new);
+    let mut stream = source.file.storage().stream(source.file.listed(), 0)?;
     let mut buffer = vec![0; STRIDE];
-    let mut offset = 0;
     loop {
-        let count = source.file.read_at(offset, &mut buffer)?;
+        let count = stream.read_bytes(&mut buffer)?;
         let bytes = &buffer[..count];
         hasher.iter_mut().for_each(|hasher| hasher.update(bytes));
         writer.write_bytes(bytes)?;
-        offset += count as u64;
         if count < STRIDE {
             break;
         }
