@@ -8,10 +8,10 @@
 //! # The way of the data
 //!
 //! ```text
-//! READ   URL ─► storage ─► collection ─► codec, volume ───► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
-//!               names      chains, sets  decrypt, inflate,  what is    delta chain   snapshots   joins  FUSE
-//!                                        any range of tar   where      ► extent map  as folders  them
-//!                                                                       └──────────► restore, verify ─► directory
+//! READ   URL ─► storage ─► collection ─► sets ─────────► catalog ─► contents ───► history ──► cli ─► mount ─► kernel
+//!               stored     chains, sets  manifests,      what is    delta chain   snapshots   joins  FUSE
+//!               files                    volumes opened  where      ► extent map  as folders  them
+//!                                        by codec, volume           └──────────► restore, verify ─► directory
 //! WRITE  source tree ─► source ───────► backup ─────────► volume ───► codec ────► uploads ─► storage
 //!                       walk, select    compare, delta    cut tar     compress,   several    write
 //!                                          │                          encrypt     at once
@@ -30,10 +30,11 @@
 //!
 //! | layer | modules | what they do |
 //! |---|---|---|
-//! | 9 | `cli` | the program: commands, options, words, exit codes |
-//! | 8 | `history` `restore` `verify` `backup` `retention` `replicate` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go; sets copied to another storage |
-//! | 7 | `contents` `opened` | the bytes of one version of a file, or of all files of a snapshot, each volume once; a collection with all that is needed to read it |
-//! | 6 | `catalog` | which set holds each version, and where its bytes lie |
+//! | 10 | `cli` | the program: commands, options, words, exit codes |
+//! | 9 | `history` `restore` `verify` `backup` `retention` `replicate` | all snapshots as one tree; a snapshot written into a directory; or compared with one; a source saved as a new set; what may go; sets copied to another storage |
+//! | 8 | `contents` `opened` | the bytes of one version of a file, or of all files of a snapshot, each volume once; a collection with all that is needed to read it |
+//! | 7 | `sets` | the stored files of sets, opened, and what of them is damaged; fills the catalog |
+//! | 6 | `catalog` | which set holds each version, and where its bytes lie: SQL alone |
 //! | 5 | `volume` | one volume, open or in the making: its members, any range of its plain tar |
 //! | 4 | `collection` | which backups there are, by the names of stored files; duplicity's archive directory |
 //! | 3 | `codec` | stored bytes to plain bytes and back: gzip, OpenPGP |
@@ -71,6 +72,7 @@ pub mod replicate;
 pub mod restore;
 pub mod retention;
 pub mod rsync;
+pub mod sets;
 pub mod source;
 pub mod storage;
 pub mod verify;

@@ -1,12 +1,13 @@
 //! [`OpenCollection`]: a collection with all that is needed to read it; and what of it the keys at
 //! hand open.
 
-use crate::catalog::{self, Catalog, CatalogOptions, Snapshot};
+use crate::catalog;
 use crate::codec::{self, Cause, Codec};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, SetFile};
 use crate::format::Encoding;
 use crate::model::BackupTime;
 use crate::monitor::Monitor;
+use crate::sets::{self, Sets, SetsOptions, Snapshot};
 use crate::storage::{Storage, StoredFile};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub struct OpenCollection {
     /// Its sets and chains.
     pub collection: Collection,
     /// What is where; it knows the collection's chains, in the same order.
-    pub catalog: Arc<Catalog>,
+    pub sets: Arc<Sets>,
 }
 
 /// A set that was found by a time.
@@ -44,7 +45,7 @@ impl OpenCollection {
     /// duplicity's archive directory.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the catalog cannot be used.
+    /// [`sets::Error`] when the catalog cannot be used.
     pub fn open(
         storage: Arc<dyn Storage>,
         codec: Arc<Codec>,
@@ -52,17 +53,17 @@ impl OpenCollection {
         local_copy: Option<LocalCopy>,
         directory: Option<PathBuf>,
         monitor: Arc<dyn Monitor>,
-    ) -> Result<Self, catalog::Error> {
-        let options = CatalogOptions {
+    ) -> Result<Self, sets::Error> {
+        let options = SetsOptions {
             directory,
             storage: storage.clone(),
             codec: codec.clone(),
             local_copy,
             monitor,
         };
-        let catalog = Arc::new(Catalog::open(options)?);
-        catalog.set_collection(&collection)?;
-        Ok(Self { storage, codec, collection, catalog })
+        let sets = Arc::new(Sets::open(options)?);
+        sets.set_collection(&collection)?;
+        Ok(Self { storage, codec, collection, sets })
     }
 
     /// Finds the newest set of a time or before it, or the newest of all if there is no time, even
@@ -85,12 +86,12 @@ impl OpenCollection {
     /// Returns the tree at the end of a set that was found.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the set, or one before it, cannot be read.
-    pub fn snapshot(&self, found: &FoundSet) -> Result<Snapshot, catalog::Error> {
-        let chains = self.catalog.chains();
+    /// [`sets::Error`] when the set, or one before it, cannot be read.
+    pub fn snapshot(&self, found: &FoundSet) -> Result<Snapshot, sets::Error> {
+        let chains = self.sets.catalog().chains();
         let lost = || catalog::Error::Gone("the chain".into());
         let chain = chains.get(found.chain).ok_or_else(lost)?;
-        self.catalog.snapshot(chain, found.set as u32)
+        self.sets.snapshot(chain, found.set as u32)
     }
 
     /// Unlocks the newest manifests while something else is done, for whoever will read contents,
@@ -101,7 +102,7 @@ impl OpenCollection {
             newest.iter().rev().take(MANIFESTS_TOGETHER).filter_map(|set| set.manifest.as_ref());
         thread::scope(|scope| {
             // Without it each key is derived when it is needed.
-            let _ = thread::Builder::new().spawn_scoped(scope, || self.catalog.unlock(manifests));
+            let _ = thread::Builder::new().spawn_scoped(scope, || self.sets.unlock(manifests));
             task()
         })
     }
@@ -154,7 +155,7 @@ impl OpenCollection {
         let (mut locked, mut opens) = (Vec::new(), false);
         for batch in newest_first.chunks(LOOKED_AT_TOGETHER) {
             let encrypted: Vec<_> = batch.iter().filter_map(|index| manifest(*index)).collect();
-            let mut files = self.catalog.small_files(&encrypted).into_iter();
+            let mut files = self.sets.open_files(&encrypted, &[]).into_iter();
             for &index in batch {
                 let is_newest = index + 1 == chains.len();
                 let file =

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["collection"],
     &["volume"],
     &["catalog"],
+    &["sets"],
     &["contents", "opened"],
     &["history", "restore", "verify", "backup", "retention", "replicate"],
     &["cli"],

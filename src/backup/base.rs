@@ -18,11 +18,12 @@
 //! copy that is sound, and not known to be another one, is believed.
 
 use super::{Error, SignaturesCause};
-use crate::catalog::{AllSeen, Catalog, Chain, SeenPlace, SeenSignatures};
+use crate::catalog::{AllSeen, Chain, SeenPlace, SeenSignatures};
 use crate::codec::{self, Codec, Decoder};
 use crate::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, SetFile, SyncPlan};
 use crate::format::{ByteSource, Encoding, Prefixes, ReadError, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
+use crate::sets::Sets;
 use crate::storage::{ReadAt, Storage, StoredFile};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub struct Base<'a> {
     /// Decodes them.
     pub codec: &'a Codec,
     /// Knows them from before.
-    pub catalog: &'a Catalog,
+    pub sets: &'a Sets,
     /// Hears what is wrong.
     pub monitor: &'a dyn Monitor,
 }
@@ -71,7 +72,7 @@ impl Base<'_> {
     /// [`Error`] when the storage, the archive directory or the catalog fail, or a copy changes all
     /// the time.
     pub fn settle(&self, collection: &Collection) -> Result<Vec<Arc<Chain>>, Error> {
-        let mut chains = self.catalog.set_collection(collection)?;
+        let mut chains = self.sets.set_collection(collection)?;
         let sets = chains.last().map_or(0, |chain| chain.sets.len());
         // In each turn a copy is mended, or a set distrusted, which happens once to each.
         for _ in 0..=2 * sets {
@@ -79,8 +80,8 @@ impl Base<'_> {
                 Some(chain) if !self.check(chain)? => {}
                 _ => return Ok(chains),
             }
-            self.catalog.set_local_copy(LocalCopy::open(self.archive.path(), self.prefixes)?);
-            chains = self.catalog.set_collection(collection)?;
+            self.sets.set_local_copy(LocalCopy::open(self.archive.path(), self.prefixes)?);
+            chains = self.sets.set_collection(collection)?;
         }
         let file = self.archive.path().display().to_string();
         Err(Error::Signatures { file, cause: SignaturesCause::Changing.into() })
@@ -90,7 +91,7 @@ impl Base<'_> {
     /// directory is to be taken anew, and this to be called again.
     fn check(&self, chain: &Chain) -> Result<bool, Error> {
         let copies = LocalCopy::open(self.archive.path(), self.prefixes)?;
-        let seen = self.catalog.seen_signatures()?;
+        let seen = self.sets.catalog().seen_signatures()?;
         let mut is_same = true;
         for position in 0..chain.sets.len() as u32 {
             is_same &= self.check_set(chain, position, &copies, &seen)?;
@@ -112,7 +113,7 @@ impl Base<'_> {
         let Some(set) = chain.sets.get(position as usize) else { return Ok(true) };
         let (seen, copied) = (seen.of(set), copies.signatures(set.session));
         let now = SeenPlace::new(set.signatures.as_ref(), copied);
-        if seen.is_some_and(|seen| seen.place.holds(&now)) || self.catalog.is_distrusted(set)? {
+        if seen.is_some_and(|seen| seen.place.holds(&now)) || self.sets.is_distrusted(set)? {
             return Ok(true);
         }
         let of_copy = match copied {
@@ -145,8 +146,8 @@ impl Base<'_> {
             _ => None,
         };
         if let Some(what) = wrong {
-            self.catalog.distrust_signatures(chain, position, what);
-            self.catalog.void(chain)?;
+            self.sets.distrust_signatures(chain, position, what);
+            self.sets.catalog().void(chain)?;
             return Ok(false);
         }
         if let Some(copy) = copied.filter(|_| of_copy != Some(expected)) {
@@ -161,12 +162,12 @@ impl Base<'_> {
             return Ok(false);
         }
         if seen.is_none() && self.contradicts(chain, position, set)? {
-            self.catalog.void(chain)?;
+            self.sets.catalog().void(chain)?;
             return Ok(false);
         }
         let opened = set.signatures.as_ref().filter(|_| of_stored.is_some());
         let place = SeenPlace::new(opened, copied);
-        self.catalog.keep_seen_signatures(set, &SeenSignatures { hash: expected, place });
+        self.sets.catalog().keep_seen_signatures(set, &SeenSignatures { hash: expected, place });
         Ok(true)
     }
 
@@ -174,10 +175,10 @@ impl Base<'_> {
     /// leaves it open.
     fn contradicts(&self, chain: &Chain, position: u32, set: &BackupSet) -> Result<bool, Error> {
         let asks = set.volumes.values().next().map_or(Ok(true), |file| self.asks(file))?;
-        if asks || self.catalog.fill(chain).is_err() {
+        if asks || self.sets.fill(chain).is_err() {
             return Ok(false);
         }
-        let proved = self.catalog.prove_by_tables(chain, position);
+        let proved = self.sets.prove_by_tables(chain, position);
         Ok(proved.is_err_and(|error| error.is_contradicted()))
     }
 

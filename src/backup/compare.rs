@@ -12,8 +12,9 @@
 //! Source: FORMAT, "When is a path changed": tried with duplicity 0.8.22 and 3.2.1.
 
 use crate::accounts::Accounts;
-use crate::catalog::{Saved, SourceStat, VersionId};
+use crate::catalog::{SourceStat, VersionId};
 use crate::model::{Entry, EntryKind, EntryPath};
+use crate::sets::Saved;
 use crate::source::{Failure, Found, Step};
 use std::collections::VecDeque;
 

@@ -3,7 +3,7 @@
 use crate::collection::ArchiveError;
 use crate::format::ReadError;
 use crate::model::{BackupTime, EntryPath};
-use crate::{catalog, codec, storage, volume, work};
+use crate::{catalog, codec, sets, storage, volume, work};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ pub enum Error {
     Encode(#[from] codec::Error),
     /// The catalog has no answer.
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Sets(#[from] sets::Error),
     /// Something would remove a complete set.
     #[error(
         "the backup of {0} is complete, and is not removed; its checkpoint in the archive directory is wrong"
@@ -79,6 +79,12 @@ pub enum Error {
     /// A frame came when no volume was open.
     #[error("no volume is open")]
     NoVolume,
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        Self::Sets(error.into())
+    }
 }
 
 impl From<ArchiveError> for Error {

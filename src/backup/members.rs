@@ -10,10 +10,11 @@ use super::sigtar::SigtarWriter;
 use super::spool::Spool;
 use super::statistics::Statistics;
 use super::{BackupOptions, Error};
-use crate::catalog::{Catalog, Saved, SourceStat, VersionId};
+use crate::catalog::{SourceStat, VersionId};
 use crate::format::{FileChange, Manifest, Member, MemberKind, SignatureKind, SignatureMember};
 use crate::model::{Entry, EntryKind, EntryPath};
 use crate::monitor::{Event, Level, Monitor};
+use crate::sets::{Saved, Sets};
 use crate::source::{Failure, Found};
 use crate::volume::{self, EncodedFrame, FrameBuilder, PlainFrame};
 use crate::work::Feed;
@@ -109,7 +110,7 @@ pub struct Written {
 pub struct MemberWriter<'a> {
     options: &'a BackupOptions,
     monitor: &'a dyn Monitor,
-    catalog: &'a Catalog,
+    sets: &'a Sets,
     feed: &'a FrameFeed,
     frames: FrameBuilder,
     sigtar: SigtarWriter,
@@ -197,7 +198,7 @@ impl<'a> MemberWriter<'a> {
     pub fn new(
         options: &'a BackupOptions,
         monitor: &'a dyn Monitor,
-        catalog: &'a Catalog,
+        sets: &'a Sets,
         feed: &'a FrameFeed,
         sigtar: SigtarWriter,
         bases: Option<Signatures<'a>>,
@@ -214,7 +215,7 @@ impl<'a> MemberWriter<'a> {
         Ok(Self {
             options,
             monitor,
-            catalog,
+            sets,
             feed,
             frames,
             sigtar,
@@ -299,7 +300,7 @@ impl<'a> MemberWriter<'a> {
     }
 
     fn report_touched(&mut self) {
-        self.catalog.update_stats(self.touched.drain(..));
+        self.sets.catalog().update_stats(self.touched.drain(..));
     }
 
     fn report(&mut self, failure: &Failure) {

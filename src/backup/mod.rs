@@ -66,11 +66,12 @@ pub use save::{backup, dry_run};
 pub use session::store_statistics;
 pub use statistics::Statistics;
 
-use crate::catalog::{Catalog, Chain};
+use crate::catalog::Chain;
 use crate::codec::{Codec, EncodeOptions, Encoder};
 use crate::collection::{ArchiveDirectory, Collection};
 use crate::format::{NameForm, Prefixes, Session};
 use crate::model::{BackupTime, EntryPath};
+use crate::sets::Sets;
 use crate::source::{Selection, SourceTree};
 use crate::storage::{Listed, Storage};
 use std::ffi::OsStr;
@@ -167,7 +168,7 @@ pub struct Target<'a> {
     /// Encodes the manifest, if otherwise than the rest: it is never compressed by itself.
     pub manifest_encoder: Option<Arc<Encoder>>,
     /// Knows the collection.
-    pub catalog: &'a Catalog,
+    pub sets: &'a Sets,
 }
 
 /// What is to be saved, and where it goes.

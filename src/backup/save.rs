@@ -8,11 +8,12 @@ use super::signatures::Signatures;
 use super::statistics::Statistics;
 use super::{BackupOptions, Error, Job, Outcome, Target, journal, resume};
 use crate::accounts::Accounts;
-use crate::catalog::{Chain, SavedEntries, SeenPlace, SeenSignatures};
+use crate::catalog::{Chain, SeenPlace, SeenSignatures};
 use crate::collection::{LocalCopy, scan};
 use crate::format::Session;
 use crate::model::EntryKind;
 use crate::monitor::{Event, Level, Monitor};
+use crate::sets::SavedEntries;
 use crate::source::Walk;
 use crate::work;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ fn store(
             let mut members = MemberWriter::new(
                 options,
                 monitor,
-                target.catalog,
+                target.sets,
                 feed,
                 sigtar,
                 bases,
@@ -163,7 +164,7 @@ fn compare<'a>(
 ) -> Result<Comparison<'a, Walk, std::iter::Flatten<std::option::IntoIter<SavedEntries<'a>>>>, Error>
 {
     let saved = base
-        .map(|chain| target.catalog.saved_entries(chain, chain.sets.len() as u32 - 1))
+        .map(|chain| target.sets.saved_entries(chain, chain.sets.len() as u32 - 1))
         .transpose()?;
     let walk = source.walk(selection.clone());
     Ok(Comparison::new(walk, saved.into_iter().flatten(), accounts, options.keep_unreadable))
@@ -176,7 +177,7 @@ fn bases<'a>(
     options: &BackupOptions,
 ) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
-    let distrusted = target.catalog.unsound_signatures(chain)?;
+    let distrusted = target.sets.unsound_signatures(chain)?;
     let (storage, codec, tempdir) =
         (target.storage.clone(), target.codec.clone(), options.tempdir.clone());
     Ok(Signatures::new(&chain.sets, local_copy, storage, codec, distrusted, tempdir))
@@ -195,25 +196,22 @@ fn remember(
 ) {
     let mut remember = || -> Result<(), Error> {
         let collection = scan(&stored.listing, &options.prefixes);
-        let chains = target.catalog.set_collection(&collection)?;
+        let chains = target.sets.set_collection(&collection)?;
         let copies = LocalCopy::open(target.archive.path(), &options.prefixes)?;
         let mut newest = chains.iter().filter_map(|chain| Some((chain, chain.sets.last()?)));
         let Some((chain, set)) = newest.find(|(_, set)| set.session == session) else {
             return Ok(());
         };
         let place = SeenPlace::new(set.signatures.as_ref(), copies.signatures(session));
-        target.catalog.set_local_copy(copies);
-        target.catalog.trust_copies(set);
-        target.catalog.fill(chain)?;
+        target.sets.set_local_copy(copies);
+        target.sets.trust_copies(set);
+        target.sets.fill(chain)?;
         target
-            .catalog
+            .sets
+            .catalog()
             .keep_seen_signatures(set, &SeenSignatures { hash: stored.signatures, place });
         let position = chain.sets.len() as u32 - 1;
-        Ok(target.catalog.save_stats(
-            chain,
-            position,
-            written.stats().map_err(Error::temporary)?,
-        )?)
+        Ok(target.sets.save_stats(chain, position, written.stats().map_err(Error::temporary)?)?)
     };
     if let Err(error) = remember() {
         monitor.message(

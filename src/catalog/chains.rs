@@ -6,7 +6,7 @@
 //! known already.
 
 use super::Error;
-use super::query::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
+use super::ids::{DirectoryId, MAX_CHAIN, MAX_SET, VersionId};
 use crate::collection::{BackupChain, BackupSet, Collection, LocalCopy, LocalFile};
 use crate::storage::Listed;
 use crate::volume::VolumeKey;
@@ -51,13 +51,13 @@ impl Source {
 /// A backup chain with a number in the catalog.
 pub struct Chain {
     /// Its number in the catalog.
-    pub(super) id: i64,
+    pub(crate) id: i64,
     /// Those of its sets, which are counted across chains.
     pub(super) numbers: Vec<i64>,
     /// Its sets, full first: the index is the position.
     pub sets: Vec<BackupSet>,
-    pub(super) filled: Mutex<Filled>,
-    pub(super) progress: Progress,
+    pub(crate) filled: Mutex<Filled>,
+    pub(crate) progress: Progress,
     /// Its rows were wrong: it has another number now, and this one means nothing any more.
     pub(super) is_void: AtomicBool,
 }
@@ -65,7 +65,7 @@ pub struct Chain {
 /// How far the sets of a chain have their rows while somebody fills them in: whoever needs a few of
 /// them waits for these only.
 #[derive(Default)]
-pub(super) struct Progress {
+pub struct Progress {
     state: Mutex<FilledSets>,
     changed: Condvar,
 }
@@ -82,7 +82,7 @@ struct FilledSets {
 }
 
 /// The turn to fill in the sets of a chain.
-pub(super) struct FillingTurn<'p>(&'p Progress);
+pub struct FillingTurn<'p>(&'p Progress);
 
 impl Progress {
     /// Begins with so many sets that have had their rows.
@@ -121,12 +121,11 @@ impl Drop for FillingTurn<'_> {
     }
 }
 
+/// How many sets of a chain have their rows.
 #[derive(Default)]
-pub(super) struct Filled {
-    /// How many sets have their rows.
+pub struct Filled {
+    /// How many.
     pub sets: u32,
-    /// What is damaged of the next one, so that it has none.
-    pub trouble: Option<Arc<Error>>,
     /// Of which database this is true.
     pub generation: u64,
 }
@@ -152,29 +151,38 @@ impl Chain {
     }
 
     /// Returns the row id of a set, which is its number.
-    pub(super) fn set_id(&self, position: u32) -> i64 {
+    pub(crate) fn set_id(&self, position: u32) -> i64 {
         self.numbers.get(position as usize).copied().unwrap_or(0)
     }
 
+    /// Returns a set.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the chain has no such set.
+    pub(crate) fn set_at(&self, position: u32) -> Result<&BackupSet, Error> {
+        let gone = || Error::Gone(format!("set {position} of a chain"));
+        self.sets.get(position as usize).ok_or_else(gone)
+    }
+
     /// Names one volume of a set.
-    pub(super) fn volume_key(&self, position: u32, number: u32) -> VolumeKey {
+    pub(crate) fn volume_key(&self, position: u32, number: u32) -> VolumeKey {
         (self.set_id(position) as u64) << 32 | u64::from(number)
     }
 }
 
 /// Tells a set from any other, without reading a file: names, sizes and time stamps of manifest and
 /// signature file.
-pub(super) fn identity(set: &BackupSet) -> Vec<u8> {
+pub fn identity(set: &BackupSet) -> Vec<u8> {
     hash([&set.manifest, &set.signatures].into_iter().flatten().map(|file| &file.listed)).to_vec()
 }
 
 /// Tells a stored file from any other in the same way.
-pub(super) fn file_identity(listed: &Listed) -> [u8; 32] {
+pub fn file_identity(listed: &Listed) -> [u8; 32] {
     hash(std::iter::once(listed))
 }
 
 /// Tells a copy of a signature file from any other in the same way.
-pub(super) fn copy_identity(copy: &LocalFile) -> [u8; 32] {
+pub fn copy_identity(copy: &LocalFile) -> [u8; 32] {
     file_identity(copy.file.listed())
 }
 
@@ -316,7 +324,7 @@ fn make(known: &Known, chain: &[BackupSet], generation: u64) -> Arc<Chain> {
         id: known.id,
         numbers: known.sets.iter().take(chain.len()).map(|set| set.id).collect(),
         sets: chain.to_vec(),
-        filled: Mutex::new(Filled { sets, trouble: None, generation }),
+        filled: Mutex::new(Filled { sets, generation }),
         progress: Progress::new(sets),
         is_void: AtomicBool::new(false),
     })

@@ -265,22 +265,25 @@ impl Database {
     ///
     /// # Errors
     /// What `change` says, or [`Error`] when the transaction cannot be made.
-    pub fn write<T>(
+    pub fn write<T, E: From<Error>>(
         &self,
-        change: impl FnOnce(&Connection) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        change: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let _queue = self.writing.lock();
         self.with(|connection| transaction(connection, change))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
+    fn with<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         #[cfg(test)]
         self.uses.fetch_add(1, Ordering::Relaxed);
         let place = self.place.read();
         let mut connection = match &*place {
             DatabaseLocation::File { path, files, .. } => {
                 if !is_same(path, files) {
-                    return Err(Error::Replaced);
+                    return Err(Error::Replaced.into());
                 }
                 let idle = self.lock_idle().pop();
                 match idle {
@@ -288,7 +291,7 @@ impl Database {
                     None => {
                         let connection = Self::connect(path, OpenFlags::empty())?;
                         if !is_same(path, files) {
-                            return Err(Error::Replaced);
+                            return Err(Error::Replaced.into());
                         }
                         connection
                     }
@@ -321,13 +324,15 @@ impl Database {
     }
 }
 
-fn transaction<T>(
+fn transaction<T, E: From<Error>>(
     connection: &mut Connection,
-    change: impl FnOnce(&Connection) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    change: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(Error::Database)?;
     let result = change(&transaction)?;
-    transaction.commit()?;
+    transaction.commit().map_err(Error::Database)?;
     Ok(result)
 }
 

@@ -1,6 +1,7 @@
 //! [`PackedParts`]: the parts of one volume on their way to the database.
 
-use super::{Part, VersionId};
+use super::ids::VersionId;
+use crate::format::Part;
 
 /// The parts of one volume, as the database will have them, end to end: a volume may hold a million
 /// small files.

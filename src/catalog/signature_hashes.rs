@@ -7,13 +7,12 @@
 //! first time; by the set's manifest, which it shares its life with. Later looks cost a comparison
 //! of sizes and time stamps.
 
-use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, copy_identity, file_identity, identity};
-use super::tables::Table;
-use super::{Error, seeks};
+use super::Error;
+use super::catalog::Catalog;
+use super::chains::{copy_identity, file_identity};
 use crate::collection::{BackupSet, LocalFile, SetFile};
 use crate::storage::Listed;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// A signature file as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +67,9 @@ impl Catalog {
     /// [`Error`] when the database fails even in memory.
     pub fn seen_signatures(&self) -> Result<AllSeen, Error> {
         self.sturdy(|_| {
-            self.database.read(|connection| {
+            self.read(|rows| {
                 let text = "SELECT manifest, hash, stored, copy FROM signatures";
-                let mut statement = connection.prepare_cached(text)?;
+                let mut statement = rows.connection.prepare_cached(text)?;
                 let rows = statement.query_map([], |row| {
                     let place = SeenPlace { stored: row.get(2)?, copy: row.get(3)? };
                     Ok((row.get(0)?, SeenSignatures { hash: row.get(1)?, place }))
@@ -84,59 +83,15 @@ impl Catalog {
     pub fn keep_seen_signatures(&self, set: &BackupSet, seen: &SeenSignatures) {
         let Some(key) = key(set) else { return };
         let SeenSignatures { hash, place: SeenPlace { stored, copy } } = seen;
-        self.keep_if_possible(|connection| {
+        self.keep_if_possible(|rows| {
             let text = "INSERT OR REPLACE INTO signatures(manifest, hash, stored, copy) \
                         VALUES(?1, ?2, ?3, ?4)";
-            Ok(connection.prepare_cached(text)?.execute((key, hash, stored, copy)).map(drop)?)
+            Ok(rows
+                .connection
+                .prepare_cached(text)?
+                .execute((key, hash, stored, copy))
+                .map(drop)?)
         });
-    }
-
-    /// Holds the rows of a set against its volumes as far as their tables of contents go; whole
-    /// volumes are read only where such a table contradicts the rows. Volumes of duplicity have no
-    /// tables.
-    ///
-    /// # Errors
-    /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
-    pub fn prove_by_tables(&self, chain: &Chain, position: u32) -> Result<(), Error> {
-        for number in set_at(chain, position)?.volumes.keys() {
-            let key = chain.volume_key(position, *number);
-            if self.ask(chain, position, |connection, _| seeks::is_passed(connection, key))? {
-                continue;
-            }
-            match self.fill_from_table(chain, position, *number)? {
-                Table::Taken => {}
-                Table::Unfit => self.fill_volume(chain, position, *number)?,
-                // The others have none either.
-                Table::Missing => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reports what is wrong with the signature file of a set: its volumes count from now on.
-    pub fn distrust_signatures(&self, chain: &Chain, position: u32, what: &str) {
-        self.distrust(chain, position, what.into(), "its volumes count instead");
-    }
-
-    /// Returns the positions of the sets whose signatures do not count: their rows come from the
-    /// volumes, or something has contradicted their signature files.
-    ///
-    /// # Errors
-    /// [`Error`] when the database fails.
-    pub fn unsound_signatures(&self, chain: &Chain) -> Result<HashSet<u32>, Error> {
-        let mut unsound: HashSet<u32> = self.ask(chain, 0, |connection, _| {
-            let text = "SELECT position FROM sets WHERE chain = ?1 AND length(source) = 0";
-            let mut statement = connection.prepare_cached(text)?;
-            let positions = statement.query_map([chain.id], |row| row.get(0))?;
-            Ok(positions.collect::<Result<_, _>>()?)
-        })?;
-        let distrusted = self.all_distrusted()?;
-        if !distrusted.is_empty() {
-            let sets = (0..).zip(&chain.sets);
-            let found = sets.filter(|(_, set)| distrusted.contains(&identity(set)));
-            unsound.extend(found.map(|(position, _)| position));
-        }
-        Ok(unsound)
     }
 }
 

@@ -6,12 +6,12 @@ use super::failure::Failure;
 use super::output::status::oddities;
 use super::output::{Report, Status, log};
 use anyhow::Context;
-use dupfs::catalog::Snapshot;
 use dupfs::codec::Codec;
 use dupfs::collection::{ArchiveDirectory, BackupSet, Collection, LocalCopy, scan};
 use dupfs::format::{Prefixes, StoredName};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::opened::OpenCollection;
+use dupfs::sets::Snapshot;
 use dupfs::storage::{
     self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, Url,
 };
@@ -173,23 +173,23 @@ impl Opened {
                 "cannot use the backup of {}: it has no manifest, so it was not completed",
                 set.end()
             );
-            self.backups.catalog.log_once(Level::Warning, text);
+            self.backups.sets.log_once(Level::Warning, text);
         }
         for set in &collection.orphaned {
             let reasons: Vec<String> = set.problems.iter().map(ToString::to_string).collect();
-            self.backups.catalog.log_once(
+            self.backups.sets.log_once(
                 Level::Warning,
                 format!("cannot use the backup of {}: {}", set.end(), reasons.join("; ")),
             );
         }
-        oddities(collection).for_each(|(level, text)| self.backups.catalog.log_once(level, text));
+        oddities(collection).for_each(|(level, text)| self.backups.sets.log_once(level, text));
     }
 
     /// Reports what duplicity does not tell: files that are in the way of others, and, at level
     /// info, files that belong nowhere.
     pub fn report_oddities(&self) {
         oddities(&self.backups.collection)
-            .for_each(|(level, text)| self.backups.catalog.log_once(level, text));
+            .for_each(|(level, text)| self.backups.sets.log_once(level, text));
     }
 
     /// Prints what duplicity prints before every action that reads metadata: warnings of leftovers,

@@ -5,10 +5,11 @@ use super::Contents;
 use super::file_assembly::{Failure, FileAssembly, Outcome};
 use super::target::{FileSink, Incoming, Target};
 use super::version_set::VersionSet;
-use crate::catalog::{self, Catalog, PassListener, Snapshot, Version, VersionId};
+use crate::catalog::{Version, VersionId};
 use crate::format::{Manifest, Member, MemberKind};
 use crate::model::EntryPath;
 use crate::monitor::{Event, Monitor};
+use crate::sets::{self, PassListener, Sets, Snapshot};
 use crate::storage::ReadAt;
 use crate::work;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -68,7 +69,7 @@ pub enum BulkReadError {
     Interrupted,
     /// The catalog failed.
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Sets(#[from] sets::Error),
 }
 
 /// Returns whether an error means that a target has no room left.
@@ -80,18 +81,17 @@ pub fn is_full(cause: &std::io::Error) -> bool {
 /// oldest set first.
 ///
 /// # Errors
-/// [`catalog::Error`] when a manifest cannot be read, or a volume is missing.
+/// [`sets::Error`] when a manifest cannot be read, or a volume is missing.
 pub fn required_volumes(
-    catalog: &Catalog,
+    sets: &Sets,
     snapshot: &Snapshot,
     base: &EntryPath,
-) -> Result<Vec<String>, catalog::Error> {
+) -> Result<Vec<String>, sets::Error> {
     let mut names = Vec::new();
     for position in 0..=snapshot.position {
-        for described in catalog.manifest(&snapshot.chain, position)?.volumes_below(base) {
+        for described in sets.manifest(&snapshot.chain, position)?.volumes_below(base) {
             names.push(
-                catalog
-                    .volume(&snapshot.chain, position, described.number)?
+                sets.volume(&snapshot.chain, position, described.number)?
                     .file
                     .listed()
                     .name
@@ -104,7 +104,7 @@ pub fn required_volumes(
 
 /// Brings the content of all expected files to a target.
 pub struct BulkReader<'a, T: Target> {
-    pub(super) catalog: &'a Catalog,
+    pub(super) sets: &'a Sets,
     pub(super) request: ReadRequest<'a>,
     pub(super) target: &'a T,
     monitor: &'a dyn Monitor,
@@ -114,11 +114,11 @@ pub struct BulkReader<'a, T: Target> {
     waiting: Mutex<HashMap<VersionId, FileAssembly<T::File>>>,
     failures: Mutex<HashMap<VersionId, Arc<Failure>>>,
     /// What is wrong with whole volumes, or with all of a set (number 0): position, number, cause.
-    bad_volumes: Mutex<Vec<(u32, u32, Arc<catalog::Error>)>>,
+    bad_volumes: Mutex<Vec<(u32, u32, Arc<sets::Error>)>>,
     /// Why it is not proved that a set holds nothing else that is wanted.
-    unproved: Mutex<Option<Arc<catalog::Error>>>,
+    unproved: Mutex<Option<Arc<sets::Error>>>,
     /// The first contradiction between a volume and the rows of its set: what was wanted was wrong.
-    contradicted: Mutex<Option<Arc<catalog::Error>>>,
+    contradicted: Mutex<Option<Arc<sets::Error>>>,
     /// Volumes that were read to their end and found good.
     good_volumes: AtomicU64,
     full: Mutex<Option<std::io::Error>>,
@@ -133,14 +133,14 @@ pub struct BulkReader<'a, T: Target> {
 impl<'a, T: Target> BulkReader<'a, T> {
     /// Gets ready to read.
     pub fn new(
-        catalog: &'a Catalog,
+        sets: &'a Sets,
         request: ReadRequest<'a>,
         target: &'a T,
         monitor: &'a dyn Monitor,
     ) -> Self {
         let delivered = VersionSet::new(request.expected.limit());
         Self {
-            catalog,
+            sets,
             request,
             target,
             monitor,
@@ -165,7 +165,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
     ///
     /// # Errors
     /// [`BulkReadError`] when the target is full, or the catalog fails; at the end also when sound
-    /// volumes contradict what was wanted: [`catalog::Error::is_contradicted`].
+    /// volumes contradict what was wanted: [`sets::Error::is_contradicted`].
     pub fn run(&self) -> Result<(), BulkReadError> {
         if let Some(contents) = self.request.extents {
             self.read_extents(contents)?;
@@ -212,8 +212,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
             drop(ask);
             self.drop_waiting();
             let contradicted = self.contradicted.lock().take();
-            result
-                .and(contradicted.map_or(Ok(()), |error| Err(catalog::Error::Again(error).into())))
+            result.and(contradicted.map_or(Ok(()), |error| Err(sets::Error::Again(error).into())))
         })
     }
 
@@ -244,11 +243,11 @@ impl<'a, T: Target> BulkReader<'a, T> {
             }
             let sets =
                 || positions.iter().filter_map(|position| chain.sets.get(*position as usize));
-            self.catalog.unlock(sets().filter_map(|set| set.manifest.as_ref()));
+            self.sets.unlock(sets().filter_map(|set| set.manifest.as_ref()));
             let mut volumes = Vec::new();
             for (position, set) in positions.iter().zip(sets()) {
                 // What cannot be read is told when it is needed.
-                if let Ok(manifest) = self.catalog.manifest(chain, *position) {
+                if let Ok(manifest) = self.sets.manifest(chain, *position) {
                     volumes.extend(
                         manifest
                             .volumes_below(self.request.base)
@@ -257,14 +256,14 @@ impl<'a, T: Target> BulkReader<'a, T> {
                 }
             }
             for together in volumes.chunks(VOLUMES_AHEAD) {
-                self.catalog.unlock(together.iter().copied());
+                self.sets.unlock(together.iter().copied());
             }
         }
     }
 
     /// Returns whether a set has a version that is still wanted, or is read in any case.
-    fn is_needed(&self, position: u32) -> Result<bool, catalog::Error> {
-        let versions = self.catalog.versions_of(&self.request.snapshot.chain, position)?;
+    fn is_needed(&self, position: u32) -> Result<bool, sets::Error> {
+        let versions = self.sets.versions_of(&self.request.snapshot.chain, position)?;
         let waits = self.waiting.lock().keys().any(|version| versions.contains(&version.number()));
         Ok(self.request.reads_all || waits || self.request.expected.any(versions))
     }
@@ -273,9 +272,9 @@ impl<'a, T: Target> BulkReader<'a, T> {
     /// but for a version that is wanted.
     fn is_settled(&self, position: u32) -> bool {
         let chain = &self.request.snapshot.chain;
-        self.catalog.manifest(chain, position).is_ok_and(|manifest| {
+        self.sets.manifest(chain, position).is_ok_and(|manifest| {
             manifest.volumes_below(self.request.base).all(|volume| {
-                self.catalog.is_volume_filled(chain, position, volume.number).unwrap_or(false)
+                self.sets.is_volume_filled(chain, position, volume.number).unwrap_or(false)
             })
         })
     }
@@ -304,13 +303,13 @@ impl<'a, T: Target> BulkReader<'a, T> {
         if let Some(cause) = self.failures.lock().get(&version.id) {
             return Some(cause.clone());
         }
-        let path = self.catalog.path(version).unwrap_or_default();
+        let path = self.sets.path(version).unwrap_or_default();
         let bad = self.bad_volumes.lock();
         let concerned = bad.iter().find(|(position, number, _)| {
             if *number == 0 {
                 return true;
             }
-            let manifest = self.catalog.manifest(&self.request.snapshot.chain, *position).ok();
+            let manifest = self.sets.manifest(&self.request.snapshot.chain, *position).ok();
             let volume = manifest.as_ref().and_then(|manifest| manifest.volume(*number));
             volume.is_none_or(|volume| volume.first <= path && path <= volume.last)
         });
@@ -321,12 +320,12 @@ impl<'a, T: Target> BulkReader<'a, T> {
     }
 
     fn set(&self, position: u32) -> Result<(), BulkReadError> {
-        if let Some(error) = self.catalog.left_out(&self.request.snapshot.chain, position)? {
+        if let Some(error) = self.sets.left_out(&self.request.snapshot.chain, position)? {
             self.unproved.lock().get_or_insert(Arc::new(error));
         }
         if !self.is_needed(position)? {
             if let Err(error) =
-                self.catalog.prove(&self.request.snapshot.chain, position, self.request.base)
+                self.sets.prove(&self.request.snapshot.chain, position, self.request.base)
             {
                 let place =
                     if error.is_contradicted() { &self.contradicted } else { &self.unproved };
@@ -334,7 +333,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
             }
             return Ok(());
         }
-        let manifest = match self.catalog.manifest(&self.request.snapshot.chain, position) {
+        let manifest = match self.sets.manifest(&self.request.snapshot.chain, position) {
             Ok(manifest) => manifest,
             Err(error) => {
                 self.bad_volumes.lock().push((position, 0, Arc::new(error)));
@@ -373,7 +372,7 @@ impl<'a, T: Target> BulkReader<'a, T> {
         let next = AtomicUsize::new(0);
         // As many as there are cores; or transfers, where these are what has to be waited for, and
         // what the user may have limited.
-        let storage = self.catalog.abilities();
+        let storage = self.sets.abilities();
         let most = if storage.rereads { work::cores() } else { storage.transfers };
         let workers = most.min(MOST_WORKERS).min(volumes.len());
         // Taken in ascending order, so whoever waits for the volume before waits for somebody who
@@ -520,9 +519,9 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
 
     /// Decodes the volume and returns the file that continues in the next.
     fn run(mut self, number: u32, manifest: &Manifest) -> Option<FileAssembly<T::File>> {
-        let (catalog, chain) = (self.reader.catalog, &self.reader.request.snapshot.chain);
-        let result = catalog.pass(chain, self.position, number, &mut self);
-        if let Ok(source) = catalog.volume(chain, self.position, number) {
+        let (sets, chain) = (self.reader.sets, &self.reader.request.snapshot.chain);
+        let result = sets.pass(chain, self.position, number, &mut self);
+        if let Ok(source) = sets.volume(chain, self.position, number) {
             let done = self.reader.done.fetch_add(source.file.size(), Ordering::Relaxed)
                 + source.file.size();
             self.reader.monitor.progress(done, self.reader.total.load(Ordering::Relaxed));
@@ -551,7 +550,7 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
         &mut self,
         number: u32,
         current: Option<FileAssembly<T::File>>,
-        cause: Arc<catalog::Error>,
+        cause: Arc<sets::Error>,
     ) {
         if cause.is_contradicted() {
             self.reader.contradicted.lock().get_or_insert(cause.clone());
@@ -682,9 +681,9 @@ impl<'r, 'a, T: Target> VolumeRun<'r, 'a, T> {
     }
 
     fn version_below(&self, version: VersionId) -> Option<VersionId> {
-        let version = self.reader.catalog.version(version).ok()?;
+        let version = self.reader.sets.version(version).ok()?;
         self.reader
-            .catalog
+            .sets
             .version_before(&version)
             .ok()?
             .filter(Version::is_file)
@@ -752,7 +751,7 @@ impl<T: Target> PassListener for VolumeRun<'_, '_, T> {
         ControlFlow::Continue(())
     }
 
-    fn left_out(&mut self, error: catalog::Error) {
+    fn left_out(&mut self, error: sets::Error) {
         self.reader.unproved.lock().get_or_insert(Arc::new(error));
     }
 }

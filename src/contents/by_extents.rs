@@ -11,8 +11,9 @@ use super::bulk_reader::{BulkReadError, BulkReader, is_full};
 use super::file_assembly::Failure;
 use super::target::{FileSink, Incoming, Target};
 use super::{Contents, Error, File};
-use crate::catalog::{self, Chain, Version, VersionId};
+use crate::catalog::{Chain, Version, VersionId};
 use crate::model::EntryPath;
+use crate::sets;
 use crate::work;
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ impl<T: Target> BulkReader<'_, T> {
     /// # Errors
     /// [`BulkReadError`] when the target is full, the catalog fails, or the monitor wants the end.
     pub(super) fn read_extents(&self, contents: &Contents) -> Result<(), BulkReadError> {
-        if contents.catalog().demands_signature() {
+        if contents.sets().demands_signature() {
             return Ok(());
         }
         let expected: Vec<u64> = self.request.expected.iter().take(FILES + 1).collect();
@@ -44,7 +45,7 @@ impl<T: Target> BulkReader<'_, T> {
         }
         let Some(found) = self.find_files(contents, &expected)? else { return Ok(()) };
         let bring = |found: &Found| self.bring(contents, found);
-        work::each(&found, contents.catalog().abilities().transfers, bring).map(drop)
+        work::each(&found, contents.sets().abilities().transfers, bring).map(drop)
     }
 
     /// Brings one file, or leaves it to the passes.
@@ -81,22 +82,22 @@ impl<T: Target> BulkReader<'_, T> {
         &self,
         contents: &Contents,
         expected: &[u64],
-    ) -> Result<Option<Vec<Found>>, catalog::Error> {
-        let (catalog, snapshot) = (self.catalog, self.request.snapshot);
+    ) -> Result<Option<Vec<Found>>, sets::Error> {
+        let (sets, snapshot) = (self.sets, self.request.snapshot);
         let chain = &snapshot.chain;
-        catalog.fetch_manifests(chain, 0..=snapshot.position);
+        sets.fetch_manifests(chain, 0..=snapshot.position);
         let mut volumes = Vec::new();
         for position in 0..=snapshot.position {
             // Why it cannot be read is for the pass to report.
-            let Ok(manifest) = catalog.manifest(chain, position) else { return Ok(None) };
+            let Ok(manifest) = sets.manifest(chain, position) else { return Ok(None) };
             let below = manifest.volumes_below(self.request.base);
             volumes.extend(below.map(|volume| (position, volume.number)));
         }
-        catalog.fill_tables(chain, &volumes)?;
+        sets.fill_tables(chain, &volumes)?;
         let (mut found, mut positions, mut wanted) = (Vec::new(), BTreeSet::new(), 0u64);
         for &number in expected {
-            let version = catalog.version(VersionId::from_parts(chain.number(), number))?;
-            let path = catalog.path(&version)?;
+            let version = sets.version(VersionId::from_parts(chain.number(), number))?;
+            let path = sets.path(&version)?;
             if !contents.is_known(chain, &version, &path, &mut positions)? {
                 return Ok(None);
             }
@@ -107,7 +108,7 @@ impl<T: Target> BulkReader<'_, T> {
         let mut passes = 0u64;
         for (position, number) in volumes {
             if positions.contains(&position) {
-                let length = catalog.volume_length(chain, position, number)?;
+                let length = sets.volume_length(chain, position, number)?;
                 passes = passes.saturating_add(length.unwrap_or(0));
             }
         }
@@ -123,7 +124,7 @@ impl<T: Target> BulkReader<'_, T> {
                 return Err(Failure::Content("interrupted".into()));
             }
             let count = contents.read(file, at, &mut buffer).map_err(|error| match error {
-                Error::Catalog(error) => Failure::Stored(error),
+                Error::Sets(error) => Failure::Stored(error),
                 error => Failure::Content(error.to_string()),
             })?;
             target.write_at(&buffer[..count], at).map_err(Failure::Target)?;
@@ -142,18 +143,18 @@ impl Contents {
         version: &Version,
         path: &EntryPath,
         positions: &mut BTreeSet<u32>,
-    ) -> Result<bool, catalog::Error> {
-        let (catalog, mut next) = (self.catalog(), Some(version.clone()));
+    ) -> Result<bool, sets::Error> {
+        let (sets, mut next) = (self.sets(), Some(version.clone()));
         while let Some(version) = next.filter(Version::is_file) {
             positions.insert(version.position);
-            let Ok(manifest) = catalog.manifest(chain, version.position) else { return Ok(false) };
+            let Ok(manifest) = sets.manifest(chain, version.position) else { return Ok(false) };
             for volume in manifest.volumes_with(path) {
-                if catalog.volume_length(chain, version.position, volume.number)?.is_none() {
+                if sets.volume_length(chain, version.position, volume.number)?.is_none() {
                     return Ok(false);
                 }
             }
             match self.own_part(chain, &version) {
-                Ok(part) if part.is_delta => next = catalog.version_before(&version)?,
+                Ok(part) if part.is_delta => next = sets.version_before(&version)?,
                 Ok(_) => return Ok(true),
                 Err(_) => return Ok(false),
             }

@@ -1,7 +1,8 @@
 //! From a delta chain to one extent map, with pieces joined; nothing in between is written out.
 
 use super::{Contents, Error, ExtentMap, Piece};
-use crate::catalog::{Chain, Extent, Part, Version};
+use crate::catalog::{Chain, Version};
+use crate::format::{Extent, Part};
 use crate::format::{Extents, TooMany};
 use crate::rsync::DeltaParser;
 use crate::volume::append_commands;
@@ -14,24 +15,24 @@ impl Contents {
     /// delta told apart.
     pub(super) fn own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
         // What the volumes have told may go between two questions, when the catalog starts over.
-        self.catalog().undisturbed(|| self.find_own_part(chain, version))
+        self.sets().catalog().undisturbed(|| self.find_own_part(chain, version))
     }
 
     fn find_own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
-        let known = self.catalog().parts(version.id)?;
+        let known = self.sets().parts(version.id)?;
         if let Some((_, part)) = known.into_iter().find(|(_, part)| part.is_whole_version()) {
             return Ok(part);
         }
         let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
-        let path = self.catalog().path(version)?;
-        let manifest = self.catalog().manifest(chain, version.position)?;
+        let path = self.sets().path(version)?;
+        let manifest = self.sets().manifest(chain, version.position)?;
         let volumes: Vec<_> =
             manifest.volumes_with(&path).map(|volume| (version.position, volume.number)).collect();
-        self.catalog().fill_tables(chain, &volumes)?;
+        self.sets().fill_tables(chain, &volumes)?;
         for (position, number) in volumes {
-            self.catalog().fill_volume(chain, position, number)?;
+            self.sets().fill_volume(chain, position, number)?;
         }
-        let mut parts = self.catalog().parts(version.id)?;
+        let mut parts = self.sets().parts(version.id)?;
         if let Some(whole) = parts.iter().position(|(_, part)| part.is_whole_version()) {
             return Ok(parts.swap_remove(whole).1);
         }
@@ -40,7 +41,7 @@ impl Contents {
             joined.extents = self.commands(chain, version, &joined.extents)?;
             joined.is_content = true;
         }
-        self.catalog().save_joined(version.id, &joined)?;
+        self.sets().save_joined(version.id, &joined)?;
         Ok(joined)
     }
 
@@ -77,7 +78,7 @@ impl Contents {
     fn look_ahead(&self, chain: &Chain, version: &Version, most: usize) -> Result<u32, Error> {
         let (mut unknown, mut next) = (Vec::new(), Some(version.clone()));
         while let Some(version) = next.filter(Version::is_file) {
-            let parts = self.catalog().parts(version.id)?;
+            let parts = self.sets().parts(version.id)?;
             match parts.iter().find(|(_, part)| part.is_whole_version()) {
                 Some(_) if unknown.is_empty() => return Ok(version.position),
                 Some((_, part)) if !part.is_delta => break,
@@ -87,19 +88,19 @@ impl Contents {
             if unknown.len() >= most {
                 break;
             }
-            next = self.catalog().version_before(&version)?;
+            next = self.sets().version_before(&version)?;
         }
-        self.catalog().fetch_manifests(chain, unknown.iter().copied());
-        let path = self.catalog().path(version)?;
+        self.sets().fetch_manifests(chain, unknown.iter().copied());
+        let path = self.sets().path(version)?;
         let mut volumes = Vec::new();
         for &position in &unknown {
             // What is wrong with it matters only if it is needed.
-            if let Ok(manifest) = self.catalog().manifest(chain, position) {
+            if let Ok(manifest) = self.sets().manifest(chain, position) {
                 volumes
                     .extend(manifest.volumes_with(&path).map(|volume| (position, volume.number)));
             }
         }
-        self.catalog().fill_tables(chain, &volumes)?;
+        self.sets().fill_tables(chain, &volumes)?;
         Ok(unknown.last().copied().unwrap_or(0))
     }
 
@@ -107,7 +108,7 @@ impl Contents {
     pub(super) fn compile(&self, chain: &Chain, version: &Version) -> Result<ExtentMap, Error> {
         let mut layers = Vec::new();
         let mut below = version.clone();
-        let (mut looked_at, mut ahead) = (u32::MAX, self.catalog().abilities().transfers);
+        let (mut looked_at, mut ahead) = (u32::MAX, self.sets().abilities().transfers);
         loop {
             if below.position < looked_at {
                 looked_at = self.look_ahead(chain, &below, ahead)?;
@@ -123,7 +124,7 @@ impl Contents {
                 path: self.path_for_message(version),
                 cause: cause.into(),
             };
-            let before = self.catalog().version_before(&below)?;
+            let before = self.sets().version_before(&below)?;
             below = before
                 .filter(Version::is_file)
                 .ok_or_else(|| failed("there is no file that its delta applies to"))?;

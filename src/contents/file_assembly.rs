@@ -2,10 +2,11 @@
 
 use super::pending_ranges::{Full, PendingRanges, Range, Ranges};
 use super::target::Incoming;
-use crate::catalog::{self, VersionId};
+use crate::catalog::VersionId;
 use crate::format::{Member, MemberKind};
 use crate::model::Entry;
 use crate::rsync::{Command, DeltaParser};
+use crate::sets;
 use std::io;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub enum Failure {
     Target(io::Error),
     /// A volume, or a manifest, that is needed for it cannot be read.
     #[error(transparent)]
-    Stored(Arc<catalog::Error>),
+    Stored(Arc<sets::Error>),
     /// What the volumes hold of it does not make up a file.
     #[error("{0}")]
     Content(String),

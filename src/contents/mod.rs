@@ -64,7 +64,7 @@ use std::sync::Arc;
 pub enum Error {
     /// The catalog, or a volume that it had to read, failed.
     #[error(transparent)]
-    Catalog(Arc<crate::catalog::Error>),
+    Sets(Arc<crate::sets::Error>),
     /// A volume cannot be read.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
@@ -80,14 +80,14 @@ pub enum Error {
 
 impl Error {
     /// Returns whether the version that was asked for has turned out to be wrong:
-    /// [`crate::catalog::Error::is_contradicted`].
+    /// [`crate::sets::Error::is_contradicted`].
     pub fn is_contradicted(&self) -> bool {
-        matches!(self, Self::Catalog(cause) if cause.is_contradicted())
+        matches!(self, Self::Sets(cause) if cause.is_contradicted())
     }
 }
 
-impl From<crate::catalog::Error> for Error {
-    fn from(error: crate::catalog::Error) -> Self {
-        Self::Catalog(Arc::new(error))
+impl From<crate::sets::Error> for Error {
+    fn from(error: crate::sets::Error) -> Self {
+        Self::Sets(Arc::new(error))
     }
 }

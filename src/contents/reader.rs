@@ -1,8 +1,9 @@
 //! [`Contents`]: sizes, and any range of any version.
 
 use super::{Error, ExtentMap, Piece};
-use crate::catalog::{Catalog, Chain, Version, VersionId};
+use crate::catalog::{Chain, Version, VersionId};
 use crate::codec::Codec;
+use crate::sets::Sets;
 use crate::volume::{VolumeReader, Wanted};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ const MAP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Sizes and bytes of versions. All methods may be called from many threads at once.
 pub struct Contents {
-    catalog: Arc<Catalog>,
+    sets: Arc<Sets>,
     volumes: VolumeReader,
     maps: Mutex<Maps>,
 }
@@ -40,14 +41,14 @@ impl File {
 
 impl Contents {
     /// Reads through a cache of at most `cache_bytes` of decoded frames.
-    pub fn new(catalog: Arc<Catalog>, codec: Arc<Codec>, cache_bytes: usize) -> Self {
-        let volumes = VolumeReader::new(codec, catalog.seek_indexes(), cache_bytes);
-        Self { catalog, volumes, maps: Mutex::default() }
+    pub fn new(sets: Arc<Sets>, codec: Arc<Codec>, cache_bytes: usize) -> Self {
+        let volumes = VolumeReader::new(codec, sets.seek_indexes(), cache_bytes);
+        Self { sets, volumes, maps: Mutex::default() }
     }
 
-    /// Returns the catalog behind.
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// Returns the sets behind.
+    pub fn sets(&self) -> &Sets {
+        &self.sets
     }
 
     /// Returns the reader of volumes behind.
@@ -98,7 +99,7 @@ impl Contents {
         let (mut wanted, mut rest) = (Vec::new(), buffer);
         for piece in file.map.slice(offset, length as u64) {
             let (buffer, behind) = rest.split_at_mut(piece.length as usize);
-            let source = self.catalog.volume(&file.chain, piece.position, piece.volume)?;
+            let source = self.sets.volume(&file.chain, piece.position, piece.volume)?;
             wanted.push(Wanted { source, offset: piece.offset, buffer });
             rest = behind;
         }
@@ -113,12 +114,12 @@ impl Contents {
         piece: &Piece,
         buffer: &mut [u8],
     ) -> Result<(), Error> {
-        let source = self.catalog.volume(chain, piece.position, piece.volume)?;
+        let source = self.sets.volume(chain, piece.position, piece.volume)?;
         Ok(self.volumes.read(&source, piece.offset, buffer)?)
     }
 
     pub(super) fn path_for_message(&self, version: &Version) -> String {
-        self.catalog
+        self.sets
             .path(version)
             .map_or_else(|_| version.name.escape_ascii().to_string(), |path| path.to_string())
     }

@@ -1,7 +1,8 @@
 //! Names of the snapshot folders, and `latest`.
 
-use crate::catalog::{Catalog, Chain, Tops};
+use crate::catalog::{Chain, Tops};
 use crate::model::{BackupTime, EntryKind, EntryPath};
+use crate::sets::Sets;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local};
 use std::collections::HashSet;
@@ -128,8 +129,8 @@ impl Names {
 
     /// Returns what a snapshot's top is: a directory, but for the backup of a single file. Taken
     /// for a directory as long as the catalog does not know.
-    pub fn top(&self, snapshot: &SnapshotName, catalog: &Catalog) -> EntryKind {
-        let tops = self.tops.get_or_init(|| catalog.tops().unwrap_or_default());
+    pub fn top(&self, snapshot: &SnapshotName, sets: &Sets) -> EntryKind {
+        let tops = self.tops.get_or_init(|| sets.catalog().tops().unwrap_or_default());
         let of_chain = tops.get(&snapshot.chain.number()).map(Vec::as_slice).unwrap_or_default();
         let top = of_chain.iter().rfind(|(position, _)| *position <= snapshot.position);
         top.map_or(EntryKind::Directory, |(_, kind)| kind.clone())

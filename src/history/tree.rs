@@ -4,11 +4,12 @@ use super::Error;
 use super::names::{LATEST, Names, SnapshotName, TimeTemplate};
 use super::number::{self, Inode};
 use crate::accounts::Accounts;
-use crate::catalog::{self, Catalog, Chain, DirectoryId, Snapshot, Version, VersionKind};
+use crate::catalog::{self, Chain, DirectoryId, Version, VersionId, VersionKind};
 use crate::collection::Collection;
 use crate::contents::{self, Contents, File};
 use crate::model::{BackupTime, Entry, EntryKind};
 use crate::monitor::Level;
+use crate::sets::{self, Sets, Snapshot};
 use crate::storage::Listed;
 use parking_lot::RwLock;
 use std::collections::HashSet;
@@ -99,9 +100,9 @@ impl HistoryTree {
     /// Takes over a new picture of the collection.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the catalog cannot take it; the old one stays then.
-    pub fn refresh(&self, collection: &Collection) -> Result<(), catalog::Error> {
-        self.catalog().set_collection(collection)?;
+    /// [`sets::Error`] when the catalog cannot take it; the old one stays then.
+    pub fn refresh(&self, collection: &Collection) -> Result<(), sets::Error> {
+        self.sets().set_collection(collection)?;
         self.name_snapshots();
         Ok(())
     }
@@ -110,11 +111,17 @@ impl HistoryTree {
     /// What the storage has refused so far is tried again.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the database fails. A backup that cannot be read is no error; if it
+    /// [`sets::Error`] when the database fails. A backup that cannot be read is no error; if it
     /// is damaged, it loses its folder.
-    pub fn fill(&self) -> Result<(), catalog::Error> {
-        let filled: Vec<_> =
-            self.catalog().chains().iter().rev().map(|chain| self.fill_chain(chain)).collect();
+    pub fn fill(&self) -> Result<(), sets::Error> {
+        let filled: Vec<_> = self
+            .sets()
+            .catalog()
+            .chains()
+            .iter()
+            .rev()
+            .map(|chain| self.fill_chain(chain))
+            .collect();
         self.name_snapshots();
         filled.into_iter().collect()
     }
@@ -130,15 +137,15 @@ impl HistoryTree {
         self.closed.read().contains(&identity(chain))
     }
 
-    fn fill_chain(&self, chain: &Chain) -> Result<(), catalog::Error> {
+    fn fill_chain(&self, chain: &Chain) -> Result<(), sets::Error> {
         if self.is_closed(chain) {
             return Ok(());
         }
-        self.catalog().fill(chain)?;
-        self.catalog()
+        self.sets().fill(chain)?;
+        self.sets()
             .locked(chain)
             .into_iter()
-            .for_each(|text| self.catalog().log_once(Level::Error, text));
+            .for_each(|text| self.sets().log_once(Level::Error, text));
         Ok(())
     }
 
@@ -161,7 +168,7 @@ impl HistoryTree {
             Some(Inode::Directory { set, directory }) => {
                 let (snapshot, id) = self.directory(set, directory)?;
                 let found = snapshot
-                    .look_up(self.catalog(), id, name)
+                    .look_up(self.sets(), id, name)
                     .map_err(|error| self.unreadable(&snapshot, error))?;
                 found.map(|version| self.found(&snapshot, &version)).transpose()
             }
@@ -209,7 +216,7 @@ impl HistoryTree {
             Some(Inode::Directory { set, directory }) => {
                 let (snapshot, id) = self.directory(set, directory)?;
                 let versions = snapshot
-                    .list(self.catalog(), id, after, limit)
+                    .list(self.sets(), id, after, limit)
                     .map_err(|error| self.unreadable(&snapshot, error))?;
                 Ok(versions.iter().filter_map(|version| self.item(&snapshot, version)).collect())
             }
@@ -274,8 +281,8 @@ impl HistoryTree {
         })
     }
 
-    fn catalog(&self) -> &Catalog {
-        self.contents.catalog()
+    fn sets(&self) -> &Sets {
+        self.contents.sets()
     }
 
     fn names(&self) -> Arc<Names> {
@@ -283,21 +290,22 @@ impl HistoryTree {
     }
 
     fn name_snapshots(&self) {
-        let chains = self.catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
+        let chains =
+            self.sets().catalog().chains().into_iter().filter(|chain| !self.is_closed(chain));
         let chains: Vec<_> =
-            chains.map(|chain| (chain.clone(), self.catalog().usable(&chain))).collect();
+            chains.map(|chain| (chain.clone(), self.sets().usable(&chain))).collect();
         *self.names.write() = Arc::new(Names::new(&chains, &self.template));
     }
 
     fn chain(&self, number: u64) -> Result<Arc<Chain>, Error> {
-        self.catalog().chain(number).ok_or(Error::Stale)
+        self.sets().catalog().chain(number).ok_or(Error::Stale)
     }
 
     /// Returns the snapshot of a set, and the id of a directory in it.
     fn directory(&self, set: u64, directory: u64) -> Result<(Snapshot, DirectoryId), Error> {
-        let (chain, position) = self.catalog().set(set).ok_or(Error::Stale)?;
+        let (chain, position) = self.sets().catalog().set(set).ok_or(Error::Stale)?;
         let snapshot =
-            self.catalog().snapshot(&chain, position).map_err(|error| Error::Unreadable {
+            self.sets().snapshot(&chain, position).map_err(|error| Error::Unreadable {
                 what: format!("cannot open directory {directory}"),
                 cause: error.to_string(),
             })?;
@@ -306,11 +314,11 @@ impl HistoryTree {
     }
 
     /// Returns a version, in the first snapshot that shows it.
-    fn version(&self, id: catalog::VersionId) -> Result<(Snapshot, Version), Error> {
+    fn version(&self, id: VersionId) -> Result<(Snapshot, Version), Error> {
         let chain = self.chain(id.chain())?;
-        match self.catalog().version(id) {
+        match self.sets().version(id) {
             Ok(version) => Ok((Snapshot { chain, position: version.position }, version)),
-            Err(catalog::Error::Gone(_)) => Err(Error::Stale),
+            Err(sets::Error::Catalog(catalog::Error::Gone(_))) => Err(Error::Stale),
             Err(error) => Err(Error::Unreadable {
                 what: format!("cannot find version {}", id.number()),
                 cause: error.to_string(),
@@ -319,10 +327,10 @@ impl HistoryTree {
     }
 
     fn directory_version(&self, snapshot: &Snapshot, id: DirectoryId) -> Result<Version, Error> {
-        let version = match self.catalog().parent(id) {
-            Ok(None) => snapshot.root(self.catalog()),
-            Ok(Some((parent, name))) => snapshot.look_up(self.catalog(), parent, &name),
-            Err(catalog::Error::Gone(_)) => return Err(Error::Stale),
+        let version = match self.sets().parent(id) {
+            Ok(None) => snapshot.root(self.sets()),
+            Ok(Some((parent, name))) => snapshot.look_up(self.sets(), parent, &name),
+            Err(sets::Error::Catalog(catalog::Error::Gone(_))) => return Err(Error::Stale),
             Err(error) => Err(error),
         };
         version.map_err(|error| self.unreadable(snapshot, error))?.ok_or(Error::Stale)
@@ -380,7 +388,7 @@ impl HistoryTree {
         items.extend(names.sorted[from..].iter().take(limit).map(|snapshot| Item {
             name: snapshot.name.clone(),
             inode: self.snapshot_inode(snapshot).number(),
-            kind: names.top(snapshot, self.catalog()),
+            kind: names.top(snapshot, self.sets()),
             found: None,
         }));
         items.extend(
@@ -400,21 +408,21 @@ impl HistoryTree {
 
     fn snapshot_found(&self, named: &SnapshotName) -> Result<Found, Error> {
         let what = || format!("cannot open the backup '{}'", String::from_utf8_lossy(&named.name));
-        let unreadable = |error: catalog::Error| {
+        let unreadable = |error: sets::Error| {
             // It may just have turned out to be unreadable: then it has no folder any more.
             self.name_snapshots();
             let passes = error.is_passing();
             let error = Error::Unreadable { what: what(), cause: error.to_string() };
             if passes {
-                self.catalog().log_once(
+                self.sets().log_once(
                     Level::Warning,
                     format!("{error}; it is tried again whenever it is asked for"),
                 );
             }
             error
         };
-        let snapshot = self.catalog().snapshot(&named.chain, named.position).map_err(unreadable)?;
-        let root = snapshot.root(self.catalog()).map_err(unreadable)?;
+        let snapshot = self.sets().snapshot(&named.chain, named.position).map_err(unreadable)?;
+        let root = snapshot.root(self.sets()).map_err(unreadable)?;
         let Some(root) = root else {
             return Err(Error::Unreadable {
                 what: what(),
@@ -490,7 +498,7 @@ impl HistoryTree {
     /// else: all of it under new inode numbers. Who knows an old one hears that it is stale, and
     /// the kernel looks its path up again.
     fn correct(&self, chain: &Chain) -> Error {
-        if let Err(error) = self.catalog().void(chain) {
+        if let Err(error) = self.sets().catalog().void(chain) {
             return Error::Unreadable {
                 what: "cannot correct what is shown".into(),
                 cause: error.to_string(),
@@ -500,7 +508,7 @@ impl HistoryTree {
         Error::Stale
     }
 
-    fn unreadable(&self, snapshot: &Snapshot, error: catalog::Error) -> Error {
+    fn unreadable(&self, snapshot: &Snapshot, error: sets::Error) -> Error {
         let time = snapshot
             .chain
             .sets
@@ -523,12 +531,12 @@ impl HistoryTree {
             .get(version.position as usize)
             .map_or_else(String::new, |set| set.end().to_string());
         let path =
-            self.catalog().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
+            self.sets().path(version).map_or_else(|_| "?".to_string(), |path| path.to_string());
         let error = Error::Unreadable {
             what: format!("cannot read '{path}' of {time}"),
             cause: error.to_string(),
         };
-        self.catalog().log_once(Level::Error, error.to_string());
+        self.sets().log_once(Level::Error, error.to_string());
         error
     }
 }
@@ -536,8 +544,8 @@ impl HistoryTree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Files, PathState, World};
     use crate::codec::Codec;
+    use crate::sets::{Files, PathState, World};
 
     #[test]
     fn a_listing_of_the_root_costs_one_question() {
@@ -553,7 +561,7 @@ mod tests {
         let world = World::plain(&files);
         world.chain();
         let contents =
-            Contents::new(world.catalog.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
+            Contents::new(world.sets.clone(), Arc::new(Codec::new(Default::default())), 1 << 20);
         let tree = HistoryTree::new(
             Arc::new(contents),
             Accounts::new(true),
@@ -562,9 +570,9 @@ mod tests {
         );
         tree.fill().unwrap();
         for cost in [1, 0] {
-            let before = world.catalog.questions();
+            let before = world.sets.catalog().questions();
             let listed = tree.list(number::ROOT, None, 100).unwrap();
-            assert_eq!(world.catalog.questions() - before, cost);
+            assert_eq!(world.sets.catalog().questions() - before, cost);
             let files: Vec<_> =
                 (0..50).filter(|position| listed[*position].kind == EntryKind::File).collect();
             assert_eq!((listed.len(), files), (51, Vec::from_iter(20..30)));

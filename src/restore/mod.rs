@@ -11,7 +11,7 @@
 //! becomes the target.
 //!
 //! Volumes that contradict the catalog make it begin anew: what was made is taken back, and the
-//! catalog asks the volumes what there is ([`catalog::Error::is_contradicted`]).
+//! catalog asks the volumes what there is ([`sets::Error::is_contradicted`]).
 //!
 //! # Invariants
 //! - What is restored, names and metadata included, has been proved by volumes: all those in which,
@@ -34,9 +34,9 @@ mod target;
 
 pub use rounds::{check_free, dry_run, restore};
 
-use crate::catalog;
 use crate::contents::Failure;
 use crate::model::EntryPath;
+use crate::sets;
 use crate::source::Selection;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,5 +108,5 @@ pub enum Error {
     Interrupted,
     /// The catalog failed.
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Sets(#[from] sets::Error),
 }

@@ -4,13 +4,14 @@ use super::selected::Selected;
 use super::target::{self, Target};
 use super::{Error, RestoreOptions, Summary};
 use crate::accounts::Accounts;
-use crate::catalog::{self, Catalog, Snapshot, Version};
+use crate::catalog::Version;
 use crate::contents::{
     self, BulkReadError, BulkReader, Contents, Failure, FileSink as _, ReadRequest, Target as _,
     VersionSet,
 };
 use crate::model::{Entry, EntryKind, EntryPath, Nested};
 use crate::monitor::{Event, Monitor};
+use crate::sets::{self, Sets, Snapshot};
 use crate::volume;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,7 +27,7 @@ const CACHE: usize = 32 << 20;
 /// [`Error`] when nothing can be restored, or the target is full. Entries that cannot be delivered
 /// are no error: the monitor hears of each, and the summary counts them.
 pub fn restore(
-    catalog: &Arc<Catalog>,
+    sets: &Arc<Sets>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
@@ -35,10 +36,10 @@ pub fn restore(
 ) -> Result<Summary, Error> {
     let mut snapshot = snapshot.clone();
     loop {
-        match try_restore(catalog, &snapshot, target, accounts, monitor, options) {
+        match try_restore(sets, &snapshot, target, accounts, monitor, options) {
             // Each set is contradicted once, at most.
-            Err(Error::Catalog(error)) if error.is_contradicted() => {
-                snapshot = catalog.renew(&snapshot)?
+            Err(Error::Sets(error)) if error.is_contradicted() => {
+                snapshot = sets.renew(&snapshot)?
             }
             result => return result,
         }
@@ -47,28 +48,28 @@ pub fn restore(
 
 /// Restores by the rows that the catalog has; leaves nothing behind if volumes contradict them.
 fn try_restore(
-    catalog: &Arc<Catalog>,
+    sets: &Arc<Sets>,
     snapshot: &Snapshot,
     target: &Path,
     accounts: &Accounts,
     monitor: &dyn Monitor,
     options: &RestoreOptions,
 ) -> Result<Summary, Error> {
-    let root = match look_up(catalog, snapshot, options) {
+    let root = match look_up(sets, snapshot, options) {
         Err(error @ (Error::PathNotFound(_) | Error::Nothing)) => {
             // Only volumes can tell that there is nothing.
             (0..=snapshot.position)
-                .try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
+                .try_for_each(|position| sets.prove(&snapshot.chain, position, &options.path))?;
             return Err(error);
         }
         root => root?,
     };
     let target =
         Target::open(target, &options.path, root.child().is_some(), options, accounts, monitor)?;
-    let tree = Tree { catalog, snapshot, options, target: &target, monitor };
+    let tree = Tree { sets, snapshot, options, target: &target, monitor };
     let mut summary = Summary::default();
     let Planted { expected, likely, unmade, made } = tree.plant(&mut summary)?;
-    let contents = Contents::new(catalog.clone(), catalog.codec().clone(), CACHE);
+    let contents = Contents::new(sets.clone(), sets.codec().clone(), CACHE);
     let request = ReadRequest {
         snapshot,
         base: &options.path,
@@ -77,16 +78,16 @@ fn try_restore(
         reads_all: false,
         extents: Some(&contents),
     };
-    let round = BulkReader::new(catalog, request, &target, monitor);
+    let round = BulkReader::new(sets, request, &target, monitor);
     match round.run() {
         Ok(()) => {}
         Err(BulkReadError::Full(cause)) => return Err(target.full(cause)),
         Err(BulkReadError::Interrupted) => return Err(Error::Interrupted),
-        Err(BulkReadError::Catalog(error)) if error.is_contradicted() => {
+        Err(BulkReadError::Sets(error)) if error.is_contradicted() => {
             tree.take_back(&round, &made)?;
             return Err(error.into());
         }
-        Err(BulkReadError::Catalog(error)) => return Err(error.into()),
+        Err(BulkReadError::Sets(error)) => return Err(error.into()),
     }
     target.release();
     tree.finish(&round, unmade, &mut summary)?;
@@ -112,23 +113,19 @@ pub fn check_free(target: &Path) -> Result<(), Error> {
 /// # Errors
 /// As [`restore`], as far as that is known without reading a volume.
 pub fn dry_run(
-    catalog: &Catalog,
+    sets: &Sets,
     snapshot: &Snapshot,
     target: &Path,
     options: &RestoreOptions,
 ) -> Result<Vec<String>, Error> {
-    let root = look_up(catalog, snapshot, options)?;
+    let root = look_up(sets, snapshot, options)?;
     target::check_free(target, root.child().is_some(), options.force)?;
-    Ok(contents::required_volumes(catalog, snapshot, &options.path)?)
+    Ok(contents::required_volumes(sets, snapshot, &options.path)?)
 }
 
 /// Finds what is to be restored, which must not be nothing.
-fn look_up(
-    catalog: &Catalog,
-    snapshot: &Snapshot,
-    options: &RestoreOptions,
-) -> Result<Version, Error> {
-    let root = match snapshot.find(catalog, &options.path)? {
+fn look_up(sets: &Sets, snapshot: &Snapshot, options: &RestoreOptions) -> Result<Version, Error> {
+    let root = match snapshot.find(sets, &options.path)? {
         Some(root) => root,
         None if options.path.is_root() => return Err(Error::Nothing),
         None => return Err(Error::PathNotFound(options.path.clone())),
@@ -137,7 +134,7 @@ fn look_up(
         // The root comes even if nothing in it does.
         let root_alone = usize::from(options.path.is_root());
         let mut selected =
-            Selected::new(snapshot.walk(catalog, &options.path)?, options.selection.clone())
+            Selected::new(snapshot.walk(sets, &options.path)?, options.selection.clone())
                 .skip(root_alone);
         selected.next().transpose()?.ok_or(Error::Nothing)?;
     }
@@ -150,7 +147,7 @@ const FOLLOWED: usize = 256;
 
 /// What the rounds share.
 struct Tree<'a> {
-    catalog: &'a Catalog,
+    sets: &'a Sets,
     snapshot: &'a Snapshot,
     options: &'a RestoreOptions,
     target: &'a Target<'a>,
@@ -158,16 +155,16 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    fn walk(&self) -> Result<Selected<'_>, catalog::Error> {
+    fn walk(&self) -> Result<Selected<'_>, sets::Error> {
         Ok(Selected::new(
-            self.snapshot.walk(self.catalog, &self.options.path)?,
+            self.snapshot.walk(self.sets, &self.options.path)?,
             self.options.selection.clone(),
         ))
     }
 
     /// First round: makes all that has no content.
     fn plant(&self, summary: &mut Summary) -> Result<Planted, Error> {
-        let last = self.catalog.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
+        let last = self.sets.versions_of(&self.snapshot.chain, self.snapshot.position)?.end;
         let (expected, made) = (VersionSet::new(last), VersionSet::new(last));
         let (mut likely, mut files) = (BTreeSet::new(), 0);
         let mut unmade =
@@ -208,7 +205,7 @@ impl Tree<'_> {
         }
         // Those that nobody has looked at are read in any case.
         for position in 0..=self.snapshot.position {
-            if !self.catalog.is_proved(&self.snapshot.chain, position)? {
+            if !self.sets.is_proved(&self.snapshot.chain, position)? {
                 likely.insert(position);
             }
         }
@@ -265,7 +262,7 @@ impl Tree<'_> {
         let mut next = Some(version);
         while let Some(version) = next.filter(Version::is_file) {
             likely.insert(version.position);
-            next = self.catalog.version_before(&version)?;
+            next = self.sets.version_before(&version)?;
         }
         Ok(())
     }
@@ -380,8 +377,8 @@ impl Unmade {
 fn is_wrong_hash(failure: &Failure) -> bool {
     let Failure::Stored(error) = failure else { return false };
     let mut error = &**error;
-    while let catalog::Error::Again(cause) = error {
+    while let sets::Error::Again(cause) = error {
         error = cause;
     }
-    matches!(error, catalog::Error::Volume { cause: volume::Error::Hash { .. }, .. })
+    matches!(error, sets::Error::Volume { cause: volume::Error::Hash { .. }, .. })
 }

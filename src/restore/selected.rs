@@ -1,7 +1,8 @@
 //! [`Selected`]: what a selection leaves of a snapshot.
 
-use crate::catalog::{self, Version, Walk};
+use crate::catalog::Version;
 use crate::model::{EntryPath, Nested};
+use crate::sets::{self, Walk};
 use crate::source::{Candidate, CandidateKind, Selection, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl<'c> Selected<'c> {
 }
 
 impl Iterator for Selected<'_> {
-    type Item = Result<(EntryPath, Version), catalog::Error>;
+    type Item = Result<(EntryPath, Version), sets::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

@@ -32,9 +32,9 @@ mod verification;
 
 pub use verification::verify;
 
-use crate::catalog;
 use crate::contents::{BulkReadError, Contents, Failure};
 use crate::model::EntryPath;
+use crate::sets;
 use crate::source::{Selection, SourceTree};
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ pub enum Error {
     PathNotFound(EntryPath),
     /// The catalog failed.
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Sets(#[from] sets::Error),
     /// The volumes could not be gone through.
     #[error(transparent)]
     BulkReader(#[from] BulkReadError),
@@ -92,6 +92,6 @@ pub enum Error {
 impl Error {
     /// Returns whether sound volumes contradict the rows that were verified.
     fn is_contradicted(&self) -> bool {
-        matches!(self, Self::Catalog(error) | Self::BulkReader(BulkReadError::Catalog(error)) if error.is_contradicted())
+        matches!(self, Self::Sets(error) | Self::BulkReader(BulkReadError::Sets(error)) if error.is_contradicted())
     }
 }

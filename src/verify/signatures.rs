@@ -5,12 +5,13 @@
 //! signature was taken of the file as it was read. Files are read here as a mount reads them, set
 //! by set, in the order of the set's signature file.
 
-use crate::catalog::{self, Cursor, Snapshot, Version, VersionId};
+use crate::catalog::{Version, VersionId};
 use crate::codec::{self, Decoder};
 use crate::contents::{self, Contents, Failure, VersionSet};
 use crate::format::{self, ReadError, SignatureMember, TarReader};
 use crate::monitor::{Level, Monitor};
 use crate::rsync::{CheckedSignature, SignatureWriter};
+use crate::sets::{self, Cursor, Snapshot};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub struct Proof {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Catalog(#[from] catalog::Error),
+    Sets(#[from] sets::Error),
     #[error(transparent)]
     Contents(#[from] contents::Error),
     #[error(transparent)]
@@ -56,16 +57,16 @@ impl Proof {
     /// whose signatures cannot be read.
     ///
     /// # Errors
-    /// [`catalog::Error`] when the catalog fails.
+    /// [`sets::Error`] when the catalog fails.
     pub fn of(
         contents: &Contents,
         snapshot: &Snapshot,
         wanted: &VersionSet,
         monitor: &dyn Monitor,
-    ) -> Result<Self, catalog::Error> {
+    ) -> Result<Self, sets::Error> {
         let mut proof = Self { equal: VersionSet::new(wanted.limit()), failures: HashMap::new() };
         for (position, set) in (0..=snapshot.position).zip(&snapshot.chain.sets) {
-            let versions = contents.catalog().versions_of(&snapshot.chain, position)?;
+            let versions = contents.sets().versions_of(&snapshot.chain, position)?;
             if !wanted.any(versions.clone()) {
                 continue;
             }
@@ -74,7 +75,7 @@ impl Proof {
                 Err(cause) => {
                     versions.for_each(|number| proof.equal.clear(number));
                     let cause = match cause {
-                        Error::Catalog(catalog::Error::Set { cause, .. }) => cause.to_string(),
+                        Error::Sets(sets::Error::Set { cause, .. }) => cause.to_string(),
                         cause => cause.to_string(),
                     };
                     let text = format!(
@@ -107,9 +108,9 @@ impl Proof {
         position: u32,
         wanted: &VersionSet,
     ) -> Result<HashMap<VersionId, Arc<Failure>>, Error> {
-        let catalog = contents.catalog();
-        let mut tar = TarReader::new(catalog.signatures(&snapshot.chain, position)?);
-        let mut cursor = Cursor::new(catalog, &snapshot.chain, position);
+        let sets = contents.sets();
+        let mut tar = TarReader::new(sets.signatures(&snapshot.chain, position)?);
+        let mut cursor = Cursor::new(sets, &snapshot.chain, position);
         let mut failures = HashMap::new();
         while let Some(header) = tar.next()? {
             let member = SignatureMember::parse(&header)?;
@@ -156,7 +157,7 @@ fn sum_of_file(
     id: VersionId,
     block: u32,
 ) -> Result<blake3::Hash, Error> {
-    let file = contents.open(&snapshot.chain, &contents.catalog().version(id)?)?;
+    let file = contents.open(&snapshot.chain, &contents.sets().version(id)?)?;
     let mut signature = SignatureWriter::new(blake3::Hasher::new(), block)?;
     let mut buffer = vec![0; file.size().min(READ as u64) as usize];
     let mut offset = 0;

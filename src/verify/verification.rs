@@ -4,10 +4,11 @@ use super::compare::Comparison;
 use super::signatures::Proof;
 use super::{Error, Summary, VerifyOptions};
 use crate::accounts::Accounts;
-use crate::catalog::{self, Catalog, Snapshot, Version, Walk};
+use crate::catalog::Version;
 use crate::contents::{BulkReader, Contents, ReadRequest, VersionSet};
 use crate::model::EntryPath;
 use crate::monitor::{Event, Level, Monitor};
+use crate::sets::{self, Sets, Snapshot, Walk};
 use crate::source::{Found, SourceTree, Step};
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 /// [`Error`] when there is nothing to read. Damage and differences are no errors: the summary
 /// counts them.
 pub fn verify(
-    catalog: &Catalog,
+    sets: &Sets,
     snapshot: &Snapshot,
     accounts: &Accounts,
     monitor: &dyn Monitor,
@@ -28,9 +29,9 @@ pub fn verify(
 ) -> Result<Summary, Error> {
     let mut snapshot = snapshot.clone();
     loop {
-        match try_verify(catalog, &snapshot, accounts, monitor, options) {
+        match try_verify(sets, &snapshot, accounts, monitor, options) {
             // Each set is contradicted once, at most.
-            Err(error) if error.is_contradicted() => snapshot = catalog.renew(&snapshot)?,
+            Err(error) if error.is_contradicted() => snapshot = sets.renew(&snapshot)?,
             result => return result,
         }
     }
@@ -38,28 +39,28 @@ pub fn verify(
 
 /// Verifies by the rows that the catalog has.
 fn try_verify(
-    catalog: &Catalog,
+    sets: &Sets,
     snapshot: &Snapshot,
     accounts: &Accounts,
     monitor: &dyn Monitor,
     options: &VerifyOptions,
 ) -> Result<Summary, Error> {
-    if snapshot.find(catalog, &options.path)?.is_none() {
+    if snapshot.find(sets, &options.path)?.is_none() {
         // Only volumes can tell that there is nothing.
         (0..=snapshot.position)
-            .try_for_each(|position| catalog.prove(&snapshot.chain, position, &options.path))?;
+            .try_for_each(|position| sets.prove(&snapshot.chain, position, &options.path))?;
         return Err(Error::PathNotFound(options.path.clone()));
     }
-    let last = catalog.versions_of(&snapshot.chain, snapshot.position)?.end;
+    let last = sets.versions_of(&snapshot.chain, snapshot.position)?.end;
     let files = |is_meant: &dyn Fn(&Version) -> bool| {
         let files = VersionSet::new(last);
-        for item in snapshot.walk(catalog, &options.path)? {
+        for item in snapshot.walk(sets, &options.path)? {
             let (_, version) = item?;
             if version.is_file() && is_meant(&version) {
                 files.set(version.id.number());
             }
         }
-        Ok::<_, catalog::Error>(files)
+        Ok::<_, sets::Error>(files)
     };
     let comparison = Comparison::new(options, last);
     let likely = BTreeSet::from_iter(0..=snapshot.position);
@@ -71,7 +72,7 @@ fn try_verify(
         reads_all: true,
         extents: None,
     };
-    let round = BulkReader::new(catalog, request, &comparison, monitor);
+    let round = BulkReader::new(sets, request, &comparison, monitor);
     round.run()?;
     let prove = |contents: &Arc<Contents>| {
         let good = files(&|version| round.failure(version).is_none())?;
@@ -79,7 +80,7 @@ fn try_verify(
     };
     let proof = options.contents.as_ref().map(prove).transpose()?;
     let sides = Sides {
-        backup: snapshot.walk(catalog, &options.path)?.peekable(),
+        backup: snapshot.walk(sets, &options.path)?.peekable(),
         local: options.source.walk(options.selection.clone()).peekable(),
         base: &options.path,
         source: &options.source,
@@ -158,7 +159,7 @@ impl Sides<'_> {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Pair>, catalog::Error> {
+    fn step(&mut self) -> Result<Option<Pair>, sets::Error> {
         let found = self.next_path();
         if self.backup.peek().is_some_and(Result::is_err) {
             self.backup.next().transpose()?;
@@ -185,7 +186,7 @@ impl Sides<'_> {
 }
 
 impl Iterator for Sides<'_> {
-    type Item = Result<Pair, catalog::Error>;
+    type Item = Result<Pair, sets::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()

@@ -7,7 +7,6 @@ mod saving;
 
 use crate::support::{Encoding, Env, Node, Outcome, Tree, Writer};
 use dupfs::accounts::Accounts;
-use dupfs::catalog::{Catalog, CatalogOptions, Snapshot};
 use dupfs::codec::{Codec, Options, PassphraseSource};
 use dupfs::collection::{Collection, LocalCopy, scan};
 use dupfs::contents::Contents;
@@ -16,6 +15,7 @@ use dupfs::history::{HistoryTree, TimeTemplate};
 use dupfs::model::{EntryKind, EntryPath};
 use dupfs::monitor::Silent;
 use dupfs::restore::{RestoreOptions, restore};
+use dupfs::sets::{Sets, SetsOptions, Snapshot};
 use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, LocalStorage, RecordingStorage, Storage};
 use dupfs::verify::{Summary, VerifyOptions, verify};
@@ -29,7 +29,7 @@ struct Run {
     storage: Arc<RecordingStorage>,
     collection: Collection,
     codec: Arc<Codec>,
-    catalog: Arc<Catalog>,
+    sets: Arc<Sets>,
 }
 
 impl Run {
@@ -60,8 +60,8 @@ impl Run {
         let passphrase = PassphraseSource::Fixed(crate::support::PASSPHRASE.to_string().into());
         let gpg_options = vec!["--homedir".into(), env.gnupg().to_str().unwrap().into()];
         let codec = Arc::new(Codec::new(Options { passphrase, gpg_options, ..Options::default() }));
-        let catalog = Arc::new(
-            Catalog::open(CatalogOptions {
+        let sets = Arc::new(
+            Sets::open(SetsOptions {
                 directory: Some(cache.to_path_buf()),
                 storage: storage.clone(),
                 codec: codec.clone(),
@@ -71,19 +71,19 @@ impl Run {
             .unwrap(),
         );
         let collection = scan(&storage.list().unwrap(), &Prefixes::default());
-        catalog.set_collection(&collection).unwrap();
-        Self { storage, collection, codec, catalog }
+        sets.set_collection(&collection).unwrap();
+        Self { storage, collection, codec, sets }
     }
 
     /// Returns the tree at the end of one set of the only chain.
     fn snapshot(&self, position: u32) -> Snapshot {
-        self.catalog.snapshot(&self.catalog.chains()[0], position).unwrap()
+        self.sets.snapshot(&self.sets.catalog().chains()[0], position).unwrap()
     }
 
     /// Lists all snapshots, with sizes, as `ls -l` does; returns how many frames were decoded for
     /// it.
     fn walk(&self) -> u64 {
-        let contents = Arc::new(Contents::new(self.catalog.clone(), self.codec.clone(), 1 << 25));
+        let contents = Arc::new(Contents::new(self.sets.clone(), self.codec.clone(), 1 << 25));
         let tree =
             HistoryTree::new(contents.clone(), Accounts::new(false), None, TimeTemplate::default());
         for snapshot in tree
@@ -191,9 +191,9 @@ fn a_small_read_under_twenty_increments_decodes_only_what_it_needs() {
     let size = 64 << 20;
     let contents = history(&env, Writer::Old, Encoding::Symmetric, size, 20);
     let run = Run::new(&env, &env.fresh("catalog"));
-    let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+    let reader = Contents::new(run.sets.clone(), run.codec.clone(), 1 << 25);
     let snapshot = run.snapshot(10);
-    let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+    let big = snapshot.find(&run.sets, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
     let file = reader.open(&snapshot.chain, &big).unwrap();
     assert_eq!(file.size(), size as u64);
     run.storage.take_calls();
@@ -231,7 +231,7 @@ fn a_restore_decodes_each_volume_exactly_once() {
             let accounts = Accounts::new(false);
             let options = RestoreOptions::default();
             let summary =
-                restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+                restore(&run.sets, &snapshot, &target, &accounts, &Silent, &options).unwrap();
             assert_eq!((summary.delivered, summary.failed), (32, 0));
             assert!(std::fs::read(target.join("big")).unwrap() == contents[3]);
             let read = run.bytes_read();
@@ -267,8 +267,7 @@ fn verified(env: &Env, cache: &str) -> (Summary, Vec<(String, u64, u64)>) {
         compares: true,
         contents: None,
     };
-    let summary =
-        verify(&run.catalog, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
+    let summary = verify(&run.sets, &snapshot, &Accounts::new(false), &Silent, &options).unwrap();
     let calls = run.storage.take_calls();
     assert!(
         calls.iter().all(|call| {
@@ -382,9 +381,9 @@ fn on_a_fresh_machine_tables_are_read_instead_of_volumes() {
 
         // Bytes from the middle of the file, in the middle of the history: a frame, of which a
         // volume of 5 MiB has eight.
-        let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+        let reader = Contents::new(run.sets.clone(), run.codec.clone(), 1 << 25);
         let snapshot = run.snapshot(1);
-        let big = snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+        let big = snapshot.find(&run.sets, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
         let file = reader.open(&snapshot.chain, &big).unwrap();
         assert_eq!(file.size(), size as u64);
         let mut buffer = vec![0; 4096];
@@ -447,10 +446,10 @@ fn a_warm_read_is_one_range_and_parallel_ones_share_it() {
         let content = history(&env, writer, encoding, 9 << 20, 0).remove(0);
         let cache = env.fresh("catalog");
         let open = |run: &Run| {
-            let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+            let reader = Contents::new(run.sets.clone(), run.codec.clone(), 1 << 25);
             let snapshot = run.snapshot(0);
             let big =
-                snapshot.find(&run.catalog, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
+                snapshot.find(&run.sets, &EntryPath::parse(b"big").unwrap()).unwrap().unwrap();
             let file = reader.open(&snapshot.chain, &big).unwrap();
             (reader, file)
         };
@@ -504,10 +503,10 @@ fn a_volume_of_duplicity_is_read_once_as_one_stream() {
         let content = history(&env, Writer::Old, encoding, 9 << 20, 0).remove(0);
         let run = Run::new(&env, &env.fresh("catalog"));
         let snapshot = run.snapshot(0);
-        let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 25);
+        let reader = Contents::new(run.sets.clone(), run.codec.clone(), 1 << 25);
         run.storage.take_calls();
         let path = EntryPath::parse(b"big").unwrap();
-        let big = snapshot.find(&run.catalog, &path).unwrap().unwrap();
+        let big = snapshot.find(&run.sets, &path).unwrap().unwrap();
         let file = reader.open(&snapshot.chain, &big).unwrap();
         assert_eq!(file.size(), 9 << 20);
         let calls = run.storage.take_calls();

@@ -36,15 +36,15 @@ fn costs(run: &Run) -> (usize, Vec<Call>) {
 
 /// Opens a file of the newest snapshot.
 fn open(run: &Run, reader: &Contents, path: &str) -> File {
-    let chain = run.catalog.chains().remove(0);
+    let chain = run.sets.catalog().chains().remove(0);
     let snapshot = run.snapshot(chain.sets.len() as u32 - 1);
     let path = EntryPath::parse(path.as_bytes()).unwrap();
-    let version = snapshot.find(&run.catalog, &path).unwrap().unwrap();
+    let version = snapshot.find(&run.sets, &path).unwrap().unwrap();
     reader.open(&chain, &version).unwrap()
 }
 
 fn reader(run: &Run) -> Contents {
-    Contents::new(run.catalog.clone(), run.codec.clone(), 32 << 20)
+    Contents::new(run.sets.clone(), run.codec.clone(), 32 << 20)
 }
 
 /// Saves one state after the other, a second apart, each as a map of names to contents.
@@ -185,7 +185,7 @@ fn a_read_on_a_fresh_machine_takes_few_round_trips_whatever_the_depth() {
             continue; // there are more manifests than transfers
         }
         // The tree is known from another time, and nothing else.
-        let cache = env.fresh("another catalog");
+        let cache = env.fresh("another sets");
         Run::new(&env, &cache).snapshot(depth as u32);
         reads(&far(&env, &cache));
     }
@@ -200,7 +200,7 @@ fn the_first_look_at_a_volume_is_one_round_trip() {
         let run = far(&env, &env.fresh("catalog"));
         let snapshot = run.snapshot(0);
         let path = EntryPath::parse(b"file").unwrap();
-        let version = snapshot.find(&run.catalog, &path).unwrap().unwrap();
+        let version = snapshot.find(&run.sets, &path).unwrap().unwrap();
         costs(&run);
         let reader = reader(&run);
         assert_eq!(reader.size(&snapshot.chain, &version).unwrap(), 900_000);
@@ -227,12 +227,12 @@ fn one_small_file_is_restored_by_its_extents() {
         save(&env, encoding, &states, &[]);
         let run = far(&env, &env.fresh("catalog"));
         let snapshot = run.snapshot(depth as u32);
-        let chain = &run.catalog.chains()[0];
+        let chain = &run.sets.catalog().chains()[0];
         let path = EntryPath::parse(b"file").unwrap();
         let mut concerned = Vec::new();
         for position in 0..=depth as u32 {
-            for volume in run.catalog.manifest(chain, position).unwrap().volumes_below(&path) {
-                let source = run.catalog.volume(chain, position, volume.number).unwrap();
+            for volume in run.sets.manifest(chain, position).unwrap().volumes_below(&path) {
+                let source = run.sets.volume(chain, position, volume.number).unwrap();
                 concerned.push(source.file.listed().name.clone());
             }
         }
@@ -240,8 +240,7 @@ fn one_small_file_is_restored_by_its_extents() {
         let (target, accounts) = (env.fresh("restored"), Accounts::new(false));
         let target = target.join("file");
         let options = RestoreOptions { path, ..RestoreOptions::default() };
-        let summary =
-            restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+        let summary = restore(&run.sets, &snapshot, &target, &accounts, &Silent, &options).unwrap();
         assert_eq!((summary.delivered, summary.failed), (1, 0));
         assert!(std::fs::read(&target).unwrap() == states.last().unwrap()[1].1);
         let (row, calls) = costs(&run);
@@ -290,7 +289,7 @@ fn signature_files_are_read_side_by_side() {
         }
     });
     let run = Run::over(&env, storage, &env.fresh("catalog"), None);
-    assert_eq!(run.catalog.fill(&run.catalog.chains()[0]).unwrap(), 9);
+    assert_eq!(run.sets.fill(&run.sets.catalog().chains()[0]).unwrap(), 9);
     let (_, calls) = costs(&run);
     assert!(calls.len() <= 1 + 9 * 2, "a list, manifests and signature files: {calls:?}");
 }
@@ -310,15 +309,15 @@ fn a_snapshot_waits_for_its_own_sets_only() {
     });
     let run = Run::over(&env, storage, &env.fresh("catalog"), None);
     std::thread::scope(|scope| {
-        let all = scope.spawn(|| run.catalog.fill(&run.catalog.chains()[0]).unwrap());
+        let all = scope.spawn(|| run.sets.fill(&run.sets.catalog().chains()[0]).unwrap());
         is_there.wait();
         let snapshot = run.snapshot(1);
-        assert!(snapshot.root(&run.catalog).unwrap().is_some());
+        assert!(snapshot.root(&run.sets).unwrap().is_some());
         may_go_on.wait();
         assert_eq!(all.join().unwrap(), 4);
     });
     // Nor are they read for it.
-    let run = Run::new(&env, &env.fresh("another catalog"));
+    let run = Run::new(&env, &env.fresh("another sets"));
     run.snapshot(1);
     let read = run.bytes_read();
     assert_eq!(read.keys().filter(|name| name.contains("sigtar")).count(), 2, "{read:?}");
@@ -364,12 +363,12 @@ fn a_catalog_that_is_filled_anew_mixes_no_frames() {
     let cache = env.fresh("catalog");
     let run = Run::new(&env, &cache);
     let snapshot = run.snapshot(0);
-    let volumes = run.catalog.manifest(&snapshot.chain, 0).unwrap().volumes().len();
+    let volumes = run.sets.manifest(&snapshot.chain, 0).unwrap().volumes().len();
     assert!(volumes > 33, "{volumes}");
     let (target, accounts) = (env.fresh("restored"), Accounts::new(false));
     let options = RestoreOptions::default();
-    restore(&run.catalog, &snapshot, &target, &accounts, &Silent, &options).unwrap();
-    let reader = Contents::new(run.catalog.clone(), run.codec.clone(), 256 << 20);
+    restore(&run.sets, &snapshot, &target, &accounts, &Silent, &options).unwrap();
+    let reader = Contents::new(run.sets.clone(), run.codec.clone(), 256 << 20);
     let file = open(&run, &reader, "big");
     let read = |at: usize| {
         let mut buffer = vec![0; 100_000];
@@ -380,7 +379,7 @@ fn a_catalog_that_is_filled_anew_mixes_no_frames() {
     places().step_by(2).for_each(read);
     std::fs::remove_dir_all(&cache).unwrap();
     // Whoever opens it anew has the catalog filled by tables.
-    let other = Contents::new(run.catalog.clone(), run.codec.clone(), 1 << 20);
+    let other = Contents::new(run.sets.clone(), run.codec.clone(), 1 << 20);
     open(&run, &other, "big");
     places().for_each(read);
 }

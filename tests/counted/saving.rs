@@ -3,12 +3,12 @@
 use super::noise;
 use crate::support::Env;
 use dupfs::backup::{BackupOptions, Job, Outcome, Target, backup};
-use dupfs::catalog::{Catalog, CatalogOptions};
 use dupfs::codec::{Codec, EncodeOptions, Options};
 use dupfs::collection::{ArchiveDirectory, scan};
 use dupfs::format::{Encoding, NameForm, Prefixes};
 use dupfs::model::BackupTime;
 use dupfs::monitor::Silent;
+use dupfs::sets::{Sets, SetsOptions};
 use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, MemoryStorage, RecordingStorage, Storage};
 use std::sync::{Arc, Barrier};
@@ -22,15 +22,15 @@ fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64) -> (Outcome, Vec<
     let collection = scan(&listing, &prefixes);
     let codec = Arc::new(Codec::new(Options::default()));
     let encode = EncodeOptions { encoding: Encoding::Gzip, ..EncodeOptions::default() };
-    let catalog = CatalogOptions {
+    let sets = SetsOptions {
         directory: Some(env.root().join("catalog")),
         storage: storage.clone(),
         codec: codec.clone(),
         local_copy: None,
         monitor: Arc::new(Silent),
     };
-    let catalog = Catalog::open(catalog).unwrap();
-    let chains = catalog.set_collection(&collection).unwrap();
+    let sets = Sets::open(sets).unwrap();
+    let chains = sets.set_collection(&collection).unwrap();
     let archive = ArchiveDirectory::lock(&env.root().join("archive")).unwrap();
     let target = Target {
         storage: storage.clone(),
@@ -42,7 +42,7 @@ fn save(env: &Env, storage: &Arc<RecordingStorage>, time: i64) -> (Outcome, Vec<
         manifest_encoder: Some(
             codec.encoder(EncodeOptions { encoding: Encoding::Plain, ..encode.clone() }).unwrap(),
         ),
-        catalog: &catalog,
+        sets: &sets,
     };
     let options = BackupOptions {
         time: BackupTime::from_seconds(time),

@@ -5,7 +5,6 @@
 use super::{Base, TIMES, base};
 use crate::support::{Encoding, PASSPHRASE, Truth, Writer, assert_same};
 use dupfs::accounts::Accounts;
-use dupfs::catalog::{Catalog, CatalogOptions};
 use dupfs::codec::{Codec, Options, PassphraseSource};
 use dupfs::collection::scan;
 use dupfs::contents::Contents;
@@ -14,6 +13,7 @@ use dupfs::history::{HistoryTree, TimeTemplate};
 use dupfs::model::EntryKind;
 use dupfs::monitor::Silent;
 use dupfs::restore::{RestoreOptions, restore};
+use dupfs::sets::{Sets, SetsOptions};
 use dupfs::storage::{Call, ErrorKind, LocalStorage, RecordingStorage, Storage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Process {
     calls: Arc<AtomicUsize>,
     /// The first call that fails.
     pulled: Arc<AtomicUsize>,
-    catalog: Arc<Catalog>,
+    sets: Arc<Sets>,
     tree: HistoryTree,
 }
 
@@ -57,8 +57,8 @@ impl Process {
         let storage = Arc::new(RecordingStorage::failing(local, fault));
         let passphrase = PassphraseSource::Fixed(PASSPHRASE.to_string().into());
         let codec = Arc::new(Codec::new(Options { passphrase, ..Options::default() }));
-        let catalog = Arc::new(
-            Catalog::open(CatalogOptions {
+        let sets = Arc::new(
+            Sets::open(SetsOptions {
                 directory: None,
                 storage: storage.clone(),
                 codec: codec.clone(),
@@ -67,11 +67,11 @@ impl Process {
             })
             .unwrap(),
         );
-        catalog.set_collection(&scan(&storage.list().unwrap(), &Prefixes::default())).unwrap();
-        let contents = Arc::new(Contents::new(catalog.clone(), codec, 1 << 22));
+        sets.set_collection(&scan(&storage.list().unwrap(), &Prefixes::default())).unwrap();
+        let contents = Arc::new(Contents::new(sets.clone(), codec, 1 << 22));
         let tree = HistoryTree::new(contents, Accounts::new(false), None, TimeTemplate::default());
         calls.store(0, Relaxed);
-        Self { storage, calls, pulled, catalog, tree }
+        Self { storage, calls, pulled, sets, tree }
     }
 
     /// Lists all folders, and reads all files by a few calls each; returns contents by path, and
@@ -150,8 +150,8 @@ fn a_mount_shows_all_again_when_the_storage_is_back() {
             let (again, failures) = process.walk();
             assert_eq!(failures, 0, "{what}: something is still missed");
             assert!(again == expected, "{what}: not all is shown again");
-            for chain in process.catalog.chains() {
-                assert_eq!(process.catalog.usable(&chain), chain.sets.len(), "{what}");
+            for chain in process.sets.catalog().chains() {
+                assert_eq!(process.sets.usable(&chain), chain.sets.len(), "{what}");
             }
         }
     }
@@ -166,10 +166,10 @@ fn a_restore_fails_or_is_whole_and_the_next_one_is_whole() {
         let truth = &base.truths[&TIMES[2]];
         let restored = |process: &Process, name: &str| {
             let target = base.env.fresh(name);
-            let snapshot = process.catalog.snapshot(&process.catalog.chains()[0], 2).ok()?;
+            let snapshot = process.sets.snapshot(&process.sets.catalog().chains()[0], 2).ok()?;
             let (accounts, options) = (Accounts::new(false), RestoreOptions::default());
             let summary =
-                restore(&process.catalog, &snapshot, &target, &accounts, &Silent, &options).ok()?;
+                restore(&process.sets, &snapshot, &target, &accounts, &Silent, &options).ok()?;
             (summary.failed == 0).then(|| Truth::record(&target))
         };
         let process = Process::new(&base, ErrorKind::Other);

@@ -10,12 +10,13 @@ use crate::cli::output::{Report, Status, status};
 use crate::cli::{open, synchronize, traces};
 use clap::Args;
 use dupfs::backup::{self, BackupOptions, Basis, Job, Mismatch, Outcome, Target, Wanted, WhyFull};
-use dupfs::catalog::{Catalog, CatalogOptions, Chain};
+use dupfs::catalog::Chain;
 use dupfs::codec::{self, Cause, Codec};
 use dupfs::collection::{ArchiveDirectory, Collection, LocalCopy, scan};
 use dupfs::format::{Encoding, Manifest};
 use dupfs::model::BackupTime;
 use dupfs::monitor::{Level, Monitor};
+use dupfs::sets::{Sets, SetsOptions};
 use dupfs::source::{Base, Selection, SourceOptions, SourceTree};
 use dupfs::storage::{ErrorKind, ReadAt, Storage, StoredFile, Url};
 use std::ffi::OsString;
@@ -140,7 +141,7 @@ impl Session<'_> {
                 true
             }
         };
-        let catalog = Catalog::open(CatalogOptions {
+        let sets = Sets::open(SetsOptions {
             directory: cache,
             storage: self.storage.clone(),
             codec: self.codec.clone(),
@@ -149,11 +150,11 @@ impl Session<'_> {
         })?;
         let chains = if is_based && !self.writing.dry_run {
             let (storage, codec, monitor) = (&self.storage, &*self.codec, self.report.as_ref());
-            let (prefixes, catalog) = (&prefixes, &catalog);
-            let base = backup::Base { storage, archive, prefixes, codec, catalog, monitor };
+            let (prefixes, sets) = (&prefixes, &sets);
+            let base = backup::Base { storage, archive, prefixes, codec, sets, monitor };
             base.settle(&collection)?
         } else {
-            catalog.set_collection(&collection)?
+            sets.set_collection(&collection)?
         };
         let base = chains.last().filter(|_| is_based);
         let prepare = || encoding::encoders(&self.codec, self.common, &options.encode);
@@ -163,7 +164,7 @@ impl Session<'_> {
             encoder = Some(prepare()?);
         }
         if let Some(chain) = base {
-            self.check(chain, &catalog, typed_source)?;
+            self.check(chain, &sets, typed_source)?;
         }
         let (encoder, manifest_encoder) = encoder.map_or_else(prepare, Ok)?;
         if let Some(chain) = base {
@@ -177,7 +178,7 @@ impl Session<'_> {
             codec: self.codec.clone(),
             encoder,
             manifest_encoder,
-            catalog: &catalog,
+            sets: &sets,
         };
         let job = Job { target: &target, source, selection, base, options: &options };
         let start = SystemTime::now();
@@ -400,18 +401,13 @@ impl Session<'_> {
 
     /// Makes sure that this is the next backup of the same source, as far as the newest manifest
     /// tells.
-    fn check(
-        &self,
-        chain: &Arc<Chain>,
-        catalog: &Catalog,
-        typed_source: &Path,
-    ) -> anyhow::Result<()> {
+    fn check(&self, chain: &Arc<Chain>, sets: &Sets, typed_source: &Path) -> anyhow::Result<()> {
         let Some((position, set)) = chain.sets.iter().enumerate().next_back() else {
             return Ok(());
         };
-        let local = match catalog.copied_manifest(chain, position as u32)? {
+        let local = match sets.copied_manifest(chain, position as u32)? {
             Some(copied) => Arc::new(copied),
-            None => catalog.manifest(chain, position as u32)?,
+            None => sets.manifest(chain, position as u32)?,
         };
         // Whether the passphrase is the right one is found out in any case.
         let is_asked = !self.writing.no_check_remote;

@@ -54,7 +54,7 @@ pub fn run(url: &OsStr, is_json: bool, common: &Common) -> anyhow::Result<()> {
     status.warn(report.as_ref());
     opened.report_oddities();
     status.print_head(opened.archive.as_deref(), &report);
-    let Some(chain) = opened.backups.catalog.chains().last().cloned() else { return Ok(()) };
+    let Some(chain) = opened.backups.sets.catalog().chains().last().cloned() else { return Ok(()) };
     match (common.reading.show_changes_in_set, &common.reading.file_changed) {
         (Some(number), _) if common.writing.jsonstat => print_json(&opened, &chain, number),
         (Some(number), _) => print_set(&opened, &chain, number, common),
@@ -66,7 +66,7 @@ pub fn run(url: &OsStr, is_json: bool, common: &Common) -> anyhow::Result<()> {
 /// Writes one object: the set and its changes, or the file and the sets that changed it; `null` for
 /// a set if there is no backup.
 fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
-    let chains = opened.backups.catalog.chains();
+    let chains = opened.backups.sets.catalog().chains();
     let mut out = Output::new();
     match (common.reading.show_changes_in_set, chains.last(), &common.reading.file_changed) {
         (Some(number), Some(chain), _) => {
@@ -75,7 +75,7 @@ fn write_json(opened: &Opened, common: &Common) -> anyhow::Result<()> {
             // The changes are too many to be kept.
             write!(out, "{{\"kind\":{},\"time\":{},\"changes\":[", set["kind"], set["time"])?;
             let (mut written, mut comma) = (Ok(()), "");
-            opened.backups.catalog.changed_files(chain, position, |change, path| {
+            opened.backups.sets.changed_files(chain, position, |change, path| {
                 let mut object = json!({ "change": word(change) });
                 add_path(&mut object, path);
                 if written.is_ok() {
@@ -118,7 +118,7 @@ fn each_change<'c>(
 ) -> anyhow::Result<()> {
     for (position, set) in chain.sets.iter().enumerate() {
         let mut found = None;
-        opened.backups.catalog.changed_files(chain, position as u32, |change, path| {
+        opened.backups.sets.changed_files(chain, position as u32, |change, path| {
             if path == wanted {
                 found = Some(change);
             }
@@ -146,7 +146,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64, common: &Common) -> an
     let (position, set) = numbered(chain, number)?;
     // The width of the columns stands before the lines, which are too many to be kept.
     let (mut lines, mut width) = (0u64, "File:".len());
-    opened.backups.catalog.changed_files(chain, position, |_, path| {
+    opened.backups.sets.changed_files(chain, position, |_, path| {
         lines += 1;
         width = width.max(shown(&Manifest::print_path(path)).chars().count());
     })?;
@@ -158,7 +158,7 @@ fn print_set(opened: &Opened, chain: &Chain, number: i64, common: &Common) -> an
         "File:", "Type of file change:"
     )?;
     let mut written = Ok(());
-    opened.backups.catalog.changed_files(chain, position, |change, path| {
+    opened.backups.sets.changed_files(chain, position, |change, path| {
         let path = Manifest::print_path(path);
         let gap = width - shown(&path).chars().count();
         let line = [&path[..], format!("{:gap$}{:>22}\n", "", word(change)).as_bytes()].concat();
@@ -189,7 +189,7 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
             set.end()
         )?;
         let (mut written, mut comma) = (Ok(()), "");
-        opened.backups.catalog.changed_files(chain, position, |change, path| {
+        opened.backups.sets.changed_files(chain, position, |change, path| {
             let path = serde_json::Value::from(shown(&Manifest::print_path(path)));
             if written.is_ok() {
                 written = write!(out, "{comma}\n{path}: \"{}\"", word(change));

@@ -36,7 +36,7 @@ pub fn run(arguments: &ListArgs, common: &Common) -> anyhow::Result<()> {
     let snapshot = opened.snapshot(common)?;
     let mut out = Output::new();
     let is_followed = log::is_open();
-    for item in snapshot.walk(&opened.backups.catalog, &EntryPath::root())? {
+    for item in snapshot.walk(&opened.backups.sets, &EntryPath::root())? {
         let (path, version) = item?;
         let Some(entry) = version.entry() else { continue };
         match arguments.json {

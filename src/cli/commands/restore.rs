@@ -40,14 +40,14 @@ pub fn run(arguments: &RestoreArgs, common: &Common) -> anyhow::Result<()> {
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
-        report.required(&dry_run(&opened.backups.catalog, &snapshot, &target, &options)?);
+        report.required(&dry_run(&opened.backups.sets, &snapshot, &target, &options)?);
         return Ok(());
     }
     opened.backups.check_keys(&snapshot)?;
     let accounts = common.accounts();
     keep_interrupts();
     let result =
-        restore(&opened.backups.catalog, &snapshot, &target, &accounts, report.as_ref(), &options);
+        restore(&opened.backups.sets, &snapshot, &target, &accounts, report.as_ref(), &options);
     report.finish();
     let summary = result?;
     let total = summary.delivered + summary.failed + summary.ignored;

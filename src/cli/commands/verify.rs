@@ -53,18 +53,18 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     opened.print_head();
     let snapshot = opened.snapshot_with_manifests(common)?;
     if common.writing.dry_run {
-        report.required(&contents::required_volumes(&opened.backups.catalog, &snapshot, &path)?);
+        report.required(&contents::required_volumes(&opened.backups.sets, &snapshot, &path)?);
         return Ok(());
     }
     opened.backups.check_keys(&snapshot)?;
     let proves = common.reading.against_signatures;
     let contents = proves.then(|| {
-        Arc::new(Contents::new(opened.backups.catalog.clone(), opened.backups.codec.clone(), CACHE))
+        Arc::new(Contents::new(opened.backups.sets.clone(), opened.backups.codec.clone(), CACHE))
     });
     let options =
         VerifyOptions { path, source, selection, compares: common.reading.compare_data, contents };
     let result =
-        verify(&opened.backups.catalog, &snapshot, &common.accounts(), report.as_ref(), &options);
+        verify(&opened.backups.sets, &snapshot, &common.accounts(), report.as_ref(), &options);
     report.finish();
     let summary = result?;
     report.notice(&operations(&summary, &options, &directory.display().to_string()));

@@ -11,7 +11,7 @@ use dupfs::codec::Cause;
 use dupfs::collection::ArchiveError;
 use dupfs::contents::{self, BulkReadError};
 use dupfs::storage::{self, ErrorKind, NotStored};
-use dupfs::{backup, catalog, format, replicate, restore, source, verify, volume};
+use dupfs::{backup, format, replicate, restore, sets, source, verify, volume};
 use std::error::Error;
 use std::io;
 
@@ -79,8 +79,8 @@ pub fn decide<'a>(error: &'a (dyn Error + 'static)) -> Decision<'a> {
         Known::Archive(error) => of_archive(error),
         Known::Backup(error) => of_backup(error),
         Known::BulkRead(error) => of_bulk_read(error),
-        Known::Catalog(error) => of_catalog(error),
-        Known::CatalogCause(cause) => of_catalog_cause(cause),
+        Known::Sets(error) => of_sets(error),
+        Known::SetsCause(cause) => of_sets_cause(cause),
         Known::Codec(error) => of_codec(&error.cause),
         Known::Contents(error) => of_contents(error),
         Known::File(failure) => of_file(failure),
@@ -151,7 +151,7 @@ fn of_backup(error: &backup::Error) -> Decision<'_> {
         backup::Error::Storage(error) => Decision::stands_for(error),
         backup::Error::Volume(error) => Decision::stands_for(error),
         backup::Error::Encode(error) => Decision::stands_for(error),
-        backup::Error::Catalog(error) => Decision::stands_for(error),
+        backup::Error::Sets(error) => Decision::stands_for(error),
         backup::Error::Source { .. }
         | backup::Error::Lost(_)
         | backup::Error::Signatures { .. }
@@ -168,37 +168,29 @@ fn of_backup(error: &backup::Error) -> Decision<'_> {
 
 fn of_bulk_read(error: &BulkReadError) -> Decision<'_> {
     match error {
-        BulkReadError::Catalog(error) => Decision::stands_for(error),
+        BulkReadError::Sets(error) => Decision::stands_for(error),
         BulkReadError::Full(_) | BulkReadError::Interrupted => Decision::open(),
     }
 }
 
-fn of_catalog(error: &catalog::Error) -> Decision<'_> {
+fn of_sets(error: &sets::Error) -> Decision<'_> {
     match error {
-        catalog::Error::Again(error) => Decision::stands_for(error.as_ref()),
-        catalog::Error::Volume { cause, .. } => Decision::stands_for(cause),
-        catalog::Error::Directory { .. }
-        | catalog::Error::Untrusted { .. }
-        | catalog::Error::Replaced
-        | catalog::Error::Database(_)
-        | catalog::Error::Thread(_)
-        | catalog::Error::Schema
-        | catalog::Error::Set { .. }
-        | catalog::Error::Contradicted { .. }
-        | catalog::Error::MissingVolume { .. }
-        | catalog::Error::Broken
-        | catalog::Error::Temporary(_)
-        | catalog::Error::Lost
-        | catalog::Error::Gone(_)
-        | catalog::Error::TooMany(_) => Decision::open(),
+        sets::Error::Again(error) => Decision::stands_for(error.as_ref()),
+        sets::Error::Volume { cause, .. } => Decision::stands_for(cause),
+        sets::Error::Catalog(_)
+        | sets::Error::Thread(_)
+        | sets::Error::Set { .. }
+        | sets::Error::Contradicted { .. }
+        | sets::Error::MissingVolume { .. }
+        | sets::Error::Temporary(_) => Decision::open(),
     }
 }
 
-fn of_catalog_cause(cause: &catalog::Cause) -> Decision<'_> {
+fn of_sets_cause(cause: &sets::Cause) -> Decision<'_> {
     match cause {
-        catalog::Cause::Decode(error) => Decision::stands_for(error),
-        catalog::Cause::Format(error) => Decision::stands_for(error),
-        catalog::Cause::Missing | catalog::Cause::Content(_) => Decision::open(),
+        sets::Cause::Decode(error) => Decision::stands_for(error),
+        sets::Cause::Format(error) => Decision::stands_for(error),
+        sets::Cause::Missing | sets::Cause::Content(_) => Decision::open(),
     }
 }
 
@@ -233,7 +225,7 @@ fn of_codec(cause: &Cause) -> Decision<'_> {
 
 fn of_contents(error: &contents::Error) -> Decision<'_> {
     match error {
-        contents::Error::Catalog(error) => Decision::stands_for(error.as_ref()),
+        contents::Error::Sets(error) => Decision::stands_for(error.as_ref()),
         contents::Error::Volume(error) => Decision::stands_for(error),
         contents::Error::Content { .. } => Decision::open(),
     }
@@ -307,7 +299,7 @@ fn of_restore(error: &restore::Error) -> Decision<'_> {
             "make room there, or restore to elsewhere; --force goes over what is there already",
         ),
         restore::Error::Target { .. } => Decision::code(INCOMPLETE),
-        restore::Error::Catalog(error) => Decision::stands_for(error),
+        restore::Error::Sets(error) => Decision::stands_for(error),
     }
 }
 
@@ -385,7 +377,7 @@ fn operation_words(error: &storage::Error) -> String {
 fn of_verify(error: &verify::Error) -> Decision<'_> {
     match error {
         verify::Error::PathNotFound(_) => Decision::code(19),
-        verify::Error::Catalog(error) => Decision::stands_for(error),
+        verify::Error::Sets(error) => Decision::stands_for(error),
         verify::Error::BulkReader(error) => Decision::stands_for(error),
     }
 }

@@ -5,7 +5,7 @@ use super::own::Failure;
 use dupfs::collection::ArchiveError;
 use dupfs::contents::{self, BulkReadError};
 use dupfs::storage::{self, NotStored};
-use dupfs::{backup, catalog, codec, format, replicate, restore, source, verify, volume};
+use dupfs::{backup, codec, format, replicate, restore, sets, source, verify, volume};
 use std::error::Error;
 
 /// Declares [`Known`], so that no type can be in the enum and be missing where it is recognized.
@@ -34,8 +34,6 @@ known! {
     Archive(ArchiveError),
     Backup(backup::Error),
     BulkRead(BulkReadError),
-    Catalog(catalog::Error),
-    CatalogCause(catalog::Cause),
     Codec(codec::Error),
     Contents(contents::Error),
     File(contents::Failure),
@@ -44,6 +42,8 @@ known! {
     NotStored(NotStored),
     Replicate(replicate::Error),
     Restore(restore::Error),
+    Sets(sets::Error),
+    SetsCause(sets::Cause),
     Source(source::Error),
     Storage(storage::Error),
     Verify(verify::Error),

@@ -137,7 +137,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
     // They get no folder. A passphrase is asked for while there is a terminal.
     let locked = opened.backups.locked_chains(LOOK)?;
     let contents = Arc::new(Contents::new(
-        opened.backups.catalog.clone(),
+        opened.backups.sets.clone(),
         opened.backups.codec.clone(),
         arguments.cache_size << 20,
     ));
@@ -175,7 +175,7 @@ pub fn run(arguments: &MountArgs, common: &Common) -> anyhow::Result<()> {
 
 /// Takes the folders from chains that do not open, and names each once.
 fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree) {
-    let chains = opened.backups.catalog.chains();
+    let chains = opened.backups.sets.catalog().chains();
     for (index, error) in locked {
         let Some(chain) = chains.get(index) else { continue };
         let times: Vec<String> = chain.sets.iter().map(|set| set.end().to_string()).collect();
@@ -185,7 +185,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
             "cannot show the backups of {}: {error}{newest}; --passphrase-file gives several passphrases",
             times.join(", ")
         );
-        opened.backups.catalog.log_once(Level::Error, text);
+        opened.backups.sets.log_once(Level::Error, text);
         tree.close(chain);
     }
 }
@@ -193,7 +193,7 @@ fn close(locked: Vec<(usize, codec::Error)>, opened: &Opened, tree: &HistoryTree
 /// Fills the catalog, as far as backups can be read.
 fn fill(opened: &Opened, tree: &HistoryTree) {
     if let Err(error) = tree.fill() {
-        opened.backups.catalog.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
+        opened.backups.sets.log_once(Level::Error, format!("cannot fill the catalog: {error}"));
     }
 }
 
@@ -201,21 +201,21 @@ fn fill(opened: &Opened, tree: &HistoryTree) {
 /// that the first reads need not. Those read nothing: a mount of what is known is quiet.
 fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     fill(opened, tree);
-    let Some(chain) = opened.backups.catalog.chains().pop() else { return };
+    let Some(chain) = opened.backups.sets.catalog().chains().pop() else { return };
     let sets = chain.sets.iter().enumerate().rev();
     let volumes = sets.flat_map(|(position, set)| {
         let encrypted =
             set.volumes.iter().filter(|(_, volume)| volume.encoding == Encoding::OpenPgp);
         encrypted.map(move |(number, _)| (position as u32, *number))
     });
-    let catalog = &opened.backups.catalog;
+    let sets = &opened.backups.sets;
     let is_known =
-        |volume: &(u32, u32)| catalog.is_volume_filled(&chain, volume.0, volume.1).unwrap_or(false);
+        |volume: &(u32, u32)| sets.is_volume_filled(&chain, volume.0, volume.1).unwrap_or(false);
     let volumes: Vec<_> = volumes.take(PREPARED_VOLUMES).filter(is_known).collect();
-    catalog.unlock_known(&chain, &volumes);
+    sets.unlock_known(&chain, &volumes);
     for (position, number) in volumes {
         // What is wrong with it is for whoever reads it to hear of.
-        if let Ok(source) = catalog.volume(&chain, position, number) {
+        if let Ok(source) = sets.volume(&chain, position, number) {
             let _ = contents.volumes().prepare(&source);
         }
     }
@@ -247,7 +247,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
             }
             Err(error) => opened
                 .backups
-                .catalog
+                .sets
                 .log_once(Level::Warning, format!("cannot look for new backups: {error}")),
         }
         fill(opened, tree);

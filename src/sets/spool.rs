@@ -2,7 +2,7 @@
 //! them are at hand.
 
 use super::Error;
-use super::fill::Line;
+use crate::catalog::Line;
 use crate::model::{Entry, EntryKind, EntryPath, Owner};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use tempfile::SpooledTempFile;

@@ -1,9 +1,8 @@
 //! [`Snapshot`]: the tree as it stood at one time.
 
 use super::Error;
-use super::catalog::Catalog;
-use super::chains::Chain;
-use super::query::{self, DirectoryId, Version};
+use super::sets::Sets;
+use crate::catalog::{self, Chain, DirectoryId, Version};
 use crate::model::EntryPath;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ pub struct Snapshot {
     pub position: u32,
 }
 
-impl Catalog {
+impl Sets {
     /// Returns the tree at the end of one set, if its rows are there or can be filled in.
     ///
     /// # Errors
@@ -36,8 +35,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn root(&self, catalog: &Catalog) -> Result<Option<Version>, Error> {
-        self.look_up(catalog, DirectoryId::above_root(self.chain.id), &[])
+    pub fn root(&self, sets: &Sets) -> Result<Option<Version>, Error> {
+        self.look_up(sets, DirectoryId::above_root(self.chain.id), &[])
     }
 
     /// Returns what stands under a name in a directory.
@@ -46,13 +45,12 @@ impl Snapshot {
     /// [`Error`] when the database fails.
     pub fn look_up(
         &self,
-        catalog: &Catalog,
+        sets: &Sets,
         directory: DirectoryId,
         name: &[u8],
     ) -> Result<Option<Version>, Error> {
-        let found = catalog.ask(&self.chain, self.position, |connection, owners| {
-            query::look_up(connection, owners, directory, name, self.position)
-        })?;
+        let found = sets
+            .ask(&self.chain, self.position, |rows| rows.look_up(directory, name, self.position))?;
         Ok(found.filter(|version| version.entry().is_some()))
     }
 
@@ -60,11 +58,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn find(&self, catalog: &Catalog, path: &EntryPath) -> Result<Option<Version>, Error> {
-        let mut found = self.root(catalog)?;
+    pub fn find(&self, sets: &Sets, path: &EntryPath) -> Result<Option<Version>, Error> {
+        let mut found = self.root(sets)?;
         for name in path.components() {
             let Some(directory) = found.as_ref().and_then(Version::child) else { return Ok(None) };
-            found = self.look_up(catalog, directory, name)?;
+            found = self.look_up(sets, directory, name)?;
         }
         Ok(found)
     }
@@ -76,13 +74,13 @@ impl Snapshot {
     /// [`Error`] when the database fails.
     pub fn list(
         &self,
-        catalog: &Catalog,
+        sets: &Sets,
         directory: DirectoryId,
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Version>, Error> {
-        catalog.ask(&self.chain, self.position, |connection, owners| {
-            query::list(connection, owners, directory, self.position, after, limit)
+        sets.ask(&self.chain, self.position, |rows| {
+            rows.list(directory, self.position, after, limit)
         })
     }
 
@@ -91,22 +89,16 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error`] when the database fails.
-    pub fn walk<'c>(&self, catalog: &'c Catalog, path: &EntryPath) -> Result<Walk<'c>, Error> {
-        let start = self.find(catalog, path)?.map(|version| (path.clone(), version));
-        Ok(Walk {
-            catalog,
-            snapshot: self.clone(),
-            start,
-            path: EntryPath::root(),
-            open: Vec::new(),
-        })
+    pub fn walk<'c>(&self, sets: &'c Sets, path: &EntryPath) -> Result<Walk<'c>, Error> {
+        let start = self.find(sets, path)?.map(|version| (path.clone(), version));
+        Ok(Walk { sets, snapshot: self.clone(), start, path: EntryPath::root(), open: Vec::new() })
     }
 }
 
 /// Walks a snapshot in path order; holds a window of each directory between the start and the
 /// current path.
 pub struct Walk<'c> {
-    catalog: &'c Catalog,
+    sets: &'c Sets,
     snapshot: Snapshot,
     start: Option<(EntryPath, Version)>,
     /// The path of the deepest open directory, or one below it.
@@ -137,7 +129,7 @@ impl Walk<'_> {
     }
 
     fn fill(&self, directory: &mut OpenDirectory, after: Option<&[u8]>) -> Result<(), Error> {
-        let window = self.snapshot.list(self.catalog, directory.id, after, WINDOW)?;
+        let window = self.snapshot.list(self.sets, directory.id, after, WINDOW)?;
         directory.more_after =
             window.last().filter(|_| window.len() == WINDOW).map(|last| last.name.clone());
         directory.window = window.into_iter();
@@ -155,7 +147,7 @@ impl Walk<'_> {
                     .path
                     .ancestor(directory.length)
                     .join(&version.name)
-                    .map_err(|invalid| Error::Gone(invalid.to_string()))?;
+                    .map_err(|invalid| catalog::Error::Gone(invalid.to_string()))?;
                 self.open.push(directory);
                 self.open(&path, &version)?;
                 return Ok(Some((path, version)));

@@ -1,7 +1,8 @@
 //! What the tests of this module share: collections in memory, plain, with or without tables in
 //! their volumes.
 
-use super::{Catalog, CatalogOptions, Chain};
+use super::{Sets, SetsOptions};
+use crate::catalog::Chain;
 use crate::codec::{self, Codec, Encoding, Options, Table};
 use crate::collection::{BackupSet, scan};
 use crate::format::{
@@ -53,11 +54,11 @@ pub fn path(text: &str) -> EntryPath {
     EntryPath::parse(text.as_bytes()).unwrap()
 }
 
-/// A collection, and a catalog of it.
+/// A collection, opened.
 pub struct World {
     pub storage: Arc<RecordingStorage>,
     pub codec: Arc<Codec>,
-    pub catalog: Arc<Catalog>,
+    pub sets: Arc<Sets>,
     pub said: Arc<Said>,
 }
 
@@ -81,7 +82,7 @@ impl World {
     pub fn over(storage: RecordingStorage, directory: Option<PathBuf>, options: Options) -> Self {
         let storage = Arc::new(storage);
         let (codec, said) = (Arc::new(Codec::new(options)), Arc::new(Said::default()));
-        let mut catalog = Catalog::open(CatalogOptions {
+        let mut sets = Sets::open(SetsOptions {
             directory,
             storage: storage.clone(),
             codec: codec.clone(),
@@ -89,8 +90,8 @@ impl World {
             monitor: said.clone(),
         })
         .unwrap();
-        catalog.tables = Some(Box::new(|file, _| Ok(read_table(&*file))));
-        Self { storage, codec, catalog: Arc::new(catalog), said }
+        sets.tables = Some(Box::new(|file, _| Ok(read_table(&*file))));
+        Self { storage, codec, sets: Arc::new(sets), said }
     }
 
     pub fn plain(files: &Arc<Files>) -> Self {
@@ -100,7 +101,7 @@ impl World {
     /// Looks at the collection and returns its only chain.
     pub fn chain(&self) -> Arc<Chain> {
         let collection = scan(&self.storage.list().unwrap(), &Prefixes::default());
-        let chains = self.catalog.set_collection(&collection).unwrap();
+        let chains = self.sets.set_collection(&collection).unwrap();
         self.storage.take_calls();
         assert_eq!(chains.len(), 1);
         chains[0].clone()
@@ -121,7 +122,7 @@ impl World {
     /// Fills all volumes of a set.
     pub fn fill_volumes(&self, chain: &Chain, position: u32) {
         for number in set(chain, position).volumes.keys() {
-            self.catalog.fill_volume(chain, position, *number).unwrap();
+            self.sets.fill_volume(chain, position, *number).unwrap();
         }
     }
 }

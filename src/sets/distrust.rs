@@ -3,30 +3,24 @@
 //!
 //! A [`super::proof::Proof`] finds the contradiction, in a pass or a table. It is kept, by the
 //! set's identity, and reported once; the pass fails with [`Error::Contradicted`]. Who asked for it
-//! calls [`Catalog::renew`]: the chain's rows go, and it gets a new number, so that no id changes
+//! calls [`Sets::renew`]: the chain's rows go, and it gets a new number, so that no id changes
 //! its meaning; what is asked for next is filled in anew, this set from its volumes. Their rows
 //! need no proof, so each set is contradicted once, at most.
 
-use super::catalog::{Catalog, set_at};
-use super::chains::{Chain, Source, identity};
+use super::sets::Sets;
+use super::tables::Table;
 use super::{Error, Snapshot};
+use crate::catalog::{self, Chain, Source, identity};
 use crate::collection::BackupSet;
 use crate::format::{Encoding, Manifest};
 use crate::model::EntryPath;
 use crate::monitor::Level;
-use rusqlite::{Connection, OptionalExtension};
 use std::collections::HashSet;
 
-impl Catalog {
+impl Sets {
     /// Returns where the rows of a set come from.
     pub(super) fn source_of(&self, chain: &Chain, position: u32) -> Result<Source, Error> {
-        self.ask(chain, position, |connection, _| {
-            let found = connection
-                .prepare_cached("SELECT source FROM sets WHERE id = ?1")?
-                .query_row([chain.set_id(position)], |row| row.get(0))
-                .optional()?;
-            found.map(Source::of_column).ok_or(Error::Lost)
-        })
+        self.ask(chain, position, |rows| rows.source_of(chain.set_id(position)))
     }
 
     /// Returns whether the signature file of a set has been contradicted by its volumes.
@@ -34,18 +28,17 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails even in memory.
     pub fn is_distrusted(&self, set: &BackupSet) -> Result<bool, Error> {
-        self.sturdy(|_| self.distrusts(set))
+        self.catalog.sturdy(|_| self.distrusts(set))
     }
 
-    /// As [`Catalog::is_distrusted`], for those who start over themselves.
+    /// As [`Sets::is_distrusted`], for those who start over themselves.
     pub(super) fn distrusts(&self, set: &BackupSet) -> Result<bool, Error> {
         let identity = identity(set);
         let lock = || self.distrusted.lock();
         if lock().contains(&identity) {
             return Ok(true);
         }
-        let is_distrusted =
-            self.database.read(|connection| is_distrusted(connection, &identity))?;
+        let is_distrusted = self.catalog.read(|rows| rows.is_distrusted(&identity))?;
         // A database that starts over forgets it, and rows that are filled in again must be the
         // same ones.
         if is_distrusted {
@@ -56,13 +49,8 @@ impl Catalog {
 
     /// Returns the identities of all sets whose signature files have been contradicted.
     pub(super) fn all_distrusted(&self) -> Result<HashSet<Vec<u8>>, Error> {
-        let mut all: HashSet<Vec<u8>> = self.sturdy(|_| {
-            self.database.read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT identity FROM distrusted")?;
-                let identities = statement.query_map([], |row| row.get(0))?;
-                Ok(identities.collect::<Result<_, _>>()?)
-            })
-        })?;
+        let mut all: HashSet<Vec<u8>> =
+            self.catalog.sturdy(|_| self.catalog.read(|rows| rows.distrusted()))?;
         all.extend(self.distrusted.lock().iter().cloned());
         Ok(all)
     }
@@ -76,19 +64,14 @@ impl Catalog {
         what: String,
         follows: &str,
     ) -> Error {
-        let set = match set_at(chain, position) {
+        let set = match chain.set_at(position) {
             Ok(set) => set,
-            Err(error) => return error,
+            Err(error) => return error.into(),
         };
         let identity = identity(set);
         self.distrusted.lock().insert(identity.clone());
-        let kept = self.sturdy(|_| {
-            self.database.write(|connection| {
-                Ok(connection
-                    .execute("INSERT OR IGNORE INTO distrusted(identity) VALUES(?1)", [&identity])
-                    .map(drop)?)
-            })
-        });
+        let kept: Result<(), Error> =
+            self.catalog.sturdy(|_| Ok(self.catalog.write(|rows| rows.distrust(&identity))?));
         let error = Error::Contradicted { file: "signature file", set: set.end(), what };
         self.log_once(Level::Warning, format!("{error}; {follows}"));
         // Kept in memory, it holds for this process at least.
@@ -99,7 +82,7 @@ impl Catalog {
     /// counts from now on; `None` if the manifest in use is no such copy, or nothing can be learnt
     /// of the stored one.
     pub(super) fn distrust_copy(&self, chain: &Chain, position: u32) -> Option<Error> {
-        let set = set_at(chain, position).ok()?;
+        let set = chain.set_at(position).ok()?;
         let is_copy = self.may_use_copy(set) && self.local_copy()?.manifest(set.session).is_some();
         let used = self.manifest(chain, position).ok().filter(|_| is_copy)?;
         let stored = self
@@ -153,19 +136,57 @@ impl Catalog {
         volumes.iter().try_for_each(|(_, number)| self.fill_volume(chain, position, *number))
     }
 
+    /// Holds the rows of a set against its volumes as far as their tables of contents go; whole
+    /// volumes are read only where such a table contradicts the rows. Volumes of duplicity have no
+    /// tables.
+    ///
+    /// # Errors
+    /// [`Error::Contradicted`] when the rows are wrong; other [`Error`]s when nothing tells.
+    pub fn prove_by_tables(&self, chain: &Chain, position: u32) -> Result<(), Error> {
+        for number in chain.set_at(position)?.volumes.keys() {
+            let key = chain.volume_key(position, *number);
+            if self.ask(chain, position, |rows| rows.is_passed(key))? {
+                continue;
+            }
+            match self.fill_from_table(chain, position, *number)? {
+                Table::Taken => {}
+                Table::Unfit => self.fill_volume(chain, position, *number)?,
+                // The others have none either.
+                Table::Missing => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports what is wrong with the signature file of a set: its volumes count from now on.
+    pub fn distrust_signatures(&self, chain: &Chain, position: u32, what: &str) {
+        self.distrust(chain, position, what.into(), "its volumes count instead");
+    }
+
+    /// Returns the positions of the sets whose signatures do not count: their rows come from the
+    /// volumes, or something has contradicted their signature files.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn unsound_signatures(&self, chain: &Chain) -> Result<HashSet<u32>, Error> {
+        let mut unsound = self.ask(chain, 0, |rows| rows.sets_of_volumes(chain))?;
+        let distrusted = self.all_distrusted()?;
+        if !distrusted.is_empty() {
+            let sets = (0..).zip(&chain.sets);
+            let found = sets.filter(|(_, set)| distrusted.contains(&identity(set)));
+            unsound.extend(found.map(|(position, _)| position));
+        }
+        Ok(unsound)
+    }
+
     /// Returns whether all rows of a set have been proved.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn is_proved(&self, chain: &Chain, position: u32) -> Result<bool, Error> {
-        let volumes = set_at(chain, position)?.volumes.len() as i64;
-        let passed = self.ask(chain, position, |connection, _| {
-            let text =
-                "SELECT count(*) FROM volumes WHERE set_id = ?1 AND plain_length IS NOT NULL";
-            Ok(connection
-                .prepare_cached(text)?
-                .query_row([chain.set_id(position)], |row| row.get::<_, i64>(0))?)
-        })?;
+        let volumes = chain.set_at(position)?.volumes.len();
+        let passed =
+            self.ask(chain, position, |rows| rows.passed_volumes(chain.set_id(position)))?;
         Ok(passed >= volumes || self.source_of(chain, position)? == Source::Volumes)
     }
 
@@ -175,17 +196,11 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when a set of it cannot be read, or the database fails.
     pub fn renew(&self, snapshot: &Snapshot) -> Result<Snapshot, Error> {
-        self.void(&snapshot.chain)?;
+        self.catalog.void(&snapshot.chain)?;
         let full = |chain: &Chain| chain.sets.first().map(|full| full.session);
-        let renewed = self.chains().into_iter().find(|chain| full(chain) == full(&snapshot.chain));
-        let chain = renewed.ok_or_else(|| Error::Gone("this chain of backups".into()))?;
+        let renewed =
+            self.catalog.chains().into_iter().find(|chain| full(chain) == full(&snapshot.chain));
+        let chain = renewed.ok_or_else(|| catalog::Error::Gone("this chain of backups".into()))?;
         self.snapshot(&chain, snapshot.position)
     }
-}
-
-/// Returns whether this set's signature file has been contradicted.
-pub fn is_distrusted(connection: &Connection, identity: &[u8]) -> Result<bool, Error> {
-    Ok(connection
-        .prepare_cached("SELECT 1 FROM distrusted WHERE identity = ?1")?
-        .exists([identity])?)
 }

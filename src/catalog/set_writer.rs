@@ -1,15 +1,16 @@
-//! Level 1: the rows of one set, from its signature file, or from its volumes where that is
-//! missing.
+//! [`SetWriter`]: level 1, the rows of one set.
 //!
 //! A path brings a row for each directory on its way, and all of these are in a backup themselves.
 //! Where they are not, one path of some hundred bytes, compressed, could bring a million rows. So a
 //! set may bring [`MOST_IMPLIED`] such directories, and as many as it has lines; a path that needs
 //! more is left out, and named: here, and whenever a volume that holds it is read.
 
-use super::query::{self, DIRECTORY_BITS, DirectoryId, VERSION_BITS, VersionId};
-use super::{Error, query::kind_columns};
+use super::Error;
+use super::ids::{DIRECTORY_BITS, DirectoryId, VERSION_BITS, VersionId};
+use super::rows::Rows;
+use super::versions::kind_columns;
 use crate::model::{Entry, EntryPath, Owner};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ pub struct Line {
 
 /// Writes the rows of one set inside a transaction.
 pub struct SetWriter<'c> {
-    connection: &'c Connection,
+    rows: &'c Rows<'c>,
     chain: i64,
     position: u32,
     first: i64,
@@ -59,9 +60,10 @@ impl LeftOut {
 
 impl<'c> SetWriter<'c> {
     /// Begins the set at `position` of a chain; its rows so far must be gone.
-    pub fn new(connection: &'c Connection, chain: i64, position: u32) -> Result<Self, Error> {
+    pub fn new(rows: &'c Rows<'c>, chain: i64, position: u32) -> Result<Self, Error> {
         let next = |table: &str, bits: u32| -> Result<i64, Error> {
-            let highest: Option<i64> = connection
+            let highest: Option<i64> = rows
+                .connection
                 .query_row(
                     &format!("SELECT max(id) FROM {table} WHERE id >= ?1 AND id < ?2"),
                     [chain << bits, (chain + 1) << bits],
@@ -72,14 +74,14 @@ impl<'c> SetWriter<'c> {
             Ok(highest.map_or(0, |id| id & ((1 << bits) - 1)) + 1)
         };
         let root = DirectoryId::root(chain);
-        connection.execute(
+        rows.connection.execute(
             "INSERT OR IGNORE INTO directories(id, parent, name) VALUES(?1, ?2, x'')",
             (root, DirectoryId::above_root(chain)),
         )?;
         let first = next("versions", VERSION_BITS)?;
         let next_directory = next("directories", DIRECTORY_BITS)?;
         Ok(Self {
-            connection,
+            rows,
             chain,
             position,
             first,
@@ -122,6 +124,7 @@ impl<'c> SetWriter<'c> {
             return Err(Error::TooMany("versions"));
         }
         let added = self
+            .rows
             .connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO versions(id, directory, name, position, kind, mode, owner, mtime, extra) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
@@ -147,7 +150,7 @@ impl<'c> SetWriter<'c> {
             None => DirectoryId::root(self.chain),
         };
         for (index, name) in names().enumerate().skip(common) {
-            match query::directory(self.connection, id, name)? {
+            match self.rows.directory(id, name)? {
                 Some(known) => id = known,
                 None => {
                     let implied = self.implied + names().count() - index;
@@ -175,7 +178,7 @@ impl<'c> SetWriter<'c> {
         self.way.truncate(depth);
         for name in missing.into_iter().chain(names) {
             let parent = self.way.last().map_or(DirectoryId::root(self.chain), |(_, id)| *id);
-            let id = match query::directory(self.connection, parent, name)? {
+            let id = match self.rows.directory(parent, name)? {
                 Some(id) => id,
                 None => {
                     if self.next_directory >> DIRECTORY_BITS != 0 {
@@ -183,7 +186,8 @@ impl<'c> SetWriter<'c> {
                     }
                     let id = DirectoryId::new(self.chain, self.next_directory);
                     self.next_directory += 1;
-                    self.connection
+                    self.rows
+                        .connection
                         .prepare_cached(
                             "INSERT INTO directories(id, parent, name) VALUES(?1, ?2, ?3)",
                         )?
@@ -201,11 +205,11 @@ impl<'c> SetWriter<'c> {
             return Ok(id);
         }
         let columns = (owner.uid, owner.gid, &owner.user, &owner.group);
-        self.connection.execute(
+        self.rows.connection.execute(
             "INSERT OR IGNORE INTO owners(uid, gid, user, grp) VALUES(?1, ?2, ?3, ?4)",
             columns,
         )?;
-        let id = self.connection.query_row(
+        let id = self.rows.connection.query_row(
             "SELECT id FROM owners WHERE uid = ?1 AND gid = ?2 AND user = ?3 AND grp = ?4",
             columns,
             |row| row.get(0),
@@ -218,8 +222,10 @@ impl<'c> SetWriter<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::rows::Owners;
     use crate::catalog::schema;
     use crate::model::EntryKind;
+    use rusqlite::Connection;
 
     fn line(path: &str) -> Line {
         let owner = Owner { uid: 0, gid: 0, user: Vec::new(), group: Vec::new() };
@@ -231,7 +237,8 @@ mod tests {
     fn nested_directories_have_rows_and_implied_ones_a_bound() {
         let mut connection = Connection::open_in_memory().unwrap();
         assert!(schema::prepare(&mut connection).unwrap());
-        let mut writer = SetWriter::new(&connection, 1, 0).unwrap();
+        let rows = Rows { connection: &connection, owners: &Owners::default() };
+        let mut writer = SetWriter::new(&rows, 1, 0).unwrap();
         let nested = |depth: usize| vec!["d"; depth].join("/");
         (1..500).for_each(|depth| writer.add(&line(&nested(depth))).unwrap());
         // A few may lack; many are made up.

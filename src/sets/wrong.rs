@@ -2,7 +2,7 @@
 //! must be right, whatever it takes.
 
 use super::testing::{Files, Item, PathState, World, path, time};
-use super::{Chain, VersionKind};
+use crate::catalog::{self, Chain, VersionKind};
 use crate::collection::scan;
 use crate::format::Prefixes;
 use crate::storage::Storage;
@@ -44,17 +44,16 @@ fn open(files: &Arc<Files>, directory: &Path) -> (World, Arc<Chain>) {
 /// Returns all that a catalog answers, as text: trees, contents, what a new session compares with,
 /// seek indexes.
 fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
-    let catalog = &world.catalog;
+    let sets = &world.sets;
     let mut all = Vec::new();
     for position in 0..chain.sets.len() as u32 {
-        let snapshot = catalog.snapshot(chain, position).unwrap();
-        for number in
-            catalog.manifest(chain, position).unwrap().volumes().map(|volume| volume.number)
+        let snapshot = sets.snapshot(chain, position).unwrap();
+        for number in sets.manifest(chain, position).unwrap().volumes().map(|volume| volume.number)
         {
-            catalog.fill_volume(chain, position, number).unwrap();
-            let key = catalog.volume(chain, position, number).unwrap().key;
-            let seek_index = catalog.seek_indexes().seek_index(key).unwrap().unwrap();
-            let point = catalog.seek_indexes().seek_point(key, 0).unwrap().unwrap();
+            sets.fill_volume(chain, position, number).unwrap();
+            let key = sets.volume(chain, position, number).unwrap().key;
+            let seek_index = sets.seek_indexes().seek_index(key).unwrap().unwrap();
+            let point = sets.seek_indexes().seek_point(key, 0).unwrap().unwrap();
             let frames = (
                 seek_index.frames,
                 seek_index.plain_length,
@@ -63,25 +62,28 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
             );
             all.push(format!("{position} {number}: {frames:?} {} {:?}", point.plain, point.state));
         }
-        for item in snapshot.walk(catalog, &path("")).unwrap() {
+        for item in snapshot.walk(sets, &path("")).unwrap() {
             let (path, version) = item.unwrap();
-            let found = snapshot.find(catalog, &path).unwrap().unwrap();
-            assert_eq!((found.id, catalog.path(&found).unwrap()), (version.id, path.clone()));
-            let before = catalog.version_before(&version).unwrap().map(|version| version.id);
+            let found = snapshot.find(sets, &path).unwrap().unwrap();
+            assert_eq!((found.id, sets.path(&found).unwrap()), (version.id, path.clone()));
+            let before = sets.version_before(&version).unwrap().map(|version| version.id);
             // What volumes have told may be gone by now; then it comes back.
             let parts = || {
-                for number in catalog
+                for number in sets
                     .manifest(chain, version.position)
                     .unwrap()
                     .volumes_with(&path)
                     .map(|volume| volume.number)
                 {
-                    catalog.fill_volume(chain, version.position, number).unwrap();
+                    sets.fill_volume(chain, version.position, number).unwrap();
                 }
-                Some(catalog.parts(version.id).unwrap()).filter(|parts| !parts.is_empty()).ok_or(())
+                Some(sets.parts(version.id).unwrap()).filter(|parts| !parts.is_empty()).ok_or(())
             };
-            let parts =
-                if version.is_file() { catalog.undisturbed(parts).unwrap() } else { Vec::new() };
+            let parts = if version.is_file() {
+                sets.catalog.undisturbed(parts).unwrap()
+            } else {
+                Vec::new()
+            };
             if let (VersionKind::Present { size: Some(size), .. }, [(_, part)]) =
                 (&version.kind, &parts[..])
             {
@@ -89,7 +91,7 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
             }
             all.push(format!("{path} {:?} {before:?} {:?} {parts:?}", version.id, version.entry()));
         }
-        all.extend(catalog.saved_entries(chain, position).unwrap().map(|saved| {
+        all.extend(sets.saved_entries(chain, position).unwrap().map(|saved| {
             let saved = saved.unwrap();
             format!("{} {:?} {:?} {}", saved.path, saved.entry, saved.version, saved.position)
         }));
@@ -101,6 +103,11 @@ fn answers(world: &World, chain: &Arc<Chain>) -> Vec<String> {
 fn assert_right(found: &[String], expected: &[String], what: &str) {
     let differs = found.iter().zip(expected).find(|(found, expected)| found != expected);
     assert!(differs.is_none() && found.len() == expected.len(), "{what}: {differs:#?}");
+}
+
+/// Changes rows as our own program would.
+fn write(world: &World, statements: &str) {
+    world.sets.catalog.write::<_, catalog::Error>(|rows| rows.execute(statements)).unwrap();
 }
 
 fn database(directory: &Path) -> PathBuf {
@@ -140,7 +147,7 @@ fn no_bit_makes_an_answer_wrong() {
             said.len() <= 1 && said.iter().all(|text| text.contains("filling it anew")),
             "case {case}: {said:?}"
         );
-        assert!(!world.catalog.database.is_in_memory());
+        assert!(!world.sets.catalog.is_in_memory());
         noticed += said.len() as u64;
     }
     assert!(noticed > count / 4, "{noticed} of {count}");
@@ -195,7 +202,7 @@ fn rows_that_make_no_sense_are_replaced() {
         "ALTER TABLE versions RENAME COLUMN extra TO other",
     ] {
         let (world, chain) = open(&files, directory.path());
-        world.catalog.database.write(|connection| Ok(connection.execute_batch(edit)?)).unwrap();
+        write(&world, edit);
         drop((world, chain));
         let (world, chain) = open(&files, directory.path());
         let found = answers(&world, &chain);
@@ -271,7 +278,7 @@ fn numbers_of_another_process_are_not_taken_for_ours() {
     let (other, other_chain) = open(&theirs, &directory);
     answers(&other, &other_chain);
     assert_right(&answers(&world, &chain), &expected, "");
-    assert!(world.catalog.database.is_in_memory());
+    assert!(world.sets.catalog.is_in_memory());
 }
 
 #[test]
@@ -280,9 +287,9 @@ fn a_lock_is_waited_for_a_moment_only() {
     let expected = filled(&files, directory.path());
     let (other, _) = open(&files, directory.path());
     other
+        .sets
         .catalog
-        .database
-        .write(|_| {
+        .write::<_, catalog::Error>(|_| {
             // All is known: nothing has to be written.
             let (world, chain) = open(&files, directory.path());
             assert_right(&answers(&world, &chain), &expected, "");
@@ -305,7 +312,7 @@ fn nobody_waits_for_somebody_who_waits_for_a_storage() {
     let (slow, chain) = open(&files, directory.path());
     let busy = files.0.lock();
     std::thread::scope(|scope| {
-        let filling = scope.spawn(|| slow.catalog.fill(&chain).unwrap());
+        let filling = scope.spawn(|| slow.sets.fill(&chain).unwrap());
         // Whoever writes now would fail after the time for which a lock is waited for.
         for _ in 0..20 {
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -350,14 +357,14 @@ fn there_is_room_for_any_number_of_chains_and_sets() {
         let world = World::new(&files, Some(directory.path().into()), Default::default());
         let collection = scan(&world.storage.list().unwrap(), &Prefixes::default());
         world.storage.take_calls();
-        let before = world.catalog.database.uses();
-        let chains = world.catalog.set_collection(&collection).unwrap();
+        let before = world.sets.catalog.questions();
+        let chains = world.sets.set_collection(&collection).unwrap();
         assert_eq!(
             (chains.len(), chains.iter().map(|chain| chain.sets.len()).sum::<usize>()),
             (3001, 8000)
         );
         // What is known costs one question, and no request.
-        assert!(attempt == 0 || world.catalog.database.uses() - before == 1);
+        assert!(attempt == 0 || world.sets.catalog.questions() - before == 1);
         assert!(world.storage.take_calls().is_empty());
         let found: Vec<u64> = chains
             .iter()
@@ -365,7 +372,7 @@ fn there_is_room_for_any_number_of_chains_and_sets() {
                 (0..chain.sets.len() as u32).map(|position| chain.set_number(position))
             })
             .collect();
-        let (last, position) = world.catalog.set(*found.last().unwrap()).unwrap();
+        let (last, position) = world.sets.catalog.set(*found.last().unwrap()).unwrap();
         assert_eq!((last.number(), position), (chains[3000].number(), 4999));
         assert_eq!(found.iter().collect::<std::collections::HashSet<_>>().len(), 8000);
         assert!(attempt == 0 || numbers == found, "numbers stay");
@@ -378,16 +385,10 @@ fn numbers_are_reused_when_there_are_no_more() {
     let (files, directory) = (files(), tempfile::tempdir().unwrap());
     let (world, chain) = open(&files, directory.path());
     assert_eq!((chain.number(), chain.set_number(2)), (1, 3));
-    world
-        .catalog
-        .database
-        .write(|connection| {
-            Ok(connection.execute_batch("UPDATE sqlite_sequence SET seq = 1 << 40")?)
-        })
-        .unwrap();
+    write(&world, "UPDATE sqlite_sequence SET seq = 1 << 40");
     put_set(&files, true, -10);
     let collection = scan(&world.storage.list().unwrap(), &Prefixes::default());
-    let chains = world.catalog.set_collection(&collection).unwrap();
+    let chains = world.sets.set_collection(&collection).unwrap();
     assert_eq!(
         chains.iter().map(|chain| (chain.number(), chain.set_number(0))).collect::<Vec<_>>(),
         [(2, 4), (1, 1)]

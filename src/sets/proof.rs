@@ -19,17 +19,17 @@
 //! A session that was killed and went on may hold a path twice; of the rows and of the members the
 //! first counts.
 
-use super::catalog::Catalog;
-use super::chains::{Chain, Source};
-use super::cursor::{Cursor, Row};
-use super::{Error, VersionId};
+use super::Error;
+use super::cursor::Cursor;
+use super::sets::Sets;
+use crate::catalog::{Chain, Source, VersionId, VersionRow};
 use crate::format::Manifest;
 use crate::model::{Entry, EntryPath, Owner};
 use std::sync::Arc;
 
 /// Finds the rows of what a volume holds, member by member, and notes the first contradiction.
 pub struct Proof<'a> {
-    catalog: &'a Catalog,
+    sets: &'a Sets,
     chain: &'a Chain,
     position: u32,
     cursor: Cursor<'a>,
@@ -55,15 +55,15 @@ struct Stretch {
 impl<'a> Proof<'a> {
     /// Begins with a volume.
     pub fn new(
-        catalog: &'a Catalog,
+        sets: &'a Sets,
         chain: &'a Chain,
         position: u32,
         number: u32,
         manifest: &Manifest,
     ) -> Result<Self, Error> {
-        let cursor = Cursor::new(catalog, chain, position);
+        let cursor = Cursor::new(sets, chain, position);
         let mut proof = Self {
-            catalog,
+            sets,
             chain,
             position,
             cursor,
@@ -72,17 +72,17 @@ impl<'a> Proof<'a> {
             owner: None,
             contradiction: None,
         };
-        if catalog.source_of(chain, position)? != Source::Volumes {
+        if sets.source_of(chain, position)? != Source::Volumes {
             proof.stretch = proof.stretch_of(number, manifest)?;
         }
         Ok(proof)
     }
 
     fn stretch_of(&mut self, number: u32, manifest: &Manifest) -> Result<Option<Stretch>, Error> {
-        let rows = self.catalog.versions_of(self.chain, self.position)?;
+        let rows = self.sets.versions_of(self.chain, self.position)?;
         let Some(volume) = manifest.volume(number) else { return Ok(None) };
         let mut number_of = |path: &EntryPath| -> Result<Option<u64>, Error> {
-            let version = Cursor::new(self.catalog, self.chain, self.position).find(path)?;
+            let version = Cursor::new(self.sets, self.chain, self.position).find(path)?;
             if version.is_none() {
                 self.contradiction
                     .get_or_insert(format!("the manifest has '{path}', which it does not list"));
@@ -143,7 +143,7 @@ impl<'a> Proof<'a> {
     /// The volume has ended; returns what contradicts the rows.
     pub fn finish(mut self) -> Result<Option<String>, Error> {
         if let Some(Stretch { before, first, last }) = self.stretch {
-            let rows = self.catalog.versions_of(self.chain, self.position)?;
+            let rows = self.sets.versions_of(self.chain, self.position)?;
             let met = self.last.or(before).map_or(first, |met| met + 1);
             if !rows.is_empty() && met != last + 1 {
                 self.contradict_by(met, last + 1)?;
@@ -152,16 +152,14 @@ impl<'a> Proof<'a> {
         Ok(self.contradiction)
     }
 
-    fn is_of(&mut self, row: &Row, entry: Option<&Entry>) -> Result<bool, Error> {
+    fn is_of(&mut self, row: &VersionRow, entry: Option<&Entry>) -> Result<bool, Error> {
         if !row.is_of(entry) {
             return Ok(false);
         }
         let Some(entry) = entry else { return Ok(true) };
         let owner = match &self.owner {
             Some((id, owner)) if *id == row.owner => owner.clone(),
-            _ => self.catalog.ask(self.chain, self.position, |connection, owners| {
-                owners.get(connection, row.owner)
-            })?,
+            _ => self.sets.ask(self.chain, self.position, |rows| rows.owner(row.owner))?,
         };
         let is_same = *owner == entry.owner;
         self.owner = Some((row.owner, owner));
@@ -172,7 +170,7 @@ impl<'a> Proof<'a> {
     fn contradict_by(&mut self, expected: u64, met: u64) -> Result<(), Error> {
         if self.contradiction.is_none() {
             let id = VersionId::from_parts(self.chain.number(), expected.min(met));
-            let path = self.catalog.version(id).and_then(|version| self.catalog.path(&version));
+            let path = self.sets.version(id).and_then(|version| self.sets.path(&version));
             let path = path.map_or_else(|_| "a path".to_string(), |path| format!("'{path}'"));
             self.contradict(|| format!("it lists {path}, which no volume holds at its place"));
         }

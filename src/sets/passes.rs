@@ -1,16 +1,14 @@
 //! Level 2: what the first pass over a volume tells, kept as [`Part`]s.
 
-use super::catalog::{Catalog, set_at};
-use super::chains::Chain;
-use super::packed::PackedParts;
+use super::Error;
 use super::proof::Proof;
+use super::sets::Sets;
 use super::tables::Table;
-use super::{Error, Part, VersionId, query, seeks};
-use crate::format::{Member, MemberKind};
+use crate::catalog::{Chain, PackedParts, Rows, VersionId};
+use crate::format::{Member, MemberKind, Part};
 use crate::model::{BackupTime, EntryPath};
 use crate::monitor::Level;
 use crate::volume::{Event, PartBuilder, VolumeKey, checked_pass, first_pass};
-use rusqlite::Connection;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -52,7 +50,7 @@ impl PassListener for Nobody {
     fn left_out(&mut self, _: Error) {}
 }
 
-impl Catalog {
+impl Sets {
     /// Makes sure that a volume has had its first pass, or that its table of contents has been read
     /// instead. Several callers at once make one pass.
     ///
@@ -99,7 +97,7 @@ impl Catalog {
         number: u32,
     ) -> Result<Option<u64>, Error> {
         let key = chain.volume_key(position, number);
-        self.ask(chain, position, |connection, _| seeks::plain_length(connection, key))
+        self.ask(chain, position, |rows| rows.volume_length(key))
     }
 
     /// Returns what whoever fills a volume has to hold meanwhile.
@@ -125,7 +123,7 @@ impl Catalog {
     /// Decodes a volume from its start, tells its members, and keeps what they tell.
     ///
     /// # Errors
-    /// As [`Catalog::fill_volume`]; a volume that is known to be damaged fails at once.
+    /// As [`Sets::fill_volume`]; a volume that is known to be damaged fails at once.
     pub fn pass(
         &self,
         chain: &Chain,
@@ -187,7 +185,7 @@ impl Catalog {
         keep: Keep,
     ) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
-        let set = set_at(chain, position)?.end();
+        let set = chain.set_at(position)?.end();
         let mut source = self.volume(chain, position, number)?;
         let manifest = self.manifest(chain, position)?;
         let described = manifest.volume(number).ok_or(Error::MissingVolume { set, number })?;
@@ -238,15 +236,13 @@ impl Catalog {
         for complaint in complaints {
             self.log_once(Level::Error, format!("set {set}, volume {number}: {complaint}"));
         }
-        let save =
-            |connection: &Connection| seeks::save(connection, key, (&seek_index, &points), &parts);
+        let save = |rows: &Rows<'_>| rows.save_volume(key, (&seek_index, &points), &parts);
         match keep {
             Keep::Surely => self.record(chain, position, save),
             Keep::IfPossible => {
                 let set = chain.set_id(position);
-                self.keep_if_possible(|connection| {
-                    query::set_is_there(connection, set).and_then(|()| save(connection))
-                });
+                self.catalog
+                    .keep_if_possible(|rows| rows.set_is_there(set).and_then(|()| save(rows)));
                 Ok(())
             }
         }
@@ -260,13 +256,8 @@ impl Catalog {
 
     /// Keeps that a path of a set has no row, if that is possible.
     fn keep_left_out(&self, chain: &Chain, position: u32, cause: &str) {
-        self.keep_if_possible(|connection| {
-            let text = "UPDATE sets SET left_out = coalesce(left_out, ?2) WHERE id = ?1";
-            Ok(connection
-                .prepare_cached(text)?
-                .execute((chain.set_id(position), cause))
-                .map(drop)?)
-        });
+        let set = chain.set_id(position);
+        self.catalog.keep_if_possible(|rows| rows.keep_left_out(set, cause));
     }
 
     /// Returns the error of a set of which some path has no row, as far as that is known.
@@ -274,12 +265,9 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn left_out(&self, chain: &Chain, position: u32) -> Result<Option<Error>, Error> {
-        let cause: Option<String> = self.ask(chain, position, |connection, _| {
-            let mut statement =
-                connection.prepare_cached("SELECT left_out FROM sets WHERE id = ?1")?;
-            Ok(statement.query_row([chain.set_id(position)], |row| row.get(0))?)
-        })?;
-        let what = || Ok::<_, Error>(format!("all of set {}", set_at(chain, position)?.end()));
+        let set = chain.set_id(position);
+        let cause = self.ask(chain, position, |rows| rows.left_out(set))?;
+        let what = || Ok::<_, Error>(format!("all of set {}", chain.set_at(position)?.end()));
         cause.map(|cause| Ok(Error::Set { what: what()?, cause: cause.into() })).transpose()
     }
 
@@ -289,9 +277,7 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn parts(&self, version: VersionId) -> Result<Vec<(u32, Part)>, Error> {
-        self.ask(&*self.chain_of(version.chain())?, 0, |connection, _| {
-            seeks::parts(connection, version)
-        })
+        self.ask(&*self.chain_of(version.chain())?, 0, |rows| rows.parts(version))
     }
 
     /// Keeps what was put together from all volumes of a version, and its size.
@@ -299,7 +285,7 @@ impl Catalog {
     /// # Errors
     /// [`Error`] when the database fails.
     pub fn save_joined(&self, version: VersionId, part: &Part) -> Result<(), Error> {
-        let save = |connection: &Connection| seeks::save_part(connection, version, 0, part);
+        let save = |rows: &Rows<'_>| rows.save_part(version, 0, part);
         self.record(&*self.chain_of(version.chain())?, 0, save)
     }
 
@@ -443,13 +429,13 @@ mod tests {
         let world = World::over(storage, None, Options::default());
         let chain = world.chain();
         is_away.store(true, Ordering::Relaxed);
-        let error = world.catalog.snapshot(&chain, 1).err().unwrap();
+        let error = world.sets.snapshot(&chain, 1).err().unwrap();
         assert!(error.is_passing(), "{error}");
-        assert_eq!(world.catalog.usable(&chain), 2);
+        assert_eq!(world.sets.usable(&chain), 2);
         is_away.store(false, Ordering::Relaxed);
-        world.catalog.snapshot(&chain, 1).unwrap();
+        world.sets.snapshot(&chain, 1).unwrap();
         is_away.store(true, Ordering::Relaxed);
-        let error = world.catalog.fill_volume(&chain, 0, 1).unwrap_err();
+        let error = world.sets.fill_volume(&chain, 0, 1).unwrap_err();
         assert!(error.is_passing(), "{error}");
         is_away.store(false, Ordering::Relaxed);
         (0..2).for_each(|position| world.fill_volumes(&chain, position));
@@ -460,12 +446,12 @@ mod tests {
         let files = files();
         let world = World::plain(&files);
         let chain = world.chain();
-        world.catalog.fill(&chain).unwrap();
+        world.sets.fill(&chain).unwrap();
         files.change("vol2", |bytes| bytes[700] ^= 1);
-        assert!(!world.catalog.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
+        assert!(!world.sets.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
         files.change("vol2", |bytes| bytes[700] ^= 1);
         world.storage.take_calls();
-        assert!(!world.catalog.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
+        assert!(!world.sets.fill_volume(&chain, 0, 2).unwrap_err().is_passing());
         assert_eq!(world.take_reads("vol2"), (0, 0));
         let chain = world.chain();
         world.fill_volumes(&chain, 0);

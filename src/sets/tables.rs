@@ -1,11 +1,10 @@
 //! Level 2 without a first pass: what the table of contents in a volume of our own tells.
 
+use super::Error;
 use super::at_hand::AtHand;
-use super::catalog::{Catalog, set_at};
-use super::chains::Chain;
-use super::packed::PackedParts;
 use super::proof::Proof;
-use super::{Error, seeks};
+use super::sets::Sets;
+use crate::catalog::{Chain, PackedParts};
 use crate::codec::{self, Codec, HEAD, SeekPoint};
 use crate::format::{Encoding, Manifest, ManifestVolume, Toc};
 use crate::storage::ReadAt;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 /// Volumes whose ends are held at the same time: 10 MiB at the default size.
 const TABLES_TOGETHER: usize = 64;
 
-impl Catalog {
+impl Sets {
     /// Returns the table of a volume, if there is one that belongs there by the manifest's hash,
     /// and makes sense. Otherwise a pass over the whole volume tells everything, and also what is
     /// wrong with it.
@@ -32,7 +31,7 @@ impl Catalog {
         self.table_in(chain, position, described, &file)
     }
 
-    /// Reads what [`Catalog::table_in`] needs of each volume, of all at once; `None` for one that
+    /// Reads what [`Sets::table_in`] needs of each volume, of all at once; `None` for one that
     /// has no table, or cannot be read: then whoever needs it finds out why.
     fn near_tables(&self, chain: &Chain, volumes: &[(u32, u32)]) -> Vec<Option<Arc<AtHand>>> {
         // Only the end of the volume proves its signature.
@@ -53,7 +52,7 @@ impl Catalog {
         sources.iter().map(|source| source.as_ref().and_then(|_| files.next()?.ok())).collect()
     }
 
-    /// As [`Catalog::table`], of a volume whose end is at hand.
+    /// As [`Sets::table`], of a volume whose end is at hand.
     fn table_in(
         &self,
         chain: &Chain,
@@ -64,7 +63,7 @@ impl Catalog {
         let mut source = self.volume(chain, position, described.number).ok()?;
         source.hash = described.hash;
         let table = self.read_table(file.clone(), source.encoding).ok()?;
-        let session = set_at(chain, position).ok()?.session;
+        let session = chain.set_at(position).ok()?.session;
         let toc = table.and_then(|table| {
             let toc = Toc::parse(&table.bytes).ok()?;
             let fits = (toc.session, toc.volume, toc.stored.length)
@@ -96,7 +95,7 @@ impl Catalog {
 
     /// Makes sure that the tables of volumes have been read, as far as there are any: of all that
     /// are missing at once. Volumes are named by position and number; what is wrong with one is for
-    /// [`Catalog::fill_volume`] to find out.
+    /// [`Sets::fill_volume`] to find out.
     ///
     /// # Errors
     /// [`Error`] when the database fails.
@@ -221,9 +220,7 @@ impl Catalog {
         let points: Vec<_> =
             toc.frames.into_iter().map(|(plain, state)| SeekPoint { plain, state }).collect();
         let key = chain.volume_key(position, number);
-        self.record(chain, position, |connection| {
-            seeks::save(connection, key, (&seek_index, &points), &parts)
-        })?;
+        self.record(chain, position, |rows| rows.save_volume(key, (&seek_index, &points), &parts))?;
         Ok(Table::Taken)
     }
 }
@@ -257,9 +254,9 @@ mod tests {
         time,
     };
     use super::*;
-    use crate::catalog::{Part, VersionKind};
+    use crate::catalog::{VersionId, VersionKind};
     use crate::codec::Options;
-    use crate::format::{StoredFrames, TocWriter};
+    use crate::format::{Part, StoredFrames, TocWriter};
     use crate::volume::VolumeReader;
     use PathState::{Delta, Directory, File, Gone};
 
@@ -307,17 +304,17 @@ mod tests {
     fn all(world: &World, chain: &Arc<Chain>) -> Vec<Known> {
         let mut all = Vec::new();
         for position in 0..2 {
-            for number in world.catalog.versions_of(chain, position).unwrap() {
-                let id = super::super::VersionId::from_parts(chain.number(), number);
-                let version = world.catalog.version(id).unwrap();
+            for number in world.sets.versions_of(chain, position).unwrap() {
+                let id = VersionId::from_parts(chain.number(), number);
+                let version = world.sets.version(id).unwrap();
                 let size = match version.kind {
                     VersionKind::Present { size, .. } => size,
                     VersionKind::Deleted => None,
                 };
                 all.push((
-                    world.catalog.path(&version).unwrap().to_string(),
+                    world.sets.path(&version).unwrap().to_string(),
                     size,
-                    world.catalog.parts(id).unwrap(),
+                    world.sets.parts(id).unwrap(),
                 ));
             }
         }
@@ -330,7 +327,7 @@ mod tests {
         let [by_table, by_pass] = [&with, &without].map(|files| {
             let world = World::plain(files);
             let chain = world.chain();
-            assert_eq!(world.catalog.fill(&chain).unwrap(), 2);
+            assert_eq!(world.sets.fill(&chain).unwrap(), 2);
             world.storage.take_calls();
             (0..2).for_each(|position| world.fill_volumes(&chain, position));
             assert!(world.said.0.lock().is_empty());
@@ -358,19 +355,14 @@ mod tests {
         let files = files(true);
         let world = World::plain(&files);
         let chain = world.chain();
-        world.catalog.fill(&chain).unwrap();
+        world.sets.fill(&chain).unwrap();
         world.fill_volumes(&chain, 0);
-        let reader = VolumeReader::new(world.codec.clone(), world.catalog.seek_indexes(), 0);
-        let source = world.catalog.volume(&chain, 0, 2).unwrap();
-        let extents = world
-            .catalog
-            .snapshot(&chain, 0)
-            .unwrap()
-            .find(&world.catalog, &path("e"))
-            .unwrap()
-            .unwrap();
-        let part = world.catalog.parts(extents.id).unwrap().remove(0).1;
-        let Some(crate::catalog::Extent::Stored { offset, .. }) = part.extents.iter().next() else {
+        let reader = VolumeReader::new(world.codec.clone(), world.sets.seek_indexes(), 0);
+        let source = world.sets.volume(&chain, 0, 2).unwrap();
+        let extents =
+            world.sets.snapshot(&chain, 0).unwrap().find(&world.sets, &path("e")).unwrap().unwrap();
+        let part = world.sets.parts(extents.id).unwrap().remove(0).1;
+        let Some(crate::format::Extent::Stored { offset, .. }) = part.extents.iter().next() else {
             panic!()
         };
         world.storage.take_calls();
@@ -380,12 +372,12 @@ mod tests {
         assert!(world.take_reads("difftar").1 <= 3 * 65536);
         // The table is sound, the bytes before it are not.
         files.change("vol2", |bytes| bytes[offset as usize + 100_000] ^= 1);
-        let reader = VolumeReader::new(world.codec.clone(), world.catalog.seek_indexes(), 0);
+        let reader = VolumeReader::new(world.codec.clone(), world.sets.seek_indexes(), 0);
         let error = reader.read(&source, offset + 100_000, &mut bytes).unwrap_err().to_string();
         assert!(error.contains("hash"), "{error}");
         // What the table covers ends where it begins.
         let mut last = [0; 1];
-        let seek_index = world.catalog.seek_indexes().seek_index(source.key).unwrap().unwrap();
+        let seek_index = world.sets.seek_indexes().seek_index(source.key).unwrap().unwrap();
         reader.read(&source, seek_index.plain_length - 1, &mut last).unwrap();
         assert!(reader.read(&source, seek_index.plain_length, &mut last).is_err());
     }
@@ -404,12 +396,12 @@ mod tests {
         });
         let world = World::plain(&files);
         let chain = world.chain();
-        world.catalog.fill(&chain).unwrap();
+        world.sets.fill(&chain).unwrap();
         world.storage.take_calls();
         (0..2).for_each(|position| world.fill_volumes(&chain, position));
         let expected = World::plain(&self::files(false));
         let expected_chain = expected.chain();
-        expected.catalog.fill(&expected_chain).unwrap();
+        expected.sets.fill(&expected_chain).unwrap();
         (0..2).for_each(|position| expected.fill_volumes(&expected_chain, position));
         assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
         assert_eq!(world.said.0.lock()[..], [""; 0]);
@@ -469,8 +461,8 @@ mod tests {
 
     /// Returns the table of a set's first volume.
     fn table(world: &World, chain: &Chain, position: u32) -> Option<Toc> {
-        let manifest = world.catalog.manifest(chain, position).unwrap();
-        world.catalog.table(chain, position, &manifest.volume(1).unwrap()).map(|(toc, _)| toc)
+        let manifest = world.sets.manifest(chain, position).unwrap();
+        world.sets.table(chain, position, &manifest.volume(1).unwrap()).map(|(toc, _)| toc)
     }
 
     /// The same session, number and paths, another collection.
@@ -506,8 +498,8 @@ mod tests {
         );
         let chain = world.chain();
         let unsigned = World::plain(&files);
-        let manifest = unsigned.catalog.manifest(&unsigned.chain(), 0).unwrap();
-        assert!(world.catalog.table(&chain, 0, &manifest.volume(1).unwrap()).is_none());
+        let manifest = unsigned.sets.manifest(&unsigned.chain(), 0).unwrap();
+        assert!(world.sets.table(&chain, 0, &manifest.volume(1).unwrap()).is_none());
         assert_eq!(world.take_reads("difftar"), (0, 0));
     }
 
@@ -516,19 +508,18 @@ mod tests {
         let complete = files(true);
         let expected = World::plain(&complete);
         let expected_chain = expected.chain();
-        expected.catalog.fill(&expected_chain).unwrap();
+        expected.sets.fill(&expected_chain).unwrap();
         let files = files(true);
         files.0.lock().retain(|name, _| !name.contains("sigtar"));
         let world = World::plain(&files);
         let chain = world.chain();
-        assert_eq!(world.catalog.fill(&chain).unwrap(), 2);
+        assert_eq!(world.sets.fill(&chain).unwrap(), 2);
         let (count, bytes) = world.take_reads("difftar");
         assert_eq!(count, 3, "a look at the end of each volume");
         assert!(bytes <= 3 * (65536 + 512));
         assert_eq!(all(&world, &chain), all(&expected, &expected_chain));
         let snapshots = [(&world, &chain), (&expected, &expected_chain)].map(|(world, chain)| {
-            let walk =
-                world.catalog.snapshot(chain, 1).unwrap().walk(&world.catalog, &path("")).unwrap();
+            let walk = world.sets.snapshot(chain, 1).unwrap().walk(&world.sets, &path("")).unwrap();
             walk.map(|item| item.map(|(path, version)| (path, version.entry().cloned())).unwrap())
                 .collect::<Vec<_>>()
         });

@@ -10,24 +10,19 @@
 //!              a'              c/x         d'      of one path the newest counts, unless it is gone
 //! ```
 
-use super::catalog::{Catalog, set_at};
-use super::chains::Chain;
-use super::query::{self, Owners};
-use super::{DirectoryId, Error, SourceStat, VersionId};
-use crate::model::{Entry, EntryPath, Owner};
-use rusqlite::Connection;
+use super::Error;
+use super::sets::Sets;
+use crate::catalog::{Chain, Directories, SavedRow, SourceStat, VersionId};
+use crate::model::{Entry, EntryPath};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Rows that are held of all sets together, some 4 MB, as long as there are not more than [`LEAST`]
 /// of each set.
 const ROWS: usize = 16 * 1024;
 /// Rows that are fetched of a set at once, at least.
 const LEAST: usize = 8;
-/// Paths of directories that are kept: those on the way of each run, and some more.
-const DIRECTORIES: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 /// What is saved of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +42,7 @@ pub struct Saved {
 /// What the sets of a chain up to one position have saved, in path order; ends with the first
 /// error.
 pub struct SavedEntries<'c> {
-    catalog: &'c Catalog,
+    sets: &'c Sets,
     chain: Arc<Chain>,
     runs: Vec<Run>,
     /// The next row of each run that has one, the first path on top, and of one path the newest.
@@ -62,24 +57,17 @@ struct Run {
     /// Numbers of its rows that have not been fetched.
     next: u64,
     end: u64,
-    rows: std::vec::IntoIter<Found>,
+    rows: std::vec::IntoIter<SavedRow>,
 }
 
-/// A row of a set.
-struct Found {
-    path: EntryPath,
-    version: VersionId,
-    entry: Option<Entry>,
-    stat: Option<SourceStat>,
-}
-
+/// The next row of a run.
 struct Head {
-    found: Found,
+    found: SavedRow,
     /// Index of its run, which is its position.
     run: usize,
 }
 
-impl Catalog {
+impl Sets {
     /// Returns what the sets of a chain up to a position have saved, each path that is there with
     /// its newest state, in path order. Each path counts by itself, as for duplicity: also those
     /// are met whose parent is gone or no directory, because some writer forgot to tell that they
@@ -103,27 +91,20 @@ impl Catalog {
         window: usize,
     ) -> Result<SavedEntries<'_>, Error> {
         self.snapshot(chain, position)?;
-        let runs = self.ask(chain, position, |connection, _| {
-            let mut statement = connection.prepare(
-                "SELECT position, first_version, end_version FROM sets
-                 WHERE chain = ?1 AND position <= ?2 AND first_version IS NOT NULL ORDER BY position",
-            )?;
-            let mut sets = statement.query((chain.id, position))?;
-            let mut runs = Vec::new();
-            while let Some(row) = sets.next()? {
-                let position = row.get(0)?;
-                let rows = query::rows_of(connection, chain.id, position, (row.get(1)?, row.get(2)?))?;
-                runs.push(Run { position, next: rows.start, end: rows.end, rows: Vec::new().into_iter() });
-            }
-            if runs.iter().map(|run| run.position).eq(0..=position) { Ok(runs) } else { Err(Error::Lost) }
-        })?;
-        let directories = Directories { known: lru::LruCache::new(DIRECTORIES), last: None };
+        let ranges = self.ask(chain, position, |rows| rows.versions_up_to(chain, position))?;
+        let run = |(position, range): (u32, std::ops::Range<u64>)| Run {
+            position,
+            next: range.start,
+            end: range.end,
+            rows: Vec::new().into_iter(),
+        };
+        let runs: Vec<Run> = (0..).zip(ranges).map(run).collect();
         let mut basis = SavedEntries {
-            catalog: self,
+            sets: self,
             chain: chain.clone(),
             heads: BinaryHeap::with_capacity(runs.len()),
             runs,
-            directories,
+            directories: Directories::default(),
             window,
         };
         for run in 0..basis.runs.len() {
@@ -141,7 +122,7 @@ impl SavedEntries<'_> {
                 self.pop()?;
             }
             if let Some(entry) = newest.entry {
-                let Found { path, version, stat, .. } = newest;
+                let SavedRow { path, version, stat, .. } = newest;
                 return Ok(Some(Saved { path, entry, version, position, stat }));
             }
         }
@@ -149,14 +130,14 @@ impl SavedEntries<'_> {
     }
 
     /// Takes the first path's newest row, and the next one of that run in its place.
-    fn pop(&mut self) -> Result<Option<(Found, u32)>, Error> {
+    fn pop(&mut self) -> Result<Option<(SavedRow, u32)>, Error> {
         let Some(run) = self.heads.peek().map(|head| head.run) else { return Ok(None) };
         let next = self.next_of(run)?;
         let Some(mut head) = self.heads.peek_mut() else { return Ok(None) };
         let found = match next {
             None => std::collections::binary_heap::PeekMut::pop(head).found,
             Some(next) if order(&next.path, &head.found.path).is_le() => {
-                let set = set_at(&self.chain, run as u32)?.end();
+                let set = self.chain.set_at(run as u32)?.end();
                 let cause = format!("'{}' comes behind '{}'", next.path, head.found.path).into();
                 return Err(Error::Set {
                     what: format!("the signature file of set {set} in path order"),
@@ -169,16 +150,14 @@ impl SavedEntries<'_> {
     }
 
     /// Returns the next row of a run.
-    fn next_of(&mut self, run: usize) -> Result<Option<Found>, Error> {
-        let Self { catalog, chain, runs, directories, window, .. } = self;
+    fn next_of(&mut self, run: usize) -> Result<Option<SavedRow>, Error> {
+        let Self { sets, chain, runs, directories, window, .. } = self;
         let Some(run) = runs.get_mut(run) else { return Ok(None) };
         if run.rows.as_slice().is_empty() && run.next < run.end {
             let end = run.end.min(run.next + *window as u64);
             let [from, to] =
                 [run.next, end].map(|number| VersionId::from_parts(chain.number(), number));
-            let rows = catalog.ask(chain, run.position, |connection, owners| {
-                rows(connection, owners, directories, (from, to))
-            })?;
+            let rows = sets.ask(chain, run.position, |rows| rows.saved(directories, (from, to)))?;
             run.rows = rows.into_iter();
             run.next = end;
         }
@@ -195,98 +174,6 @@ impl Iterator for SavedEntries<'_> {
             self.heads.clear();
         }
         next.transpose()
-    }
-}
-
-/// Returns the rows of versions `from` to `to`, half-open.
-fn rows(
-    connection: &Connection,
-    owners: &Owners,
-    directories: &mut Directories,
-    (from, to): (VersionId, VersionId),
-) -> Result<Vec<Found>, Error> {
-    static SELECT: OnceLock<String> = OnceLock::new();
-    let select = || {
-        format!("SELECT {} FROM versions WHERE id >= ?1 AND id < ?2 ORDER BY id", query::COLUMNS)
-    };
-    let mut statement = connection.prepare_cached(SELECT.get_or_init(select))?;
-    let mut rows = statement.query((from, to))?;
-    let mut stats = connection.prepare_cached(
-        "SELECT version, size, ctime, inode FROM source_stats WHERE version >= ?1 AND version < ?2 ORDER BY version",
-    )?;
-    let mut stats = stats.query_map((from, to), |row| {
-        let (size, inode): (i64, i64) = (row.get(1)?, row.get(3)?);
-        Ok((
-            row.get::<_, VersionId>(0)?,
-            SourceStat { size: size as u64, ctime: row.get(2)?, inode: inode as u64 },
-        ))
-    })?;
-    let mut stat = stats.next().transpose()?;
-    let mut owner: Option<(i64, Arc<Owner>)> = None;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let version: VersionId = row.get(0)?;
-        let name = row.get_ref(2)?.as_blob().map_err(|_| Error::Broken)?;
-        let path = match name {
-            b"" => EntryPath::root(),
-            name => {
-                directories.path(connection, row.get(1)?)?.join(name).map_err(|_| Error::Broken)?
-            }
-        };
-        let entry = query::entry(row, |id| {
-            let same =
-                owner.as_ref().filter(|(known, _)| *known == id).map(|(_, owner)| owner.clone());
-            let known = same.map_or_else(|| owners.get(connection, id), Ok)?;
-            let copy = (*known).clone();
-            owner = Some((id, known));
-            Ok(copy)
-        })?;
-        while stat.as_ref().is_some_and(|(of, _)| *of < version) {
-            stat = stats.next().transpose()?;
-        }
-        let stat = stat.as_ref().filter(|(of, _)| *of == version).map(|(_, stat)| *stat);
-        found.push(Found { path, version, entry, stat });
-    }
-    // Ids of a set have no gaps, and a path that is not met would be saved anew, or be taken for
-    // deleted.
-    let expected = to.number().saturating_sub(from.number());
-    if found.len() as u64 == expected { Ok(found) } else { Err(Error::Broken) }
-}
-
-/// Paths of directories by their ids: rows that follow each other mostly lie in the same directory,
-/// or in one nearby.
-struct Directories {
-    known: lru::LruCache<DirectoryId, EntryPath>,
-    last: Option<(DirectoryId, EntryPath)>,
-}
-
-impl Directories {
-    fn path(&mut self, connection: &Connection, id: DirectoryId) -> Result<&EntryPath, Error> {
-        let path = match self.last.take() {
-            Some((last, path)) if last == id => path,
-            _ => self.find(connection, id)?,
-        };
-        Ok(&self.last.insert((id, path)).1)
-    }
-
-    fn find(&mut self, connection: &Connection, id: DirectoryId) -> Result<EntryPath, Error> {
-        let (mut at, mut names) = (id, Vec::new());
-        let mut path = loop {
-            if at.is_root() {
-                break EntryPath::root();
-            }
-            if let Some(known) = self.known.get(&at) {
-                break known.clone();
-            }
-            let (parent, name) = query::known_directory(connection, at)?;
-            names.push((at, name));
-            at = parent;
-        };
-        for (id, name) in names.into_iter().rev() {
-            path = path.join(&name).map_err(|_| Error::Broken)?;
-            self.known.put(id, path.clone());
-        }
-        Ok(path)
     }
 }
 
@@ -334,7 +221,7 @@ mod tests {
     }
 
     fn saved(world: &World, chain: &Arc<Chain>, position: u32) -> Vec<(String, u32)> {
-        let basis = world.catalog.saved_entries(chain, position).unwrap();
+        let basis = world.sets.saved_entries(chain, position).unwrap();
         basis
             .map(|saved| saved.map(|saved| (saved.path.to_string(), saved.position)).unwrap())
             .collect()
@@ -370,9 +257,9 @@ mod tests {
         expect(0, &[(".", 0), ("a", 0), ("d", 0), ("d/x", 0), ("d-y", 0)]);
         expect(1, &[(".", 1), ("d", 1), ("d/b", 1), ("d/x", 1), ("d-y", 0)]);
         expect(2, &[(".", 1), ("a", 2), ("d", 1), ("d/x", 1), ("d-y", 0)]);
-        assert!(world.catalog.saved_entries(&chain, 3).is_err());
-        let first = world.catalog.saved_entries(&chain, 2).unwrap().nth(1).unwrap().unwrap();
-        let entry = world.catalog.version(first.version).unwrap().entry().cloned();
+        assert!(world.sets.saved_entries(&chain, 3).is_err());
+        let first = world.sets.saved_entries(&chain, 2).unwrap().nth(1).unwrap().unwrap();
+        let entry = world.sets.version(first.version).unwrap().entry().cloned();
         assert_eq!(Some(first.entry), entry);
     }
 
@@ -403,7 +290,7 @@ mod tests {
         files.write(0, &[&[(".", Directory), ("b", file()), ("a", file()), ("c", file())]], false);
         let world = World::plain(&files);
         let chain = world.chain();
-        let mut basis = world.catalog.saved_entries(&chain, 0).unwrap();
+        let mut basis = world.sets.saved_entries(&chain, 0).unwrap();
         let error = basis.find_map(Result::err).unwrap().to_string();
         assert_eq!(
             error,
@@ -418,12 +305,12 @@ mod tests {
         files.write(0, &[&[(".", Directory), ("a", file()), ("b", file()), ("c", file())]], false);
         let world = World::plain(&files);
         let chain = world.chain();
-        assert_eq!(world.catalog.saved_entries(&chain, 0).unwrap().count(), 4);
-        let mut basis = world.catalog.saved_entries_by(&chain, 0, 2).unwrap();
+        assert_eq!(world.sets.saved_entries(&chain, 0).unwrap().count(), 4);
+        let mut basis = world.sets.saved_entries_by(&chain, 0, 2).unwrap();
         basis.next().unwrap().unwrap();
         files.0.lock().clear();
         let none = crate::collection::scan(&[], &crate::format::Prefixes::default());
-        world.catalog.set_collection(&none).unwrap();
+        world.sets.set_collection(&none).unwrap();
         assert!(matches!(basis.last(), Some(Err(_))));
     }
 
@@ -454,7 +341,7 @@ mod tests {
             }
             let world = World::plain(&files);
             let chain = world.chain();
-            let basis = world.catalog.saved_entries_by(&chain, sets.len() as u32 - 1, window).unwrap();
+            let basis = world.sets.saved_entries_by(&chain, sets.len() as u32 - 1, window).unwrap();
             let found: Vec<_> = basis.map(|saved| saved.map(|saved| (saved.path, saved.position)).unwrap()).collect();
             prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
         }

@@ -1,11 +1,11 @@
 //! Level 1, the sources: the lines of a set from its signature file, or else from its volumes, on
 //! their way to the writer.
 
-use super::catalog::{Catalog, set_at, undescribed};
-use super::chains::{Chain, Source, copy_identity, filled_sets, keep_numbers};
-use super::fill::{LeftOut, Line, SetWriter};
+use super::manifests::undescribed;
+use super::sets::Sets;
 use super::spool::Spool;
 use super::{Cause, Error};
+use crate::catalog::{self, Chain, Line, Source, copy_identity};
 use crate::codec;
 use crate::collection::{BackupSet, SetFile};
 use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
@@ -14,8 +14,6 @@ use crate::monitor::Level;
 use crate::storage::ReadAt;
 use crate::volume::{Event, checked_pass};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::Connection;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -25,13 +23,13 @@ use std::sync::Arc;
 const BATCH: usize = 512;
 /// Batches that may wait for the writer, of all signature files together.
 const WAITING: usize = 32;
-/// Signature files whose session keys are derived together.
+/// Sets whose manifests are read together, and the session keys of their signature files derived.
 const KEYS_TOGETHER: usize = 16;
 /// Signature files that are decoded at the same time, at least, and at most: as many as there may be
 /// transfers.
 const AHEAD: std::ops::RangeInclusive<usize> = 2..=32;
 
-impl Catalog {
+impl Sets {
     /// Fills the first sets of a chain, so many and from `filled` on, a few signature files being
     /// decoded ahead.
     pub(super) fn fill_from(
@@ -50,14 +48,15 @@ impl Catalog {
                 while started < end && started < position + ahead {
                     if (started - first).is_multiple_of(KEYS_TOGETHER) {
                         let coming = started..end.min(started + KEYS_TOGETHER);
-                        self.fetch_manifests(chain, coming.start as u32..coming.end as u32);
-                        self.unlock(
-                            chain.sets[coming].iter().filter_map(|set| self.stored_signatures(set)),
-                        );
+                        let sets = &chain.sets[coming.clone()];
+                        let signatures: Vec<_> =
+                            sets.iter().filter_map(|set| self.stored_signatures(set)).collect();
+                        let positions = coming.start as u32..coming.end as u32;
+                        self.fetch_manifests_and_keys(chain, positions, &signatures);
                     }
                     let (sender, receiver) = bounded(WAITING.div_ceil(ahead));
                     let number = started as u32;
-                    let is_distrusted = self.distrusts(set_at(chain, number)?)?;
+                    let is_distrusted = self.distrusts(chain.set_at(number)?)?;
                     let thread = std::thread::Builder::new().name("signatures".into());
                     let send = move || self.send_lines(chain, number, is_distrusted, &sender);
                     thread.spawn_scoped(scope, send).map_err(Error::Thread)?;
@@ -68,8 +67,12 @@ impl Catalog {
                 // Nobody who writes waits for a storage meanwhile, or for a process that was
                 // stopped.
                 let mut collected = collect(&receiver)?;
-                let left_out = self.database.write(|connection| {
-                    write_set(connection, chain, position as u32, &mut collected)
+                let Collected { lines, source, left_out } = &mut collected;
+                let what = (&*source, left_out.as_deref());
+                let left_out = self.catalog.write(|rows| {
+                    rows.fill_set(chain, position as u32, what, |writer| {
+                        lines.read(|line| Ok(writer.add(line)?))
+                    })
                 })?;
                 if let Some(left_out) = left_out {
                     let (count, first, set) =
@@ -107,11 +110,8 @@ impl Catalog {
             let _ = sender.send(Message::Again);
             self.volume_lines(chain, position, sender).map(|()| Source::Volumes)
         };
-        let result = if is_distrusted {
-            volumes()
-        } else {
-            self.signature_lines(chain, position, true, sender)
-        };
+        let from_file = |is_checked| self.signature_lines(chain, position, is_checked, sender);
+        let result = if is_distrusted { volumes() } else { from_file(true) };
         let result = match result {
             Err(error @ Error::Set { .. })
                 if !is_distrusted && !error.is_locked() && !is_cut_off(&error) =>
@@ -126,9 +126,7 @@ impl Catalog {
                 );
                 // If these cannot be read either, it may be the manifest that is wrong. Names are
                 // better than nothing then: whoever restores them needs the volumes, and fails.
-                volumes().or_else(|error| {
-                    self.signature_lines(chain, position, false, sender).map_err(|_| error)
-                })
+                volumes().or_else(|error| from_file(false).map_err(|_| error))
             }
             result => result,
         };
@@ -145,7 +143,7 @@ impl Catalog {
         is_checked: bool,
         sender: &Sender<Message>,
     ) -> Result<Source, Error> {
-        let set = set_at(chain, position)?;
+        let set = chain.set_at(position)?;
         let copy = self.local_copy();
         // Whoever reads the volumes hears what is wrong with the manifest; but while it cannot be
         // read, nothing is taken over that might not fit it.
@@ -175,7 +173,7 @@ impl Catalog {
         let stored = || {
             let missing = || Error::Set { what: of_signatures(set), cause: Cause::Missing };
             let stored = set.signatures.as_ref().ok_or_else(missing)?;
-            decode(self.small_file(stored), stored.encoding).map(|()| Source::Signatures)
+            decode(self.open_file(stored), stored.encoding).map(|()| Source::Signatures)
         };
         match !self.trusts_copies(set)
             && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp)
@@ -223,7 +221,7 @@ impl Catalog {
         position: u32,
         sender: &Sender<Message>,
     ) -> Result<(), Error> {
-        let set = set_at(chain, position)?;
+        let set = chain.set_at(position)?;
         let manifest = self.manifest(chain, position)?;
         if let Some(number) = undescribed(set, &manifest) {
             // It may have been cut, and then the volumes are not all.
@@ -355,7 +353,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Takes all lines of a set, with where they come from.
 /// All that has come of a set.
 struct Collected {
     lines: Spool,
@@ -363,6 +360,7 @@ struct Collected {
     left_out: Option<String>,
 }
 
+/// Takes all lines of a set, with where they come from.
 fn collect(receiver: &Receiver<Message>) -> Result<Collected, Error> {
     let (mut spool, mut left_out) = (Spool::new(), None);
     loop {
@@ -373,36 +371,7 @@ fn collect(receiver: &Receiver<Message>) -> Result<Collected, Error> {
             Ok(Message::End(result)) => {
                 return result.map(|source| Collected { lines: spool, source, left_out });
             }
-            Err(_) => return Err(Error::Gone("the lines of a set".into())),
+            Err(_) => return Err(catalog::Error::Gone("the lines of a set".into()).into()),
         }
     }
-}
-
-fn write_set(
-    connection: &Connection,
-    chain: &Chain,
-    position: u32,
-    collected: &mut Collected,
-) -> Result<Option<LeftOut>, Error> {
-    match filled_sets(connection, chain)?.cmp(&position) {
-        Ordering::Equal => {}
-        // Another process was faster.
-        Ordering::Greater => return Ok(None),
-        // Somebody has started over, or has seen another collection: above a gap this one would be
-        // wrong.
-        Ordering::Less => return Err(Error::Lost),
-    }
-    let mut writer = SetWriter::new(connection, chain.id, position)?;
-    collected.lines.read(|line| writer.add(line))?;
-    let (rows, left_out) = writer.finish();
-    let without_folders = left_out.as_ref().map(|left_out| {
-        format!("'{}' is left out, since folders above it are not in the backup", left_out.start())
-    });
-    let cause = collected.left_out.as_ref().or(without_folders.as_ref());
-    keep_numbers(connection, std::slice::from_ref(&chain))?.then_some(()).ok_or(Error::Lost)?;
-    connection.execute(
-        "UPDATE sets SET first_version = ?2, end_version = ?3, source = ?4, left_out = ?5 WHERE id = ?1",
-        (chain.set_id(position), rows.start, rows.end, collected.source.column(), cause),
-    )?;
-    Ok(left_out)
 }
