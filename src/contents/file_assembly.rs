@@ -44,6 +44,17 @@ pub enum Failure {
     Content(String),
 }
 
+impl Failure {
+    /// Returns whether nothing stored has proved to be damaged or missing.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Target(_) => true,
+            Self::Stored(cause) => cause.is_passing(),
+            Self::Content(_) => false,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Delta {
     parser: DeltaParser,

@@ -152,11 +152,7 @@ impl Error {
             Self::Volume(volume::Error::Storage(error)) | Self::Storage(error) => is_read(error),
             Self::Volume(volume::Error::Hash { .. } | volume::Error::NoHash(_)) => true,
             Self::Volume(volume::Error::Members { .. } | volume::Error::Frames { .. }) => true,
-            Self::Volume(
-                volume::Error::Stopped
-                | volume::Error::Temporary { .. }
-                | volume::Error::SeekIndex { .. },
-            )
+            Self::Volume(volume::Error::Stopped | volume::Error::SeekIndex { .. })
             | Self::NotStored(_)
             | Self::Interrupted => false,
         }

@@ -4,17 +4,20 @@
 use super::manifests::undescribed;
 use super::sets::Sets;
 use super::spool::Spool;
+use super::tables::TABLES_TOGETHER;
 use super::{Cause, Error};
 use crate::catalog::{self, Chain, Line, Source, copy_identity};
 use crate::codec;
 use crate::collection::{BackupSet, SetFile};
-use crate::format::{Encoding, Manifest, SignatureKind, SignatureMember, TarReader};
+use crate::format::{
+    Encoding, Manifest, ManifestVolume, SignatureKind, SignatureMember, TarReader,
+};
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
 use crate::volume::{Event, checked_pass};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -43,7 +46,7 @@ impl Sets {
         chain.progress.reach(*filled, generation);
         let ahead = self.abilities().transfers.clamp(*AHEAD.start(), *AHEAD.end());
         std::thread::scope(|scope| {
-            let (mut receivers, mut started) = (std::collections::VecDeque::new(), first);
+            let (mut receivers, mut started) = (VecDeque::new(), first);
             for position in first..end {
                 while started < end && started < position + ahead {
                     if (started - first).is_multiple_of(KEYS_TOGETHER) {
@@ -239,11 +242,22 @@ impl Sets {
                 batch.push(Line { path: path.clone(), entry: entry.clone() });
             }
         };
-        for volume in manifest.volumes() {
-            if let Some((toc, _)) = self.table(chain, position, &volume) {
+        let volumes: Vec<ManifestVolume> = manifest.volumes().collect();
+        let (mut near, mut has_tables) = (VecDeque::new(), true);
+        for (index, volume) in volumes.iter().enumerate() {
+            if near.is_empty() && has_tables {
+                let most = if index == 0 { 1 } else { TABLES_TOGETHER };
+                let names = volumes[index..].iter().map(|volume| (position, volume.number));
+                near.extend(self.near_tables(chain, &names.take(most).collect::<Vec<_>>()));
+            }
+            let file = near.pop_front().flatten();
+            let table = file.and_then(|file| self.table_in(chain, position, volume, &file));
+            if let Some((toc, _)) = table {
                 toc.rows().for_each(|row| emit(&row.path, &row.entry));
                 continue;
             }
+            // If the first one has none, neither have the others.
+            has_tables &= index > 0;
             let mut source = self.volume(chain, position, volume.number)?;
             source.hash = volume.hash;
             let listener = |event: Event<'_>| {

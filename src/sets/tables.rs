@@ -13,27 +13,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Volumes whose ends are held at the same time: 10 MiB at the default size.
-const TABLES_TOGETHER: usize = 64;
+pub(super) const TABLES_TOGETHER: usize = 64;
 
 impl Sets {
-    /// Returns the table of a volume, if there is one that belongs there by the manifest's hash,
-    /// and makes sense. Otherwise a pass over the whole volume tells everything, and also what is
-    /// wrong with it.
-    ///
-    /// Behind it comes the volume's head, as far as it was read on the way.
-    pub(super) fn table(
+    /// Reads what [`Sets::table_in`] needs of each volume, of all at once, and derives the session
+    /// keys of encrypted ones together; `None` for one that has no table, or cannot be read: then
+    /// whoever needs it finds out why.
+    pub(super) fn near_tables(
         &self,
         chain: &Chain,
-        position: u32,
-        described: &ManifestVolume,
-    ) -> Option<(Toc, Vec<u8>)> {
-        let file = self.near_tables(chain, &[(position, described.number)]).pop()??;
-        self.table_in(chain, position, described, &file)
-    }
-
-    /// Reads what [`Sets::table_in`] needs of each volume, of all at once; `None` for one that
-    /// has no table, or cannot be read: then whoever needs it finds out why.
-    fn near_tables(&self, chain: &Chain, volumes: &[(u32, u32)]) -> Vec<Option<Arc<AtHand>>> {
+        volumes: &[(u32, u32)],
+    ) -> Vec<Option<Arc<AtHand>>> {
         // Only the end of the volume proves its signature.
         if self.codec.demands_signature() {
             return vec![None; volumes.len()];
@@ -49,11 +39,26 @@ impl Sets {
             (source.file.clone(), Codec::table_ranges(source.encoding, source.file.size()))
         });
         let mut files = AtHand::read(ranges.collect()).into_iter();
-        sources.iter().map(|source| source.as_ref().and_then(|_| files.next()?.ok())).collect()
+        let found: Vec<Option<Arc<AtHand>>> =
+            sources.iter().map(|source| source.as_ref().and_then(|_| files.next()?.ok())).collect();
+        let is_encrypted = |source: &VolumeSource| source.encoding == Encoding::OpenPgp;
+        let encrypted = sources.iter().zip(&found).filter_map(|(source, file)| {
+            source.as_ref().filter(|source| is_encrypted(source))?;
+            Some(file.clone()? as Arc<dyn ReadAt>)
+        });
+        let encrypted: Vec<_> = encrypted.collect();
+        if encrypted.len() > 1 {
+            self.codec.unlock(&encrypted);
+        }
+        found
     }
 
-    /// As [`Sets::table`], of a volume whose end is at hand.
-    fn table_in(
+    /// Returns the table of a volume whose end is at hand, if there is one that belongs there by the
+    /// manifest's hash, and makes sense. Otherwise a pass over the whole volume tells everything,
+    /// and also what is wrong with it.
+    ///
+    /// Behind it comes the volume's head, as far as it was read on the way.
+    pub(super) fn table_in(
         &self,
         chain: &Chain,
         position: u32,
@@ -126,15 +131,6 @@ impl Sets {
         }
         let names: Vec<(u32, u32)> = mine.iter().map(|(volume, _)| *volume).collect();
         let files = self.near_tables(chain, &names);
-        if files.len() > 1 {
-            let encrypted = names.iter().zip(files.iter().flatten()).filter(|(volume, _)| {
-                let source = self.volume(chain, volume.0, volume.1);
-                source.is_ok_and(|source| source.encoding == Encoding::OpenPgp)
-            });
-            let files: Vec<_> =
-                encrypted.map(|(_, file)| file.clone() as Arc<dyn ReadAt>).collect();
-            self.codec.unlock(&files);
-        }
         let mut result = Ok(());
         for ((volume, held), file) in mine.into_iter().zip(files) {
             if let Some(file) = file.filter(|_| result.is_ok()) {
@@ -462,7 +458,9 @@ mod tests {
     /// Returns the table of a set's first volume.
     fn table(world: &World, chain: &Chain, position: u32) -> Option<Toc> {
         let manifest = world.sets.manifest(chain, position).unwrap();
-        world.sets.table(chain, position, &manifest.volume(1).unwrap()).map(|(toc, _)| toc)
+        let file = world.sets.near_tables(chain, &[(position, 1)]).pop().unwrap()?;
+        let found = world.sets.table_in(chain, position, &manifest.volume(1).unwrap(), &file);
+        found.map(|(toc, _)| toc)
     }
 
     /// The same session, number and paths, another collection.
@@ -497,9 +495,7 @@ mod tests {
             Options { sign_key: Some("01234567".into()), ..Options::default() },
         );
         let chain = world.chain();
-        let unsigned = World::plain(&files);
-        let manifest = unsigned.sets.manifest(&unsigned.chain(), 0).unwrap();
-        assert!(world.sets.table(&chain, 0, &manifest.volume(1).unwrap()).is_none());
+        assert!(world.sets.near_tables(&chain, &[(0, 1)])[0].is_none());
         assert_eq!(world.take_reads("difftar"), (0, 0));
     }
 

@@ -65,13 +65,17 @@ pub struct Summary {
     pub differences: u64,
     /// Files of the snapshot.
     pub files: u64,
-    /// Those that cannot be put together, or do not match their signatures; each was told.
+    /// Those that cannot be put together, or do not match their signatures; each was reported.
     pub damaged: u64,
+    /// Those that could not be read, which proves no damage: the storage or this machine has failed;
+    /// each was reported.
+    pub unread: u64,
     /// Those that match their signatures, if they were compared.
     pub proved: u64,
     /// Volumes that were read to their end, and match their manifests.
     pub volumes: u64,
-    /// What is wrong with the first volume that is bad; if none is, with the first damaged file.
+    /// What is wrong with the first volume that is bad; if none is, with the first damaged file; if
+    /// none is, why the first file could not be read.
     pub cause: Option<Arc<Failure>>,
 }
 

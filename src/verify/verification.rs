@@ -116,9 +116,13 @@ fn try_verify(
             monitor.event(&Event::Different(&difference.to_string()));
         }
         if let Some(cause) = failure {
-            summary.damaged += 1;
+            let count = if cause.is_passing() { &mut summary.unread } else { &mut summary.damaged };
+            *count += 1;
             monitor.message(Level::Error, &format!("cannot verify '{path}': {cause}"));
-            summary.cause.get_or_insert(cause);
+            if summary.cause.as_ref().is_none_or(|first| first.is_passing() && !cause.is_passing())
+            {
+                summary.cause = Some(cause);
+            }
         }
     }
     Ok(summary)

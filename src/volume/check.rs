@@ -72,18 +72,18 @@ impl Hashing {
         Ok(Self { file, pass, is_begun, checked: OnceLock::new() })
     }
 
-    /// Reads what nobody has read yet, writes all of it to `copy`, and compares the whole with the
+    /// Reads what nobody has read yet, passes all of it to `copy`, and compares the whole with the
     /// manifest.
     ///
     /// # Errors
     /// [`Error::Hash`] when it is not what the manifest says, [`Error::Storage`] when it cannot be
-    /// read, and those of `copy`.
-    pub fn finish(self, mut copy: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<Hashed, Error> {
+    /// read.
+    pub fn finish(self, mut copy: impl FnMut(&[u8])) -> Result<Hashed, Error> {
         let pass = &mut *self.pass.lock();
         let mut buffer = vec![0; STRIDE];
         while !pass.has_ended {
             let count = pass.read_bytes(&mut buffer)?;
-            copy(&buffer[..count])?;
+            copy(&buffer[..count]);
         }
         pass.hasher.check(self.file.name())?;
         Ok(std::mem::take(&mut pass.hashed))
@@ -289,9 +289,34 @@ impl Checked {
         Self { head, ..self }
     }
 
-    /// Returns the hash that was kept of a chunk.
-    pub fn hash(&self, number: usize) -> Option<&[u8; 32]> {
-        self.chunks.get(number)
+    /// Holds chunks, which are in `bytes`, against the hashes that were kept; `start` is the offset
+    /// of the first byte in the file.
+    ///
+    /// # Errors
+    /// One of kind [`ErrorKind::Corrupt`] when a chunk is another one, or is not there.
+    pub fn check_chunks(
+        &self,
+        numbers: Range<u64>,
+        start: u64,
+        bytes: &[u8],
+    ) -> Result<(), storage::Error> {
+        for number in numbers {
+            let at = number * CHUNK as u64;
+            let end = (at + CHUNK as u64).min(self.length);
+            let place = |offset: u64| usize::try_from(offset.checked_sub(start)?).ok();
+            let chunk = place(at).zip(place(end)).and_then(|(from, to)| bytes.get(from..to));
+            let kept = usize::try_from(number).ok().and_then(|number| self.chunks.get(number));
+            if chunk.map(|chunk| *blake3::hash(chunk).as_bytes()).as_ref() != kept || kept.is_none()
+            {
+                return Err(storage::Error {
+                    operation: "trust",
+                    place: self.file.name().to_string(),
+                    kind: ErrorKind::Corrupt,
+                    cause: format!("the bytes from {at} on are not those whose hash was kept"),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Returns the chunk that was read last, if it is this one.
@@ -307,21 +332,7 @@ impl Checked {
         let mut bytes = vec![0; (end - start) as usize];
         let count = self.file.read_at(start, &mut bytes)?;
         bytes.truncate(count);
-        for (number, at) in numbers.clone().zip((start..end).step_by(CHUNK)) {
-            let chunk = bytes.get(
-                (at - start) as usize..((at - start) as usize + CHUNK).min((end - start) as usize),
-            );
-            if chunk
-                .is_none_or(|chunk| self.chunks.get(number) != Some(blake3::hash(chunk).as_bytes()))
-            {
-                return Err(storage::Error {
-                    operation: "trust",
-                    place: self.file.name().to_string(),
-                    kind: ErrorKind::Corrupt,
-                    cause: format!("the bytes from {at} on are not those whose hash was kept"),
-                });
-            }
-        }
+        self.check_chunks(numbers.start as u64..numbers.end as u64, start, &bytes)?;
         let last = (bytes.len().saturating_sub(1)) / CHUNK;
         let kept = (numbers.start + last, Arc::new(bytes[last * CHUNK..].to_vec()));
         *self.last.lock() = Some(kept);

@@ -47,14 +47,6 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
-    /// There is no room for a copy on this machine, or it cannot be read back.
-    #[error("cannot use a temporary file in '{}': {cause}; --tempdir names another folder for them", folder.display())]
-    Temporary {
-        /// Where temporary files lie.
-        folder: std::path::PathBuf,
-        /// What the system said.
-        cause: String,
-    },
     /// The listener asked to stop.
     #[error("reading was stopped")]
     Stopped,
@@ -66,7 +58,7 @@ impl Error {
         match self {
             Self::Storage(cause) => !cause.is_damage(),
             Self::Decode(cause) => cause.is_passing(),
-            Self::SeekIndex { .. } | Self::Temporary { .. } | Self::Stopped => true,
+            Self::SeekIndex { .. } | Self::Stopped => true,
             Self::Hash { .. } | Self::NoHash(_) | Self::Members { .. } | Self::Frames { .. } => {
                 false
             }

@@ -2,7 +2,7 @@
 
 use super::CHUNK;
 use super::check::Checked;
-use crate::storage::{self, ErrorKind, ReadAt};
+use crate::storage::{self, ReadAt};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Checked {
     /// of a range are.
     ///
     /// # Errors
-    /// One of kind [`ErrorKind::Corrupt`] when a chunk is not the one whose hash was kept.
+    /// One of kind [`storage::ErrorKind::Corrupt`] when a chunk is not the one whose hash was kept.
     pub fn fetched(
         self: &Arc<Self>,
         start: u64,
@@ -37,22 +37,7 @@ impl Checked {
     ) -> Result<Fetched, storage::Error> {
         let checked = self.whole_chunks(range);
         let (first, end) = chunks(range);
-        for number in first..end {
-            let at = number * CHUNK as u64;
-            let chunk = at..(at + CHUNK as u64).min(checked.end);
-            let place = |offset: u64| offset.checked_sub(start).map(|offset| offset as usize);
-            let chunk = place(chunk.start).zip(place(chunk.end));
-            let chunk = chunk.and_then(|(from, to)| bytes.get(from..to));
-            let hash = chunk.map(|chunk| *blake3::hash(chunk).as_bytes());
-            if hash.is_none_or(|hash| self.hash(number as usize) != Some(&hash)) {
-                return Err(storage::Error {
-                    operation: "trust",
-                    place: self.name().to_string(),
-                    kind: ErrorKind::Corrupt,
-                    cause: format!("the bytes from {at} on are not those whose hash was kept"),
-                });
-            }
-        }
+        self.check_chunks(first..end, start, &bytes)?;
         Ok(Fetched { file: self.clone(), start, bytes, checked })
     }
 }

@@ -6,7 +6,7 @@ use super::{Error, FRAME, MAX_FRAME, SeekIndex, VolumeSource};
 use crate::codec::{self, Codec, Decoder, SeekPoint};
 use crate::format::{self, ByteSource, Member, ReadError, TarReader};
 use crate::storage::ReadAt;
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -42,37 +42,40 @@ pub fn first_pass(
     }
     // What is wrong with a damaged volume's bytes is of no interest.
     let hashing = Arc::into_inner(hashing).ok_or(Error::Stopped)?;
-    let hashed = hashing.finish(|_| Ok(()))?;
+    let hashed = hashing.finish(|_| {})?;
     Ok(decoded?.finish(hashed))
 }
 
 /// As [`first_pass`], but `listener` hears of nothing before all of the volume has been checked. So
-/// it is read twice; or, where that would cost a second transfer, first copied to a temporary file.
+/// it is read twice; or, where that would cost a second transfer, first copied to a temporary file,
+/// if there is room for one.
 ///
 /// What the listener heard counts only once this has returned well: the end of the stream may yet
 /// show it to be forged.
 ///
 /// # Errors
-/// As [`first_pass`]; [`Error::Temporary`] when the temporary file cannot be used.
+/// As [`first_pass`].
 pub fn checked_pass(
     source: &VolumeSource,
     codec: &Codec,
     listener: impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<(SeekIndex, Vec<SeekPoint>), Error> {
     let (name, hashing) = (source.file.name(), Hashing::open(source)?);
-    if source.file.storage().abilities().rereads {
-        let hashed = hashing.finish(|_| Ok(()))?;
-        let chunks = Arc::new(hashed.chunks.clone());
-        let file = Arc::new(Checked::new(source.file.clone(), hashed.length, chunks));
-        return Ok(decode(source, codec, file, listener)?.finish(hashed));
-    }
-    let temporary = |cause: io::Error| Error::Temporary {
-        folder: codec.tempdir().into(),
-        cause: cause.to_string(),
+    let mut copy = match source.file.storage().abilities().rereads {
+        true => None,
+        false => tempfile::tempfile_in(codec.tempdir()).ok(),
     };
-    let mut copy = tempfile::tempfile_in(codec.tempdir()).map_err(temporary)?;
-    let hashed = hashing.finish(|bytes| copy.write_all(bytes).map_err(temporary))?;
-    let file = Arc::new(LocalCopy::new(name, hashed.length, copy));
+    let hashed = hashing.finish(|bytes| {
+        // A full disk costs a second transfer, but no file of the backup.
+        copy = copy.take().and_then(|mut file| file.write_all(bytes).is_ok().then_some(file));
+    })?;
+    let file: Arc<dyn ReadAt> = match copy {
+        Some(copy) => Arc::new(LocalCopy::new(name, hashed.length, copy)),
+        None => {
+            let chunks = Arc::new(hashed.chunks.clone());
+            Arc::new(Checked::new(source.file.clone(), hashed.length, chunks))
+        }
+    };
     Ok(decode(source, codec, file, listener)?.finish(hashed))
 }
 

@@ -10,11 +10,13 @@ use dupfs::collection::scan;
 use dupfs::contents::Contents;
 use dupfs::format::Prefixes;
 use dupfs::history::{HistoryTree, TimeTemplate};
-use dupfs::model::EntryKind;
+use dupfs::model::{EntryKind, EntryPath};
 use dupfs::monitor::Silent;
 use dupfs::restore::{RestoreOptions, restore};
 use dupfs::sets::{Sets, SetsOptions};
+use dupfs::source::{SourceOptions, SourceTree};
 use dupfs::storage::{Call, ErrorKind, LocalStorage, RecordingStorage, Storage};
+use dupfs::verify::{VerifyOptions, verify};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -190,4 +192,36 @@ fn a_restore_fails_or_is_whole_and_the_next_one_is_whole() {
             drop(process.storage.take_calls());
         }
     }
+}
+
+/// What a verification could not read is not called damaged; and the next one proves all of it.
+#[test]
+fn a_verification_calls_nothing_damaged_that_it_could_not_read() {
+    let base = base(Writer::Old, Encoding::Gzip);
+    base.mend();
+    let verified = |process: &Process| {
+        let snapshot = process.sets.snapshot(&process.sets.catalog().chains()[0], 2).unwrap();
+        let source = SourceTree::open(&base.env.source(), &SourceOptions::default()).unwrap();
+        let (path, selection) = (EntryPath::root(), None);
+        let options = VerifyOptions { path, source, selection, compares: false, contents: None };
+        verify(&process.sets, &snapshot, &Accounts::new(false), &Silent, &options).unwrap()
+    };
+    let process = Process::new(&base, ErrorKind::Other);
+    process.sets.fill(&process.sets.catalog().chains()[0]).unwrap();
+    let filled = process.calls.load(Relaxed);
+    let sound = verified(&process);
+    assert_eq!((sound.damaged, sound.unread), (0, 0));
+    let (count, mut hit) = (process.calls.load(Relaxed) - filled, 0);
+    for (round, index) in sampled(count).enumerate() {
+        let process = Process::new(&base, KINDS[round % KINDS.len()]);
+        process.sets.fill(&process.sets.catalog().chains()[0]).unwrap();
+        process.pulled.store(process.calls.load(Relaxed) + index, Relaxed);
+        let found = verified(&process);
+        assert_eq!((found.files, found.damaged), (sound.files, 0), "call {index}");
+        assert_eq!(found.cause.is_some(), found.unread > 0, "call {index}");
+        hit += u64::from(found.unread > 0);
+        process.pulled.store(usize::MAX, Relaxed);
+        assert_eq!(verified(&process).unread, 0, "call {index}");
+    }
+    assert!(hit > 0);
 }

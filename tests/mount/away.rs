@@ -41,6 +41,13 @@ fn what_comes_back_is_read_at_once() {
         }
         std::thread::sleep(Duration::from_millis(1100));
         assert_eq!(mounted.snapshots(), snapshots, "{}", mounted.log());
+        // As a mountpoint where nothing is mounted.
+        std::fs::create_dir(env.store()).unwrap();
+        std::thread::sleep(Duration::from_millis(2100));
+        assert_eq!(mounted.snapshots(), snapshots, "{}", mounted.log());
+        let error = std::fs::read(place.join("z")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO), "{}", mounted.log());
+        std::fs::remove_dir(env.store()).unwrap();
         takes(&away, &env.store());
         assert_eq!(std::fs::read(place.join("z")).unwrap().len(), 9, "{}", mounted.log());
 

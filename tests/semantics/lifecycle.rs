@@ -90,6 +90,25 @@ fn backups_come_and_go() {
     soon("latest moves back", || latest() == Some(mounted.at(T3)));
 }
 
+/// > When none is left, the storage is taken to be away: all stay, and reads fail until it is back.
+#[test]
+fn backups_stay_while_the_storage_is_empty() {
+    let (env, _) = world();
+    let mounted = Mounted::with(&env, Encoding::Gzip, &["--refresh", "1s"]);
+    let (before, away) = (mounted.snapshots(), env.fresh("away"));
+    let file = std::fs::File::open(mounted.at(T3).join("changed")).unwrap();
+    std::fs::rename(env.store(), &away).unwrap();
+    std::fs::create_dir(env.store()).unwrap();
+    soon("it is noticed", || mounted.log().contains("no backups in the storage any more"));
+    assert_eq!(mounted.snapshots(), before);
+    let mut bytes = vec![0; content(2, "changed").len()];
+    assert_eq!(file.read_exact_at(&mut bytes, 0).unwrap_err().raw_os_error(), Some(libc::EIO));
+    std::fs::remove_dir(env.store()).unwrap();
+    std::fs::rename(&away, env.store()).unwrap();
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes == **content(2, "changed"));
+}
+
 /// > An open file stays readable as long as the volumes that hold it exist.
 #[test]
 fn open_files_outlive_their_backup() {

@@ -69,8 +69,8 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
     let summary = result?;
     report.notice(&operations(&summary, &options, &directory.display().to_string()));
     if let Some(cause) = summary.cause {
-        let Summary { damaged, files, differences, .. } = summary;
-        return Err(Failure::Damaged { damaged, files, differences, cause }.into());
+        let Summary { damaged, unread, files, differences, .. } = summary;
+        return Err(Failure::NotVerified { damaged, unread, files, differences, cause }.into());
     }
     if proves && summary.proved < summary.files {
         let Summary { files, proved, differences, .. } = summary;
@@ -82,8 +82,8 @@ pub fn run(arguments: &VerifyArgs, common: &Common) -> anyhow::Result<()> {
 
 /// Says what was really checked.
 fn operations(summary: &Summary, options: &VerifyOptions, directory: &str) -> String {
-    let Summary { volumes, files, damaged, proved, .. } = summary;
-    let whole = files - damaged;
+    let Summary { volumes, files, damaged, unread, proved, .. } = summary;
+    let whole = files - damaged - unread;
     let proof = match (&options.contents, proved) {
         (None, _) => String::new(),
         (Some(_), 1) => ", 1 of which matches its signature".into(),

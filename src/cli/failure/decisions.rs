@@ -112,7 +112,7 @@ fn of_own(failure: &Failure) -> Decision<'_> {
         Failure::Differences => Decision::code(DIFFERENCES),
         Failure::Unreadable(_) => Decision::code(UNREADABLE),
         Failure::NotProved { .. } => Decision::code(INCOMPLETE),
-        Failure::Damaged { cause, .. } => Decision::code(damage_code(cause.as_ref())),
+        Failure::NotVerified { cause, .. } => Decision::code(damage_code(cause.as_ref())),
         Failure::NotReplicated { cause, .. } => Decision::code(damage_code(cause.as_ref())),
         Failure::NoVerifyDirectory(_) => Decision::code(12),
         Failure::HostMismatch { current, previous } => {
@@ -390,7 +390,6 @@ fn of_volume(error: &volume::Error) -> Decision<'_> {
         volume::Error::Members { .. }
         | volume::Error::Frames { .. }
         | volume::Error::SeekIndex { .. }
-        | volume::Error::Temporary { .. }
         | volume::Error::Stopped => Decision::open(),
     }
 }

@@ -80,13 +80,16 @@ pub enum Failure {
     /// Local files are not what the backup holds; each has been told.
     #[error("local files differ from the backup")]
     Differences,
-    /// The backup holds less than it says.
+    /// The backup holds less than it says, or could not be read to its end.
     #[error(
-        "Verify incomplete: {damaged} of {files} files are damaged, {differences} differences found; each is named above"
+        "Verify incomplete: {}, {differences} differences found; each is named above",
+        not_verified(*damaged, *unread, *files)
     )]
-    Damaged {
+    NotVerified {
         /// Files that cannot be put together, or are not what they were.
         damaged: u64,
+        /// Files that could not be read, which proves no damage.
+        unread: u64,
         /// All files that were to be verified.
         files: u64,
         /// Paths that differ locally.
@@ -118,4 +121,12 @@ pub enum Failure {
     /// There is nothing to compare with.
     #[error("Verify directory {} does not exist", .0.display())]
     NoVerifyDirectory(std::path::PathBuf),
+}
+
+fn not_verified(damaged: u64, unread: u64, files: u64) -> String {
+    match (damaged, unread) {
+        (_, 0) => format!("{damaged} of {files} files are damaged"),
+        (0, _) => format!("{unread} of {files} files could not be read"),
+        _ => format!("{damaged} of {files} files are damaged, {unread} more could not be read"),
+    }
 }

@@ -221,7 +221,8 @@ fn prepare(opened: &Opened, tree: &HistoryTree, contents: &Contents) {
     }
 }
 
-/// Looks for new and removed backups for as long as the process lives.
+/// Looks for new and removed backups for as long as the process lives. A storage that holds none any
+/// more is taken to be away, since a folder where nothing is mounted is empty, too.
 fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
     let mut known: Option<Vec<Listed>> = None;
     let mut incomplete = Vec::new();
@@ -232,6 +233,11 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
                 listing.sort_by(|a, b| a.name.cmp(&b.name));
                 if known.as_ref() != Some(&listing) {
                     let collection = scan(&listing, &opened.prefixes);
+                    if collection.chains.is_empty() {
+                        let text = "there are no backups in the storage any more; they stay in the mount, as if it were away";
+                        opened.backups.sets.log_once(Level::Warning, text.into());
+                        continue;
+                    }
                     match tree.refresh(&collection) {
                         Ok(()) => {
                             known = Some(listing);
