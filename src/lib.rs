@@ -46,6 +46,7 @@
 //! - Wrong, short or missing data is never passed off as good: no byte of a volume counts before
 //!   the volume's hash has matched its manifest, or the hash of its chunk the one that was kept
 //!   then or that stands in the volume's own table of contents.
+//! - Nothing outside of tests unwraps, expects or panics: a lint holds it.
 //! - Nothing read from storage is trusted: names cannot lead elsewhere, sizes and offsets are
 //!   checked, memory is bounded.
 //! - The library never prints, asks, or ends the process; a [`monitor::Monitor`] hears what the
@@ -56,6 +57,7 @@
 //!   before its volumes, a base after what builds on it.
 
 #![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod accounts;
 pub mod backup;

@@ -35,6 +35,7 @@
 //! `examples/memory.rs` mounts a small tree that lies in memory.
 
 #![warn(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod errno;
 mod error;
