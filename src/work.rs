@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
-/// Returns how many threads can run at once.
+/// Returns how many threads can run at once, as was found at the first call: each look reads several
+/// files of the system.
 pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 /// Does a work for each thing, at most `threads` at a time; ends at the first error. Returns the

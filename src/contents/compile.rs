@@ -18,9 +18,14 @@ impl Contents {
         self.sets().catalog().undisturbed(|| self.find_own_part(chain, version))
     }
 
+    /// Returns the same, if the catalog knows it.
+    fn known_part(&self, version: &Version) -> Result<Option<Part>, Error> {
+        let known = self.sets().parts(version.id)?.into_iter().map(|(_, part)| part);
+        Ok({ known }.find(Part::is_whole_version))
+    }
+
     fn find_own_part(&self, chain: &Chain, version: &Version) -> Result<Part, Error> {
-        let known = self.sets().parts(version.id)?;
-        if let Some((_, part)) = known.into_iter().find(|(_, part)| part.is_whole_version()) {
+        if let Some(part) = self.known_part(version)? {
             return Ok(part);
         }
         let failed = |cause: String| Error::Content { path: self.path_for_message(version), cause };
@@ -28,10 +33,7 @@ impl Contents {
         let manifest = self.sets().manifest(chain, version.position)?;
         let volumes: Vec<_> =
             manifest.volumes_with(&path).map(|volume| (version.position, volume.number)).collect();
-        self.sets().fill_tables(chain, &volumes)?;
-        for (position, number) in volumes {
-            self.sets().fill_volume(chain, position, number)?;
-        }
+        self.sets().fill_volumes(chain, &volumes)?;
         let mut parts = self.sets().parts(version.id)?;
         if let Some(whole) = parts.iter().position(|(_, part)| part.is_whole_version()) {
             return Ok(parts.swap_remove(whole).1);
@@ -73,15 +75,13 @@ impl Contents {
     }
 
     /// Has the catalog learn at once what the tables of volumes hold of a version, and of those below
-    /// it: so many that are not known yet, as their deltas likely apply to each other; nothing where
-    /// the version is known itself. Returns the position of the lowest.
+    /// it: so many that are not known yet, as their deltas likely apply to each other. Returns the
+    /// position of the lowest.
     fn look_ahead(&self, chain: &Chain, version: &Version, most: usize) -> Result<u32, Error> {
         let (mut unknown, mut next) = (Vec::new(), Some(version.clone()));
         while let Some(version) = next.filter(Version::is_file) {
-            let parts = self.sets().parts(version.id)?;
-            match parts.iter().find(|(_, part)| part.is_whole_version()) {
-                Some(_) if unknown.is_empty() => return Ok(version.position),
-                Some((_, part)) if !part.is_delta => break,
+            match self.known_part(&version)? {
+                Some(part) if !part.is_delta => break,
                 Some(_) => {}
                 None => unknown.push(version.position),
             }
@@ -110,11 +110,16 @@ impl Contents {
         let mut below = version.clone();
         let (mut looked_at, mut ahead) = (u32::MAX, self.sets().abilities().transfers);
         loop {
-            if below.position < looked_at {
-                looked_at = self.look_ahead(chain, &below, ahead)?;
-                ahead = ahead.saturating_mul(2);
-            }
-            let part = self.own_part(chain, &below)?;
+            let part = match self.known_part(&below)? {
+                Some(part) => part,
+                None => {
+                    if below.position < looked_at {
+                        looked_at = self.look_ahead(chain, &below, ahead)?;
+                        ahead = ahead.saturating_mul(2);
+                    }
+                    self.own_part(chain, &below)?
+                }
+            };
             let is_delta = part.is_delta;
             layers.push((below.position, part));
             if !is_delta {

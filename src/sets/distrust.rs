@@ -132,8 +132,7 @@ impl Sets {
         let manifest = self.manifest(chain, position)?;
         let volumes: Vec<(u32, u32)> =
             manifest.volumes_below(path).map(|volume| (position, volume.number)).collect();
-        self.fill_tables(chain, &volumes)?;
-        volumes.iter().try_for_each(|(_, number)| self.fill_volume(chain, position, *number))
+        self.fill_volumes(chain, &volumes)
     }
 
     /// Holds the rows of a set against its volumes as far as their tables of contents go; whole

@@ -9,6 +9,7 @@ use crate::format::{Member, MemberKind, Part};
 use crate::model::{BackupTime, EntryPath};
 use crate::monitor::Level;
 use crate::volume::{Event, PartBuilder, VolumeKey, checked_pass, first_pass};
+use crate::work;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -70,6 +71,18 @@ impl Sets {
         };
         self.end_turn(key);
         result
+    }
+
+    /// As [`Sets::fill_volume`], of several volumes, which are named by position and number: their
+    /// tables are read at once, and the first passes over those that have none go side by side.
+    ///
+    /// # Errors
+    /// The first of [`Sets::fill_volume`].
+    pub fn fill_volumes(&self, chain: &Chain, volumes: &[(u32, u32)]) -> Result<(), Error> {
+        self.fill_tables(chain, volumes)?;
+        let threads = work::cores().max(self.abilities().transfers);
+        let fill = |&(position, number): &(u32, u32)| self.fill_volume(chain, position, number);
+        work::each(volumes, threads, fill).map(drop)
     }
 
     /// Returns whether a volume has had its first pass, or its table has been read.

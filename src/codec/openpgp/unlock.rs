@@ -102,8 +102,7 @@ pub fn unlock(keys: &Keys, files: &[Arc<dyn ReadAt>]) {
     };
     std::thread::scope(|scope| {
         let (done, sessions) = crossbeam_channel::unbounded();
-        let threads =
-            std::thread::available_parallelism().map_or(1, usize::from).min(batches.len());
+        let threads = crate::work::cores().min(batches.len());
         let spawn = |_: &usize| {
             let done = done.clone();
             std::thread::Builder::new().spawn_scoped(scope, move || work(&done)).is_ok()
