@@ -8,6 +8,8 @@
 //! where they belong to which volume. It lies in our own cache directory; without it a session is
 //! not continued, but started over.
 //!
+//! Nor is it needed for anything else: where it cannot be written, the session goes on without.
+//!
 //! One line for the session, one for each volume, each with a check at its end: a torn line ends
 //! the journal.
 
@@ -15,6 +17,7 @@ use super::members::Mark;
 use crate::catalog::SourceStat;
 use crate::format::{Manifest, ManifestVolume, Session};
 use crate::model::BackupTime;
+use crate::monitor::{Level, Monitor};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,7 +25,8 @@ use std::path::{Path, PathBuf};
 /// What is known of the volumes of an unfinished session.
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// `None` once it cannot be written.
+    file: Option<File>,
 }
 
 /// A journal, read.
@@ -49,13 +53,26 @@ pub struct JournaledVolume {
 
 impl Journal {
     /// Begins a journal; with what is known of volumes that are kept. It takes the place of another
-    /// in one step.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn begin(path: &Path, known: &Journaled) -> io::Result<Self> {
+    /// in one step. Reports if it cannot be written.
+    pub fn begin(path: &Path, known: &Journaled, monitor: &dyn Monitor) -> Self {
+        let file = Self::create(path, known);
+        let mut journal = Self { path: path.to_path_buf(), file: None };
+        match file {
+            Ok(file) => journal.file = Some(file),
+            Err(cause) => journal.report(&cause, monitor),
+        }
+        journal
+    }
+
+    fn create(path: &Path, known: &Journaled) -> io::Result<File> {
         let unfinished = path.with_extension("tmp");
-        let mut file = File::create(&unfinished)?;
+        let created = Self::write_new(&unfinished, known);
+        let created = created.and_then(|file| std::fs::rename(&unfinished, path).map(|()| file));
+        created.inspect_err(|_| drop(std::fs::remove_file(&unfinished)))
+    }
+
+    fn write_new(path: &Path, known: &Journaled) -> io::Result<File> {
+        let mut file = File::create(path)?;
         let mut text = print(&match known.session {
             Session::Full { time } => format!("full {}", time.seconds()),
             Session::Incremental { start, end } => {
@@ -63,17 +80,25 @@ impl Journal {
             }
         });
         known.volumes.iter().for_each(|volume| text.push_str(&print_volume(volume)));
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(unfinished, path)?;
-        Ok(Self { path: path.to_path_buf(), file })
+        file.write_all(text.as_bytes()).map(|()| file)
     }
 
-    /// Notes that one more volume is stored.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn add(&mut self, volume: &JournaledVolume) -> io::Result<()> {
-        self.file.write_all(print_volume(volume).as_bytes())
+    /// Notes that one more volume is stored. Reports if that cannot be written: what was noted
+    /// before stays.
+    pub fn add(&mut self, volume: &JournaledVolume, monitor: &dyn Monitor) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(cause) = file.write_all(print_volume(volume).as_bytes()) {
+            self.file = None;
+            self.report(&cause, monitor);
+        }
+    }
+
+    fn report(&self, cause: &io::Error, monitor: &dyn Monitor) {
+        let path = self.path.display();
+        let text = format!(
+            "cannot write '{path}': {cause}; if this backup is interrupted, the next run begins it anew"
+        );
+        monitor.message(Level::Warning, &text);
     }
 
     /// Ends the session: there is nothing to go on with any more.
@@ -161,6 +186,7 @@ mod tests {
     use super::*;
     use crate::format::VolumeHash;
     use crate::model::EntryPath;
+    use crate::monitor::Silent;
 
     #[test]
     fn what_was_noted_is_read_up_to_a_torn_line() {
@@ -193,8 +219,8 @@ mod tests {
             session: Session::Incremental { start, end },
             volumes: volumes[..1].to_vec(),
         };
-        let mut journal = Journal::begin(&path, &known).unwrap();
-        volumes[1..].iter().for_each(|volume| journal.add(volume).unwrap());
+        let mut journal = Journal::begin(&path, &known, &Silent);
+        volumes[1..].iter().for_each(|volume| journal.add(volume, &Silent));
         assert_eq!(
             Journal::read(&path),
             Some(Journaled { volumes: volumes.clone(), ..known.clone() })

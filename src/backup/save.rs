@@ -177,6 +177,9 @@ fn bases<'a>(
     options: &BackupOptions,
 ) -> Result<Signatures<'a>, Error> {
     let local_copy = LocalCopy::open(target.archive.path(), &options.prefixes)?;
+    if let Some(error) = target.sets.unconfirmed(chain)? {
+        return Err(error.into());
+    }
     let distrusted = target.sets.unsound_signatures(chain)?;
     let (storage, codec, tempdir) =
         (target.storage.clone(), target.codec.clone(), options.tempdir.clone());

@@ -150,7 +150,7 @@ impl<'a> SetWriter<'a> {
     /// Begins a set, or goes on with one. Returns the signature file, too, to be filled.
     ///
     /// # Errors
-    /// [`Error`] when archive directory or journal cannot be written.
+    /// [`Error`] when the archive directory cannot be written.
     pub fn begin(
         target: &'a Target<'a>,
         options: &'a BackupOptions,
@@ -171,9 +171,7 @@ impl<'a> SetWriter<'a> {
         let mark = known.volumes.last().map(|volume| volume.mark.clone()).unwrap_or_default();
         let length = mark.signatures;
         let sigtar = SigtarWriter::open(&path, length)?;
-        let journal = options.journal.as_deref().map(|path| {
-            Journal::begin(path, &known).map_err(|cause| Error::archive("write", path, cause))
-        });
+        let journal = options.journal.as_deref().map(|path| Journal::begin(path, &known, monitor));
         let (manifest, told) = manifest_of(&known, options);
         let writer = Self {
             target,
@@ -183,7 +181,7 @@ impl<'a> SetWriter<'a> {
             session,
             sigtar: path,
             sigtar_file: sigtar.shared(),
-            journal: journal.transpose()?,
+            journal,
             volume: None,
             number: known.volumes.len() as u32,
             mark,
@@ -266,8 +264,8 @@ impl<'a> SetWriter<'a> {
         let archive = self.target.archive;
         self.manifest.extend_from_slice(&volume.described.print());
         self.sigtar_file.sync().map_err(|cause| Error::archive("write", &self.sigtar, cause))?;
-        if let (Some(journal), Some(path)) = (&mut self.journal, &self.options.journal) {
-            journal.add(&volume).map_err(|cause| Error::archive("write", path, cause))?;
+        if let Some(journal) = &mut self.journal {
+            journal.add(&volume, self.monitor);
         }
         let may_be_told = !volume.in_delta && !self.was_in_delta;
         self.was_in_delta = volume.in_delta;

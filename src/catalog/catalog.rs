@@ -14,8 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How often a question is asked again because the catalog had to start over.
+/// How often something is done again because the catalog had to start over.
 const ATTEMPTS: usize = 3;
+/// How often a question is asked again because its rows are gone: others start over, too.
+const QUESTIONS: usize = 8;
 
 /// What is where. All methods may be called from many threads at once.
 pub struct Catalog {
@@ -258,11 +260,11 @@ impl Catalog {
         refill: impl Fn() -> Result<(), E>,
         mut work: impl FnMut() -> Result<T, Error>,
     ) -> Result<T, E> {
-        let mut attempts = 0..ATTEMPTS;
+        let (mut attempts, mut refilled) = (0..QUESTIONS, None);
         loop {
             let generation = self.generation();
             let error = match work() {
-                Err(error) if error.is_trouble() || matches!(error, Error::Lost) => error,
+                Err(error) if error.is_passing_trouble() => error,
                 result => return Ok(result?),
             };
             if chain.is_void.load(Ordering::Relaxed) {
@@ -273,11 +275,17 @@ impl Catalog {
                 return Err(error.into());
             }
             match error {
+                // Rows that are lost are mostly being filled in again by somebody else.
+                Error::Lost if refilled != Some(generation) => {}
                 Error::Lost if self.generation() == generation => self.database.next_generation(),
                 Error::Lost => {}
                 error => self.start_over(generation, &error)?,
             }
-            refill()?;
+            refilled = Some(self.generation());
+            match refill() {
+                Err(error) if error.of_catalog().is_some_and(Error::is_passing_trouble) => {}
+                result => result?,
+            }
         }
     }
 

@@ -26,7 +26,13 @@ pub enum Source {
     Copy([u8; 32]),
     /// The volumes.
     Volumes,
+    /// The signature file, which does not fit the manifest, of volumes that do not fit it either:
+    /// nothing is built on these rows, and they are filled in anew by every process.
+    Unconfirmed,
 }
+
+/// What stands in the column `source` for [`Source::Unconfirmed`].
+const UNCONFIRMED: &[u8] = &[0];
 
 impl Source {
     /// Returns the column `source`.
@@ -35,6 +41,7 @@ impl Source {
             Self::Signatures => None,
             Self::Copy(identity) => Some(identity),
             Self::Volumes => Some(&[]),
+            Self::Unconfirmed => Some(UNCONFIRMED),
         }
     }
 
@@ -43,6 +50,7 @@ impl Source {
         match column {
             None => Self::Signatures,
             Some(bytes) if bytes.is_empty() => Self::Volumes,
+            Some(bytes) if bytes == UNCONFIRMED => Self::Unconfirmed,
             Some(bytes) => Self::Copy(bytes.try_into().unwrap_or_default()),
         }
     }
@@ -238,6 +246,7 @@ impl KnownSet {
         match self.source {
             _ if !self.is_filled => true,
             Source::Volumes => true,
+            Source::Unconfirmed => false,
             Source::Signatures => !self.is_distrusted,
             Source::Copy(identity) => !self.is_distrusted && copied() == Some(identity),
         }

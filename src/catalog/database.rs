@@ -410,6 +410,12 @@ impl Error {
         matches!(self, Self::Database(_) | Self::Broken | Self::Schema | Self::Replaced)
     }
 
+    /// Returns whether the database has been started over, or has lost rows, so that asking again
+    /// leads on.
+    pub(super) fn is_passing_trouble(&self) -> bool {
+        self.is_trouble() || matches!(self, Self::Lost)
+    }
+
     /// Returns whether the place of the file is the trouble: full disk, no rights.
     pub(super) fn is_trouble_with_disk(&self) -> bool {
         let Self::Database(rusqlite::Error::SqliteFailure(failure, _)) = self else { return false };

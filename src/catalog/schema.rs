@@ -19,7 +19,7 @@ CREATE TABLE sets(
     first_version INTEGER,          -- its rows of `versions`, half-open; NULL until they are there
     end_version INTEGER,
     left_out TEXT,                  -- why a path of it has no row, if one has none
-    source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; else which copy of the signature file
+    source BLOB,                    -- of its rows: NULL the signature file; empty the volumes; x'00' the signature file, though nothing confirms it; else which copy of the signature file
     UNIQUE(chain, position));
 CREATE TABLE distrusted(            -- sets whose volumes contradict their signature file
     identity BLOB PRIMARY KEY) WITHOUT ROWID;

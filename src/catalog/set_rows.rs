@@ -196,6 +196,14 @@ impl Rows<'_> {
         Ok(positions.collect::<Result<_, _>>()?)
     }
 
+    /// Returns the position of the first set of a chain whose rows nothing confirms.
+    pub fn first_unconfirmed(&self, chain: &Chain) -> Result<Option<u32>, Error> {
+        let text = "SELECT min(position) FROM sets WHERE chain = ?1 AND source = ?2";
+        let mut statement = self.connection.prepare_cached(text)?;
+        let source = Source::Unconfirmed;
+        Ok(statement.query_row((chain.id, source.column()), |row| row.get(0))?)
+    }
+
     /// Returns why a path of a set has no row, if one has none.
     pub fn left_out(&self, set: i64) -> Result<Option<String>, Error> {
         let mut statement =

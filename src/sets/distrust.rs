@@ -157,6 +157,21 @@ impl Sets {
         Ok(())
     }
 
+    /// Returns why nothing can be built on a chain, if the names of one of its sets are only those of
+    /// a signature file that failed its check.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails.
+    pub fn unconfirmed(&self, chain: &Chain) -> Result<Option<Error>, Error> {
+        let Some(position) = self.ask(chain, 0, |rows| rows.first_unconfirmed(chain))? else {
+            return Ok(None);
+        };
+        let what = format!("the names of set {}", chain.set_at(position)?.end());
+        let cause =
+            "neither its signature file nor its volumes fit its manifest; make a full backup";
+        Ok(Some(Error::Set { what, cause: cause.into() }))
+    }
+
     /// Reports what is wrong with the signature file of a set: its volumes count from now on.
     pub fn distrust_signatures(&self, chain: &Chain, position: u32, what: &str) {
         self.distrust(chain, position, what.into(), "its volumes count instead");

@@ -113,8 +113,10 @@ impl Sets {
             let _ = sender.send(Message::Again);
             self.volume_lines(chain, position, sender).map(|()| Source::Volumes)
         };
-        let from_file = |is_checked| self.signature_lines(chain, position, is_checked, sender);
-        let result = if is_distrusted { volumes() } else { from_file(true) };
+        let result = match is_distrusted {
+            true => volumes(),
+            false => self.signature_lines(chain, position, sender),
+        };
         let result = match result {
             Err(error @ Error::Set { .. })
                 if !is_distrusted && !error.is_locked() && !is_cut_off(&error) =>
@@ -127,39 +129,62 @@ impl Sets {
                     Level::Warning,
                     format!("{error}; reading the volumes of set {set} instead"),
                 );
-                // If these cannot be read either, it may be the manifest that is wrong. Names are
-                // better than nothing then: whoever restores them needs the volumes, and fails.
-                volumes().or_else(|error| from_file(false).map_err(|_| error))
+                volumes().or_else(|error| self.unconfirmed_lines(chain, position, error, sender))
             }
             result => result,
         };
         let _ = sender.send(Message::End(result));
     }
 
-    /// Sends the lines of the signature file, if it fits the manifest, as far as `is_checked`. What
-    /// is stored as it is counts before any copy; where it is encrypted, the copy saves the
-    /// decryption.
+    /// Sends the lines of the signature file, if it fits the manifest. What is stored as it is counts
+    /// before any copy; where it is encrypted, the copy saves the decryption.
     fn signature_lines(
         &self,
         chain: &Chain,
         position: u32,
-        is_checked: bool,
         sender: &Sender<Message>,
     ) -> Result<Source, Error> {
         let set = chain.set_at(position)?;
-        let copy = self.local_copy();
         // Whoever reads the volumes hears what is wrong with the manifest; but while it cannot be
         // read, nothing is taken over that might not fit it.
         let manifest = match self.manifest(chain, position) {
-            Err(error) if is_checked && error.is_passing() && !error.is_locked() => {
-                return Err(error);
-            }
+            Err(error) if error.is_passing() && !error.is_locked() => return Err(error),
             manifest => manifest.ok(),
         };
-        let fit = || match is_checked {
-            true => Fit::new(set, manifest.as_deref()),
-            false => Ok(Fit::default()),
-        };
+        self.lines_of_file(set, || Fit::new(set, manifest.as_deref()), sender)
+    }
+
+    /// Sends the lines of the signature file though it does not fit the manifest, where the volumes
+    /// have proved not to fit it either: it may be the manifest that is wrong, and names are better
+    /// than nothing. They are not taken for more than that ([`Source::Unconfirmed`]).
+    fn unconfirmed_lines(
+        &self,
+        chain: &Chain,
+        position: u32,
+        error: Error,
+        sender: &Sender<Message>,
+    ) -> Result<Source, Error> {
+        if error.is_passing() {
+            return Err(error);
+        }
+        let set = chain.set_at(position)?;
+        if self.lines_of_file(set, || Ok(Fit::default()), sender).is_err() {
+            return Err(error);
+        }
+        let cause = "the names are those of its signature file, which nothing confirms";
+        self.log_once(Level::Error, format!("set {}: {cause}: {error}", set.end()));
+        let _ = sender.send(Message::LeftOut(cause.into()));
+        Ok(Source::Unconfirmed)
+    }
+
+    /// Sends the lines of the signature file if it fits.
+    fn lines_of_file<'m>(
+        &self,
+        set: &BackupSet,
+        fit: impl Fn() -> Result<Fit<'m>, &'static str>,
+        sender: &Sender<Message>,
+    ) -> Result<Source, Error> {
+        let copy = self.local_copy();
         let decode = |file, encoding| {
             let _ = sender.send(Message::Again);
             self.decode_lines(set, file, encoding, fit(), sender)

@@ -12,7 +12,10 @@
 //! level 1 is a promise:
 //! - When it is taken over, it has to fit the manifest: a full set has its top, the first and last
 //!   path of each volume is listed, and nothing outside of all volumes. Else the rows come from the
-//!   volumes.
+//!   volumes; if these cannot be read for now, the set has no rows. Where they do not fit the
+//!   manifest either, which may be the one that is wrong, the names of the signature file are
+//!   shown, reported as what nothing confirms; no increment is built on them, and no other process
+//!   takes them over.
 //! - Whenever a volume is read, each of its members is held against its row, and each row that has
 //!   to be in it must have been met, down to owner and time. A contradiction voids the rows of the
 //!   chain, and those of this set come from its volumes from then on.

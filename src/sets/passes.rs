@@ -236,7 +236,7 @@ impl Sets {
             run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
             return Err(self.distrust_copy(chain, position).unwrap_or_else(|| {
-                self.distrust(chain, position, what, "its volumes are sound, and count")
+                self.distrust(chain, position, what, "its volumes count instead")
             }));
         }
         if let Some(path) = left_out {

@@ -15,6 +15,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// How often a chain is filled again because the catalog had to start over.
+const ATTEMPTS: usize = 8;
 /// Manifests that are kept in memory.
 pub(super) const MANIFESTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
 
@@ -31,6 +33,9 @@ pub struct SetsOptions {
     /// Hears what is wrong with sets and volumes.
     pub monitor: Arc<dyn Monitor>,
 }
+
+/// How many sets of a chain have their rows, and why the next one has none.
+type Filling = (u32, Option<Arc<Error>>);
 
 /// The sets of a collection. All methods may be called from many threads at once.
 pub struct Sets {
@@ -134,17 +139,30 @@ impl Sets {
 
     /// As [`Sets::fill`], for the first sets of the chain; returns also why the next one cannot be
     /// read. Damage is remembered, until the storage is listed anew; a failure of the storage is not.
-    fn fill_as_far(&self, chain: &Chain, sets: u32) -> Result<(u32, Option<Arc<Error>>), Error> {
+    fn fill_as_far(&self, chain: &Chain, sets: u32) -> Result<Filling, Error> {
+        let sets = sets.min(chain.sets.len() as u32);
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            match self.try_to_fill(chain, sets)? {
+                Some(filled) => return Ok(filled),
+                None if attempts.next().is_none() => return Err(catalog::Error::Lost.into()),
+                None => {}
+            }
+        }
+    }
+
+    /// Returns `None` when the catalog has started over meanwhile.
+    fn try_to_fill(&self, chain: &Chain, sets: u32) -> Result<Option<Filling>, Error> {
         // Whoever fills the whole chain does not keep those waiting who need less.
         let turn = chain.progress.turn(sets, self.catalog.generation());
-        let Some((_turn, sets)) = turn else { return Ok((sets, None)) };
+        let Some((_turn, sets)) = turn else { return Ok(Some((sets, None))) };
         let mut filled = chain.filled.lock();
         filled.look(self.catalog.generation());
         if filled.sets >= sets {
-            return Ok((filled.sets, None));
+            return Ok(Some((filled.sets, None)));
         }
         if let Some(trouble) = self.bad_sets.lock().get(&chain.set_number(filled.sets)) {
-            return Ok((filled.sets, Some(trouble.clone())));
+            return Ok(Some((filled.sets, Some(trouble.clone()))));
         }
         let result = self.catalog.sturdy(|generation| {
             filled.generation = generation;
@@ -181,8 +199,8 @@ impl Sets {
                 return Err(error);
             }
         };
-        filled.look(self.catalog.generation());
-        Ok((filled.sets, trouble))
+        let is_current = filled.generation == self.catalog.generation();
+        Ok(is_current.then_some((filled.sets, trouble)))
     }
 
     /// Returns how many sets of a chain can be shown as far as is known by now: all, until one
@@ -217,6 +235,7 @@ impl Sets {
         match self.fill_as_far(chain, position.saturating_add(1))? {
             (filled, _) if position < filled => Ok(()),
             (_, Some(error)) => Err(Error::Again(error)),
+            (_, None) if (position as usize) < chain.sets.len() => Err(catalog::Error::Lost.into()),
             (_, None) => Err(catalog::Error::Gone(format!("set {position} of a chain")).into()),
         }
     }

@@ -45,7 +45,7 @@ fn list(env: &Env) -> Command {
 }
 
 /// Returns the only file of the catalog.
-fn sets(env: &Env) -> PathBuf {
+fn catalog(env: &Env) -> PathBuf {
     let collections = std::fs::read_dir(env.cache().join("dupfs")).unwrap();
     let directories: Vec<_> = collections.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(directories.len(), 1, "{directories:?}");
@@ -56,7 +56,7 @@ fn sets(env: &Env) -> PathBuf {
 fn is_private_and_written_for_this_user_only() {
     let (env, expected) = world();
     assert_eq!(list(&env).output().unwrap().stdout, expected);
-    let directory = sets(&env).parent().unwrap().to_path_buf();
+    let directory = catalog(&env).parent().unwrap().to_path_buf();
     assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
@@ -99,11 +99,11 @@ fn rubbish_is_thrown_away() {
         [&b""[..], b"no database", &[0; 4096], b"SQLite format 3\0 and then nothing sensible"]
     {
         assert_eq!(list(&env).output().unwrap().stdout, expected);
-        std::fs::write(sets(&env), rubbish).unwrap();
+        std::fs::write(catalog(&env), rubbish).unwrap();
         assert!(list(&env).output().unwrap().stdout == expected, "{rubbish:?}");
     }
     // Damage inside a sound file: pages of tables and indexes.
-    let file = sets(&env);
+    let file = catalog(&env);
     let sound = std::fs::read(&file).unwrap();
     for at in (4096..sound.len()).step_by(sound.len() / 8) {
         let mut broken = sound.clone();
@@ -140,7 +140,7 @@ fn a_flipped_bit_neither_restores_nor_saves_what_is_wrong() {
     let mut random = crate::support::Random::new(11);
     for case in 1..9 {
         // In place, since another file would be noticed as such.
-        let file = std::fs::File::options().read(true).write(true).open(sets(&env)).unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(catalog(&env)).unwrap();
         let mut byte = [0];
         for _ in 0..10 {
             let at = random.below(file.metadata().unwrap().len() as usize) as u64;
@@ -173,11 +173,11 @@ fn a_live_mount_outlives_its_catalog() {
     let (env, _) = world();
     let truth = Truth::record(&env.source());
     let mounted = Mounted::new(&env, Encoding::Gzip);
-    let directory = sets(&env).parent().unwrap().to_path_buf();
+    let directory = catalog(&env).parent().unwrap().to_path_buf();
     let see =
         |what: &str| assert_same(&truth, &Truth::record(&mounted.point().join("latest/.")), what);
     std::fs::read(mounted.point().join("latest/d01/f00")).unwrap();
-    std::fs::remove_file(sets(&env)).unwrap();
+    std::fs::remove_file(catalog(&env)).unwrap();
     see("removed");
     for suffix in ["", "-shm", "-wal"] {
         let file = directory.join(format!("catalog.sqlite{suffix}"));
@@ -228,7 +228,7 @@ fn a_disk_that_fills_under_a_mount_is_no_harm() {
 fn a_locked_catalog_is_read_all_the_same() {
     let (env, expected) = world();
     assert_eq!(list(&env).output().unwrap().stdout, expected);
-    let stopped = rusqlite::Connection::open(sets(&env)).unwrap();
+    let stopped = rusqlite::Connection::open(catalog(&env)).unwrap();
     stopped.execute_batch("BEGIN IMMEDIATE; DELETE FROM versions").unwrap();
     let start = std::time::Instant::now();
     assert!(list(&env).output().unwrap().stdout == expected);
@@ -239,7 +239,7 @@ fn a_locked_catalog_is_read_all_the_same() {
 fn what_others_can_have_written_is_not_used() {
     let (env, expected) = world();
     assert_eq!(list(&env).output().unwrap().stdout, expected);
-    let (file, beside) = (sets(&env), env.fresh("beside"));
+    let (file, beside) = (catalog(&env), env.fresh("beside"));
     let directory = file.parent().unwrap();
     let link = || {
         std::fs::rename(&file, &beside).unwrap();
@@ -297,6 +297,13 @@ fn a_full_disk_only_makes_it_slower() {
         .unwrap();
     assert!(mount.success(), "mounting a small file system needs root");
     let outcome = Outcome::of(list(&env).env("XDG_CACHE_HOME", &small));
+    // Nor does a session need its journal there, without which it could only not be resumed.
+    let mut backup = env.dupfs(Encoding::Gzip);
+    let archive = env.fresh("archive");
+    backup.args(["incremental", "--archive-dir"]).arg(archive).arg(env.source()).arg(env.url());
+    let saved = Outcome::of(backup.env("XDG_CACHE_HOME", &small)).success();
+    let said = saved.stdout + &saved.stderr;
+    assert!(said.contains("begins it anew"), "{said}");
     Command::new("umount").arg(&small).status().unwrap();
     let text = outcome.success().stdout;
     let last = expected.split(|&b| b == b'\n').rev().nth(1).unwrap();

@@ -185,7 +185,7 @@ fn a_read_on_a_fresh_machine_takes_few_round_trips_whatever_the_depth() {
             continue; // there are more manifests than transfers
         }
         // The tree is known from another time, and nothing else.
-        let cache = env.fresh("another sets");
+        let cache = env.fresh("another catalog");
         Run::new(&env, &cache).snapshot(depth as u32);
         reads(&far(&env, &cache));
     }
@@ -317,7 +317,7 @@ fn a_snapshot_waits_for_its_own_sets_only() {
         assert_eq!(all.join().unwrap(), 4);
     });
     // Nor are they read for it.
-    let run = Run::new(&env, &env.fresh("another sets"));
+    let run = Run::new(&env, &env.fresh("another catalog"));
     run.snapshot(1);
     let read = run.bytes_read();
     assert_eq!(read.keys().filter(|name| name.contains("sigtar")).count(), 2, "{read:?}");

@@ -90,7 +90,8 @@ fn backups_come_and_go() {
     soon("latest moves back", || latest() == Some(mounted.at(T3)));
 }
 
-/// > When none is left, the storage is taken to be away: all stay, and reads fail until it is back.
+/// > When none is left, the storage is taken to be away: all stay, and what is not cached cannot be
+/// > read until it is back.
 #[test]
 fn backups_stay_while_the_storage_is_empty() {
     let (env, _) = world();

@@ -54,7 +54,7 @@ fn a_template_names_the_directories() {
     assert_eq!(names(&mounted)[0], "2026-08-01T12:00:00+00:00");
 }
 
-/// > Two directories that would get one name get a suffix.
+/// > Of directories that would have the same name, the later ones end in `.2`, `.3` and so on.
 #[test]
 fn equal_names_get_a_suffix() {
     let (env, truths) = world();

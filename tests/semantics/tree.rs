@@ -18,7 +18,8 @@ fn each_directory_is_the_tree_of_its_time() {
     }
 }
 
-/// > Names may be any bytes, and paths may be longer than 4096 bytes for whoever walks them.
+/// > Names may be any bytes, and paths may be longer than 4096 bytes for programs that go down folder by
+/// > folder.
 #[test]
 fn names_of_any_bytes_and_long_paths() {
     let env = Env::new();
@@ -91,7 +92,7 @@ fn sizes_are_exact_before_anything_is_read() {
     }
 }
 
-/// > An entry below a path that is no directory, which damaged collections may hold, is not shown.
+/// > An entry whose parent is no directory, as damaged collections may hold, is not shown.
 #[test]
 fn nothing_lies_below_a_file() {
     let env = Env::new();

@@ -29,8 +29,9 @@ pub fn archive_directory(typed: &OsStr, common: &Common) -> Option<PathBuf> {
 pub fn tempdir(common: &Common) -> anyhow::Result<PathBuf> {
     match common.tempdir.as_deref().map(expand) {
         Some(tempdir) if !tempdir.is_dir() => Err(anyhow::anyhow!(
-            "cannot use '{}' for temporary files: it is not a folder",
-            tempdir.display()
+            "cannot use '{}' for temporary files: {}",
+            tempdir.display(),
+            if tempdir.exists() { "it is not a folder" } else { "it does not exist" }
         )),
         Some(tempdir) => Ok(std::path::absolute(tempdir)?),
         None => Ok(std::env::temp_dir()),
