@@ -16,6 +16,7 @@ if [ "${1:-}" = --tests ]; then
   packages+=(
     duply backupninja deja-dup            # run duplicity, and the tests run them
     xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
+    openssh-server python3-paramiko       # a host to save to, and how the original reaches it
   )
 fi
 old_version="0.8.22"
@@ -47,7 +48,7 @@ fi
 "$old" --version 2>/dev/null | grep -qx "duplicity $old_version" ||
   fail "$old is not duplicity $old_version, which is in Debian 12; name one by DUPFS_DUPLICITY_0_8"
 
-# duplicity's dependencies are those of its cloud backends; file:// needs only the one named here.
+# duplicity's dependencies are those of its cloud backends; file:// needs only the one named here, sftp:// also paramiko.
 has_new() { "$new" --version 2>/dev/null | grep -q "^duplicity $new_version "; }
 if ! has_new; then
   echo "setup: installing duplicity $new_version in $venv"
@@ -56,6 +57,11 @@ if ! has_new; then
   "$python" -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "duplicity==$new_version" "fasteners==0.20"
   has_new || fail "duplicity $new_version does not run as $new"
+fi
+
+if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko' 2>/dev/null; then
+  echo "setup: installing paramiko in $venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1"
 fi
 
 command -v cargo >/dev/null || fail "there is no cargo; install Rust from https://rustup.rs"

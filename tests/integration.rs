@@ -32,6 +32,10 @@ mod counted;
 /// The contract of a storage, held by each kind of it.
 mod storage;
 
+/// Storages behind SSH: every way in, every way to fail, both ways with the originals.
+#[cfg(feature = "sftp")]
+mod sftp;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

@@ -29,6 +29,10 @@ use std::process::ExitCode;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "sftp")]
+    if let Some(code) = dupfs::storage::answer_ssh() {
+        return code;
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever closes our output has read enough.

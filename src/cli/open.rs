@@ -1,7 +1,7 @@
 //! From what was typed to an open collection.
 
-use super::arguments::folders::{archive_directory, our_cache};
-use super::arguments::{Common, decoding, names};
+use super::arguments::folders::{archive_directory, our_cache, tempdir};
+use super::arguments::{Common, decoding, names, passphrase};
 use super::failure::Failure;
 use super::output::status::oddities;
 use super::output::{Report, Status, log};
@@ -13,7 +13,8 @@ use dupfs::monitor::{Level, Monitor};
 use dupfs::opened::OpenCollection;
 use dupfs::sets::Snapshot;
 use dupfs::storage::{
-    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Storage, Url,
+    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Settings, Storage,
+    Url,
 };
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -58,8 +59,9 @@ pub fn reach(
     report: Arc<Report>,
 ) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
-    let transfers = Some(common.writing.concurrency).filter(|count| *count > 0);
-    let storage = storage::open(&url, transfers)?;
+    let settings = settings(common)?;
+    let transfers = settings.transfers;
+    let storage = storage::open(&url, settings)?;
     let storage = match common.writing.storage_delay.map(Duration::from_millis) {
         Some(delay) => {
             let recording = RecordingStorage::new(storage);
@@ -70,6 +72,21 @@ pub fn reach(
     let delay = Duration::from_secs(common.backend_retry_delay);
     let storage = Arc::new(RetryingStorage::new(storage, common.num_retries, delay, report));
     Ok((url, storage))
+}
+
+/// Returns what the command line says about storages.
+fn settings(common: &Common) -> anyhow::Result<Settings> {
+    let default = Settings::default();
+    Ok(Settings {
+        transfers: Some(common.writing.concurrency).filter(|count| *count > 0),
+        timeout: common
+            .timeout
+            .map_or(default.timeout, |seconds| Duration::from_secs(seconds.max(1))),
+        tempdir: tempdir(common)?,
+        password: passphrase::of_storage(common.remote.ssh_askpass),
+        ssh_options: common.remote.ssh_options(),
+        askpass: std::env::current_exe().ok(),
+    })
 }
 
 /// Lists a storage for an action that reads no backup. Where nothing is yet, there are no backups
@@ -90,10 +107,11 @@ pub fn list_if_there(
 ) -> Result<Vec<Listed>, storage::Error> {
     let is_known = || archived.iter().any(|file| StoredName::parse(&file.name, prefixes).is_some());
     let is_missing = || {
-        let found = url.local_directory().map(std::fs::symlink_metadata);
-        found
-            .and_then(Result::err)
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        // Far away, what the server has said counts.
+        url.local_directory().is_none_or(|directory| {
+            std::fs::symlink_metadata(directory)
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        })
     };
     storage.list().or_else(|error| {
         if error.kind != ErrorKind::NotFound || !is_missing() || is_known() {

@@ -1,6 +1,6 @@
 //! Where stored files lie: a flat set of named files behind a URL.
 //!
-//! [`Storage`] is the contract that every kind of storage keeps; [`open`] finds the kind that a URL
+//! [`Storage`] is the contract that every kind of storage keeps; [`open()`] finds the kind that a URL
 //! asks for. Names are flat: no storage descends into folders. A listing is a picture of one
 //! moment: a file may be gone, or be longer, when it is read.
 //!
@@ -15,17 +15,23 @@ use std::sync::Arc;
 
 mod error;
 mod layers;
+mod open;
 mod services;
+mod settings;
 mod staged;
 mod stored;
 mod url;
 
 pub use error::{Error, ErrorKind};
 pub use layers::{Call, RecordingStorage, RetryingStorage};
+pub use open::open;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
+#[cfg(feature = "sftp")]
+pub use services::{SftpStorage, answer_ssh};
+pub use settings::{PasswordSource, Settings};
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
-pub use url::{Url, open, without_password};
+pub use url::{Url, without_password};
 
 /// One file in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

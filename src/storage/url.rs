@@ -1,4 +1,4 @@
-//! [`Url`]: where a collection lies, as duplicity's users spell it, and opening what lies there.
+//! [`Url`]: where a collection lies, as duplicity's users spell it.
 //!
 //! ```text
 //! scheme://[user[:password]@]host[:port]/path[?query]      or the path of a local folder
@@ -10,12 +10,11 @@
 //! `scheme://`; they take `file:/abs`, refuse `file:rel`, and decode percent signs in user,
 //! password and path. duplicity derives the name of a cache from the URL exactly as typed.
 
-use super::{Error, ErrorKind, LocalStorage, Storage};
+use super::{Error, ErrorKind};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Words in the name of a query's parameter whose value is a secret.
@@ -205,26 +204,6 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Opens the storage behind a URL; nothing is read yet. `transfers` is how many files are
-/// transferred at once; without it, as many as are usually best for this kind of storage.
-///
-/// # Errors
-/// [`Error`] with [`ErrorKind::BadUrl`] when no storage of this kind is served.
-pub fn open(url: &Url, transfers: Option<usize>) -> Result<Arc<dyn Storage>, Error> {
-    let Some(directory) = url.local_directory() else {
-        let cause = "scheme not supported; dupfs serves file:// so far".into();
-        return Err(Error {
-            operation: "use",
-            place: url.to_string(),
-            kind: ErrorKind::BadUrl,
-            cause,
-        });
-    };
-    // Absolute from now on: a mount in the background leaves the current directory.
-    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
-    Ok(Arc::new(LocalStorage::new(directory).with_transfers(transfers.unwrap_or(1))))
-}
-
 /// Returns an argument to be shown, with stars in place of a password or other secrets if it is a
 /// URL.
 pub fn without_password(typed: &OsStr) -> String {
@@ -374,10 +353,5 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::BadUrl);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-        let error = open(&Url::parse("bad://user:secret@host/x").unwrap(), None).err().unwrap();
-        assert_eq!(
-            (error.kind, error.place.as_str()),
-            (ErrorKind::BadUrl, "bad://user:***@host/x")
-        );
     }
 }

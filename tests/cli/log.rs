@@ -410,7 +410,7 @@ fn passphrases_are_followed() {
 fn the_log_goes_to_a_descriptor_and_tells_no_password() {
     let env = world();
     let shell = format!(
-        "exec {} -v9 --gio --file-prefix x list-current-files sftp://me:secret@host/x --log-fd 7 7>log 2>/dev/null",
+        "exec {} -v9 --gio --file-prefix x list-current-files bad://me:secret@host/x --log-fd 7 7>log 2>/dev/null",
         Version::Exchanged.checked().display()
     );
     let outcome = Outcome::of(env.command("sh").args(["-c", &shell]));

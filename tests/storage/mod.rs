@@ -1,11 +1,15 @@
 //! What every storage promises, asked of each kind: see `dupfs::storage`.
 
+#[cfg(feature = "sftp")]
+use crate::support::{Env, Sshd};
 use dupfs::monitor::Silent;
 use dupfs::storage::{
     ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
 use dupfs::storage::{ReadAt, check_stored};
+#[cfg(feature = "sftp")]
+use dupfs::storage::{Settings, SftpStorage, Url};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -191,6 +195,23 @@ fn local_keeps_the_contract() {
 #[test]
 fn memory_keeps_the_contract() {
     keeps_the_contract(Arc::new(MemoryStorage::default()));
+}
+
+#[cfg(feature = "sftp")]
+#[test]
+fn sftp_keeps_the_contract() {
+    let (env, sshd) = (Env::new(), Sshd::shared());
+    let options = sshd.introduce(&env, true);
+    let settings = Settings {
+        ssh_options: options.split(' ').map(Into::into).collect(),
+        tempdir: env.root().to_path_buf(),
+        ..Settings::default()
+    };
+    let url = Url::parse(sshd.url("sftp", "contract/made/by/prepare")).unwrap();
+    let storage = SftpStorage::new(&url, settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+    assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
 /// A storage around others promises what they promise.

@@ -4,6 +4,7 @@
 //! twice the last counts. What they mean is worked out elsewhere: here is only what was typed.
 
 use super::reading::Reading;
+use super::remote::Remote;
 use super::values::{parse_verbosity, time};
 use super::writing::Writing;
 use clap::Args;
@@ -128,7 +129,8 @@ pub struct Common {
     /// Longest pause between tries in seconds; in a mount, 2 at most
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
     pub backend_retry_delay: u64,
-    /// End each request of the mount with an error after so many seconds; 300 if not given
+    /// End with an error where nothing goes or comes over a network for so many seconds; 30 if not
+    /// given. Of the mount: end each request with an error after so many; 300 if not given
     #[arg(long, global = true, value_name = "SECONDS")]
     pub timeout: Option<u64>,
     /// Folder for temporary files
@@ -149,6 +151,9 @@ pub struct Common {
     /// Print the time and the level before each message
     #[arg(long, global = true)]
     pub log_timestamp: bool,
+    /// What concerns storages behind a network.
+    #[command(flatten)]
+    pub remote: Remote,
     /// What concerns making backups.
     #[command(flatten)]
     pub writing: Writing,

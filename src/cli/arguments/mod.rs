@@ -4,7 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `grammar` `mount_line` | the line as duplicity reads it; as mount(8) writes it |
-//! | `common` `reading` `writing` | options that every command takes, as they were typed |
+//! | `common` `reading` `remote` `writing` | options that every command takes, as they were typed |
 //! | `option_table` | options that are accepted, or refused, without being done |
 //! | `values` | parsers of single values |
 //! | `folders` `names` `selection` `decoding` `encoding` `passphrase` | from what was typed to what the library takes |
@@ -19,6 +19,7 @@ pub mod names;
 pub mod option_table;
 pub mod passphrase;
 mod reading;
+mod remote;
 pub mod selection;
 pub mod values;
 mod writing;

@@ -30,6 +30,9 @@ use Treatment::{Always, NoEffect, Of, Refused};
 
 const NONE: &[&str] = &[];
 
+const BY_SSH: &str =
+    "files go over ssh itself, without sftp or scp; ~/.ssh/config and --ssh-options say how";
+
 /// The options.
 const TABLE: &[Entry] = &[
     Entry(
@@ -104,16 +107,14 @@ const TABLE: &[Entry] = &[
     Entry("s3-use-rrs", NONE, Of("s3")),
     Entry("s3-use-server-side-encryption", NONE, Of("s3")),
     Entry("s3-use-server-side-kms-encryption", NONE, Of("s3")),
-    Entry("scp-command", &["COMMAND"], Of("ssh")),
-    Entry("sftp-command", &["COMMAND"], Of("ssh")),
-    Entry("ssh-askpass", NONE, Of("ssh")),
-    Entry("ssh-options", &["OPTIONS"], Of("ssh")),
+    Entry("scp-command", &["COMMAND"], NoEffect(BY_SSH)),
+    Entry("sftp-command", &["COMMAND"], NoEffect(BY_SSH)),
     Entry("ssl-cacert-file", &["FILE"], Of("webdav and ftp")),
     Entry("ssl-cacert-path", &["DIR"], Of("webdav and ftp")),
     Entry("ssl-no-check-certificate", NONE, Of("webdav and ftp")),
     Entry("swift-storage-policy", &["NAME"], Of("swift")),
     Entry("use-gpgsm", NONE, Refused("files that gpgsm encrypts can be neither read nor written")),
-    Entry("use-scp", NONE, Of("ssh")),
+    Entry("use-scp", NONE, Always("scp:// and sftp:// both speak SFTP, as scp itself does now")),
     Entry("webdav-headers", &["HEADERS"], Of("webdav")),
 ];
 

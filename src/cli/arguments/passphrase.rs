@@ -10,6 +10,7 @@ use super::Common;
 use super::folders::expand;
 use crate::cli::failure::Failure;
 use dupfs::codec::PassphraseSource;
+use dupfs::storage::PasswordSource;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
@@ -24,6 +25,10 @@ use zeroize::Zeroizing;
 static PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
 /// The same for the key that signs.
 static SIGN_PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
+/// The password of the storage, in the variable of duplicity 0.8.
+static FTP_PASSWORD: OnceLock<Zeroizing<String>> = OnceLock::new();
+/// The same in the variable of 3.x, which goes before.
+static BACKEND_PASSWORD: OnceLock<Zeroizing<String>> = OnceLock::new();
 /// Whether a passphrase that is typed has to be typed twice.
 static TWICE: AtomicBool = AtomicBool::new(false);
 /// Whether the passphrase of the signing key is asked for before the second time.
@@ -36,7 +41,12 @@ static SIGNER_TYPED: Mutex<Option<Zeroizing<String>>> = Mutex::new(None);
 /// them. To be called before any thread is started.
 pub fn take() -> Result<(), Failure> {
     forbid_core_files();
-    for (name, kept) in [(c"PASSPHRASE", &PASSPHRASE), (c"SIGN_PASSPHRASE", &SIGN_PASSPHRASE)] {
+    for (name, kept) in [
+        (c"PASSPHRASE", &PASSPHRASE),
+        (c"SIGN_PASSPHRASE", &SIGN_PASSPHRASE),
+        (c"FTP_PASSWORD", &FTP_PASSWORD),
+        (c"BACKEND_PASSWORD", &BACKEND_PASSWORD),
+    ] {
         let Some(taken) = take_variable(name) else { continue };
         let name = name.to_string_lossy();
         let taken = taken
@@ -145,6 +155,19 @@ pub fn source(common: &Common) -> PassphraseSource {
         None if common.use_agent || common.no_encryption || names_key => PassphraseSource::None,
         None => PassphraseSource::Ask(Arc::new(ask)),
     }
+}
+
+/// Returns where the password of a storage comes from whose URL has none: the environment, or,
+/// where that `is_asked` for, the terminal.
+pub fn of_storage(is_asked: bool) -> PasswordSource {
+    Arc::new(move |login| {
+        let set = [&BACKEND_PASSWORD, &FTP_PASSWORD].into_iter().find_map(variable);
+        match set.filter(|password| !password.is_empty()) {
+            Some(password) => Ok(Some(password)),
+            None if is_asked => prompt(&format!("Password for '{login}': ")),
+            None => Ok(None),
+        }
+    })
 }
 
 /// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with

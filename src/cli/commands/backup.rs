@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 pub struct BackupArgs {
     /// The folder or file to back up
     pub source: PathBuf,
-    /// Where to: file:///folder, or a plain path
+    /// Where to: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Arguments of `cleanup`.
 #[derive(Debug, Args)]
 pub struct CleanupArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
 }
 

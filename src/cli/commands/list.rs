@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Arguments of `list-current-files`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
     /// Print one JSON object a line
     #[arg(long)]

@@ -21,7 +21,7 @@ pub struct OlderThanArgs {
     /// Chains that end before this go: a date, a time in RFC 3339, or so long ago (6M, 30D)
     #[arg(value_name = "TIME")]
     pub before: String,
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
 }
 
@@ -30,7 +30,7 @@ pub struct OlderThanArgs {
 pub struct CountArgs {
     /// So many of the newest chains stay as they are
     pub count: String,
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
 }
 

@@ -19,9 +19,9 @@ use std::sync::Arc;
 /// Arguments of `replicate`.
 #[derive(Debug, Args)]
 pub struct ReplicateArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub source_url: OsString,
-    /// Where they go, too: file:///folder, or a plain path
+    /// Where they go, too: file:///folder, sftp://user@host/folder, or a plain path
     pub target_url: OsString,
 }
 

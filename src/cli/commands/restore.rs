@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
     /// The folder to restore into, or the file to restore as
     pub target: PathBuf,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Arguments of `collection-status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
     /// Print one JSON object: all sets, or what --file-changed or --show-changes-in-set asks for
     #[arg(long)]

@@ -26,7 +26,7 @@ const CACHE: usize = 32 << 20;
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
     /// The folder that was backed up, or the counterpart of --path-to-restore
     pub directory: PathBuf,

@@ -330,6 +330,10 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
         ErrorKind::BadUrl => Decision::code(23).words("UnsupportedBackendScheme"),
         ErrorKind::Denied => {
             let decision = Decision::code(51).words(operation_words(error));
+            // What the host does not accept says what to do.
+            if operation == "reach" {
+                return decision;
+            }
             decision.hint(match operation {
                 "list" | "open" | "read" => "check whose these files are, and as whom this runs",
                 _ => "check who may write there, and that its disk is not mounted read-only",
@@ -367,7 +371,7 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
 fn operation_words(error: &storage::Error) -> String {
     let place = quoted(error.place.as_bytes());
     match error.operation {
-        "list" => "list".into(),
+        "list" | "reach" => "list".into(),
         "read" | "open" => format!("get {place} {place}"),
         "delete" | "remove" => format!("delete {place}"),
         _ => format!("put {place} {place}"),

@@ -56,10 +56,23 @@ impl LocalStorage {
 
 const UNFINISHED: &str = ".dupfs-";
 const SUFFIX: &str = ".tmp";
+const MARK: &str = ".by-";
 
-/// Returns the name of the file of which this one is a beginning, which a killed writer has left.
+/// Returns the name of the file of which this one is a beginning, which a killed writer has left,
+/// in whatever kind of storage.
 pub fn unfinished(name: &str) -> Option<&str> {
-    name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)
+    let name = name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)?;
+    // A storage whose writers cannot see each other marks each of them.
+    let marked = name
+        .rsplit_once(MARK)
+        .filter(|(_, mark)| mark.len() == 16 && mark.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    Some(marked.map_or(name, |(name, _)| name))
+}
+
+#[cfg(feature = "sftp")]
+/// Returns what a file is called while one of several writers that cannot see each other writes it.
+pub fn unfinished_of(name: &str, writer: u64) -> String {
+    format!("{UNFINISHED}{name}{MARK}{writer:016x}{SUFFIX}")
 }
 
 /// Opens a regular file for reading, perhaps by a link; anything else there is an error, and never

@@ -2,6 +2,10 @@
 
 mod local;
 mod memory;
+#[cfg(feature = "sftp")]
+mod sftp;
 
 pub use local::{LocalStorage, open_file, read_file, unfinished};
 pub use memory::MemoryStorage;
+#[cfg(feature = "sftp")]
+pub use sftp::{SftpStorage, answer_ssh};

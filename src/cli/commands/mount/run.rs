@@ -25,7 +25,7 @@ use std::time::Duration;
 /// Arguments of `mount`.
 #[derive(Debug, Args)]
 pub struct MountArgs {
-    /// Where the backups are: file:///folder, or a plain path
+    /// Where the backups are: file:///folder, sftp://user@host/folder, or a plain path
     pub url: OsString,
     /// An empty folder
     pub directory: PathBuf,
