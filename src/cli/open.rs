@@ -188,7 +188,7 @@ impl Opened {
     ) {
         for set in collection.incomplete.iter().filter(|set| is_left_over(set)) {
             let text = format!(
-                "cannot use the backup of {}: it has no manifest, so it was not completed",
+                "cannot use the backup of {}: it has no manifest; it was interrupted, or the manifest was lost",
                 set.end()
             );
             self.backups.sets.log_once(Level::Warning, text);

@@ -100,7 +100,7 @@ fn backups_stay_while_the_storage_is_empty() {
     let file = std::fs::File::open(mounted.at(T3).join("changed")).unwrap();
     std::fs::rename(env.store(), &away).unwrap();
     std::fs::create_dir(env.store()).unwrap();
-    soon("it is noticed", || mounted.log().contains("no backups in the storage any more"));
+    soon("it is noticed", || mounted.log().contains("holds no backups any more"));
     assert_eq!(mounted.snapshots(), before);
     let mut bytes = vec![0; content(2, "changed").len()];
     assert_eq!(file.read_exact_at(&mut bytes, 0).unwrap_err().raw_os_error(), Some(libc::EIO));

@@ -335,7 +335,7 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
                 return decision;
             }
             decision.hint(match operation {
-                "list" | "open" | "read" => "check whose these files are, and as whom this runs",
+                "list" | "open" | "read" => "check owner and permissions, and which user runs this",
                 _ => "check who may write there, and that its disk is not mounted read-only",
             })
         }

@@ -259,8 +259,8 @@ impl<'c> Status<'c> {
 }
 
 fn set_json(set: &BackupSet) -> Value {
-    let missing =
-        (!set.is_complete()).then(|| "it has no manifest, so it was not completed".to_string());
+    let missing = (!set.is_complete())
+        .then(|| "it has no manifest; it was interrupted, or the manifest was lost".to_string());
     let reasons: Vec<_> =
         missing.into_iter().chain(set.problems.iter().map(ToString::to_string)).collect();
     let mut value = json!({

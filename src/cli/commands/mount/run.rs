@@ -234,7 +234,7 @@ fn watch(opened: &Opened, tree: &HistoryTree, refresh: Duration) {
                 if known.as_ref() != Some(&listing) {
                     let collection = scan(&listing, &opened.prefixes);
                     if collection.chains.is_empty() {
-                        let text = "there are no backups in the storage any more; they stay in the mount, as if it were away";
+                        let text = "the storage holds no backups any more, as if it were not mounted; the mount keeps those that it has shown";
                         opened.backups.sets.log_once(Level::Warning, text.into());
                         continue;
                     }
