@@ -35,6 +35,10 @@ pub fn prepare(arguments: Vec<OsString>, is_mount: bool) -> Vec<OsString> {
             }
             "-n" | "-s" | "-v" if by_mount => {}
             "-t" | "-N" if by_mount => drop(rest.next()),
+            _ if is_for_program(&name) => {
+                prepared.push(argument);
+                prepared.extend(rest.next());
+            }
             "-o" if is_mount => prepared
                 .extend(rest.next().iter().flat_map(|options| mount_options(&text(options)))),
             _ if is_mount && name.starts_with("-o") && name.len() > 2 => {
@@ -44,6 +48,15 @@ pub fn prepare(arguments: Vec<OsString>, is_mount: bool) -> Vec<OsString> {
         }
     }
     prepared
+}
+
+/// Options whose value is for another program, and may begin with `-o`, too.
+const FOR_PROGRAMS: &[&str] =
+    &["--gpg-options", "--par2-options", "--rsync-options", "--ssh-options"];
+
+/// Returns whether this is such an option, perhaps shortened.
+fn is_for_program(name: &str) -> bool {
+    name.len() > "--ssh-".len() && FOR_PROGRAMS.iter().any(|option| option.starts_with(name))
 }
 
 /// Options that mount(8) passes on although they are not for the file system, or that hold for
@@ -134,6 +147,10 @@ mod tests {
                 "dupfs mount --foreground --time-template=%F /b /m",
             ),
             ("dupfs list-current-files /b", "dupfs list-current-files /b"),
+            (
+                "dupfs mount --ssh-options -oPort=1 /b /m -o noexec",
+                "dupfs mount --ssh-options -oPort=1 /b /m --noexec",
+            ),
             ("dupfs -x mou /b /m -o noexec,lazytime,fsname=x", "dupfs -x mou /b /m --noexec"),
         ] {
             assert_eq!(prepared(typed), expected);
