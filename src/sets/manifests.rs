@@ -141,32 +141,32 @@ impl Sets {
         manifest
     }
 
-    /// Tells the regular files that a set brought, changed or deleted, if its manifest has a list
+    /// Passes on the regular files that a set brought, changed or deleted, if its manifest has a list
     /// of them.
     ///
     /// # Errors
     /// [`Error::Set`] when the manifest cannot be read or makes no sense; some files may have been
-    /// told then.
+    /// passed on by then.
     pub fn changed_files(
         &self,
         chain: &Chain,
         position: u32,
-        mut tell: impl FnMut(FileChange, &EntryPath),
+        mut take: impl FnMut(FileChange, &EntryPath),
     ) -> Result<(), Error> {
-        // A local copy is read to its end before anything of it is told, since the stored manifest
+        // A local copy is read to its end before anything of it is passed on, since the stored manifest
         // takes its place if it breaks off.
         let is_whole = self
             .local_manifest(chain, position, |stream| Manifest::read_list(stream, |_, _| {}))?
             .is_some();
-        let told = match is_whole {
+        let taken = match is_whole {
             true => self
-                .local_manifest(chain, position, |stream| Manifest::read_list(stream, &mut tell))?,
+                .local_manifest(chain, position, |stream| Manifest::read_list(stream, &mut take))?,
             false => None,
         };
-        told.map_or_else(
+        taken.map_or_else(
             || {
                 self.stored_manifest(chain, position, |stream| {
-                    Manifest::read_list(stream, &mut tell)
+                    Manifest::read_list(stream, &mut take)
                 })
             },
             Ok,
@@ -241,7 +241,7 @@ impl Sets {
     }
 
     /// Derives the session keys of encrypted files together, which takes a fraction of the time of
-    /// one by one. What goes wrong is told when a file is decoded.
+    /// one by one. What goes wrong is taken when a file is decoded.
     pub fn unlock<'a>(&self, files: impl Iterator<Item = &'a SetFile>) {
         let encrypted = files.filter(|file| file.encoding == Encoding::OpenPgp);
         let head = |file: &SetFile| {

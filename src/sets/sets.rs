@@ -61,7 +61,7 @@ pub struct Sets {
     pub(super) written: Mutex<HashSet<Vec<u8>>>,
     /// The same of sets whose manifests in the archive directory are not those of their volumes.
     pub(super) false_copies: Mutex<HashSet<Vec<u8>>>,
-    said: Mutex<HashSet<String>>,
+    logged: Mutex<HashSet<String>>,
     /// Finds tables instead of the codec.
     #[cfg(test)]
     pub(super) tables: Option<Box<super::testing::ReadTable>>,
@@ -88,7 +88,7 @@ impl Sets {
             distrusted: Mutex::default(),
             written: Mutex::default(),
             false_copies: Mutex::default(),
-            said: Mutex::default(),
+            logged: Mutex::default(),
             #[cfg(test)]
             tables: None,
         })
@@ -356,12 +356,12 @@ impl Sets {
 
     /// Says something, but only once in the life of this process.
     pub fn log_once(&self, level: Level, text: String) {
-        let mut said = self.said.lock();
-        if !said.contains(&text) {
+        let mut logged = self.logged.lock();
+        if !logged.contains(&text) {
             self.monitor.message(level, &text);
             // A storage that fails in ever new words must not fill the memory.
-            if said.len() < 10_000 {
-                said.insert(text);
+            if logged.len() < 10_000 {
+                logged.insert(text);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! chain did to regular files.
 //!
 //! Only manifests are read, from the archive directory if they are there, which needs no key. Where
-//! they are not, the stored ones are read; the originals then tell of no changes at all. Their
+//! they are not, the stored ones are read; the originals then report no changes at all. Their
 //! `b'New'` is `New` here, and 3.2.1's `File: b'a'` is `File: a`.
 //!
 //! Source: duplicity 0.8.22 and 3.2.1, tried.
@@ -114,7 +114,7 @@ fn each_change<'c>(
     opened: &Opened,
     chain: &'c Chain,
     wanted: &EntryPath,
-    mut tell: impl FnMut(&'c BackupSet, FileChange),
+    mut take: impl FnMut(&'c BackupSet, FileChange),
 ) -> anyhow::Result<()> {
     for (position, set) in chain.sets.iter().enumerate() {
         let mut found = None;
@@ -123,7 +123,7 @@ fn each_change<'c>(
                 found = Some(change);
             }
         })?;
-        found.into_iter().for_each(|change| tell(set, change));
+        found.into_iter().for_each(|change| take(set, change));
     }
     Ok(())
 }
@@ -236,7 +236,7 @@ fn print_file(
     out.end()
 }
 
-/// What is printed, and told to programs as one message in the end.
+/// What is printed, and logged for programs as one message in the end.
 struct Told {
     out: Output,
     /// The same, if anybody follows; in a temporary file when it is much.
@@ -254,10 +254,10 @@ impl Told {
 
     fn end(mut self) -> anyhow::Result<()> {
         if let Some(mut text) = self.text {
-            let told = text.rewind().and_then(|()| {
+            let written = text.rewind().and_then(|()| {
                 log::write_long(Level::Info, log::code::COLLECTION_STATUS, BufReader::new(text))
             });
-            told.map_err(unkept)?;
+            written.map_err(unkept)?;
         }
         Ok(self.out.flush()?)
     }
