@@ -414,3 +414,73 @@ fn collect(receiver: &Receiver<Message>) -> Result<Collected, Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Files, Item, PathState, World, path};
+    use crate::codec::Options;
+    use crate::storage::{Call, ErrorKind, RecordingStorage};
+    use PathState::{Directory, File};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    /// A set of two volumes, beside the signature file of another one.
+    fn files() -> Arc<Files> {
+        let [files, other] = [("b", "c"), ("lie", "lied")].map(|(second, third)| {
+            let files = Arc::new(Files::default());
+            let first: &[Item] = &[(".", Directory), ("a", File(vec![1; 3000]))];
+            let rest: &[Item] = &[(second, File(vec![2; 3000])), (third, File(vec![3; 9]))];
+            files.write(0, &[first, rest], false);
+            files
+        });
+        other.change("sigtar", |lie| files.change("sigtar", |bytes| bytes.clone_from(lie)));
+        files
+    }
+
+    fn names(world: &World) -> Vec<String> {
+        let snapshot = world.sets.snapshot(&world.chain(), 0).unwrap();
+        let walk = snapshot.walk(&world.sets, &path("")).unwrap();
+        walk.map(|item| item.unwrap().0.to_string()).collect()
+    }
+
+    #[test]
+    fn what_failed_its_check_is_not_taken_over_while_the_storage_fails() {
+        let (files, directory) = (files(), tempfile::tempdir().unwrap());
+        let is_away = Arc::new(AtomicBool::new(true));
+        let fault = is_away.clone();
+        let storage = RecordingStorage::failing(files, move |call| match call {
+            Call::Read { name, .. } | Call::Stream { name, .. } => {
+                (fault.load(Relaxed) && name.contains("vol2")).then_some(ErrorKind::Unreachable)
+            }
+            _ => None,
+        });
+        let world = World::over(storage, Some(directory.path().into()), Options::default());
+        let chain = world.chain();
+        let error = world.sets.snapshot(&chain, 0).err().unwrap();
+        assert!(error.is_passing(), "{error}");
+        is_away.store(false, Relaxed);
+        assert_eq!(names(&world), [".", "a", "b", "c"]);
+        assert!(world.sets.unconfirmed(&world.chain()).unwrap().is_none());
+    }
+
+    #[test]
+    fn names_that_nothing_confirms_are_reported_and_not_kept() {
+        let (files, directory) = (files(), tempfile::tempdir().unwrap());
+        files.change("vol2", |bytes| bytes[700] ^= 1);
+        let world = World::new(&files, Some(directory.path().into()), Options::default());
+        assert_eq!(names(&world), [".", "a", "lie", "lied"]);
+        let said = world.said.0.lock().join("\n");
+        assert!(said.contains("which nothing confirms"), "{said}");
+        let chain = world.chain();
+        world.sets.fill(&chain).unwrap();
+        assert!(world.sets.unconfirmed(&chain).unwrap().is_some());
+        assert!(world.sets.left_out(&chain, 0).unwrap().is_some());
+        // Mended; the names, sizes and times of the files are the same.
+        files.change("vol2", |bytes| bytes[700] ^= 1);
+        let world = World::new(&files, Some(directory.path().into()), Options::default());
+        assert_eq!(names(&world), [".", "a", "b", "c"]);
+        let chain = world.chain();
+        world.sets.fill(&chain).unwrap();
+        assert!(world.sets.unconfirmed(&chain).unwrap().is_none());
+    }
+}
