@@ -13,9 +13,19 @@ pub struct Env {
     zone: &'static str,
 }
 
+/// Takes signals back that whoever has started the tests ignores, as a script does of what it leaves
+/// in the background: programs that a test starts would ignore them, too.
+fn obey_signals() {
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the default action is no function of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 impl Env {
     /// Makes a world without keys whose local time is UTC.
     pub fn new() -> Self {
+        obey_signals();
         // Short, since gpg-agent's socket below it must fit into 108 bytes.
         let root = tempfile::Builder::new().prefix("dupfs-").tempdir().unwrap();
         let env = Self { root, zone: "UTC" };
