@@ -19,6 +19,25 @@ const SSH: &[&str] = &[
     "lftp+fish",
 ];
 
+/// Schemes of services that duplicity has served and that are no more, and why.
+///
+/// Source: the announcements of the services.
+const ENDED: &[(&[&str], &str)] = &[
+    (&["ad"], "Amazon Drive ended on 31 December 2023"),
+    (&["cf+hubic"], "hubiC closed in 2022"),
+    (&["gdata+gdocs"], "Google switched this interface off in 2015"),
+    (&["copy", "slate", "sx", "u1"], "this service has ended"),
+];
+
+/// Returns why a scheme is not served, and what can be done.
+fn unserved(scheme: &str) -> String {
+    let ended = ENDED.iter().find(|(schemes, _)| schemes.contains(&scheme));
+    let why = ended.map_or("scheme not supported", |(_, why)| why);
+    format!(
+        "{why}; dupfs serves file:// and sftp:// so far: a copy of the collection in a folder, or a mount of it, as rclone makes them, is read like any other"
+    )
+}
+
 /// Opens the storage behind a URL; nothing is read yet.
 ///
 /// # Errors
@@ -35,7 +54,7 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if SSH.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature sftp"))
             }
-            _ => Err(bad("scheme not supported; dupfs serves file:// and sftp:// so far")),
+            scheme => Err(bad(&unserved(scheme))),
         };
     };
     // Absolute from now on: a mount in the background leaves the current directory.
@@ -56,6 +75,17 @@ mod tests {
             (error.kind, error.place.as_str()),
             (ErrorKind::BadUrl, "bad://user:***@host/x")
         );
+    }
+
+    #[test]
+    fn what_has_ended_is_named() {
+        for (scheme, words) in
+            [("u1", "ended"), ("cf+hubic", "hubiC"), ("s3", "scheme not supported; dupfs serves")]
+        {
+            let url = Url::parse(format!("{scheme}://host/x")).unwrap();
+            let error = open(&url, Settings::default()).err().unwrap();
+            assert!(error.cause.contains(words) && error.cause.contains("rclone"), "{error}");
+        }
     }
 
     /// Nothing is started before something is asked.
