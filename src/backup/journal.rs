@@ -59,7 +59,13 @@ impl Journal {
         let mut journal = Self { path: path.to_path_buf(), file: None };
         match file {
             Ok(file) => journal.file = Some(file),
-            Err(cause) => journal.report(&cause, monitor),
+            Err(cause) => {
+                // That of another session would lead the next run astray.
+                if Self::read(path).is_some_and(|old| old.session != known.session) {
+                    let _ = std::fs::remove_file(path);
+                }
+                journal.report(&cause, monitor);
+            }
         }
         journal
     }
@@ -96,7 +102,7 @@ impl Journal {
     fn report(&self, cause: &io::Error, monitor: &dyn Monitor) {
         let path = self.path.display();
         let text = format!(
-            "cannot write '{path}': {cause}; if this backup is interrupted, the next run begins it anew"
+            "cannot write '{path}': {cause}; if this backup is interrupted, the next run may have to begin it anew"
         );
         monitor.message(Level::Warning, &text);
     }

@@ -61,7 +61,8 @@ mod stats;
 mod versions;
 mod volumes;
 
-pub use catalog::{Catalog, MayBeOfCatalog};
+pub use catalog::Catalog;
+pub(crate) use catalog::MayBeOfCatalog;
 pub use chains::Chain;
 pub(crate) use chains::{Source, copy_identity, identity};
 pub use ids::{DirectoryId, VersionId};

@@ -164,7 +164,8 @@ impl Sets {
         error: Error,
         sender: &Sender<Message>,
     ) -> Result<Source, Error> {
-        if error.is_passing() {
+        // Volumes without a key prove nothing either.
+        if error.is_passing() || error.is_locked() {
             return Err(error);
         }
         let set = chain.set_at(position)?;

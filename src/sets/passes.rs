@@ -80,9 +80,16 @@ impl Sets {
     /// The first of [`Sets::fill_volume`].
     pub fn fill_volumes(&self, chain: &Chain, volumes: &[(u32, u32)]) -> Result<(), Error> {
         self.fill_tables(chain, volumes)?;
+        // Mostly there are none, and then no thread is started.
+        let mut missing = Vec::new();
+        for &(position, number) in volumes {
+            if !self.is_volume_filled(chain, position, number)? {
+                missing.push((position, number));
+            }
+        }
         let threads = work::cores().max(self.abilities().transfers);
         let fill = |&(position, number): &(u32, u32)| self.fill_volume(chain, position, number);
-        work::each(volumes, threads, fill).map(drop)
+        work::each(&missing, threads, fill).map(drop)
     }
 
     /// Returns whether a volume has had its first pass, or its table has been read.

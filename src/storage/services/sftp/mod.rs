@@ -12,8 +12,8 @@
 //! read of a file that was read before is one request.
 //!
 //! A file is written under a name that no duplicity takes for its own, flushed to the server's disk
-//! where the server can, then renamed over the final one, and looked at once more: the size under
-//! the final name is compared. The protocol's times are whole seconds, so a file is given the time
+//! where the server can, and looked at: only with the right size is it renamed over the final name,
+//! so that nothing short ever stands there. The protocol's times are whole seconds, so a file is given the time
 //! at which its staged bytes were written; together with the size it is the file's stamp.
 
 mod packets;
@@ -177,8 +177,7 @@ impl SftpStorage {
             // A server that keeps its own time is as good.
             passable(timed)?;
             handle.flush().and_then(|()| handle.close()).map_err(full)?;
-            rename(wire, &unfinished, &path)?;
-            let stored = attributes(wire, &path)?;
+            let stored = attributes(wire, &unfinished)?;
             let listed = listed(staged.name().into(), stored).ok_or_else(senseless)?;
             if listed.size != staged.size() {
                 let cause = format!(
@@ -188,6 +187,7 @@ impl SftpStorage {
                 );
                 return Err(Failure::new(ErrorKind::Other, cause));
             }
+            rename(wire, &unfinished, &path)?;
             Ok(listed)
         };
         let stored = store();
