@@ -17,6 +17,8 @@ if [ "${1:-}" = --tests ]; then
     duply backupninja deja-dup            # run duplicity, and the tests run them
     xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
     openssh-server python3-paramiko       # a host to save to, and how the original reaches it
+    python3-boto3                         # how the original reaches S3
+    apache2 apache2-utils openssl         # a WebDAV server
   )
 fi
 old_version="0.8.22"
@@ -59,9 +61,18 @@ if ! has_new; then
   has_new || fail "duplicity $new_version does not run as $new"
 fi
 
-if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko' 2>/dev/null; then
-  echo "setup: installing paramiko in $venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1"
+if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko, boto3' 2>/dev/null; then
+  echo "setup: installing paramiko and boto3 in $venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1" "boto3==1.35.99"
+fi
+
+# A server that speaks S3, apart from the original and what that needs.
+servers="target/oracles/servers"
+if [ "${1:-}" = --tests ] && ! "$servers/bin/python" -c 'import moto.server' 2>/dev/null; then
+  echo "setup: installing moto in $servers"
+  rm -rf "$servers"
+  "${python:-/usr/bin/python3}" -m venv "$servers"
+  "$servers/bin/pip" install --quiet --disable-pip-version-check "moto[s3,server]==5.2.5"
 fi
 
 command -v cargo >/dev/null || fail "there is no cargo; install Rust from https://rustup.rs"

@@ -36,6 +36,10 @@ mod storage;
 #[cfg(feature = "sftp")]
 mod sftp;
 
+/// Storages behind HTTP: S3 and WebDAV, both ways with the originals, over lines that fail.
+#[cfg(all(feature = "s3", feature = "webdav"))]
+mod http;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

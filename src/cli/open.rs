@@ -76,16 +76,22 @@ pub fn reach(
 
 /// Returns what the command line says about storages.
 fn settings(common: &Common) -> anyhow::Result<Settings> {
-    let default = Settings::default();
+    let (default, remote) = (Settings::default(), &common.remote);
     Ok(Settings {
         transfers: Some(common.writing.concurrency).filter(|count| *count > 0),
         timeout: common
             .timeout
             .map_or(default.timeout, |seconds| Duration::from_secs(seconds.max(1))),
         tempdir: tempdir(common)?,
-        password: passphrase::of_storage(common.remote.ssh_askpass),
-        ssh_options: common.remote.ssh_options(),
+        environment: passphrase::environment(),
+        ask: passphrase::of_storage(),
+        ssh_options: remote.ssh_options(),
+        ssh_askpass: remote.ssh_askpass,
         askpass: std::env::current_exe().ok(),
+        tls: remote.tls(),
+        webdav_headers: remote.webdav_headers.clone(),
+        s3: remote.s3.settings(),
+        ..default
     })
 }
 
@@ -114,7 +120,8 @@ pub fn list_if_there(
         })
     };
     storage.list().or_else(|error| {
-        if error.kind != ErrorKind::NotFound || !is_missing() || is_known() {
+        let can_be_made = error.kind == ErrorKind::NotFound && error.operation == "list";
+        if !can_be_made || !is_missing() || is_known() {
             return Err(error);
         }
         if !Url::has_scheme(url.typed()) {

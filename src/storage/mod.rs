@@ -25,10 +25,12 @@ mod url;
 pub use error::{Error, ErrorKind};
 pub use layers::{Call, RecordingStorage, RetryingStorage};
 pub use open::open;
+#[cfg(feature = "http")]
+pub use services::OpendalStorage;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};
-pub use settings::{PasswordSource, Settings};
+pub use settings::{PasswordSource, S3Settings, Settings, TlsSettings, VariableSource};
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
 pub use url::{Url, without_password};
@@ -66,7 +68,8 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     /// [`Error`] when the storage cannot be reached; with [`ErrorKind::NotFound`] when the storage
-    /// itself does not exist.
+    /// itself does not exist, for the operation "list" where [`Storage::prepare`] makes it, for
+    /// "reach" where it has to be there.
     fn list(&self) -> Result<Vec<Listed>, Error>;
 
     /// Fills as much of `buffer` as the file has from byte `offset` on, by one request, and returns

@@ -1,5 +1,7 @@
 //! [`open`]: from a URL to the kind of storage that serves it.
 
+#[cfg(feature = "http")]
+use super::OpendalStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
 use super::{Error, ErrorKind, LocalStorage, Settings, Storage, Url};
@@ -19,6 +21,21 @@ const SSH: &[&str] = &[
     "lftp+fish",
 ];
 
+/// Schemes of buckets of S3, or of what speaks its protocol.
+const S3: &[&str] = &["s3", "s3+http", "boto+s3", "boto3+s3", "gs", "boto+gs"];
+
+/// Schemes of WebDAV servers.
+const WEBDAV: &[&str] = &[
+    "webdav",
+    "webdavs",
+    "http",
+    "https",
+    "lftp+webdav",
+    "lftp+webdavs",
+    "lftp+http",
+    "lftp+https",
+];
+
 /// Schemes of services that duplicity has served and that are no more, and why.
 ///
 /// Source: the announcements of the services.
@@ -34,7 +51,7 @@ fn unserved(scheme: &str) -> String {
     let ended = ENDED.iter().find(|(schemes, _)| schemes.contains(&scheme));
     let why = ended.map_or("scheme not supported", |(_, why)| why);
     format!(
-        "{why}; dupfs serves file:// and sftp:// so far: a copy of the collection in a folder, or a mount of it, as rclone makes them, is read like any other"
+        "{why}; dupfs serves file://, sftp://, s3:// and webdav:// so far: a copy of the collection in a folder, or a mount of it, as rclone makes them, is read like any other"
     )
 }
 
@@ -53,6 +70,18 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if SSH.contains(&scheme) => Ok(Arc::new(SftpStorage::new(url, settings)?)),
             scheme if SSH.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature sftp"))
+            }
+            #[cfg(feature = "s3")]
+            scheme if S3.contains(&scheme) => Ok(Arc::new(OpendalStorage::s3(url, settings)?)),
+            scheme if S3.contains(&scheme) => {
+                Err(bad("this dupfs was built without its feature s3"))
+            }
+            #[cfg(feature = "webdav")]
+            scheme if WEBDAV.contains(&scheme) => {
+                Ok(Arc::new(OpendalStorage::webdav(url, settings)?))
+            }
+            scheme if WEBDAV.contains(&scheme) => {
+                Err(bad("this dupfs was built without its feature webdav"))
             }
             scheme => Err(bad(&unserved(scheme))),
         };
@@ -79,9 +108,11 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_named() {
-        for (scheme, words) in
-            [("u1", "ended"), ("cf+hubic", "hubiC"), ("s3", "scheme not supported; dupfs serves")]
-        {
+        for (scheme, words) in [
+            ("u1", "ended"),
+            ("cf+hubic", "hubiC"),
+            ("xorriso", "scheme not supported; dupfs serves"),
+        ] {
             let url = Url::parse(format!("{scheme}://host/x")).unwrap();
             let error = open(&url, Settings::default()).err().unwrap();
             assert!(error.cause.contains(words) && error.cause.contains("rclone"), "{error}");

@@ -10,7 +10,7 @@ use super::Common;
 use super::folders::expand;
 use crate::cli::failure::Failure;
 use dupfs::codec::PassphraseSource;
-use dupfs::storage::PasswordSource;
+use dupfs::storage::{PasswordSource, VariableSource};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
@@ -157,17 +157,19 @@ pub fn source(common: &Common) -> PassphraseSource {
     }
 }
 
-/// Returns where the password of a storage comes from whose URL has none: the environment, or,
-/// where that `is_asked` for, the terminal.
-pub fn of_storage(is_asked: bool) -> PasswordSource {
-    Arc::new(move |login| {
-        let set = [&BACKEND_PASSWORD, &FTP_PASSWORD].into_iter().find_map(variable);
-        match set.filter(|password| !password.is_empty()) {
-            Some(password) => Ok(Some(password)),
-            None if is_asked => prompt(&format!("Password for '{login}': ")),
-            None => Ok(None),
-        }
+/// Returns the variables of the process, those included that [`take`] took out of its environment
+/// and that concern storages.
+pub fn environment() -> VariableSource {
+    Arc::new(|name| match name {
+        "BACKEND_PASSWORD" => variable(&BACKEND_PASSWORD),
+        "FTP_PASSWORD" => variable(&FTP_PASSWORD),
+        _ => std::env::var(name).ok().map(Into::into),
     })
+}
+
+/// Returns who is asked for the password of a storage: whoever sits at the terminal.
+pub fn of_storage() -> PasswordSource {
+    Arc::new(|login| prompt(&format!("Password for '{login}': ")))
 }
 
 /// Has passphrases typed twice from now on, as duplicity does when it is going to encrypt with

@@ -326,12 +326,13 @@ fn of_source(error: &source::Error) -> Decision<'_> {
 
 fn of_storage(error: &storage::Error) -> Decision<'_> {
     let operation = error.operation;
+    let is_far = error.place.contains("://") && !error.place.starts_with("file://");
     match error.kind {
         ErrorKind::BadUrl => Decision::code(23).words("UnsupportedBackendScheme"),
         ErrorKind::Denied => {
             let decision = Decision::code(51).words(operation_words(error));
             // What the host does not accept says what to do.
-            if operation == "reach" {
+            if operation == "reach" || is_far {
                 return decision;
             }
             decision.hint(match operation {
@@ -342,6 +343,7 @@ fn of_storage(error: &storage::Error) -> Decision<'_> {
         ErrorKind::NotFound => {
             let decision = Decision::code(52).words(operation_words(error));
             match operation {
+                "list" | "reach" if is_far => decision.hint("check the URL"),
                 "list" => decision.hint("check the URL, and whether its disk is mounted"),
                 "create" => decision.hint(
                     "no folder can be made there: check the URL, and whether its disk is mounted",

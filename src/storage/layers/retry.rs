@@ -1,14 +1,17 @@
 //! [`RetryingStorage`]: a storage around another that tries again when that can help.
 
 use crate::monitor::{Level, Monitor};
-use crate::storage::{Abilities, ByteStream, Error, Listed, Staged, StagedWriter, Storage};
+use crate::storage::{
+    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Repeats failed calls, as `--num-retries` and `--backend-retry-delay` ask, where that can help
 /// ([`ErrorKind::is_passing`](crate::storage::ErrorKind::is_passing)). Pauses begin short and grow, so that
-/// what is back soon costs little; the delay is the longest of them. A stream goes on where it
+/// what is back soon costs little; the delay is the longest of them, unless the storage asks for a
+/// longer one. A stream goes on where it
 /// broke off, and only tries without any progress count.
 pub struct RetryingStorage {
     inner: Arc<dyn Storage>,
@@ -36,6 +39,19 @@ impl RetryingStorage {
     }
 }
 
+/// The longest pause that a storage can ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
+
+/// Returns the pause that a storage asks for.
+fn asked_for(kind: ErrorKind) -> Duration {
+    match kind {
+        ErrorKind::Busy(Some(seconds)) => {
+            Duration::from_secs(u64::from(seconds)).min(LONGEST_ASKED)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
 impl Patience {
     /// Returns a sixteenth of the delay, a quarter of it, then all of it, each with a random
     /// addition.
@@ -57,7 +73,8 @@ impl Patience {
                         format!("Attempt of {} Nr. {attempt} failed. {error}", error.operation);
                     self.monitor.message(Level::Warning, &text);
                     attempt += 1;
-                    std::thread::sleep(pauses.next().unwrap_or(self.delay).min(self.delay));
+                    let pause = pauses.next().unwrap_or(self.delay).min(self.delay);
+                    std::thread::sleep(pause.max(asked_for(error.kind)));
                 }
                 // The words that monitoring scripts look for.
                 Err(error) if error.kind.is_passing() => {
@@ -144,7 +161,7 @@ impl ByteStream for Resuming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{ByteSink, Call, ErrorKind, MemoryStorage, RecordingStorage};
+    use crate::storage::{ByteSink, Call, MemoryStorage, RecordingStorage};
     use parking_lot::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -181,6 +198,10 @@ mod tests {
             list(ErrorKind::NotFound, 1, 3),
             (Err("cannot list 'memory:': told to fail".into()), vec![])
         );
+        // The storage names the time.
+        let begun = std::time::Instant::now();
+        assert_eq!(list(ErrorKind::Busy(Some(1)), 1, 2).0, Ok(Vec::new()));
+        assert!(begun.elapsed() >= Duration::from_secs(1));
         // duplicity's own code fails on this number of tries.
         assert_eq!(list(ErrorKind::Other, 0, 0), (Ok(Vec::new()), vec![]));
     }

@@ -139,7 +139,11 @@ impl SftpStorage {
                 let cause = format!("cannot ask for the password: {error}");
                 self.error("reach", "", Failure::new(ErrorKind::Denied, cause))
             };
-            *kept = (self.settings.password)(&login).map_err(failed)?;
+            *kept = if self.settings.ssh_askpass {
+                self.settings.password(&login).map_err(failed)?
+            } else {
+                self.settings.set_password()
+            };
         }
         Ok(kept.clone())
     }

@@ -39,6 +39,7 @@ const OPTIONS: &[&str] = &[
 /// ssh takes the first, so the user's come first.
 pub fn command(url: &Url, settings: &Settings, password: Option<&Zeroizing<String>>) -> Command {
     let mut command = Command::new("ssh");
+    command.envs(settings.variables_of_programs());
     command.args(&settings.ssh_options).arg("-T");
     for option in OPTIONS {
         command.args(["-o", option]);
