@@ -17,6 +17,7 @@ if [ "${1:-}" = --tests ]; then
     duply backupninja deja-dup            # run duplicity, and the tests run them
     xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
     openssh-server python3-paramiko       # a host to save to, and how the original reaches it
+    rclone                                # which both run
   )
 fi
 old_version="0.8.22"

@@ -36,6 +36,10 @@ mod storage;
 #[cfg(feature = "sftp")]
 mod sftp;
 
+/// Storages behind rclone: both ways with the originals, every way to fail.
+#[cfg(feature = "rclone")]
+mod rclone;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

@@ -34,7 +34,7 @@ fn unserved(scheme: &str) -> String {
     let ended = ENDED.iter().find(|(schemes, _)| schemes.contains(&scheme));
     let why = ended.map_or("scheme not supported", |(_, why)| why);
     format!(
-        "{why}; dupfs serves file:// and sftp:// so far: a copy of the collection in a folder, or a mount of it, as rclone makes them, is read like any other"
+        "{why}; dupfs serves file://, sftp:// and rclone://: what rclone knows is reached by rclone://remote:/folder, once 'rclone config' has made the remote, or read from a copy in a folder"
     )
 }
 
@@ -54,6 +54,10 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if SSH.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature sftp"))
             }
+            #[cfg(feature = "rclone")]
+            "rclone" => Ok(Arc::new(SftpStorage::by_rclone(url, settings)?)),
+            #[cfg(not(feature = "rclone"))]
+            "rclone" => Err(bad("this dupfs was built without its feature rclone")),
             scheme => Err(bad(&unserved(scheme))),
         };
     };

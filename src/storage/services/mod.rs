@@ -2,6 +2,8 @@
 
 mod local;
 mod memory;
+#[cfg(feature = "rclone")]
+mod program;
 #[cfg(feature = "sftp")]
 mod sftp;
 
