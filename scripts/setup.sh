@@ -19,6 +19,7 @@ if [ "${1:-}" = --tests ]; then
     openssh-server python3-paramiko       # a host to save to, and how the original reaches it
     python3-boto3                         # how the original reaches S3
     apache2 apache2-utils openssl         # a WebDAV server
+    rclone                                # which both run
   )
 fi
 old_version="0.8.22"

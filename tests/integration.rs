@@ -39,6 +39,9 @@ mod sftp;
 /// Storages behind HTTP: S3 and WebDAV, both ways with the originals, over lines that fail.
 #[cfg(all(feature = "s3", feature = "webdav"))]
 mod http;
+/// Storages behind rclone: both ways with the originals, every way to fail.
+#[cfg(feature = "rclone")]
+mod rclone;
 
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;

@@ -51,7 +51,7 @@ fn unserved(scheme: &str) -> String {
     let ended = ENDED.iter().find(|(schemes, _)| schemes.contains(&scheme));
     let why = ended.map_or("scheme not supported", |(_, why)| why);
     format!(
-        "{why}; dupfs serves file://, sftp://, s3:// and webdav:// so far: a copy of the collection in a folder, or a mount of it, as rclone makes them, is read like any other"
+        "{why}; the README lists what dupfs serves; what rclone knows is reached by rclone://remote:/folder, once 'rclone config' has made the remote, or read from a copy in a folder"
     )
 }
 
@@ -83,6 +83,10 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if WEBDAV.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature webdav"))
             }
+            #[cfg(feature = "rclone")]
+            "rclone" => Ok(Arc::new(SftpStorage::by_rclone(url, settings)?)),
+            #[cfg(not(feature = "rclone"))]
+            "rclone" => Err(bad("this dupfs was built without its feature rclone")),
             scheme => Err(bad(&unserved(scheme))),
         };
     };
@@ -111,7 +115,7 @@ mod tests {
         for (scheme, words) in [
             ("u1", "ended"),
             ("cf+hubic", "hubiC"),
-            ("xorriso", "scheme not supported; dupfs serves"),
+            ("xorriso", "scheme not supported; the README"),
         ] {
             let url = Url::parse(format!("{scheme}://host/x")).unwrap();
             let error = open(&url, Settings::default()).err().unwrap();

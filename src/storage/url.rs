@@ -17,9 +17,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Words in the name of a query's parameter whose value is a secret.
-const SECRETS: [&str; 7] =
-    ["key", "secret", "token", "password", "passwd", "signature", "credential"];
+/// Words in the name of a parameter whose value is a secret.
+const SECRETS: [&str; 6] = ["key", "secret", "token", "pass", "signature", "credential"];
 
 /// Where a collection lies.
 #[derive(Clone, PartialEq, Eq)]
@@ -240,9 +239,6 @@ fn mask(typed: &[u8]) -> String {
     };
     let shown = match place.split_once('?') {
         Some((place, query)) => {
-            let is_secret = |name: &str| {
-                SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret))
-            };
             let parameter = |parameter: &str| match parameter.split_once('=') {
                 Some((name, _)) if is_secret(name) => format!("{name}=***"),
                 _ => parameter.to_string(),
@@ -251,7 +247,19 @@ fn mask(typed: &[u8]) -> String {
         }
         None => place.to_string(),
     };
-    format!("{scheme}://{login}{shown}")
+    // Parameters of a remote of rclone; a value may hold commas.
+    let begins = |(comma, _)| {
+        let (name, _) = shown[comma + 1..].split_once('=').filter(|(name, _)| is_secret(name))?;
+        (!name.contains(',')).then_some(comma + 1 + name.len())
+    };
+    let secret = shown.match_indices(',').filter(|_| scheme == "rclone").find_map(begins);
+    let hidden = secret.map(|end| format!("{}=***", &shown[..end]));
+    format!("{scheme}://{login}{}", hidden.unwrap_or(shown))
+}
+
+/// Returns whether what a parameter of this name holds is not to be shown.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|secret| name.to_ascii_lowercase().contains(secret))
 }
 
 fn decode(bytes: &[u8]) -> Vec<u8> {
@@ -334,6 +342,7 @@ mod tests {
                 "opendal+s3://b?a=b&secret_access_key=***&x",
             ),
             ("file:///a:secret@b", "file:///a:secret@b"),
+            ("rclone://:s3,env=x,secret_key=\"secret,b\":b/x", "rclone://:s3,env=x,secret_key=***"),
             ("plain:secret@path", "plain:secret@path"),
         ] {
             let url = Url::parse(typed).unwrap();

@@ -275,6 +275,18 @@ fn webdav_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
+#[cfg(feature = "rclone")]
+#[test]
+fn rclone_keeps_the_contract() {
+    let env = Env::new();
+    let settings = Settings { tempdir: env.root().to_path_buf(), ..Settings::default() };
+    // A path is a remote, too, of the files of this machine.
+    let url = format!("rclone://{}/made/by/prepare", env.store().display());
+    let storage = SftpStorage::by_rclone(&Url::parse(url).unwrap(), settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+}
+
 /// A storage around others promises what they promise.
 #[test]
 fn the_recorder_and_the_retrier_keep_the_contract() {

@@ -14,6 +14,7 @@
 //! Nothing here sleeps to make times differ: duplicity gets its clock by `--current-time`, files
 //! their times by `utimensat`.
 
+mod both_ways;
 mod dupfs;
 mod duplicity;
 mod environment;
@@ -34,6 +35,7 @@ mod truth;
 mod user;
 mod writer;
 
+pub use both_ways::BothWays;
 pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
 pub use environment::Env;

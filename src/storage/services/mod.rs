@@ -6,6 +6,8 @@ mod local;
 mod memory;
 #[cfg(feature = "http")]
 mod opendal;
+#[cfg(feature = "rclone")]
+mod program;
 #[cfg(feature = "sftp")]
 mod sftp;
 

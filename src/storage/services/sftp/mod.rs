@@ -1,10 +1,10 @@
-//! [`SftpStorage`]: a folder that an SFTP server shows, reached by the user's own `ssh`.
+//! [`SftpStorage`]: a folder that an SFTP server shows, reached by the user's own `ssh` or `rclone`.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `packets` | the protocol's bytes |
 //! | `wire` | requests and answers over the pipes of a child |
-//! | `ssh` | the child |
+//! | `ssh`, `rclone` | the child |
 //! | `transfer` | files read and written by many requests at once |
 //!
 //! One child serves all threads. It is started with the first request, and once more with the first
@@ -15,8 +15,13 @@
 //! where the server can, and looked at: only with the right size is it renamed over the final name,
 //! so that nothing short ever stands there. The protocol's times are whole seconds, so a file is given the time
 //! at which its staged bytes were written; together with the size it is the file's stamp.
+//!
+//! rclone's server is a relay: it passes on to another service what it is asked for. What follows
+//! from that stands in `rclone`.
 
 mod packets;
+#[cfg(feature = "rclone")]
+mod rclone;
 mod ssh;
 mod transfer;
 mod wire;
@@ -53,11 +58,21 @@ const LIST_WINDOW: usize = 8;
 pub struct SftpStorage {
     url: Url,
     settings: Settings,
+    way: Way,
+    /// As the server spells it.
     folder: Vec<u8>,
     /// Keeps the unfinished files of two writers apart.
     writer: u64,
     password: Mutex<Option<Zeroizing<String>>>,
     session: Mutex<Option<Arc<Session>>>,
+}
+
+/// How the server is reached.
+enum Way {
+    Ssh,
+    /// By a relay, which shows a remote's folder as its root.
+    #[cfg(feature = "rclone")]
+    Rclone(std::ffi::OsString),
 }
 
 /// A connection, and the files that are open over it.
@@ -87,9 +102,23 @@ impl SftpStorage {
             b"" => b"/".to_vec(),
             folder => folder.to_vec(),
         };
+        Ok(Self::by(Way::Ssh, url, settings, folder))
+    }
+
+    /// Names a folder of a remote of rclone; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names no remote, or holds a secret that
+    /// rclone could not be given unseen.
+    #[cfg(feature = "rclone")]
+    pub fn by_rclone(url: &Url, settings: Settings) -> Result<Self, Error> {
+        Ok(Self::by(Way::Rclone(rclone::remote(url)?), url, settings, Vec::new()))
+    }
+
+    fn by(way: Way, url: &Url, settings: Settings, folder: Vec<u8>) -> Self {
         let writer = RandomState::new().hash_one(std::process::id());
         let (password, session) = (Mutex::default(), Mutex::default());
-        Ok(Self { url: url.clone(), settings, folder, writer, password, session })
+        Self { url: url.clone(), settings, way, folder, writer, password, session }
     }
 
     fn path(&self, name: &str) -> Vec<u8> {
@@ -114,9 +143,15 @@ impl SftpStorage {
             return Ok(session.clone());
         }
         *kept = None;
-        let password = self.password()?;
-        let command = ssh::command(&self.url, &self.settings, password.as_ref());
-        let wire = Wire::start(command, self.settings.timeout, ssh::explain)
+        let (command, guide) = match &self.way {
+            Way::Ssh => {
+                let password = self.password()?;
+                (ssh::command(&self.url, &self.settings, password.as_ref()), ssh::GUIDE)
+            }
+            #[cfg(feature = "rclone")]
+            Way::Rclone(remote) => (rclone::server(remote), rclone::GUIDE),
+        };
+        let wire = Wire::start(command, self.settings.timeout, guide)
             .map_err(|failure| self.error("reach", "", failure))?;
         let session =
             Arc::new(Session { wire: Arc::new(wire), open: Mutex::new(LruCache::new(OPEN_FILES)) });
@@ -148,22 +183,65 @@ impl SftpStorage {
         Ok(kept.clone())
     }
 
-    /// Does something over the connection.
+    /// Does something over the connection. A relay may not know what has changed since: it is asked
+    /// no more once it has reported a failure, and another one is asked for what is missing.
     fn over<T>(
         &self,
         operation: &'static str,
         name: &str,
-        work: impl FnOnce(&Session) -> Result<T, Failure>,
+        mut work: impl FnMut(&Session) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let session = self.session()?;
-        work(&session).map_err(|failure| self.error(operation, name, failure))
+        let mut result = work(&session);
+        if session.wire.guide.is_relay
+            && let Err(failure) = &result
+            && failure.status.is_some()
+        {
+            self.leave(&session);
+            if failure.status == Some(status::NO_SUCH_FILE) {
+                result = work(&*self.session()?);
+            }
+        }
+        result.map_err(|failure| self.error(operation, name, failure))
+    }
+
+    /// Has whoever needs a connection from now on take another one.
+    fn leave(&self, session: &Arc<Session>) {
+        let mut kept = self.session.lock();
+        *kept = kept.take().filter(|kept| !Arc::ptr_eq(kept, session));
+    }
+
+    /// Begins with a relay that remembers nothing.
+    fn renew(&self) {
+        if !matches!(self.way, Way::Ssh) {
+            *self.session.lock() = None;
+        }
+    }
+
+    /// Removes files, many at once.
+    fn remove_all(&self, names: &[&str]) -> Result<Vec<Result<(), Failure>>, Error> {
+        let session = self.session()?;
+        let replies = each(&session.wire, names, |name| {
+            session.forget(name);
+            let path = self.path(name);
+            session.wire.begin(kind::REMOVE, |request| request.bytes(&path))
+        });
+        let results: Vec<_> = replies.into_iter().map(|reply| reply.and_then(wire::done)).collect();
+        if session.wire.guide.is_relay && results.iter().any(Result::is_err) {
+            self.leave(&session);
+        }
+        Ok(results)
     }
 
     fn upload(&self, session: &Session, staged: &Staged) -> Result<Listed, Failure> {
         let wire = &session.wire;
-        let (path, unfinished) =
-            (self.path(staged.name()), self.path(&unfinished_of(staged.name(), self.writer)));
-        let full = |failure| self.explain_full(session, staged.size(), failure);
+        let unfinished_name = unfinished_of(staged.name(), self.writer);
+        let (path, unfinished) = (self.path(staged.name()), self.path(&unfinished_name));
+        let full = |failure: Failure| match &self.way {
+            Way::Ssh => self.explain_full(session, staged.size(), failure),
+            #[cfg(feature = "rclone")]
+            Way::Rclone(_) => rclone::explain_file(&wire.said(), &unfinished_name, failure),
+        };
         let handle = match Handle::create(wire, &unfinished) {
             // Left by an earlier try, or there is no room for it.
             Err(failure) if failure.status == Some(status::FAILURE) => {
@@ -174,15 +252,12 @@ impl SftpStorage {
         };
         let store = || -> Result<Listed, Failure> {
             handle.write_all(staged).map_err(full)?;
-            let modified = staged.file().metadata().map(|data| data.mtime()).unwrap_or_default();
-            let modified = u32::try_from(modified).unwrap_or_default();
-            let timed = wire
-                .order(kind::FSETSTAT, |request| request.bytes(handle.bytes()).modified(modified));
-            // A server that keeps its own time is as good.
-            passable(timed)?;
+            if !wire.guide.is_relay {
+                set_time(wire, &handle, staged)?;
+            }
             handle.flush().and_then(|()| handle.close()).map_err(full)?;
             let stored = attributes(wire, &unfinished)?;
-            let listed = listed(staged.name().into(), stored).ok_or_else(senseless)?;
+            let listed = listed(wire, staged.name().into(), stored).ok_or_else(senseless)?;
             if listed.size != staged.size() {
                 let cause = format!(
                     "the server has {} bytes of it instead of {}",
@@ -275,6 +350,14 @@ fn passable(result: Result<(), Failure>) -> Result<(), Failure> {
     result.or_else(|failure| if failure.status.is_some() { Ok(()) } else { Err(failure) })
 }
 
+/// Gives a file the time at which its bytes were staged. A server that keeps its own time is as
+/// good.
+fn set_time(wire: &Wire, handle: &Handle, staged: &Staged) -> Result<(), Failure> {
+    let modified = staged.file().metadata().map(|data| data.mtime()).unwrap_or_default();
+    let modified = u32::try_from(modified).unwrap_or_default();
+    passable(wire.order(kind::FSETSTAT, |request| request.bytes(handle.bytes()).modified(modified)))
+}
+
 fn make_folder(wire: &Wire, path: &[u8]) -> Result<(), Failure> {
     wire.order(kind::MKDIR, |request| request.bytes(path).no_attributes())
 }
@@ -309,9 +392,10 @@ fn attributes(wire: &Wire, path: &[u8]) -> Result<Attributes, Failure> {
 }
 
 /// Lists a file; `None` without a size.
-fn listed(name: String, attributes: Attributes) -> Option<Listed> {
+fn listed(wire: &Wire, name: String, attributes: Attributes) -> Option<Listed> {
     let size = attributes.size?;
-    let stamp = attributes.modified.map_or(0, |seconds| {
+    let modified = attributes.modified.filter(|_| !wire.guide.is_relay);
+    let stamp = modified.map_or(0, |seconds| {
         (u64::from(seconds) * 1_000_000_000).wrapping_add(size % 1_000_000_000)
     });
     Some(Listed { name, size, stamp })
@@ -340,7 +424,9 @@ fn list(wire: &Arc<Wire>, folder: &[u8]) -> Result<Vec<Listed>, Failure> {
             let Ok(name) = String::from_utf8(name) else { continue };
             match attributes.kind() {
                 _ if !is_flat(&name) => {}
-                Type::File if attributes.size.is_some() => found.extend(listed(name, attributes)),
+                Type::File if attributes.size.is_some() => {
+                    found.extend(listed(wire, name, attributes))
+                }
                 Type::File | Type::Unknown => unknown.push(name),
                 Type::Folder | Type::Other => {}
             }
@@ -358,7 +444,7 @@ fn list(wire: &Arc<Wire>, folder: &[u8]) -> Result<Vec<Listed>, Failure> {
     for (name, reply) in unknown.into_iter().zip(asked) {
         match reply {
             Ok(Reply::Attributes(attributes)) if attributes.kind() == Type::File => {
-                found.extend(listed(name, attributes));
+                found.extend(listed(wire, name, attributes));
             }
             // A link to a folder, or to nothing, or a file that went away meanwhile.
             Ok(_) => {}
@@ -394,11 +480,27 @@ impl Storage for SftpStorage {
     }
 
     fn prepare(&self) -> Result<(), Error> {
-        self.over("create", "", |session| self.make_folders(&session.wire))
+        match &self.way {
+            Way::Ssh => self.over("create", "", |session| self.make_folders(&session.wire)),
+            #[cfg(feature = "rclone")]
+            Way::Rclone(remote) => rclone::make_folder(remote, &self.settings)
+                .map_err(|failure| self.error("create", "", failure)),
+        }
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
-        self.over("list", "", |session| list(&session.wire, &self.folder))
+        self.renew();
+        let found = self.over("list", "", |session| list(&session.wire, &self.folder))?;
+        match &self.way {
+            #[cfg(feature = "rclone")]
+            Way::Rclone(remote) if found.is_empty() => {
+                let missing = || Failure::new(ErrorKind::NotFound, "no such folder");
+                let there = rclone::has_folder(remote, &self.settings)
+                    .and_then(|is_there| if is_there { Ok(found) } else { Err(missing()) });
+                there.map_err(|failure| self.error("list", "", failure))
+            }
+            _ => Ok(found),
+        }
     }
 
     fn read_at(&self, file: &Listed, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {
@@ -409,7 +511,12 @@ impl Storage for SftpStorage {
 
     fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error> {
         self.over("read", &file.name, |session| {
-            let handle = session.open(&self.path(&file.name), file)?;
+            let path = self.path(&file.name);
+            // A file that is read in one pass is read by one reader.
+            let handle = match session.wire.guide.is_relay {
+                true => Arc::new(Handle::open(&session.wire, &path)?),
+                false => session.open(&path, file)?,
+            };
             let stream = Stream::begin(handle, from, self.place(&file.name))?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         })
@@ -427,20 +534,28 @@ impl Storage for SftpStorage {
         if names.is_empty() {
             return Vec::new();
         }
-        let session = match self.session() {
-            Ok(session) => session,
+        let again = |missing: &[&str]| {
+            if matches!(self.way, Way::Ssh) { Ok(Vec::new()) } else { self.remove_all(missing) }
+        };
+        let is_missing = |result: &Result<(), Failure>| {
+            result.as_ref().is_err_and(|failure| failure.status == Some(status::NO_SUCH_FILE))
+        };
+        let removed = self.remove_all(names).and_then(|mut results| {
+            let missing: Vec<_> = (0..names.len()).filter(|at| is_missing(&results[*at])).collect();
+            let missed: Vec<_> = missing.iter().map(|at| names[*at]).collect();
+            for (at, result) in missing.into_iter().zip(again(&missed)?) {
+                results[at] = result;
+            }
+            Ok(results)
+        });
+        let results = match removed {
+            Ok(results) => results,
             Err(error) => return names.iter().map(|_| Err(error.clone())).collect(),
         };
-        let replies = each(&session.wire, names, |name| {
-            session.forget(name);
-            let path = self.path(name);
-            session.wire.begin(kind::REMOVE, |request| request.bytes(&path))
-        });
-        let result =
-            |(name, reply): (&&str, Result<Reply, Failure>)| match reply.and_then(wire::done) {
-                Err(failure) if failure.status == Some(status::NO_SUCH_FILE) => Ok(()),
-                result => result.map_err(|failure| self.error("delete", name, failure)),
-            };
-        names.iter().zip(replies).map(result).collect()
+        let result = |(name, result): (&&str, Result<(), Failure>)| match result {
+            result if is_missing(&result) => Ok(()),
+            result => result.map_err(|failure| self.error("delete", name, failure)),
+        };
+        names.iter().zip(results).map(result).collect()
     }
 }

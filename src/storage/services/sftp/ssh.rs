@@ -9,7 +9,7 @@
 //!
 //! Source: ssh(1), ssh_config(5), OpenSSH 9.2.
 
-use super::wire::{Failure, printable};
+use super::wire::{Failure, Guide, printable};
 use crate::storage::{ErrorKind, Settings, Url};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,9 @@ const PARENT: &str = "DUPFS_SSH_PARENT";
 const PASSWORD: &str = "DUPFS_SSH_PASSWORD";
 /// Begins what is handed on of the question for a host key.
 const UNKNOWN_KEY: &str = "unknown host key: ";
+
+/// What is known of ssh.
+pub const GUIDE: Guide = Guide { explain, moved: |_| None, is_relay: false };
 
 /// What `scp` and `sftp` ask of ssh, and that it shall not go to the background for others.
 const OPTIONS: &[&str] = &[
@@ -120,7 +123,7 @@ fn grandparent() -> Option<String> {
 }
 
 /// Explains the end of an ssh.
-pub fn explain(said: &str, status: Option<ExitStatus>) -> Failure {
+fn explain(said: &str, status: Option<ExitStatus>) -> Failure {
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let fingerprint = said
         .split(|letter: char| letter.is_whitespace())

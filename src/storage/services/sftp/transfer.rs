@@ -3,6 +3,7 @@
 use super::packets::{Reply, kind, open, status};
 use super::wire::{Failure, Pending, Wire, senseless};
 use crate::storage::{ByteStream, Error, Staged};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ pub struct Handle {
     wire: Arc<Wire>,
     bytes: Vec<u8>,
     is_closed: AtomicBool,
+    /// Held by who reads a file of a server that reads in one pass.
+    turn: Mutex<()>,
 }
 
 impl Handle {
@@ -42,12 +45,18 @@ impl Handle {
 
     fn new(wire: &Arc<Wire>, reply: Reply) -> Result<Self, Failure> {
         let Reply::Handle(bytes) = reply else { return Err(senseless()) };
-        Ok(Self { wire: wire.clone(), bytes, is_closed: AtomicBool::new(false) })
+        let (is_closed, turn) = (AtomicBool::new(false), Mutex::default());
+        Ok(Self { wire: wire.clone(), bytes, is_closed, turn })
     }
 
     /// Returns what names it to the server.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Returns how many requests of so many bytes may be under way.
+    fn window(&self, chunk: usize) -> usize {
+        if self.wire.guide.is_relay { 1 } else { (UNDER_WAY / chunk).clamp(1, REQUESTS) }
     }
 
     fn begin_read(&self, offset: u64, count: usize) -> Result<Pending, Failure> {
@@ -73,9 +82,10 @@ impl Handle {
         if buffer.is_empty() || offset > last {
             return Ok(0);
         }
+        let _turn = self.wire.guide.is_relay.then(|| self.turn.lock());
         let length = buffer.len();
         let chunk = self.wire.limits.read as usize;
-        let window = (UNDER_WAY / chunk).clamp(1, REQUESTS);
+        let window = self.window(chunk);
         let (mut asked, mut filled) = (0, 0);
         let mut under_way = VecDeque::new();
         loop {
@@ -102,7 +112,7 @@ impl Handle {
     /// Writes all of a staged file.
     pub fn write_all(&self, staged: &Staged) -> Result<(), Failure> {
         let chunk = self.wire.limits.write as usize;
-        let window = (UNDER_WAY / chunk).clamp(1, REQUESTS);
+        let window = self.window(chunk);
         let (mut under_way, mut offset) = (VecDeque::new(), 0_u64);
         staged.read(|bytes| {
             for part in bytes.chunks(chunk) {
@@ -181,11 +191,12 @@ impl Stream {
     pub fn begin(handle: Arc<Handle>, from: u64, place: String) -> Result<Self, Failure> {
         let chunk = handle.wire.limits.read as usize;
         let is_at_end = from > i64::MAX as u64;
+        let window = handle.window(chunk).min(2);
         let mut stream = Self {
             handle,
             place,
             chunk,
-            window: 2,
+            window,
             under_way: VecDeque::new(),
             asked: from,
             received: from,
@@ -223,7 +234,7 @@ impl Stream {
             self.under_way.clear();
             self.asked = self.received;
         } else {
-            let most = (UNDER_WAY / self.chunk).clamp(1, REQUESTS);
+            let most = self.handle.window(self.chunk);
             self.window = (self.window * 2).min(most);
         }
         self.ask_ahead()

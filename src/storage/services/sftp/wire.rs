@@ -4,13 +4,16 @@
 //! answers come in any order. Nothing waits for longer than the timeout: where no byte goes or comes
 //! for so long, the child is killed, and every request ends with that error. A wire that has ended
 //! stays so; whoever needs one starts another.
+//!
+//! What the child reports on stderr is kept for explanations. A [`Guide`] knows the child: it explains
+//! its end, and finds in its reports that bytes move behind it though none move here.
 
 use super::packets::{self, Fields, Reply, Request, kind, status};
 use crate::storage::ErrorKind;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -68,8 +71,17 @@ impl Failure {
     }
 }
 
-/// Explains the end of a child from what it has said and how it has ended.
-pub type Explain = fn(&str, Option<ExitStatus>) -> Failure;
+/// What is known of a kind of child.
+#[derive(Clone, Copy)]
+pub struct Guide {
+    /// Explains its end from what it has reported and how it has ended.
+    pub explain: fn(&str, Option<ExitStatus>) -> Failure,
+    /// Returns how many bytes have moved behind it, if a line of its reports is about nothing else.
+    pub moved: fn(&str) -> Option<u64>,
+    /// Whether it passes all on to another service: files in one pass, so that only one request at a
+    /// time makes sense for each, and times that say nothing.
+    pub is_relay: bool,
+}
 
 /// A connection.
 pub struct Wire {
@@ -78,8 +90,11 @@ pub struct Wire {
     next: AtomicU32,
     timeout: Duration,
     extensions: Vec<Vec<u8>>,
+    said: Arc<Mutex<Vec<u8>>>,
     /// The most bytes of one request.
     pub limits: Limits,
+    /// What is known of the child.
+    pub guide: Guide,
 }
 
 /// The most bytes to be read and to be written by one request.
@@ -106,15 +121,13 @@ pub struct Pending(Receiver<Reply>);
 
 impl Wire {
     /// Starts the child, and waits until it speaks SFTP.
-    pub fn start(
-        mut command: Command,
-        timeout: Duration,
-        explain: Explain,
-    ) -> Result<Self, Failure> {
+    pub fn start(mut command: Command, timeout: Duration, guide: Guide) -> Result<Self, Failure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|error| {
-            let cause = format!("cannot run '{program}', which makes the connection: {error}");
+            let cause = format!(
+                "cannot run '{program}', which makes the connection: {error}; install it, or look whether PATH leads to it"
+            );
             Failure::new(ErrorKind::Unsupported, cause)
         })?;
         let (Some(input), Some(output), Some(messages)) =
@@ -129,7 +142,8 @@ impl Wire {
         });
         let (requests, queue) = crossbeam_channel::bounded(QUEUE);
         let (hello, extensions) = crossbeam_channel::bounded(1);
-        let said = Said::hear(messages)?;
+        let all_said = Said::hear(messages, &shared, guide.moved)?;
+        let said = all_said.text.clone();
         let writer = shared.clone();
         thread("sftp-write", move || writer.send_all(input, &queue))?;
         let reader = shared.clone();
@@ -137,7 +151,7 @@ impl Wire {
             let mut output = Heard { output, shared: &reader };
             let failure = receive_all(&mut output, &reader, &hello).unwrap_or_else(|| {
                 let status = reader.reap();
-                explain(&said.text(), status)
+                (guide.explain)(&all_said.text(), status)
             });
             reader.end(failure);
             // Not before: whoever waits for the first packet asks why there is none.
@@ -145,7 +159,8 @@ impl Wire {
         })?;
         let limits = Limits { read: SAFE, write: SAFE };
         let next = AtomicU32::new(0);
-        let mut wire = Self { requests, shared, next, timeout, extensions: Vec::new(), limits };
+        let mut wire =
+            Self { requests, shared, next, timeout, extensions: Vec::new(), said, limits, guide };
         wire.send(Request::init().finish())?;
         wire.extensions = wire.receive(&extensions)?;
         wire.ask_for_limits()?;
@@ -174,6 +189,12 @@ impl Wire {
     /// Returns whether the server has an extension.
     pub fn offers(&self, extension: &[u8]) -> bool {
         self.extensions.iter().any(|offered| offered == extension)
+    }
+
+    /// Returns the end of what the child has reported so far.
+    #[cfg(feature = "rclone")]
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock()).into_owned()
     }
 
     /// Returns whether it is of no use any more.
@@ -422,15 +443,32 @@ struct Said {
 }
 
 impl Said {
-    fn hear(mut messages: impl Read + Send + 'static) -> Result<Self, Failure> {
+    fn hear(
+        messages: impl Read + Send + 'static,
+        shared: &Arc<Shared>,
+        moved: fn(&str) -> Option<u64>,
+    ) -> Result<Self, Failure> {
         let text = Arc::new(Mutex::new(Vec::new()));
         let (ended, end) = crossbeam_channel::bounded(0);
-        let kept = text.clone();
+        let (kept, shared) = (text.clone(), shared.clone());
         thread("sftp-stderr", move || {
-            let mut part = [0; 1024];
-            while let Ok(count @ 1..) = messages.read(&mut part) {
+            let mut messages = BufReader::new(messages);
+            let (mut line, mut last) = (Vec::new(), 0);
+            loop {
+                line.clear();
+                let read = (&mut messages).take(SAID as u64).read_until(b'\n', &mut line);
+                if !matches!(read, Ok(1..)) {
+                    break;
+                }
+                if let Some(bytes) = moved(&String::from_utf8_lossy(&line)) {
+                    if bytes != last {
+                        last = bytes;
+                        *shared.progress.lock() = Instant::now();
+                    }
+                    continue;
+                }
                 let mut kept = kept.lock();
-                kept.extend_from_slice(&part[..count]);
+                kept.extend_from_slice(&line);
                 let excess = kept.len().saturating_sub(SAID);
                 kept.drain(..excess);
             }
