@@ -17,7 +17,7 @@ if [ "${1:-}" = --tests ]; then
     duply backupninja deja-dup            # run duplicity, and the tests run them
     xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
     openssh-server python3-paramiko       # a host to save to, and how the original reaches it
-    python3-boto3                         # how the original reaches S3
+    python3-boto3 python3-azure-storage   # how the original reaches S3 and Azure
     apache2 apache2-utils openssl         # a WebDAV server
     rclone                                # which both run
   )
@@ -62,9 +62,9 @@ if ! has_new; then
   has_new || fail "duplicity $new_version does not run as $new"
 fi
 
-if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko, boto3' 2>/dev/null; then
-  echo "setup: installing paramiko and boto3 in $venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1" "boto3==1.35.99"
+if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko, boto3, azure.storage.blob' 2>/dev/null; then
+  echo "setup: installing what duplicity $new_version needs for storages in $venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1" "boto3==1.35.99" "azure-storage-blob==12.24.0"
 fi
 
 # A server that speaks S3, apart from the original and what that needs.
@@ -74,6 +74,17 @@ if [ "${1:-}" = --tests ] && ! "$servers/bin/python" -c 'import moto.server' 2>/
   rm -rf "$servers"
   "${python:-/usr/bin/python3}" -m venv "$servers"
   "$servers/bin/pip" install --quiet --disable-pip-version-check "moto[s3,server]==5.2.5"
+fi
+
+# A server that speaks as Azure does.
+if [ "${1:-}" = --tests ] && [ ! -x "$servers/node/node_modules/.bin/azurite-blob" ]; then
+  echo "setup: installing Azurite in $servers"
+  if ! command -v npm >/dev/null; then
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends npm
+  fi
+  mkdir -p "$servers/node"
+  npm install --prefix "$servers/node" --silent --no-audit --no-fund azurite@3.35.0
 fi
 
 command -v cargo >/dev/null || fail "there is no cargo; install Rust from https://rustup.rs"

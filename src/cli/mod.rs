@@ -52,6 +52,7 @@ const MOUNT_RETRY_DELAY: u64 = 2;
 fn run() -> anyhow::Result<()> {
     let mut cli = command_line::parse(std::env::args_os().collect())?;
     memory::bound(cli.command.is_backup());
+    passphrase::read_variables(&cli.common)?;
     passphrase::take()?;
     passphrase::read_file(&cli.common)?;
     begin(&cli);

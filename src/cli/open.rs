@@ -91,6 +91,7 @@ fn settings(common: &Common) -> anyhow::Result<Settings> {
         tls: remote.tls(),
         webdav_headers: remote.webdav_headers.clone(),
         s3: remote.s3.settings(),
+        azure: remote.azure.settings(),
         ..default
     })
 }

@@ -30,7 +30,9 @@ pub use services::OpendalStorage;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};
-pub use settings::{PasswordSource, S3Settings, Settings, TlsSettings, VariableSource};
+pub use settings::{
+    AzureSettings, PasswordSource, S3Settings, Settings, TlsSettings, VariableSource,
+};
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
 pub use url::{Url, without_password};

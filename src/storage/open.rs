@@ -76,6 +76,10 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if S3.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature s3"))
             }
+            #[cfg(feature = "azure")]
+            "azure" => Ok(Arc::new(OpendalStorage::azure(url, settings)?)),
+            #[cfg(not(feature = "azure"))]
+            "azure" => Err(bad("this dupfs was built without its feature azure")),
             #[cfg(feature = "webdav")]
             scheme if WEBDAV.contains(&scheme) => {
                 Ok(Arc::new(OpendalStorage::webdav(url, settings)?))

@@ -56,6 +56,21 @@ pub struct Settings {
     pub webdav_headers: Option<String>,
     /// What concerns buckets of S3.
     pub s3: S3Settings,
+    /// What concerns containers of Azure.
+    pub azure: AzureSettings,
+}
+
+/// What concerns containers of Azure.
+#[derive(Debug, Clone, Default)]
+pub struct AzureSettings {
+    /// The access tier that files are put into after they are stored.
+    pub tier: Option<String>,
+    /// The largest file that goes in one piece, in bytes.
+    pub whole: Option<usize>,
+    /// Size of the parts in which larger files go, in bytes.
+    pub part: Option<usize>,
+    /// Parts that go at once.
+    pub parts: Option<usize>,
 }
 
 /// Which servers are trusted, where TLS is spoken.
@@ -114,6 +129,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             webdav_headers: None,
             s3: S3Settings::default(),
+            azure: AzureSettings::default(),
         }
     }
 }

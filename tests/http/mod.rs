@@ -3,8 +3,8 @@
 mod faults;
 
 use crate::support::{
-    DAV_PASSWORD, DavServer, Encoding, Env, Mounted, Outcome, Proxy, Random, S3_SECRET, S3Server,
-    Version,
+    AzureServer, DAV_PASSWORD, DavServer, Encoding, Env, Mounted, Outcome, Proxy, Random,
+    S3_SECRET, S3Server, Version,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -40,6 +40,14 @@ impl Place {
                 ("AWS_DEFAULT_REGION", "us-east-1".into()),
             ],
         }
+    }
+
+    /// A container, which is not there yet.
+    fn azure(name: &str) -> Self {
+        let url = format!("azure://{name}");
+        let variables =
+            vec![("AZURE_CONNECTION_STRING", AzureServer::shared().connection_string())];
+        Self { theirs: [url.clone(), url.clone()], url, options: Vec::new(), variables }
     }
 
     /// A folder of the WebDAV server, reached by a port; that of `webdavs` by TLS.
@@ -141,6 +149,11 @@ fn both_ways(place_of: impl Fn(&str) -> Place) {
 #[test]
 fn s3_both_ways() {
     both_ways(|name| Place::s3(&format!("both-{name}"), S3Server::shared().port()));
+}
+
+#[test]
+fn azure_both_ways() {
+    both_ways(|name| Place::azure(&format!("both-{name}")));
 }
 
 /// By digest neither original gets in here: both send `Digest None`.
@@ -309,4 +322,40 @@ fn requests_on_the_line_are_few() {
         assert_eq!(requests.len(), 1, "{requests:?}");
         assert!(down < 1 << 20, "{down} bytes");
     }
+}
+
+/// Passwords come from a file, as fstab needs them: one that nobody else may read.
+#[test]
+fn variables_come_from_a_file() {
+    let (env, dav) = (Env::new(), DavServer::shared());
+    write_source(&env, 1);
+    let mut place = Place::dav("webdav", "digest/env-file", dav.port());
+    place.variables.clear();
+    let file = env.root().join("variables");
+    let write = |text: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let full = || {
+        let mut command = place.dupfs(&env);
+        command.args(["full", "--env-file"]).arg(&file).args(["source", &place.url]);
+        Outcome::of(&mut command)
+    };
+    let text =
+        format!("# of the NAS\n\nBACKEND_PASSWORD=\"{DAV_PASSWORD}\"\nexport TZ=Asia/Tokyo\n");
+    write(&text, 0o644);
+    full().failure(2, &["cannot take variables from", "chmod 600"]);
+    write("BACKEND_PASSWORD\n", 0o600);
+    full().failure(2, &["line 1 is not NAME=value"]);
+    write(&text, 0o600);
+    let outcome = full().success();
+    assert!(!outcome.to_string().contains(DAV_PASSWORD), "{outcome}");
+    let mut mount = place.dupfs(&env);
+    mount.args(["mount", "--foreground", &place.url]).arg(env.mountpoint());
+    mount.arg("-o").arg(format!("ro,_netdev,env-file={}", file.display()));
+    let mounted = Mounted::start(mount, &env.mountpoint());
+    let found = mounted.snapshots().into_values().next().unwrap();
+    assert!(found.to_string_lossy().contains("+0900"), "{}", found.display());
+    assert_eq!(std::fs::read(found.join("a")).unwrap(), vec![1; 100_001]);
 }

@@ -3,17 +3,17 @@
 use crate::support::Env;
 #[cfg(feature = "sftp")]
 use crate::support::Sshd;
-#[cfg(all(feature = "s3", feature = "webdav"))]
-use crate::support::{DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
+#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
 use dupfs::monitor::Silent;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
+#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings, TlsSettings};
 use dupfs::storage::{
     ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
-#[cfg(all(feature = "s3", feature = "webdav"))]
-use dupfs::storage::{OpendalStorage, S3Settings, TlsSettings};
 use dupfs::storage::{ReadAt, check_stored};
 use dupfs::storage::{Settings, Url};
 use std::collections::BTreeMap;
@@ -220,7 +220,7 @@ fn sftp_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
-#[cfg(all(feature = "s3", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 #[test]
 fn s3_keeps_the_contract() {
     let (env, server) = (Env::new(), S3Server::shared());
@@ -254,7 +254,32 @@ fn s3_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
-#[cfg(all(feature = "s3", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[test]
+fn azure_keeps_the_contract() {
+    let (env, server) = (Env::new(), AzureServer::shared());
+    let variable =
+        |name: &str| (name == "AZURE_CONNECTION_STRING").then(|| server.connection_string().into());
+    let settings = Settings {
+        tempdir: env.root().to_path_buf(),
+        environment: Arc::new(variable),
+        // Large files go in parts.
+        azure: AzureSettings {
+            whole: Some(1 << 20),
+            part: Some(1 << 20),
+            tier: Some("Cool".into()),
+            ..AzureSettings::default()
+        },
+        ..Settings::default()
+    };
+    let url = Url::parse("azure://contract/a/b").unwrap();
+    let storage = OpendalStorage::azure(&url, settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+    assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
+}
+
+#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 #[test]
 fn webdav_keeps_the_contract() {
     let (env, server) = (Env::new(), DavServer::shared());

@@ -100,6 +100,39 @@ for found in s3.list_objects_v2(Bucket=sys.argv[2])['Contents']:
     }
 }
 
+/// A server that speaks as Azure's storage of blobs.
+pub struct AzureServer {
+    port: u16,
+}
+
+impl AzureServer {
+    /// The key of the emulator's only account, which Microsoft has published.
+    pub const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+    /// Returns the server of all tests; each takes containers of its own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<AzureServer> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let port = free_port();
+            let program = format!("{SERVERS}/node/node_modules/.bin/azurite-blob");
+            let options =
+                "--inMemoryPersistence --silent --skipApiVersionCheck --blobHost 127.0.0.1";
+            start("Azurite", &format!("'{program}' {options} --blobPort {port}"), port);
+            Self { port }
+        })
+    }
+
+    /// Returns what says where the server is, and how to log in.
+    pub fn connection_string(&self) -> String {
+        format!(
+            "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={};BlobEndpoint=http://127.0.0.1:{}/devstoreaccount1;",
+            Self::KEY,
+            self.port
+        )
+    }
+}
+
 /// A WebDAV server: `/open/`, `/basic/`, `/digest/`, and `/moved/`, which leads to `/open/`.
 pub struct DavServer {
     root: TempDir,

@@ -75,6 +75,10 @@ pub struct Common {
     /// encrypts, unless PASSPHRASE is set
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// Set the variables in this file, NAME=value one a line, as passwords and keys of storages; nobody
+    /// but you may read it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
     /// Let gpg-agent ask for passphrases
     #[arg(long, global = true)]
     pub use_agent: bool,

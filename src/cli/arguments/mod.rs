@@ -7,7 +7,7 @@
 //! | `common` `reading` `remote` `writing` | options that every command takes, as they were typed |
 //! | `option_table` | options that are accepted, or refused, without being done |
 //! | `values` | parsers of single values |
-//! | `folders` `names` `selection` `decoding` `encoding` `passphrase` | from what was typed to what the library takes |
+//! | `folders` `names` `selection` `decoding` `encoding` `passphrase` `secret_file` | from what was typed to what the library takes |
 
 mod common;
 pub mod decoding;
@@ -20,6 +20,7 @@ pub mod option_table;
 pub mod passphrase;
 mod reading;
 mod remote;
+mod secret_file;
 pub mod selection;
 pub mod values;
 mod writing;

@@ -40,10 +40,6 @@ const TABLE: &[Entry] = &[
         NONE,
         Always("volumes are stored while the next are made; --concurrency stores several at once"),
     ),
-    Entry("azure-blob-tier", &["TIER"], Of("azure")),
-    Entry("azure-max-block-size", &["BYTES"], Of("azure")),
-    Entry("azure-max-connections", &["COUNT"], Of("azure")),
-    Entry("azure-max-single-put-size", &["BYTES"], Of("azure")),
     Entry("b2-hide-files", NONE, Of("b2")),
     Entry(
         "cf-backend",

@@ -6,17 +6,14 @@
 //! They are held in memory that is wiped, go to gpg by a pipe, and stand in no list of arguments,
 //! no environment, no log, no core file.
 
-use super::Common;
-use super::folders::expand;
+use super::{Common, secret_file};
 use crate::cli::failure::Failure;
 use dupfs::codec::PassphraseSource;
 use dupfs::storage::{PasswordSource, VariableSource};
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::{CStr, OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
@@ -60,55 +57,65 @@ pub fn take() -> Result<(), Failure> {
 /// Those in the file that `--passphrase-file` names.
 static FROM_FILE: OnceLock<Vec<Zeroizing<String>>> = OnceLock::new();
 
-/// Longest file of passphrases.
-const FILE_LIMIT: u64 = 1 << 20;
-
 /// Reads the file of passphrases, if one is named.
 ///
 /// # Errors
-/// [`Failure::CommandLine`] for a file that cannot be read, is somebody else's, or is open to
-/// others, and for one that holds none.
+/// [`Failure::CommandLine`] as [`secret_file::read`], and for one that holds none.
 pub fn read_file(common: &Common) -> Result<(), Failure> {
     let Some(typed) = &common.passphrase_file else { return Ok(()) };
-    let path = expand(typed);
-    let refuse = |why: String| {
-        Failure::CommandLine(format!("cannot take passphrases from '{}': {why}", path.display()))
-    };
-    // Without waiting for whoever would write into a fifo.
-    let options =
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, options, rustix::fs::Mode::empty())
-        .map_err(|error| refuse(error.to_string()))?;
-    let file = std::fs::File::from(file);
-    let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
-    if !found.is_file() {
-        return Err(refuse("it is not a regular file".into()));
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(refuse(format!("it belongs to the user {}, not to you", found.uid())));
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err(refuse(format!(
-            "others may use it (mode {:o}): chmod 600 '{}'",
-            found.mode() & 0o7777,
-            path.display()
-        )));
-    }
-    // As large as the file from the beginning, so that no copy of it stays behind where it has
-    // grown.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(found.len().min(FILE_LIMIT) as usize + 1));
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(refuse(format!("it is longer than {FILE_LIMIT} bytes")));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| refuse("it is not valid UTF-8".into()))?;
+    let text = secret_file::read("passphrases", typed)?;
     let lines =
         text.lines().filter(|line| !line.is_empty()).map(|line| Zeroizing::new(line.to_string()));
     let passphrases: Vec<_> = lines.collect();
     if passphrases.is_empty() {
-        return Err(refuse("it holds none".into()));
+        return Err(secret_file::refuse("passphrases", typed, "it holds none"));
     }
     let _ = FROM_FILE.set(passphrases);
+    Ok(())
+}
+
+/// Sets the variables of the file that `--env-file` names: `NAME=value`, one a line, as systemd and
+/// shells have them. They count more than those that are set already. To be called before
+/// [`take`], and before any thread is started.
+///
+/// # Errors
+/// [`Failure::CommandLine`] as [`secret_file::read`], and for a line that is no such thing.
+pub fn read_variables(common: &Common) -> Result<(), Failure> {
+    let Some(typed) = &common.env_file else { return Ok(()) };
+    let text = secret_file::read("variables", typed)?;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let pair = line.strip_prefix("export ").unwrap_or(line).split_once('=');
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let Some((name, value)) = pair.filter(|(name, _)| is_name(name)) else {
+            let why = format!("line {number} is not NAME=value");
+            return Err(secret_file::refuse("variables", typed, &why));
+        };
+        let quoted = ['"', '\''].iter().find_map(|quote| {
+            value.strip_prefix(*quote).and_then(|value| value.strip_suffix(*quote))
+        });
+        let value = quoted.unwrap_or(value);
+        if value.contains('\0') {
+            let why = format!("line {number} holds a NUL");
+            return Err(secret_file::refuse("variables", typed, &why));
+        }
+        let secrets = [
+            ("PASSPHRASE", &PASSPHRASE),
+            ("SIGN_PASSPHRASE", &SIGN_PASSPHRASE),
+            ("FTP_PASSWORD", &FTP_PASSWORD),
+            ("BACKEND_PASSWORD", &BACKEND_PASSWORD),
+        ];
+        match secrets.iter().find(|(secret, _)| *secret == name) {
+            Some((_, kept)) => drop(kept.set(Zeroizing::new(value.to_string()))),
+            // SAFETY: no other thread is running that could read or change the environment.
+            None => unsafe { std::env::set_var(name, value) },
+        }
+    }
     Ok(())
 }
 

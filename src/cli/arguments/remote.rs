@@ -1,7 +1,7 @@
 //! [`Remote`]: options of storages behind a network.
 
 use clap::Args;
-use dupfs::storage::{S3Settings, TlsSettings};
+use dupfs::storage::{AzureSettings, S3Settings, TlsSettings};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -31,6 +31,38 @@ pub struct Remote {
     /// Buckets of S3.
     #[command(flatten)]
     pub s3: S3,
+    /// Containers of Azure.
+    #[command(flatten)]
+    pub azure: Azure,
+}
+
+/// Options of containers of Azure.
+#[derive(Debug, Args)]
+pub struct Azure {
+    /// Access tier for files that are stored: Hot, Cool, Cold or Archive
+    #[arg(long, global = true, value_name = "TIER")]
+    azure_blob_tier: Option<String>,
+    /// Largest file that goes in one piece, in bytes; 1 GiB if not given
+    #[arg(long, global = true, value_name = "BYTES")]
+    azure_max_single_put_size: Option<usize>,
+    /// Size of the parts in which larger files go, in bytes
+    #[arg(long, global = true, value_name = "BYTES")]
+    azure_max_block_size: Option<usize>,
+    /// Parts of one file that go at once
+    #[arg(long, global = true, value_name = "COUNT")]
+    azure_max_connections: Option<usize>,
+}
+
+impl Azure {
+    /// Returns what these options mean.
+    pub fn settings(&self) -> AzureSettings {
+        AzureSettings {
+            tier: self.azure_blob_tier.clone(),
+            whole: self.azure_max_single_put_size,
+            part: self.azure_max_block_size,
+            parts: self.azure_max_connections,
+        }
+    }
 }
 
 /// Options of buckets of S3. Of several classes of storage the first of this list counts, as for

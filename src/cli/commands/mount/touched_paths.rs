@@ -64,6 +64,7 @@ impl TouchedPaths {
             false,
         );
         add("the file of passphrases (--passphrase-file)", given(&common.passphrase_file), false);
+        add("the file of variables (--env-file)", given(&common.env_file), false);
         add("the log (--log-file)", log::path().map(Path::to_path_buf), false);
         for path in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
             .filter(|path| path.is_absolute())

@@ -259,7 +259,13 @@ fn finish(
         }
         (Some((first, asked)), StatusCode::PARTIAL_CONTENT) => {
             let found = head.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-            if !found.and_then(content_range).is_some_and(|found| found.answers(first, asked)) {
+            // Nothing is there from the end of a file on, and some servers make up a range of it.
+            let total = found.and_then(|found| found.rsplit_once('/')?.1.parse::<u64>().ok());
+            let is_empty = size == Some(0) && total.is_some_and(|total| total <= first);
+            let answers = |found: ContentRange| found.answers(first, asked);
+            if is_empty {
+                head.headers_mut().remove(CONTENT_RANGE);
+            } else if !found.and_then(content_range).is_some_and(answers) {
                 let cause = "the server answers with other bytes than were asked for";
                 return Err(Failure::new(ErrorKind::Other, cause));
             }

@@ -16,6 +16,8 @@
 //! file only as a whole: its pages are the system's to drop.
 
 mod answer;
+#[cfg(feature = "azure")]
+mod azure;
 #[cfg(feature = "webdav")]
 mod multistatus;
 mod runtime;
@@ -71,6 +73,16 @@ impl OpendalStorage {
         Ok(Self::new(url, settings, s3::connect))
     }
 
+    /// Names a container of Azure; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names no container.
+    #[cfg(feature = "azure")]
+    pub fn azure(url: &Url, settings: Settings) -> Result<Self, Error> {
+        azure::container(url)?;
+        Ok(Self::new(url, settings, azure::connect))
+    }
+
     /// Names a folder at a WebDAV server; nothing is asked yet.
     ///
     /// # Errors
@@ -94,8 +106,8 @@ impl OpendalStorage {
     fn upload(&self, service: &Service, staged: &Staged) -> Result<Listed, Error> {
         let (name, bytes) = (staged.name(), self.mapped(staged)?);
         match service.writing {
-            Writing::Whole { part, parts } => {
-                let in_parts = bytes.len() > part;
+            Writing::Whole { whole, part, parts } => {
+                let in_parts = bytes.len() > whole;
                 let operator = service.writer(is_volume(name), in_parts);
                 let options = WriteOptions {
                     chunk: in_parts.then_some(part),
@@ -104,6 +116,9 @@ impl OpendalStorage {
                 };
                 let write = operator.write_options(name, Buffer::from(bytes), options);
                 let stored = self.location.ask("write", name, write)?;
+                if let Some(after) = &service.stored {
+                    self.location.ask("write", name, after(name))?;
+                }
                 if service.stamp == Stamp::Tag && stored.etag().is_some() {
                     let stamp = Stamp::Tag.of(&stored, staged.size());
                     return Ok(Listed { name: name.into(), size: staged.size(), stamp });
@@ -174,10 +189,13 @@ impl Storage for OpendalStorage {
 
     fn prepare(&self) -> Result<(), Error> {
         let service = self.service()?;
-        if !service.has_folders {
-            return Ok(());
+        match &service.make {
+            Some(make) => self.location.ask("create", "", make()),
+            None if service.has_folders => {
+                self.location.ask("create", "", service.operator.create_dir("/"))
+            }
+            None => Ok(()),
         }
-        self.location.ask("prepare", "", service.operator.create_dir("/"))
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
@@ -197,7 +215,8 @@ impl Storage for OpendalStorage {
         };
         let mut found = found.map_err(|error| {
             // What `prepare` does not make has to be there.
-            if error.kind == ErrorKind::NotFound && !service.has_folders {
+            let is_made = service.has_folders || service.make.is_some();
+            if error.kind == ErrorKind::NotFound && !is_made {
                 let cause = format!("{}; make it at the service first", error.cause);
                 return Error { operation: "reach", cause, ..error };
             }

@@ -31,6 +31,8 @@ use zeroize::Zeroizing;
 
 /// Files above so many bytes go in parts, whatever the command line says.
 const WHOLE: usize = 1 << 30;
+/// Size of these parts.
+const PART: usize = 64 << 20;
 /// The smallest part that the service takes.
 const SMALLEST_PART: usize = 5 << 20;
 const GOOGLE: &str = "storage.googleapis.com";
@@ -272,6 +274,9 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         if by_host {
             builder = builder.enable_virtual_host_style();
         }
+        if let Some(profile) = variable("AWS_PROFILE") {
+            builder = builder.profile(&profile);
+        }
         if let Some(key) = &key {
             builder = builder.access_key_id(&key.id).secret_access_key(&key.secret);
         }
@@ -297,13 +302,16 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         operator: build(None, false)?,
         writers: [writers(class.filter(|_| given.class_for_all))?, writers(class)?],
         writing: Writing::Whole {
-            part: given.part.map_or(WHOLE, |part| part.max(SMALLEST_PART)),
+            whole: given.part.map_or(WHOLE, |part| part.max(SMALLEST_PART)),
+            part: given.part.unwrap_or(PART).max(SMALLEST_PART),
             parts: given.parts.unwrap_or(4).max(1),
         },
         stamp: Stamp::Tag,
         transfers: 8,
         has_folders: false,
         list: None,
+        make: None,
+        stored: None,
     })
 }
 

@@ -4,6 +4,11 @@ use crate::storage::Listed;
 use futures_util::future::BoxFuture;
 use opendal::raw::Timestamp;
 use opendal::{HttpTransporter, Metadata, Operator};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
+/// What stands as it is in the path of an address.
+pub const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A place at a service, ready to be used.
 pub struct Service {
@@ -22,17 +27,33 @@ pub struct Service {
     pub has_folders: bool,
     /// Lists the folder, where OpenDAL is not asked to.
     pub list: Option<List>,
+    /// Makes what files are in, where OpenDAL cannot.
+    pub make: Option<Make>,
+    /// Is done to a file that was written, by its name.
+    pub stored: Option<Stored>,
 }
 
 /// Lists a folder.
 pub type List = Box<dyn Fn() -> BoxFuture<'static, opendal::Result<Vec<Listed>>> + Send + Sync>;
 
+/// Makes what files are in.
+pub type Make = Box<dyn Fn() -> BoxFuture<'static, opendal::Result<()>> + Send + Sync>;
+
+/// Is done to a file that was written.
+pub type Stored = Box<dyn Fn(&str) -> BoxFuture<'static, opendal::Result<()>> + Send + Sync>;
+
 /// How files are written, so that nothing is to be seen of one that is not whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Writing {
-    /// The service shows a file only when it is whole; those above so many bytes go in parts of
-    /// that size, so many at once.
-    Whole { part: usize, parts: usize },
+    /// The service shows a file only when it is whole.
+    Whole {
+        /// The largest file that goes in one piece, in bytes.
+        whole: usize,
+        /// Size of the parts in which larger ones go.
+        part: usize,
+        /// Parts that go at once.
+        parts: usize,
+    },
     /// Under another name first, then renamed.
     Renamed,
 }

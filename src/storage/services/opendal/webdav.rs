@@ -4,18 +4,13 @@
 
 use super::answer::Location;
 use super::multistatus;
-use super::service::{Service, Stamp, Writing, over};
+use super::service::{PATH, Service, Stamp, Writing, over};
 use crate::storage::services::http::{AnsweredBy, Http, Login};
 use crate::storage::{Error, ErrorKind, Listed, Settings, Url};
 use opendal::{Buffer, HttpTransporter, Operator, services};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::os::unix::ffi::OsStrExt;
 use zeroize::Zeroizing;
-
-/// What stands as it is in the path of an address.
-const PATH: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn bad(url: &Url, cause: impl Into<String>) -> Error {
     let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
@@ -130,6 +125,8 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         transfers: 4,
         has_folders: true,
         list: Some(Box::new(move || Box::pin(list(http.clone(), folder.clone())))),
+        make: None,
+        stored: None,
     })
 }
 
