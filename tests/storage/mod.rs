@@ -134,7 +134,9 @@ fn keeps_the_contract(storage: Arc<dyn Storage>) {
     let listed = storage.put(&staged).unwrap();
     assert_eq!(read(&*storage, "again", 100), b"and behind");
     assert!(before.stamp == 0 || before.stamp != listed.stamp);
-    assert_eq!(storage.put(&staged).unwrap(), listed, "a file can be put twice");
+    // A file can be put twice; some services call it another one then.
+    let listed = storage.put(&staged).unwrap();
+    assert!(storage.list().unwrap().contains(&listed));
     drop(staged);
     assert_eq!(read(&*storage, "again", 100), b"and behind");
     check_stored(&*storage, [listed.clone()]).unwrap();
