@@ -43,6 +43,10 @@ mod http;
 #[cfg(feature = "rclone")]
 mod rclone;
 
+/// Several storages as one: dealt out and mirrored, both ways with the originals, stores that are
+/// away, full of damage, or have variables of their own.
+mod multi;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

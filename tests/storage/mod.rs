@@ -9,7 +9,7 @@ use dupfs::monitor::Silent;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
 use dupfs::storage::{
-    ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
+    self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
 #[cfg(all(feature = "s3", feature = "webdav"))]
@@ -298,6 +298,29 @@ fn the_recorder_and_the_retrier_keep_the_contract() {
         Duration::ZERO,
         Arc::new(Silent),
     )));
+}
+
+/// Several storages promise as one what each of them does, however they are put together.
+#[test]
+fn several_as_one_keep_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().display();
+    let config = directory.path().join("multi.json");
+    let stores = format!(r#"[{{"url":"file://{root}/a"}},{{"url":"file://{root}/b/c"}}]"#);
+    std::fs::write(&config, stores).unwrap();
+    for query in ["", "?mode=mirror&subpath=/x", "?mode=mirror&onfail=abort&subpath=/y"] {
+        let url = Url::parse(format!("multi://{}{query}", config.display())).unwrap();
+        let settings = Settings { tempdir: directory.path().into(), ..Settings::default() };
+        let storage = storage::open(&url, settings).unwrap();
+        assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+        keeps_the_contract(storage);
+    }
+    let count = |folder: &str| std::fs::read_dir(directory.path().join(folder)).unwrap().count();
+    let (one, other) = (count("a"), count("b/c"));
+    // What is dealt out in turn, and what is stored again where it was.
+    assert!(one.abs_diff(other) < 20, "{one} and {other}");
+    assert_eq!((count("a/x"), count("a/y")), (count("b/c/x"), count("b/c/y")));
+    assert_eq!(count(""), 3, "something staged was left");
 }
 
 /// An upload that fails is tried again, from its first byte: what is staged is still there.
