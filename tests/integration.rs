@@ -47,6 +47,10 @@ mod rclone;
 /// away, full of damage, or have variables of their own.
 mod multi;
 
+/// Recovery files beside each file: both ways with the originals, damage that they mend, and none of
+/// them at hand.
+mod par2;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

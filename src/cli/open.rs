@@ -72,6 +72,7 @@ fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
         tempdir: tempdir(common)?,
         environment: passphrase::environment(),
         ask: passphrase::of_storage(),
+        par2: remote.par2(),
         ssh_options: remote.ssh_options(),
         ssh_askpass: remote.ssh_askpass,
         askpass: std::env::current_exe().ok(),

@@ -27,14 +27,16 @@ mod stored;
 mod url;
 
 pub use error::{Error, ErrorKind};
-pub use layers::{Call, MultiConfig, MultiStorage, RecordingStorage, RetryingStorage};
+pub use layers::{Call, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage};
 pub use open::open;
 #[cfg(feature = "http")]
 pub use services::OpendalStorage;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};
-pub use settings::{PasswordSource, S3Settings, Settings, TlsSettings, VariableSource};
+pub use settings::{
+    Par2Options, PasswordSource, S3Settings, Settings, TlsSettings, VariableSource,
+};
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
 pub use url::{Url, without_password};

@@ -1,7 +1,7 @@
 //! [`open`]: from a URL to the kind of storage that serves it, with the layers around it.
 //!
 //! ```text
-//! multi │ retry │ recording, if it is to be slower │ service
+//! multi, par2 │ retry │ recording, if it is to be slower │ service
 //! ```
 
 #[cfg(feature = "http")]
@@ -9,8 +9,8 @@ use super::OpendalStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
 use super::{
-    Error, ErrorKind, LocalStorage, MultiConfig, MultiStorage, RecordingStorage, RetryingStorage,
-    Settings, Storage, Url,
+    Error, ErrorKind, LocalStorage, MultiConfig, MultiStorage, Par2Storage, RecordingStorage,
+    RetryingStorage, Settings, Storage, Url,
 };
 use std::sync::Arc;
 
@@ -73,6 +73,10 @@ fn unserved(scheme: &str) -> String {
 pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
     if url.scheme() == "multi" {
         return open_several(url, &settings);
+    }
+    if let Some(inner) = url.scheme().strip_prefix("par2+") {
+        let inner = url.with_scheme(inner)?;
+        return Ok(Arc::new(Par2Storage::new(open(&inner, settings.clone())?, settings)));
     }
     let (tries, delay, slower) = (settings.tries, settings.delay, settings.slower);
     let (transfers, monitor) = (settings.transfers, settings.monitor.clone());

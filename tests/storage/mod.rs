@@ -323,6 +323,37 @@ fn several_as_one_keep_the_contract() {
     assert_eq!(count(""), 3, "something staged was left");
 }
 
+/// Recovery files are no files of the storage. What makes them stands in for par2, which would take a
+/// minute for as many files.
+#[test]
+fn recovery_files_keep_the_contract() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("par2");
+    let script = "#!/bin/sh\nfor file; do :; done\n: >\"$file.par2\" >\"$file.vol0+8.par2\"\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let store = directory.path().join("store");
+    let url = Url::parse(format!("par2+file://{}", store.display())).unwrap();
+    let path = directory.path().display().to_string();
+    let settings = Settings {
+        tempdir: directory.path().into(),
+        own_variables: vec![("PATH".into(), path.into())],
+        ..Settings::default()
+    };
+    keeps_the_contract(storage::open(&url, settings).unwrap());
+    let names = std::fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().file_name());
+    let (recovery, files): (Vec<_>, Vec<_>) =
+        names.partition(|name| name.to_string_lossy().ends_with(".par2"));
+    // That of the empty ones is missing.
+    assert_eq!(recovery.len(), 2 * (files.len() - 2));
+    assert_eq!(
+        std::fs::read_dir(directory.path()).unwrap().count(),
+        2,
+        "something staged was left"
+    );
+}
+
 /// An upload that fails is tried again, from its first byte: what is staged is still there.
 #[test]
 fn uploads_are_tried_again() {
