@@ -20,6 +20,7 @@ if [ "${1:-}" = --tests ]; then
     python3-boto3 python3-azure-storage   # how the original reaches S3 and Azure
     apache2 apache2-utils openssl         # a WebDAV server
     rclone                                # which both run
+    par2 python3-pexpect                  # recovery files, and how duplicity 0.8 runs what makes them
   )
 fi
 old_version="0.8.22"

@@ -126,7 +126,7 @@ impl OpenCollection {
         let files = ends.flat_map(|set| set.manifest.iter().chain(set.volumes.values().next()));
         let mut locked = None;
         for file in files.filter(|file| file.encoding == Encoding::OpenPgp) {
-            match self.codec.reopen(self.stored(file), file.encoding) {
+            match self.codec.reopen(Arc::new(self.stored(file)), file.encoding) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_for_want_of_key(&error.cause) => locked = locked.or(Some(error)),
                 // The file is to blame, or its place: that is reported when it is needed.
@@ -158,12 +158,14 @@ impl OpenCollection {
             let mut files = self.sets.open_files(&encrypted, &[]).into_iter();
             for &index in batch {
                 let is_newest = index + 1 == chains.len();
-                let file =
-                    manifest(index).and_then(|manifest| files.next().zip(Some(manifest.encoding)));
-                let looked_at = file.map_or(Ok(()), |(file, encoding)| {
-                    let mut decoder = self.codec.decode(file, encoding)?;
+                let found = manifest(index).and_then(|manifest| files.next().zip(Some(manifest)));
+                let looked_at = found.map_or(Ok(()), |(file, manifest)| {
+                    let decoder = match is_newest && self.storage.abilities().copies {
+                        true => self.codec.decode_stored(self.stored(manifest), manifest.encoding),
+                        false => self.codec.decode(file, manifest.encoding),
+                    };
                     // To its end, since only that shows who has signed it.
-                    if is_newest { decoder.drain() } else { Ok(()) }
+                    if is_newest { decoder?.drain() } else { decoder.map(drop) }
                 });
                 match looked_at {
                     Err(error) if is_for_want_of_key(&error.cause) => locked.push((index, error)),
@@ -182,8 +184,8 @@ impl OpenCollection {
         }
     }
 
-    fn stored(&self, file: &SetFile) -> Arc<StoredFile> {
-        Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()))
+    fn stored(&self, file: &SetFile) -> StoredFile {
+        StoredFile::new(self.storage.clone(), file.listed.clone())
     }
 }
 

@@ -43,6 +43,14 @@ mod http;
 #[cfg(feature = "rclone")]
 mod rclone;
 
+/// Several storages as one: dealt out and mirrored, both ways with the originals, stores that are
+/// away, full of damage, or have variables of their own.
+mod multi;
+
+/// Recovery files beside each file: both ways with the originals, damage that they mend, and none of
+/// them at hand.
+mod par2;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

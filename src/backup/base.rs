@@ -117,7 +117,7 @@ impl Base<'_> {
             return Ok(true);
         }
         let of_copy = match copied {
-            Some(copy) => self.look(Arc::new(copy.file.clone()), copy.encoding)?,
+            Some(copy) => self.look(copy.file.clone(), copy.encoding)?,
             None => Look::Unreadable,
         };
         let is_as_known = seen.is_none_or(|seen| Some(seen.hash) == of_copy.hash());
@@ -127,7 +127,7 @@ impl Base<'_> {
                 (None, Some(file))
                     if !is_as_known || of_copy.hash().is_none() || !self.asks(file)? =>
                 {
-                    self.look(self.stored(file), file.encoding)?
+                    self.look(self.stored_file(file), file.encoding)?
                 }
                 _ => Look::Unreadable,
             };
@@ -188,7 +188,11 @@ impl Base<'_> {
     }
 
     fn stored(&self, file: &SetFile) -> Arc<dyn ReadAt> {
-        Arc::new(StoredFile::new(self.storage.clone(), file.listed.clone()))
+        Arc::new(self.stored_file(file))
+    }
+
+    fn stored_file(&self, file: &SetFile) -> StoredFile {
+        StoredFile::new(self.storage.clone(), file.listed.clone())
     }
 
     /// Copies a stored signature file to the archive directory.
@@ -201,9 +205,9 @@ impl Base<'_> {
     }
 
     /// Reads a signature file to its end.
-    fn look(&self, file: Arc<dyn ReadAt>, encoding: Encoding) -> Result<Look, Error> {
+    fn look(&self, file: StoredFile, encoding: Encoding) -> Result<Look, Error> {
         let mut hasher = blake3::Hasher::new();
-        let decoder = self.codec.decode(file, encoding).map_err(Error::from);
+        let decoder = self.codec.decode_stored(file, encoding).map_err(Error::from);
         match decoder.and_then(|decoder| read(Hashed { decoder, hasher: &mut hasher })) {
             Ok(true) => Ok(Look::Sound(hasher.finalize().into())),
             Err(Error::Encode(error)) if error.is_storage() => Err(error.into()),

@@ -461,13 +461,15 @@ fn rebuild(
         let file = StoredFile::new(target.storage.clone(), listed.clone());
         let volume =
             VolumeSource { key: 0, file, encoding: options.encode.encoding, hash: described.hash };
-        let pass = checked_pass(&volume, &target.codec, |event| match rebuilt.take(event) {
+        let mut take = |event: Event<'_>| match rebuilt.take(event) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 rebuilt.trouble = Some(error);
                 ControlFlow::Break(())
             }
-        });
+        };
+        let pass = || checked_pass(&volume, &target.codec, &mut take);
+        let pass = volume.file.with_copies(crate::volume::Error::is_other_bytes, pass);
         if let Some(error) = rebuilt.trouble.take() {
             return Err(error);
         }

@@ -89,19 +89,18 @@ impl<'a> Signatures<'a> {
             cause: SignaturesCause::Missing.into(),
         };
         let set = set.ok_or_else(missing)?;
-        let (file, encoding): (Arc<dyn ReadAt>, _) =
-            match (self.local_copy.signatures(set.session), &set.signatures) {
-                (Some(local), _) => (Arc::new(local.file.clone()), local.encoding),
-                (None, Some(stored)) => (
-                    Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone())),
-                    stored.encoding,
-                ),
-                (None, None) => return Err(missing()),
-            };
+        let (file, encoding) = match (self.local_copy.signatures(set.session), &set.signatures) {
+            (Some(local), _) => (local.file.clone(), local.encoding),
+            (None, Some(stored)) => {
+                (StoredFile::new(self.storage.clone(), stored.listed.clone()), stored.encoding)
+            }
+            (None, None) => return Err(missing()),
+        };
         let name = file.name().to_string();
         let failed =
             |cause: SignaturesCause| Error::Signatures { file: name.clone(), cause: cause.into() };
-        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
+        let decoder =
+            self.codec.decode_stored(file, encoding).map_err(|error| failed(error.into()))?;
         let mut file = OpenFile { tar: TarReader::new(decoder), member: None, name: name.clone() };
         file.next().map_err(failed)?;
         Ok(file)

@@ -12,10 +12,7 @@ use dupfs::format::{Prefixes, StoredName};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::opened::OpenCollection;
 use dupfs::sets::Snapshot;
-use dupfs::storage::{
-    self, ErrorKind, Listed, LocalStorage, RecordingStorage, RetryingStorage, Settings, Storage,
-    Url,
-};
+use dupfs::storage::{self, ErrorKind, Listed, LocalStorage, Settings, Storage, Url};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,9 +46,6 @@ pub struct Opened {
     pub report: Arc<Report>,
 }
 
-/// Transfers at once that suit a storage behind a network.
-const FAR_TRANSFERS: usize = 4;
-
 /// Finds the storage behind a URL; nothing is asked of it yet.
 pub fn reach(
     typed: &OsStr,
@@ -59,32 +53,26 @@ pub fn reach(
     report: Arc<Report>,
 ) -> anyhow::Result<(Url, Arc<dyn Storage>)> {
     let url = Url::parse(typed)?;
-    let settings = settings(common)?;
-    let transfers = settings.transfers;
-    let storage = storage::open(&url, settings)?;
-    let storage = match common.writing.storage_delay.map(Duration::from_millis) {
-        Some(delay) => {
-            let recording = RecordingStorage::new(storage);
-            Arc::new(recording.far(delay, transfers.unwrap_or(FAR_TRANSFERS)))
-        }
-        None => storage,
-    };
-    let delay = Duration::from_secs(common.backend_retry_delay);
-    let storage = Arc::new(RetryingStorage::new(storage, common.num_retries, delay, report));
+    let storage = storage::open(&url, settings(common, report)?)?;
     Ok((url, storage))
 }
 
 /// Returns what the command line says about storages.
-fn settings(common: &Common) -> anyhow::Result<Settings> {
+fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
     let (default, remote) = (Settings::default(), &common.remote);
     Ok(Settings {
         transfers: Some(common.writing.concurrency).filter(|count| *count > 0),
         timeout: common
             .timeout
             .map_or(default.timeout, |seconds| Duration::from_secs(seconds.max(1))),
+        tries: common.num_retries,
+        delay: Duration::from_secs(common.backend_retry_delay),
+        slower: common.writing.storage_delay.map(Duration::from_millis),
+        monitor: report,
         tempdir: tempdir(common)?,
         environment: passphrase::environment(),
         ask: passphrase::of_storage(),
+        par2: remote.par2(),
         ssh_options: remote.ssh_options(),
         ssh_askpass: remote.ssh_askpass,
         askpass: std::env::current_exe().ok(),

@@ -111,9 +111,24 @@ impl Error {
         }
     }
 
+    /// Returns whether the cause may lie in the stored bytes, so that another copy of the file may be
+    /// decoded: as far as one can see with the key at hand.
+    pub fn is_of_content(&self) -> bool {
+        match &self.cause {
+            Cause::Storage(error) => error.is_damage(),
+            cause => cause.is_of_content(),
+        }
+    }
+
     /// Returns whether the stored bytes could not be read.
     pub fn is_storage(&self) -> bool {
         matches!(self.cause, Cause::Storage(_))
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        Cause::Storage(error).of("")
     }
 }
 

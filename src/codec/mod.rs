@@ -109,7 +109,7 @@ use self::gpg::Gpg;
 use self::gzip::Gzip;
 use self::keys::Keys;
 use self::source::{FromStart, LONG, Stage, Stored};
-use crate::storage::ReadAt;
+use crate::storage::{ReadAt, StoredFile};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,6 +185,19 @@ impl Codec {
         let file = Arc::new(FromStart::new(file));
         let stage = self.stage(file, encoding).map_err(|cause| cause.of(&name))?;
         Ok(Decoder::new(&name, stage))
+    }
+
+    /// As [`Codec::decode`], of a file that may be there more than once: takes the first copy that
+    /// can be decoded to its end, and else the last.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub fn decode_stored(&self, file: StoredFile, encoding: Encoding) -> Result<Decoder, Error> {
+        if file.storage().abilities().copies {
+            let decode = || self.decode(Arc::new(file.clone()), encoding)?.drain();
+            file.with_copies(Error::is_of_content, decode)?;
+        }
+        self.decode(Arc::new(file), encoding)
     }
 
     /// Returns whether a stored file opens by secret keys alone: gpg-agent may ask the user for

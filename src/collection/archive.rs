@@ -222,7 +222,7 @@ impl ArchiveDirectory {
         let copy = |Copy { listed, encoding, name }: &Copy| {
             monitor.event(&Event::LocalCopied(&listed.name));
             let file = StoredFile::new(storage.clone(), listed.clone());
-            let mut decoder = codec.decode(Arc::new(file), *encoding)?;
+            let mut decoder = codec.decode_stored(file, *encoding)?;
             let writer = self.stage(name)?;
             if name.ends_with(".gz") {
                 let mut gzip = GzEncoder::new(writer, Compression::default());

@@ -130,6 +130,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether another copy of the file may be better.
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Manifest { .. } => true,
+            Self::Volume(error) => error.is_other_bytes(),
+            Self::Codec(error) => error.is_of_content(),
+            _ => false,
+        }
+    }
+
     /// Returns whether only this set is to blame, so that other chains can be replicated all the
     /// same.
     fn is_of_set(&self) -> bool {

@@ -57,10 +57,13 @@ impl<'a> SetReplicator<'a> {
             return Ok(());
         }
         self.clear(&files)?;
-        let replicas = each(&files, cores(), |(content, file)| match content {
-            _ if self.monitor.is_interrupted() => Err(Error::Interrupted),
-            Content::Volume(number) => self.volume(*number, file, &manifest),
-            _ => self.stream(*content, file),
+        let replicas = each(&files, cores(), |(content, file)| {
+            let replicate = || match content {
+                _ if self.monitor.is_interrupted() => Err(Error::Interrupted),
+                Content::Volume(number) => self.volume(*number, file, &manifest),
+                _ => self.stream(*content, file),
+            };
+            self.stored_file(file).with_copies(Error::is_of_content, replicate)
         })?;
         let stored = replicas.iter().map(|Replica { listed, .. }| listed.clone());
         check_stored(self.target.storage.as_ref(), stored)?;
@@ -77,7 +80,8 @@ impl<'a> SetReplicator<'a> {
     /// Reads the manifest; that of the archive directory, if there is no key for the other.
     fn manifest(&self) -> Result<Manifest, Error> {
         let Some(stored) = &self.set.manifest else { return Ok(Manifest::default()) };
-        match self.read_manifest(self.stored(stored), stored.encoding) {
+        let read = || self.read_manifest(self.stored(stored), stored.encoding);
+        match self.stored_file(stored).with_copies(Error::is_of_content, read) {
             Err(error) if is_locked(&error) => {
                 let copy = self
                     .source

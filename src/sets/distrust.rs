@@ -78,10 +78,35 @@ impl Sets {
         kept.err().unwrap_or(error)
     }
 
+    /// Returns the error of a set whose manifest was not that of its volumes, if there is another
+    /// one, which counts from now on: the stored one instead of a local copy, or another copy of the
+    /// stored one.
+    pub(super) fn distrust_manifest(&self, chain: &Chain, position: u32) -> Option<Error> {
+        self.distrust_copy(chain, position).or_else(|| self.turn_to_other_manifest(chain, position))
+    }
+
+    /// Only an encrypted manifest shows by itself that it is damaged.
+    fn turn_to_other_manifest(&self, chain: &Chain, position: u32) -> Option<Error> {
+        let set = chain.set_at(position).ok()?;
+        let stored = set.manifest.as_ref().filter(|file| file.encoding != Encoding::OpenPgp)?;
+        let (file, used) = (self.stored(stored), self.manifest(chain, position).ok()?);
+        while file.other_copy(file.copy_in_use()).ok()? {
+            let other = self.stored_manifest(chain, position, Manifest::read).ok()?;
+            if other != *used {
+                self.keep_manifest(chain, position, other);
+                let what = "it is not of the volumes that are stored".into();
+                let error = Error::Contradicted { file: "manifest", set: set.end(), what };
+                self.log_once(Level::Warning, format!("{error}; another copy of it counts"));
+                return Some(error);
+            }
+        }
+        None
+    }
+
     /// Returns the error of a set whose manifest was a copy that differs from the stored one, which
     /// counts from now on; `None` if the manifest in use is no such copy, or nothing can be learnt
     /// of the stored one.
-    pub(super) fn distrust_copy(&self, chain: &Chain, position: u32) -> Option<Error> {
+    fn distrust_copy(&self, chain: &Chain, position: u32) -> Option<Error> {
         let set = chain.set_at(position).ok()?;
         let is_copy = self.may_use_copy(set) && self.local_copy()?.manifest(set.session).is_some();
         let used = self.manifest(chain, position).ok().filter(|_| is_copy)?;

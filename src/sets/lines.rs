@@ -15,7 +15,7 @@ use crate::format::{
 use crate::model::{Entry, EntryPath};
 use crate::monitor::Level;
 use crate::storage::ReadAt;
-use crate::volume::{Event, checked_pass};
+use crate::volume::{self, Event, checked_pass};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -188,7 +188,7 @@ impl Sets {
         let copy = self.local_copy();
         let decode = |file, encoding| {
             let _ = sender.send(Message::Again);
-            self.decode_lines(set, file, encoding, fit(), sender)
+            self.decode_lines(file, encoding, fit(), sender)
         };
         let local = || {
             let local = copy.as_ref().and_then(|copy| copy.signatures(set.session))?;
@@ -200,35 +200,35 @@ impl Sets {
             })
         };
         let stored = || {
-            let missing = || Error::Set { what: of_signatures(set), cause: Cause::Missing };
-            let stored = set.signatures.as_ref().ok_or_else(missing)?;
-            decode(self.open_file(stored), stored.encoding).map(|()| Source::Signatures)
+            let stored = set.signatures.as_ref().ok_or(Cause::Missing)?;
+            let decode = || decode(self.open_file(stored), stored.encoding);
+            self.stored(stored).with_copies(Cause::is_of_content, decode)?;
+            Ok(Source::Signatures)
         };
-        match !self.trusts_copies(set)
+        let found = match !self.trusts_copies(set)
             && set.signatures.as_ref().is_some_and(|stored| stored.encoding != Encoding::OpenPgp)
         {
-            true => stored().or_else(|error| local().ok_or(error)),
+            true => stored().or_else(|cause| local().ok_or(cause)),
             false => local().map_or_else(stored, Ok),
-        }
+        };
+        let what = || format!("the signature file of set {}", set.end());
+        found.map_err(|cause| Error::Set { what: what(), cause })
     }
 
     /// Sends the lines of a signature file that fits.
     fn decode_lines(
         &self,
-        set: &BackupSet,
         file: Arc<dyn ReadAt>,
         encoding: Encoding,
         fit: Result<Fit<'_>, &'static str>,
         sender: &Sender<Message>,
-    ) -> Result<(), Error> {
-        let failed = |cause: Cause| Error::Set { what: of_signatures(set), cause };
-        let mut fit = fit.map_err(|cause| failed(cause.into()))?;
-        let decoder = self.codec.decode(file, encoding).map_err(|error| failed(error.into()))?;
-        let mut tar = TarReader::new(decoder);
+    ) -> Result<(), Cause> {
+        let mut fit = fit?;
+        let mut tar = TarReader::new(self.codec.decode(file, encoding)?);
         let mut batch = Batch::new(sender);
-        while let Some(header) = tar.next().map_err(|error| failed(error.into()))? {
-            let member = SignatureMember::parse(&header).map_err(|error| failed(error.into()))?;
-            fit.line(&member.path).map_err(|cause| failed(cause.into()))?;
+        while let Some(header) = tar.next()? {
+            let member = SignatureMember::parse(&header)?;
+            fit.line(&member.path)?;
             let entry = match member.kind {
                 SignatureKind::Present(entry) => Some(entry),
                 SignatureKind::Deleted => None,
@@ -236,8 +236,8 @@ impl Sets {
             batch.push(Line { path: member.path, entry });
         }
         // The end of the stream proves what came before it.
-        tar.into_inner().drain().map_err(|error| failed(error.into()))?;
-        fit.finish().map_err(|cause| failed(cause.into()))?;
+        tar.into_inner().drain()?;
+        fit.finish()?;
         batch.flush();
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Sets {
             has_tables &= index > 0;
             let mut source = self.volume(chain, position, volume.number)?;
             source.hash = volume.hash;
-            let listener = |event: Event<'_>| {
+            let mut listener = |event: Event<'_>| {
                 match event {
                     Event::Member(member) => emit(&member.path, &member.entry),
                     Event::TooLong(cause) => {
@@ -297,16 +297,13 @@ impl Sets {
                 }
                 ControlFlow::Continue(())
             };
-            checked_pass(&source, &self.codec, listener)
-                .map_err(|cause| Error::Volume { set: set.end(), cause })?;
+            let pass = || checked_pass(&source, &self.codec, &mut listener);
+            let passed = source.file.with_copies(volume::Error::is_other_bytes, pass);
+            passed.map_err(|cause| Error::Volume { set: set.end(), cause })?;
         }
         batch.flush();
         Ok(())
     }
-}
-
-fn of_signatures(set: &BackupSet) -> String {
-    format!("the signature file of set {}", set.end())
 }
 
 /// What a signature file must hold to be that of a set, as far as can be told without a volume: a

@@ -165,6 +165,11 @@ impl Sets {
         };
         taken.map_or_else(
             || {
+                // Likewise, where another copy may take the place of one that is damaged.
+                if self.abilities().copies {
+                    let read = |stream| Manifest::read_list(stream, |_, _| {});
+                    self.stored_manifest(chain, position, read)?;
+                }
                 self.stored_manifest(chain, position, |stream| {
                     Manifest::read_list(stream, &mut take)
                 })
@@ -202,13 +207,14 @@ impl Sets {
         &self,
         chain: &Chain,
         position: u32,
-        read: impl FnOnce(Decoder) -> Result<T, ReadError<codec::Error>>,
+        mut read: impl FnMut(Decoder) -> Result<T, ReadError<codec::Error>>,
     ) -> Result<T, Error> {
         let set = chain.set_at(position)?;
         let failed =
             |cause: Cause| Error::Set { what: format!("the manifest of set {}", set.end()), cause };
         let stored = set.manifest.as_ref().ok_or_else(|| failed(Cause::Missing))?;
-        self.read_manifest(self.open_file(stored), stored.encoding, read).map_err(failed)
+        let read = || self.read_manifest(self.open_file(stored), stored.encoding, &mut read);
+        self.stored(stored).with_copies(Cause::is_of_content, read).map_err(failed)
     }
 
     /// Opens the signature file of a set in storage, whatever the archive directory holds.
@@ -227,7 +233,7 @@ impl Sets {
         }
         let stored = set.signatures.as_ref().ok_or_else(|| failed(Cause::Missing))?;
         self.codec
-            .decode(Arc::new(self.stored(stored)), stored.encoding)
+            .decode_stored(self.stored(stored), stored.encoding)
             .map_err(|error| failed(error.into()))
     }
 

@@ -156,11 +156,26 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Returns whether another copy of the file may be better.
+    fn is_of_content(&self) -> bool {
+        match self {
+            Self::Decode(error) => error.is_of_content(),
+            Self::Format(_) | Self::Content(_) => true,
+            Self::Missing => false,
+        }
+    }
+
     fn is_passing(&self) -> bool {
         match self {
             Self::Decode(error) => error.is_passing(),
             Self::Missing | Self::Format(_) | Self::Content(_) => false,
         }
+    }
+}
+
+impl From<crate::storage::Error> for Cause {
+    fn from(error: crate::storage::Error) -> Self {
+        Self::Decode(error.into())
     }
 }
 

@@ -164,7 +164,7 @@ impl Sets {
     ) -> Result<(), Error> {
         let key = chain.volume_key(position, number);
         self.check_not_bad(key)?;
-        match self.pass_now(chain, position, number, listener, keep) {
+        match self.pass_over_copies(chain, position, number, listener, keep) {
             Err(error)
                 if error.is_contradicted()
                     || matches!(
@@ -176,7 +176,7 @@ impl Sets {
             }
             Err(error) => {
                 if let Some(error) =
-                    (!error.is_passing()).then(|| self.distrust_copy(chain, position)).flatten()
+                    (!error.is_passing()).then(|| self.distrust_manifest(chain, position)).flatten()
                 {
                     return Err(error);
                 }
@@ -188,6 +188,32 @@ impl Sets {
                 Err(Error::Again(error))
             }
             result => result,
+        }
+    }
+
+    /// Makes a pass over a volume, and where its bytes prove to be wrong, over each other copy of it:
+    /// nothing of a wrong one has been kept, and no listener that keeps something has heard of it.
+    fn pass_over_copies(
+        &self,
+        chain: &Chain,
+        position: u32,
+        number: u32,
+        listener: &mut dyn PassListener,
+        keep: Keep,
+    ) -> Result<(), Error> {
+        let file = self.volume(chain, position, number)?.file;
+        loop {
+            let copy = file.copy_in_use();
+            match self.pass_now(chain, position, number, listener, keep) {
+                Err(Error::Volume { set, cause }) if cause.is_other_bytes() => {
+                    match file.other_copy(copy) {
+                        Ok(true) => {}
+                        Ok(false) => return Err(Error::Volume { set, cause }),
+                        Err(error) => return Err(Error::Volume { set, cause: error.into() }),
+                    }
+                }
+                result => return result,
+            }
         }
     }
 
@@ -242,7 +268,7 @@ impl Sets {
         let Told { parts, complaints, contradiction, left_out } =
             run.finish(described.last_piece.is_none())?;
         if let Some(what) = contradiction {
-            return Err(self.distrust_copy(chain, position).unwrap_or_else(|| {
+            return Err(self.distrust_manifest(chain, position).unwrap_or_else(|| {
                 self.distrust(chain, position, what, "its volumes count instead")
             }));
         }

@@ -8,6 +8,10 @@
 //! [`Storage::put`] stores what has been staged. Nothing is to be seen under the name before that
 //! has returned well, and it may be tried again. What a storage keeps meanwhile has a name that no
 //! duplicity takes for one of its own.
+//!
+//! A storage may have a file more than once, or be able to mend it. It does not know what the bytes
+//! should be: whoever finds them wrong, by a hash or since they cannot be decoded, asks for
+//! [another copy](Storage::other_copy), and reads again ([`StoredFile::with_copies`]).
 
 use crate::work;
 use std::ops::Range;
@@ -23,7 +27,7 @@ mod stored;
 mod url;
 
 pub use error::{Error, ErrorKind};
-pub use layers::{Call, RecordingStorage, RetryingStorage};
+pub use layers::{Call, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage};
 pub use open::open;
 #[cfg(feature = "http")]
 pub use services::OpendalStorage;
@@ -31,7 +35,7 @@ pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};
 pub use settings::{
-    AzureSettings, PasswordSource, S3Settings, Settings, TlsSettings, VariableSource,
+    AzureSettings, Par2Options, PasswordSource, S3Settings, Settings, TlsSettings, VariableSource,
 };
 pub use staged::{ByteSink, Staged, StagedWriter};
 pub use stored::{NotStored, check_stored};
@@ -101,6 +105,21 @@ pub trait Storage: Send + Sync {
         })
     }
 
+    /// Returns which copy of a file is read at present.
+    fn copy_in_use(&self, file: &Listed) -> CopyInUse {
+        CopyInUse { number: 0, size: file.size }
+    }
+
+    /// Takes note that the bytes of a file are wrong that were read while the copy of this number was
+    /// in use ([`Storage::copy_in_use`]). Returns whether another copy is in use now, because of this
+    /// call or of an earlier one: reads of the same file get its bytes from now on.
+    ///
+    /// # Errors
+    /// [`Error`] when there may be another copy, and it cannot be had for now.
+    fn other_copy(&self, _file: &Listed, _wrong: u32) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Begins a file of this name, of which nothing is to be seen yet.
     ///
     /// # Errors
@@ -108,9 +127,9 @@ pub trait Storage: Send + Sync {
     /// written.
     fn stage(&self, name: &str) -> Result<StagedWriter, Error>;
 
-    /// Stores a file that was staged here, in the place of any other of its name. From then on it
-    /// is there, whole, whatever happens to this machine. May be called again for the same file,
-    /// whether it has failed before or not.
+    /// Stores a file that was staged, here or for another storage, in the place of any other of its
+    /// name. From then on it is there, whole, whatever happens to this machine. May be called again
+    /// for the same file, whether it has failed before or not.
     ///
     /// # Errors
     /// [`Error`] when that cannot be promised.
@@ -132,13 +151,24 @@ pub struct Abilities {
     pub transfers: usize,
     /// Whether reading bytes once more costs next to nothing.
     pub rereads: bool,
+    /// Whether there may be other copies of a file: see [`Storage::other_copy`].
+    pub copies: bool,
 }
 
 /// Those of a directory of this machine.
 impl Default for Abilities {
     fn default() -> Self {
-        Self { transfers: 1, rereads: true }
+        Self { transfers: 1, rereads: true, copies: false }
     }
+}
+
+/// The copy of a file that is read at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyInUse {
+    /// Another one for each copy; 0 for the first.
+    pub number: u32,
+    /// Its size in bytes: that of a copy that is damaged may be another one than is listed.
+    pub size: u64,
 }
 
 /// The bytes of a stored file, as they come in.
@@ -156,7 +186,7 @@ pub trait ReadAt: Send + Sync {
     /// Returns the name for messages.
     fn name(&self) -> &str;
 
-    /// Returns the size in bytes as listed.
+    /// Returns the size in bytes.
     fn size(&self) -> u64;
 
     /// Fills as much of `buffer` as there is from byte `offset` on, and returns how much: less than
@@ -199,6 +229,42 @@ impl StoredFile {
         &*self.storage
     }
 
+    /// Does a work with the file. Where its outcome proves that the bytes of the file are wrong, does
+    /// it again with the next copy, as long as there is one.
+    ///
+    /// # Errors
+    /// Those of `work`; that the next copy cannot be had for now.
+    pub fn with_copies<T, E: From<Error>>(
+        &self,
+        is_wrong: impl Fn(&E) -> bool,
+        mut work: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        loop {
+            let copy = self.copy_in_use();
+            match work() {
+                Err(error) if is_wrong(&error) => {
+                    if !self.other_copy(copy)? {
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Returns which copy is read at present: [`Storage::copy_in_use`].
+    pub fn copy_in_use(&self) -> CopyInUse {
+        self.storage.copy_in_use(&self.listed)
+    }
+
+    /// Asks for another copy than a wrong one that was in use: [`Storage::other_copy`].
+    ///
+    /// # Errors
+    /// [`Error`] when there may be another copy, and it cannot be had for now.
+    pub fn other_copy(&self, wrong: CopyInUse) -> Result<bool, Error> {
+        self.storage.other_copy(&self.listed, wrong.number)
+    }
+
     /// Reads several ranges at once: [`Storage::read_many`] for each row of files of one storage.
     pub fn read_many(wanted: &[(&Self, Range<u64>)]) -> Vec<Result<Vec<u8>, Error>> {
         let rows = wanted.chunk_by(|(one, _), (next, _)| Arc::ptr_eq(&one.storage, &next.storage));
@@ -217,7 +283,7 @@ impl ReadAt for StoredFile {
     }
 
     fn size(&self) -> u64 {
-        self.listed.size
+        self.copy_in_use().size
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Error> {

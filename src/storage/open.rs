@@ -1,11 +1,21 @@
-//! [`open`]: from a URL to the kind of storage that serves it.
+//! [`open`]: from a URL to the kind of storage that serves it, with the layers around it.
+//!
+//! ```text
+//! multi, par2 │ retry │ recording, if it is to be slower │ service
+//! ```
 
 #[cfg(feature = "http")]
 use super::OpendalStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
-use super::{Error, ErrorKind, LocalStorage, Settings, Storage, Url};
+use super::{
+    Error, ErrorKind, LocalStorage, MultiConfig, MultiStorage, Par2Storage, RecordingStorage,
+    RetryingStorage, Settings, Storage, Url,
+};
 use std::sync::Arc;
+
+/// Transfers at once that suit a storage that is to be slower.
+const FAR_TRANSFERS: usize = 4;
 
 /// Schemes of storages behind SSH. However duplicity reaches them, SFTP is what such a host speaks.
 const SSH: &[&str] = &[
@@ -55,11 +65,44 @@ fn unserved(scheme: &str) -> String {
     )
 }
 
-/// Opens the storage behind a URL; nothing is read yet.
+/// Opens the storage behind a URL; nothing is read of it yet. Failed calls are tried again.
 ///
 /// # Errors
-/// [`Error`] with [`ErrorKind::BadUrl`] when no storage of this kind is served.
+/// [`Error`] with [`ErrorKind::BadUrl`] when no storage of this kind is served, or the URL makes no
+/// sense.
 pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
+    if url.scheme() == "multi" {
+        return open_several(url, &settings);
+    }
+    if let Some(inner) = url.scheme().strip_prefix("par2+") {
+        let inner = url.with_scheme(inner)?;
+        return Ok(Arc::new(Par2Storage::new(open(&inner, settings.clone())?, settings)));
+    }
+    let (tries, delay, slower) = (settings.tries, settings.delay, settings.slower);
+    let (transfers, monitor) = (settings.transfers, settings.monitor.clone());
+    let mut storage = service(url, settings)?;
+    if let Some(slower) = slower {
+        let recording = RecordingStorage::new(storage);
+        storage = Arc::new(recording.far(slower, transfers.unwrap_or(FAR_TRANSFERS)));
+    }
+    Ok(Arc::new(RetryingStorage::new(storage, tries, delay, monitor)))
+}
+
+/// Opens all stores of a `multi://`.
+fn open_several(url: &Url, settings: &Settings) -> Result<Arc<dyn Storage>, Error> {
+    let config = MultiConfig::read(url)?;
+    let stores = config.stores.into_iter().map(|store| {
+        let mut settings = settings.clone();
+        settings.own_variables.extend(store.variables);
+        Ok((open(&store.url, settings)?, store.prefixes))
+    });
+    let stores = stores.collect::<Result<Vec<_>, Error>>()?;
+    let how = (config.is_mirror, config.goes_on);
+    Ok(Arc::new(MultiStorage::new(url, how, stores, settings)))
+}
+
+/// Opens the service itself.
+fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
     let bad = |cause: &str| {
         let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
         Error { operation: "use", place, kind, cause: cause.into() }

@@ -18,6 +18,24 @@ pub type VariableSource = Arc<dyn Fn(&str) -> Option<Zeroizing<String>> + Send +
 /// duplicity 3.x, that of 0.8.
 const PASSWORDS: [&str; 2] = ["BACKEND_PASSWORD", "FTP_PASSWORD"];
 
+/// How recovery files are made.
+#[derive(Debug, Clone)]
+pub struct Par2Options {
+    /// How much of a file may be damaged, in percent.
+    pub redundancy: u32,
+    /// Number of recovery files.
+    pub volumes: u32,
+    /// Further arguments for the program.
+    pub options: Vec<OsString>,
+}
+
+/// Those of duplicity.
+impl Default for Par2Options {
+    fn default() -> Self {
+        Self { redundancy: 10, volumes: 1, options: Vec::new() }
+    }
+}
+
 /// What a storage is told beside its URL. Each kind takes what concerns it.
 #[derive(Clone)]
 pub struct Settings {
@@ -43,6 +61,8 @@ pub struct Settings {
     pub own_variables: Vec<(String, Zeroizing<String>)>,
     /// Asks the user for a password, where no variable holds it: see [`Settings::password`].
     pub ask: PasswordSource,
+    /// How recovery files are made.
+    pub par2: Par2Options,
     /// Further arguments for ssh.
     pub ssh_options: Vec<OsString>,
     /// Whether the user is asked for a password of SSH, which may do with a key.
@@ -123,6 +143,7 @@ impl Default for Settings {
             environment: Arc::new(|_| None),
             own_variables: Vec::new(),
             ask: Arc::new(|_| Ok(None)),
+            par2: Par2Options::default(),
             ssh_options: Vec::new(),
             ssh_askpass: false,
             askpass: None,

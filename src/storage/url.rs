@@ -142,6 +142,16 @@ impl Url {
         &self.scheme
     }
 
+    /// Returns what this URL is behind another scheme.
+    ///
+    /// # Errors
+    /// As [`Url::parse`].
+    pub fn with_scheme(&self, scheme: &str) -> Result<Self, Error> {
+        let rest = split_scheme(&self.typed).map_or(&self.typed[..], |(_, rest)| rest);
+        let typed = Zeroizing::new([scheme.as_bytes(), b"://", rest].concat());
+        Self::parse(OsStr::from_bytes(&typed))
+    }
+
     /// Returns the user's name.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
@@ -328,6 +338,8 @@ mod tests {
         ] {
             assert_eq!(parts(typed), expected, "{typed}");
         }
+        let inner = Url::parse("par2+file:///a?b%20c").unwrap().with_scheme("file").unwrap();
+        assert_eq!(inner.local_directory(), Some(Path::new("/a?b c")));
         assert!(Url::parse("sftp://h:70000/").unwrap_err().to_string().contains("65535"));
     }
 

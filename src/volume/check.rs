@@ -289,6 +289,11 @@ impl Checked {
         Self { head, ..self }
     }
 
+    /// Returns the same file, the first bytes of which are read and checked like all others.
+    pub fn without_head(&self) -> Self {
+        Self::new(self.file.clone(), self.length, self.chunks.clone())
+    }
+
     /// Holds chunks, which are in `bytes`, against the hashes that were kept; `start` is the offset
     /// of the first byte in the file.
     ///
@@ -326,13 +331,16 @@ impl Checked {
     }
 
     /// Reads chunks in one go, and checks each.
-    fn chunks(&self, numbers: Range<usize>) -> Result<Vec<u8>, storage::Error> {
+    pub(super) fn chunks(&self, numbers: Range<usize>) -> Result<Vec<u8>, storage::Error> {
         let start = numbers.start as u64 * CHUNK as u64;
         let end = (numbers.end as u64 * CHUNK as u64).min(self.length);
-        let mut bytes = vec![0; (end - start) as usize];
-        let count = self.file.read_at(start, &mut bytes)?;
-        bytes.truncate(count);
-        self.check_chunks(numbers.start as u64..numbers.end as u64, start, &bytes)?;
+        let bytes = self.file.with_copies(storage::Error::is_damage, || {
+            let mut bytes = vec![0; (end - start) as usize];
+            let count = self.file.read_at(start, &mut bytes)?;
+            bytes.truncate(count);
+            self.check_chunks(numbers.start as u64..numbers.end as u64, start, &bytes)?;
+            Ok(bytes)
+        })?;
         let last = (bytes.len().saturating_sub(1)) / CHUNK;
         let kept = (numbers.start + last, Arc::new(bytes[last * CHUNK..].to_vec()));
         *self.last.lock() = Some(kept);

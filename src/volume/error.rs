@@ -53,6 +53,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether the stored bytes are not those that the manifest, or an earlier pass, vouches
+    /// for: another copy of the file may have them.
+    pub fn is_other_bytes(&self) -> bool {
+        match self {
+            Self::Hash { .. } => true,
+            Self::Storage(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Returns whether no stored byte has proved to be wrong: trying again may help.
     pub fn is_passing(&self) -> bool {
         match self {

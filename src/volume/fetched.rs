@@ -40,6 +40,18 @@ impl Checked {
         self.check_chunks(first..end, start, &bytes)?;
         Ok(Fetched { file: self.clone(), start, bytes, checked })
     }
+
+    /// Reads the chunks once more in which the bytes of a range are, where those that came have
+    /// proved to be wrong: from each copy of the file until one is right.
+    ///
+    /// # Errors
+    /// As [`Checked::fetched`], and when they cannot be read.
+    pub fn fetch_again(self: &Arc<Self>, range: &Range<u64>) -> Result<Fetched, storage::Error> {
+        let checked = self.whole_chunks(range);
+        let (first, end) = chunks(range);
+        let bytes = Arc::new(self.chunks(first as usize..end as usize)?);
+        Ok(Fetched { file: self.clone(), start: checked.start, bytes, checked })
+    }
 }
 
 /// Returns the numbers of the chunks in which the bytes of a range are.

@@ -359,12 +359,19 @@ impl VolumeReader {
     }
 
     fn decode(&self, plan: &Plan, stretches: &Stretches) -> Result<Arc<Vec<u8>>, Error> {
+        let volume = &plan.volume;
         let file: Arc<dyn ReadAt> = match stretches.of(plan) {
             Some(Stretch { stored, bytes, .. }) => {
-                let bytes = bytes.clone()?;
-                Arc::new(plan.volume.file.fetched(stored.start, bytes, &plan.stored)?)
+                match volume.file.fetched(stored.start, bytes.clone()?, &plan.stored) {
+                    Ok(fetched) => Arc::new(fetched),
+                    // From another copy, if there is one.
+                    Err(error) if error.is_damage() => {
+                        Arc::new(volume.file.fetch_again(&plan.stored)?)
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
-            None => plan.volume.file.clone(),
+            None => volume.file.clone(),
         };
         let mut bytes = vec![0; plan.length];
         self.reopened(&plan.volume)?.read_from(&file, &plan.point, &mut bytes)?;
@@ -407,7 +414,14 @@ impl VolumeReader {
         if let Some(reopened) = volume.reopened.get() {
             return Ok(reopened);
         }
-        let reopened = self.codec.reopen(volume.file.clone(), volume.source.encoding)?;
+        let encoding = volume.source.encoding;
+        let reopened = self.codec.reopen(volume.file.clone(), encoding).or_else(|error| {
+            // What is known of the first bytes was read beside a table, and no hash has matched yet.
+            match error.is_of_content() {
+                true => self.codec.reopen(Arc::new(volume.file.without_head()), encoding),
+                false => Err(error),
+            }
+        })?;
         Ok(volume.reopened.get_or_init(|| reopened))
     }
 }

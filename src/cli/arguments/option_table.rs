@@ -65,9 +65,6 @@ const TABLE: &[Entry] = &[
     Entry("imap-mailbox", &["NAME"], Of("imap")),
     Entry("mf-purge", NONE, Of("mediafire")),
     Entry("mp-segment-size", &["MB"], Of("swift")),
-    Entry("par2-options", &["OPTIONS"], Of("par2")),
-    Entry("par2-redundancy", &["PERCENT"], Of("par2")),
-    Entry("par2-volumes", &["COUNT"], Of("par2")),
     Entry("pydevd", NONE, NoEffect("it debugs duplicity's own Python code")),
     Entry("rsync-options", &["OPTIONS"], Of("rsync")),
     Entry(

@@ -1,7 +1,7 @@
 //! [`Remote`]: options of storages behind a network.
 
 use clap::Args;
-use dupfs::storage::{AzureSettings, S3Settings, TlsSettings};
+use dupfs::storage::{AzureSettings, Par2Options, S3Settings, TlsSettings};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -13,6 +13,15 @@ pub struct Remote {
     /// Further options for ssh, separated by blanks
     #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
     ssh_options: Vec<OsString>,
+    /// How much of a file may be damaged and still be repaired, for par2+SCHEME://, in percent
+    #[arg(long, global = true, value_name = "PERCENT", default_value_t = 10)]
+    par2_redundancy: u32,
+    /// Number of recovery files for each file
+    #[arg(long, global = true, value_name = "COUNT", default_value_t = 1)]
+    par2_volumes: u32,
+    /// Further options for par2, separated by blanks
+    #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
+    par2_options: Vec<OsString>,
     /// Ask for the password of the storage, unless it is in the URL or the environment
     #[arg(long, global = true)]
     pub ssh_askpass: bool,
@@ -152,9 +161,23 @@ impl Remote {
 
     /// Returns the arguments for ssh.
     pub fn ssh_options(&self) -> Vec<OsString> {
-        let words = self.ssh_options.iter().flat_map(|options| {
-            options.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
-        });
-        words.map(|word| OsStr::from_bytes(word).into()).collect()
+        words(&self.ssh_options)
     }
+
+    /// Returns how recovery files are made.
+    pub fn par2(&self) -> Par2Options {
+        Par2Options {
+            redundancy: self.par2_redundancy,
+            volumes: self.par2_volumes,
+            options: words(&self.par2_options),
+        }
+    }
+}
+
+/// Splits options for another program at blanks.
+fn words(options: &[OsString]) -> Vec<OsString> {
+    let words = options.iter().flat_map(|options| {
+        options.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+    });
+    words.map(|word| OsStr::from_bytes(word).into()).collect()
 }

@@ -414,9 +414,8 @@ impl Session<'_> {
         if let Some(stored) =
             set.manifest.as_ref().filter(|stored| is_asked || stored.encoding == Encoding::OpenPgp)
         {
-            let file: Arc<dyn ReadAt> =
-                Arc::new(StoredFile::new(self.storage.clone(), stored.listed.clone()));
-            let remote = self.codec.decode(file, stored.encoding);
+            let file = StoredFile::new(self.storage.clone(), stored.listed.clone());
+            let remote = self.codec.decode_stored(file, stored.encoding);
             match remote.map(Manifest::read) {
                 // Whoever encrypts for others need not be able to read it.
                 Err(codec::Error {

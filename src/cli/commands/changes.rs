@@ -207,9 +207,9 @@ fn print_json(opened: &Opened, chain: &Chain, number: i64) -> anyhow::Result<()>
 /// Reads what is stored of a set's statistics; an empty object if nothing is.
 fn statistics(opened: &Opened, set: &BackupSet) -> anyhow::Result<serde_json::Value> {
     let Some(file) = &set.statistics else { return Ok(serde_json::json!({})) };
-    let stored = Arc::new(StoredFile::new(opened.backups.storage.clone(), file.listed.clone()));
+    let stored = StoredFile::new(opened.backups.storage.clone(), file.listed.clone());
     let bytes =
-        opened.backups.codec.decode(stored, file.encoding)?.read_at_most(MOST_STATISTICS)?;
+        opened.backups.codec.decode_stored(stored, file.encoding)?.read_at_most(MOST_STATISTICS)?;
     serde_json::from_slice(&bytes)
         .with_context(|| format!("cannot read the statistics in '{}'", file.listed.name))
 }

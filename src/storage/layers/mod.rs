@@ -1,11 +1,15 @@
 //! Storages around a storage, each of which adds one thing to any kind, and is tested by itself.
 //!
 //! ```text
-//! recording │ retry │ service
+//! recording │ multi, par2 │ retry │ service
 //! ```
 
+mod multi;
+mod par2;
 mod recording;
 mod retry;
 
+pub use multi::{MultiConfig, MultiStorage};
+pub use par2::Par2Storage;
 pub use recording::{Call, RecordingStorage};
 pub use retry::RetryingStorage;

@@ -1,7 +1,7 @@
 //! [`RecordingStorage`]: a storage around another that notes every call and can be told to fail.
 
 use crate::storage::{
-    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+    Abilities, ByteStream, CopyInUse, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl RecordingStorage {
     /// long one is as slow as ranges of that length, one after the other. So many transfers at once
     /// count as worth while.
     pub fn far(self, delay: Duration, transfers: usize) -> Self {
-        Self { delay, abilities: Abilities { transfers, rereads: false }, ..self }
+        Self { delay, abilities: Abilities { transfers, rereads: false, ..self.abilities }, ..self }
     }
 
     /// Returns how many calls since the last time had to wait for each other: the longest row of
@@ -248,6 +248,14 @@ impl Storage for RecordingStorage {
         let (inner, notes) = (self.inner.stream(file, from)?, self.notes.clone());
         let (length, has_ended, delay) = (0, false, self.delay);
         Ok(Box::new(Recorded { inner, notes, name, from, length, start, has_ended, delay }))
+    }
+
+    fn copy_in_use(&self, file: &Listed) -> CopyInUse {
+        self.inner.copy_in_use(file)
+    }
+
+    fn other_copy(&self, file: &Listed, wrong: u32) -> Result<bool, Error> {
+        self.inner.other_copy(file, wrong)
     }
 
     fn stage(&self, name: &str) -> Result<StagedWriter, Error> {

@@ -2,7 +2,7 @@
 
 use crate::monitor::{Level, Monitor};
 use crate::storage::{
-    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+    Abilities, ByteStream, CopyInUse, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
 };
 use backon::{BackoffBuilder, ExponentialBuilder};
 use std::sync::Arc;
@@ -112,6 +112,14 @@ impl Storage for RetryingStorage {
         let current = Some(self.patience.retry(|| self.inner.stream(file, from))?);
         let (inner, patience) = (self.inner.clone(), self.patience.clone());
         Ok(Box::new(Resuming { inner, patience, file: file.clone(), offset: from, current }))
+    }
+
+    fn copy_in_use(&self, file: &Listed) -> CopyInUse {
+        self.inner.copy_in_use(file)
+    }
+
+    fn other_copy(&self, file: &Listed, wrong: u32) -> Result<bool, Error> {
+        self.inner.other_copy(file, wrong)
     }
 
     fn stage(&self, name: &str) -> Result<StagedWriter, Error> {

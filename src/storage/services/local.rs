@@ -5,7 +5,7 @@
 //! opens without waiting, and looks at what it has opened.
 
 use crate::storage::{
-    Abilities, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
+    Abilities, ByteSink, ByteStream, Error, ErrorKind, Listed, Staged, StagedWriter, Storage,
 };
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -41,6 +41,18 @@ impl LocalStorage {
         let path = self.directory.join(&file.name);
         let file = open_file(&path).map_err(failed("read", &path))?;
         Ok(Opened { file, path })
+    }
+
+    /// Stores a file that was staged elsewhere. It has the time at which it was staged, so that it is
+    /// the same one however often it is stored.
+    fn put_copy(&self, staged: &Staged) -> Result<Listed, Error> {
+        let mut writer = self.stage(staged.name())?;
+        staged.read(|bytes| writer.write_bytes(bytes))?;
+        let copy = writer.seal();
+        let modified = staged.file().metadata().and_then(|data| data.modified());
+        let timed = modified.and_then(|modified| copy.file().set_modified(modified));
+        timed.map_err(failed("write", &self.directory.join(staged.name())))?;
+        self.put(&copy)
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
@@ -160,6 +172,9 @@ impl Storage for LocalStorage {
     }
 
     fn put(&self, staged: &Staged) -> Result<Listed, Error> {
+        if staged.path().parent() != Some(&self.directory) {
+            return self.put_copy(staged);
+        }
         let path = self.directory.join(staged.name());
         let is_stored = staged.is_at(&path);
         if !is_stored && staged.path().symlink_metadata().is_ok() && !staged.is_at(staged.path()) {
@@ -226,7 +241,6 @@ impl ByteStream for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::ByteSink;
 
     #[test]
     fn lists_files_and_reads_ranges() {

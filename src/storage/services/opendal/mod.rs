@@ -184,7 +184,11 @@ impl Storage for OpendalStorage {
 
     fn abilities(&self) -> Abilities {
         let usual = self.service.lock().as_ref().map_or(TRANSFERS, |service| service.transfers);
-        Abilities { transfers: self.settings.transfers.unwrap_or(usual), rereads: false }
+        Abilities {
+            transfers: self.settings.transfers.unwrap_or(usual),
+            rereads: false,
+            ..Abilities::default()
+        }
     }
 
     fn prepare(&self) -> Result<(), Error> {

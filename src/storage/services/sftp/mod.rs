@@ -476,7 +476,7 @@ impl Storage for SftpStorage {
 
     fn abilities(&self) -> Abilities {
         let transfers = self.settings.transfers.unwrap_or(TRANSFERS).max(1);
-        Abilities { transfers, rereads: false }
+        Abilities { transfers, rereads: false, ..Abilities::default() }
     }
 
     fn prepare(&self) -> Result<(), Error> {
