@@ -18,6 +18,7 @@ if [ "${1:-}" = --tests ]; then
     xvfb xauth dbus-daemon libglib2.0-bin # a screen, a bus and the settings for Déjà Dup
     openssh-server python3-paramiko       # a host to save to, and how the original reaches it
     python3-boto3 python3-azure-storage   # how the original reaches S3 and Azure
+    python3-swiftclient                   # and Swift
     apache2 apache2-utils openssl         # a WebDAV server
     rclone                                # which both run
     par2 python3-pexpect                  # recovery files, and how duplicity 0.8 runs what makes them
@@ -63,9 +64,9 @@ if ! has_new; then
   has_new || fail "duplicity $new_version does not run as $new"
 fi
 
-if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko, boto3, azure.storage.blob' 2>/dev/null; then
+if [ "${1:-}" = --tests ] && [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import paramiko, boto3, azure.storage.blob, swiftclient' 2>/dev/null; then
   echo "setup: installing what duplicity $new_version needs for storages in $venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1" "boto3==1.35.99" "azure-storage-blob==12.24.0"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "paramiko==3.5.1" "boto3==1.35.99" "azure-storage-blob==12.24.0" "python-swiftclient==4.6.0"
 fi
 
 # A server that speaks S3, apart from the original and what that needs.

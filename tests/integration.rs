@@ -37,7 +37,7 @@ mod storage;
 mod sftp;
 
 /// Storages behind HTTP: S3 and WebDAV, both ways with the originals, over lines that fail.
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod http;
 /// Storages behind rclone: both ways with the originals, every way to fail.
 #[cfg(feature = "rclone")]

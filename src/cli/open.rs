@@ -80,6 +80,7 @@ fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
         webdav_headers: remote.webdav_headers.clone(),
         s3: remote.s3.settings(),
         azure: remote.azure.settings(),
+        swift_policy: remote.swift_storage_policy.clone(),
         ..default
     })
 }

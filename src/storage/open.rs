@@ -119,6 +119,10 @@ fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if S3.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature s3"))
             }
+            #[cfg(feature = "swift")]
+            "swift" | "pca" => Ok(Arc::new(OpendalStorage::swift(url, settings)?)),
+            #[cfg(not(feature = "swift"))]
+            "swift" | "pca" => Err(bad("this dupfs was built without its feature swift")),
             #[cfg(feature = "azure")]
             "azure" => Ok(Arc::new(OpendalStorage::azure(url, settings)?)),
             #[cfg(not(feature = "azure"))]

@@ -78,6 +78,8 @@ pub struct Settings {
     pub s3: S3Settings,
     /// What concerns containers of Azure.
     pub azure: AzureSettings,
+    /// The storage policy of a container of Swift that is made.
+    pub swift_policy: Option<String>,
 }
 
 /// What concerns containers of Azure.
@@ -151,6 +153,7 @@ impl Default for Settings {
             webdav_headers: None,
             s3: S3Settings::default(),
             azure: AzureSettings::default(),
+            swift_policy: None,
         }
     }
 }

@@ -4,7 +4,7 @@ mod faults;
 
 use crate::support::{
     AzureServer, DAV_PASSWORD, DavServer, Encoding, Env, Mounted, Outcome, Proxy, Random,
-    S3_SECRET, S3Server, Version,
+    S3_SECRET, S3Server, SwiftServer, Version,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,7 +19,7 @@ struct Place {
     url: String,
     theirs: [String; 2],
     options: Vec<String>,
-    variables: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl Place {
@@ -35,9 +35,9 @@ impl Place {
             ],
             options: vec!["--s3-endpoint-url".into(), endpoint],
             variables: vec![
-                ("AWS_ACCESS_KEY_ID", "keeper".into()),
-                ("AWS_SECRET_ACCESS_KEY", S3_SECRET.into()),
-                ("AWS_DEFAULT_REGION", "us-east-1".into()),
+                ("AWS_ACCESS_KEY_ID".into(), "keeper".into()),
+                ("AWS_SECRET_ACCESS_KEY".into(), S3_SECRET.into()),
+                ("AWS_DEFAULT_REGION".into(), "us-east-1".into()),
             ],
         }
     }
@@ -46,7 +46,14 @@ impl Place {
     fn azure(name: &str) -> Self {
         let url = format!("azure://{name}");
         let variables =
-            vec![("AZURE_CONNECTION_STRING", AzureServer::shared().connection_string())];
+            vec![("AZURE_CONNECTION_STRING".into(), AzureServer::shared().connection_string())];
+        Self { theirs: [url.clone(), url.clone()], url, options: Vec::new(), variables }
+    }
+
+    /// A container of the stub of Swift, or of the archive that is one.
+    fn swift(service: &str, version: u8, name: &str) -> Self {
+        let url = format!("{}://{name}/some/where", service.to_lowercase());
+        let variables = SwiftServer::shared().variables(service, version);
         Self { theirs: [url.clone(), url.clone()], url, options: Vec::new(), variables }
     }
 
@@ -60,7 +67,7 @@ impl Place {
             }
             _ => Vec::new(),
         };
-        let variables = vec![("FTP_PASSWORD", DAV_PASSWORD.to_string())];
+        let variables = vec![("FTP_PASSWORD".into(), DAV_PASSWORD.to_string())];
         Self { theirs: [url.clone(), url.clone()], url, options, variables }
     }
 
@@ -112,25 +119,32 @@ fn restore(command: Command, env: &Env, url: &str, name: &str) {
     is_source(&target, env);
 }
 
-/// What dupfs writes, both originals restore; what each of them writes, dupfs restores, verifies and
-/// mounts.
+/// What dupfs writes, both originals restore; what each of them writes, dupfs restores, and verifies.
 fn both_ways(place_of: impl Fn(&str) -> Place) {
+    ours(&place_of("ours"), &[Version::Old, Version::New]);
+    theirs(place_of);
+}
+
+/// What dupfs writes, these originals restore; dupfs restores and mounts it.
+fn ours(ours: &Place, readers: &[Version]) {
     let env = Env::new();
-    let ours = place_of("ours");
     for (number, action) in [(1, "full"), (2, "incremental")] {
         write_source(&env, number);
         let time = (TIME + i64::from(number)).to_string();
         run(ours.dupfs(&env), &[action, "--current-time", &time, "source", &ours.url]).success();
     }
-    for (number, version) in [Version::Old, Version::New].into_iter().enumerate() {
-        restore(ours.original(&env, version), &env, &ours.theirs[number], &format!("by-{number}"));
+    for (number, version) in readers.iter().enumerate() {
+        restore(ours.original(&env, *version), &env, &ours.theirs[number], &format!("by-{number}"));
     }
     env.clear_caches();
     restore(ours.dupfs(&env), &env, &ours.url, "own");
     let mut mount = ours.dupfs(&env);
     mount.args(["mount", "--foreground", &ours.url]).arg(env.mountpoint());
     is_source(&Mounted::start(mount, &env.mountpoint()).at(TIME + 2), &env);
+}
 
+/// What each original writes, dupfs restores and verifies.
+fn theirs(place_of: impl Fn(&str) -> Place) {
     for (number, version) in [Version::Old, Version::New].into_iter().enumerate() {
         let (env, theirs) = (Env::new(), place_of(["theirs-old", "theirs-new"][number]));
         for (time, action) in [(1, "full"), (2, "incremental")] {
@@ -154,6 +168,21 @@ fn s3_both_ways() {
 #[test]
 fn azure_both_ways() {
     both_ways(|name| Place::azure(&format!("both-{name}")));
+}
+
+/// Neither original can write to the stub, and by the newer ways to sign in they need libraries of
+/// Keystone.
+#[test]
+fn swift_by_all_ways_to_sign_in() {
+    ours(&Place::swift("SWIFT", 1, "one"), &[Version::Old, Version::New]);
+    ours(&Place::swift("PCA", 2, "two"), &[]);
+    ours(&Place::swift("SWIFT", 3, "three"), &[]);
+    let mut wrong = Place::swift("PCA", 3, "wrong");
+    wrong.variables.iter_mut().filter(|(name, _)| name == "PCA_PASSWORD").for_each(|(_, value)| {
+        value.push('x');
+    });
+    let outcome = run(wrong.dupfs(&Env::new()), &["collection-status", &wrong.url]);
+    outcome.failure(51, &["cannot reach 'pca://wrong/some/where'"]);
 }
 
 /// By digest neither original gets in here: both send `Digest None`.
@@ -193,11 +222,11 @@ fn refusals_have_duplicitys_codes() {
     none.url = "s3://no-such-bucket-here".into();
     ask(&none, &status).failure(52, &["does not exist", "make it at the service"]);
     let mut keyless = s3("keyless");
-    keyless.variables = vec![("AWS_EC2_METADATA_DISABLED", "true".into())];
+    keyless.variables = vec![("AWS_EC2_METADATA_DISABLED".into(), "true".into())];
     ask(&keyless, &status).failure(51, &["there are no keys: set AWS_ACCESS_KEY_ID"]);
     for folder in ["digest", "basic"] {
         let mut wrong = Place::dav("webdav", &format!("{folder}/refusals"), dav.port());
-        wrong.variables = vec![("FTP_PASSWORD", "wrong".into())];
+        wrong.variables = vec![("FTP_PASSWORD".into(), "wrong".into())];
         ask(&wrong, &status).failure(51, &["check the user and the password"]);
     }
     let mut strange = Place::dav("webdavs", "basic/strange", dav.tls_port());

@@ -3,8 +3,8 @@
 use crate::support::Env;
 #[cfg(feature = "sftp")]
 use crate::support::Sshd;
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
-use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
+use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server, SwiftServer};
 use dupfs::monitor::Silent;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
@@ -12,7 +12,7 @@ use dupfs::storage::{
     self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings, TlsSettings};
 use dupfs::storage::{ReadAt, check_stored};
 use dupfs::storage::{Settings, Url};
@@ -227,7 +227,7 @@ fn sftp_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 #[test]
 fn s3_keeps_the_contract() {
     let (env, server) = (Env::new(), S3Server::shared());
@@ -261,7 +261,7 @@ fn s3_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 #[test]
 fn azure_keeps_the_contract() {
     let (env, server) = (Env::new(), AzureServer::shared());
@@ -286,7 +286,29 @@ fn azure_keeps_the_contract() {
     assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
 }
 
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+/// Its tokens end in the middle.
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
+#[test]
+fn swift_keeps_the_contract() {
+    let (env, server) = (Env::new(), SwiftServer::shared());
+    let variables = server.variables("SWIFT", 1);
+    let variable = move |name: &str| {
+        let (_, value) = variables.iter().find(|(known, _)| known == name)?;
+        Some(value.clone().into())
+    };
+    let settings = Settings {
+        tempdir: env.root().to_path_buf(),
+        environment: Arc::new(variable),
+        ..Settings::default()
+    };
+    let url = Url::parse("swift://contract/a/b").unwrap();
+    let storage = OpendalStorage::swift(&url, settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+    assert_eq!(std::fs::read_dir(env.root()).unwrap().count(), 5, "something staged was left");
+}
+
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 #[test]
 fn webdav_keeps_the_contract() {
     let (env, server) = (Env::new(), DavServer::shared());

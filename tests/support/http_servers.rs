@@ -133,6 +133,49 @@ impl AzureServer {
     }
 }
 
+/// A stub of a Swift server, with an account that can be signed in to by all three versions.
+pub struct SwiftServer {
+    port: u16,
+}
+
+impl SwiftServer {
+    /// The password of its user.
+    pub const PASSWORD: &str = "swift-secret-of-tests";
+
+    /// Returns the server of all tests; each takes containers of its own.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<SwiftServer> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let port = free_port();
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swift_server.py");
+            start("the stub of Swift", &format!("python3 '{script}' {port}"), port);
+            Self { port }
+        })
+    }
+
+    /// Returns the variables by which a service signs in.
+    pub fn variables(&self, service: &str, version: u8) -> Vec<(String, String)> {
+        let path = ["auth/v1.0", "v2.0", "v3"][usize::from(version) - 1];
+        let address = format!("http://127.0.0.1:{}/{path}", self.port);
+        let mut variables = vec![
+            ("USERNAME", "keeper".to_string()),
+            ("PASSWORD", Self::PASSWORD.to_string()),
+            ("AUTHURL", address),
+            ("AUTHVERSION", version.to_string()),
+        ];
+        if version > 1 {
+            variables.push(("TENANTNAME", "tenant".into()));
+            variables.push(("REGIONNAME", "one".into()));
+        }
+        if version == 3 {
+            variables.push(("USER_DOMAIN_ID", "default".into()));
+            variables.push(("PROJECT_DOMAIN_ID", "default".into()));
+        }
+        let named = variables.into_iter().map(|(name, value)| (format!("{service}_{name}"), value));
+        named.collect()
+    }
+}
+
 /// A WebDAV server: `/open/`, `/basic/`, `/digest/`, and `/moved/`, which leads to `/open/`.
 pub struct DavServer {
     root: TempDir,

@@ -20,12 +20,12 @@ mod duplicity;
 mod environment;
 mod forge;
 mod history;
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod http_servers;
 mod keys;
 mod mounted;
 mod prepared;
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod proxy;
 mod random;
 mod sshd;
@@ -41,12 +41,12 @@ pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
 pub use environment::Env;
 pub use forge::{Forge, Member};
 pub use history::{Flavour, History};
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
-pub use http_servers::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
+pub use http_servers::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server, SwiftServer};
 pub use keys::Keys;
 pub use mounted::{Mounted, is_mounted};
 pub use prepared::{PYTHON, Prepared};
-#[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
+#[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
 pub use sshd::{SSH_PASSWORD, Sshd, make_key, processes};

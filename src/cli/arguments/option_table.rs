@@ -64,7 +64,11 @@ const TABLE: &[Entry] = &[
     Entry("imap-full-address", NONE, Of("imap")),
     Entry("imap-mailbox", &["NAME"], Of("imap")),
     Entry("mf-purge", NONE, Of("mediafire")),
-    Entry("mp-segment-size", &["MB"], Of("swift")),
+    Entry(
+        "mp-segment-size",
+        &["MB"],
+        NoEffect("objects up to 5 GiB, the largest that Swift takes, go in one piece"),
+    ),
     Entry("pydevd", NONE, NoEffect("it debugs duplicity's own Python code")),
     Entry("rsync-options", &["OPTIONS"], Of("rsync")),
     Entry(
@@ -92,7 +96,6 @@ const TABLE: &[Entry] = &[
     ),
     Entry("scp-command", &["COMMAND"], NoEffect(BY_SSH)),
     Entry("sftp-command", &["COMMAND"], NoEffect(BY_SSH)),
-    Entry("swift-storage-policy", &["NAME"], Of("swift")),
     Entry("use-gpgsm", NONE, Refused("files that gpgsm encrypts can be neither read nor written")),
     Entry("use-scp", NONE, Always("scp:// and sftp:// both speak SFTP, as scp itself does now")),
 ];

@@ -37,6 +37,9 @@ pub struct Remote {
     /// Further headers for WebDAV: 'name,value,name,value'
     #[arg(long, global = true, value_name = "HEADERS")]
     pub webdav_headers: Option<String>,
+    /// Storage policy of a container of Swift that is made
+    #[arg(long, global = true, value_name = "NAME")]
+    pub swift_storage_policy: Option<String>,
     /// Buckets of S3.
     #[command(flatten)]
     pub s3: S3,

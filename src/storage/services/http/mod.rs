@@ -31,7 +31,9 @@ use download::Download;
 use failure::Failure;
 pub use login::Login;
 use opendal::{Buffer, HttpBody, HttpTransport};
-use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use reqwest::{Response, StatusCode, Url};
 use std::cell::Cell;
 use std::time::Duration;
@@ -241,6 +243,12 @@ fn finish(
     let mut size = answer.content_length();
     if parts.method == http::Method::HEAD {
         size = Some(0);
+    }
+    // Where the line is the end, a line that is cut looks like one.
+    let is_told = size.is_some() || head.headers().contains_key(TRANSFER_ENCODING);
+    if parts.method == http::Method::GET && !is_told {
+        let cause = "the server does not say how long its answer is";
+        return Err(Failure::new(ErrorKind::Unsupported, cause));
     }
     let (mut skipped, mut length) = (0, None);
     match (range(&parts.headers), answer.status()) {

@@ -202,6 +202,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         stamp: Stamp::Tag,
         transfers: 8,
         has_folders: false,
+        expires: false,
         list: None,
         make: Some(Box::new(move || {
             let place = format!("{}?restype=container", maker.container);

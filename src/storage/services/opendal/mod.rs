@@ -24,6 +24,8 @@ mod runtime;
 #[cfg(feature = "s3")]
 mod s3;
 mod service;
+#[cfg(feature = "swift")]
+mod swift;
 #[cfg(feature = "webdav")]
 mod webdav;
 
@@ -83,6 +85,16 @@ impl OpendalStorage {
         Ok(Self::new(url, settings, azure::connect))
     }
 
+    /// Names a container of Swift; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names no container.
+    #[cfg(feature = "swift")]
+    pub fn swift(url: &Url, settings: Settings) -> Result<Self, Error> {
+        swift::container(url)?;
+        Ok(Self::new(url, settings, swift::connect))
+    }
+
     /// Names a folder at a WebDAV server; nothing is asked yet.
     ///
     /// # Errors
@@ -101,6 +113,24 @@ impl OpendalStorage {
         }
         let service = (self.connect)(&self.url, &self.settings)?;
         Ok(kept.insert(Arc::new(service)).clone())
+    }
+
+    /// Uses the service: once more after signing in anew, where a refusal may mean no more than that
+    /// it was too long ago.
+    fn using<T>(&self, mut work: impl FnMut(&Service) -> Result<T, Error>) -> Result<T, Error> {
+        let service = self.service()?;
+        match work(&service) {
+            Err(error) if error.kind == ErrorKind::Denied && service.expires => {
+                let mut kept = self.service.lock();
+                // Somebody else may have signed in meanwhile.
+                if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &service)) {
+                    *kept = None;
+                }
+                drop(kept);
+                work(&*self.service()?)
+            }
+            result => result,
+        }
     }
 
     fn upload(&self, service: &Service, staged: &Staged) -> Result<Listed, Error> {
@@ -192,19 +222,17 @@ impl Storage for OpendalStorage {
     }
 
     fn prepare(&self) -> Result<(), Error> {
-        let service = self.service()?;
-        match &service.make {
+        self.using(|service| match &service.make {
             Some(make) => self.location.ask("create", "", make()),
             None if service.has_folders => {
                 self.location.ask("create", "", service.operator.create_dir("/"))
             }
             None => Ok(()),
-        }
+        })
     }
 
     fn list(&self) -> Result<Vec<Listed>, Error> {
-        let service = self.service()?;
-        let found = match &service.list {
+        let found = self.using(|service| match &service.list {
             Some(list) => self.location.ask("list", "", list()),
             None => self.location.ask("list", "", async {
                 let found = service.operator.list("/").await?;
@@ -216,10 +244,14 @@ impl Storage for OpendalStorage {
                 });
                 Ok(listed.collect())
             }),
-        };
+        });
         let mut found = found.map_err(|error| {
             // What `prepare` does not make has to be there.
-            let is_made = service.has_folders || service.make.is_some();
+            let is_made = self
+                .service
+                .lock()
+                .as_ref()
+                .is_some_and(|service| service.has_folders || service.make.is_some());
             if error.kind == ErrorKind::NotFound && !is_made {
                 let cause = format!("{}; make it at the service first", error.cause);
                 return Error { operation: "reach", cause, ..error };
@@ -235,27 +267,28 @@ impl Storage for OpendalStorage {
         let Some(end) = offset.checked_add(length).filter(|end| *end <= i64::MAX as u64) else {
             return Ok(0);
         };
-        let service = self.service()?;
         if length == 0 {
             return Ok(0);
         }
-        let read = self.location.ask("read", &file.name, async {
-            let reader = service.operator.reader(&file.name).await?;
-            let mut pieces = reader.into_stream(offset..end).await?;
-            let mut filled = 0;
-            loop {
-                let mut piece = match pieces.next().await.transpose() {
-                    Ok(Some(piece)) => piece,
-                    Err(error) if error.message() != SHORT => return Err(error),
-                    Ok(None) | Err(_) => break,
-                };
-                let count = piece.len().min(buffer.len() - filled);
-                piece.copy_to_slice(&mut buffer[filled..filled + count]);
-                filled += count;
-            }
-            Ok(filled)
-        });
-        match read {
+        let read = |service: &Service| {
+            self.location.ask("read", &file.name, async {
+                let reader = service.operator.reader(&file.name).await?;
+                let mut pieces = reader.into_stream(offset..end).await?;
+                let mut filled = 0;
+                loop {
+                    let mut piece = match pieces.next().await.transpose() {
+                        Ok(Some(piece)) => piece,
+                        Err(error) if error.message() != SHORT => return Err(error),
+                        Ok(None) | Err(_) => break,
+                    };
+                    let count = piece.len().min(buffer.len() - filled);
+                    piece.copy_to_slice(&mut buffer[filled..filled + count]);
+                    filled += count;
+                }
+                Ok(filled)
+            })
+        };
+        match self.using(read) {
             Err(error) if is_behind_the_end(&error) => Ok(0),
             read => read,
         }
@@ -265,14 +298,16 @@ impl Storage for OpendalStorage {
         if from > i64::MAX as u64 {
             return Ok(Box::new(Stream::empty(self.location.clone(), &file.name)));
         }
-        let service = self.service()?;
-        let begun = self.location.ask("read", &file.name, async {
-            let reader = service.operator.reader(&file.name).await?;
-            let mut rest = reader.into_stream(from..).await?;
-            // The request goes out with the first bytes.
-            let first = rest.next().await.transpose()?;
-            Ok((first.unwrap_or_default(), rest))
-        });
+        let begin = |service: &Service| {
+            self.location.ask("read", &file.name, async {
+                let reader = service.operator.reader(&file.name).await?;
+                let mut rest = reader.into_stream(from..).await?;
+                // The request goes out with the first bytes.
+                let first = rest.next().await.transpose()?;
+                Ok((first.unwrap_or_default(), rest))
+            })
+        };
+        let begun = self.using(begin);
         let stream = Stream::empty(self.location.clone(), &file.name);
         match begun {
             Ok((left, rest)) => {
@@ -288,7 +323,7 @@ impl Storage for OpendalStorage {
     }
 
     fn put(&self, staged: &Staged) -> Result<Listed, Error> {
-        self.upload(&*self.service()?, staged)
+        self.using(|service| self.upload(service, staged))
     }
 
     fn delete(&self, names: &[&str]) -> Vec<Result<(), Error>> {
@@ -299,11 +334,15 @@ impl Storage for OpendalStorage {
             Ok(service) => service,
             Err(error) => return names.iter().map(|_| Err(error.clone())).collect(),
         };
-        let one =
-            |name: &&str| match self.location.ask("delete", name, service.operator.delete(name)) {
+        let one = |name: &&str| {
+            let delete = |service: &Service| {
+                self.location.ask("delete", name, service.operator.delete(name))
+            };
+            match self.using(delete) {
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
                 result => result,
-            };
+            }
+        };
         let batch = service.operator.info().capability().delete_max_size.unwrap_or(1);
         if batch > 1 && names.len() > 1 {
             let all = names.iter().map(|name| name.to_string());

@@ -309,6 +309,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         stamp: Stamp::Tag,
         transfers: 8,
         has_folders: false,
+        expires: false,
         list: None,
         make: None,
         stored: None,

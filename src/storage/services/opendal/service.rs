@@ -25,6 +25,8 @@ pub struct Service {
     pub transfers: usize,
     /// Whether `prepare` makes the folder.
     pub has_folders: bool,
+    /// Whether what was signed in by may end, so that a refusal may mean that.
+    pub expires: bool,
     /// Lists the folder, where OpenDAL is not asked to.
     pub list: Option<List>,
     /// Makes what files are in, where OpenDAL cannot.
@@ -83,7 +85,7 @@ impl Stamp {
     /// Returns the stamp of a file of this size.
     pub fn of(self, found: &Metadata, size: u64) -> u64 {
         match self {
-            Self::Tag => found.etag().map_or(0, |tag| {
+            Self::Tag => found.etag().or(found.content_md5()).map_or(0, |tag| {
                 let hash = blake3::hash(tag.trim_matches('"').as_bytes());
                 hash.as_bytes().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
             }),

@@ -124,6 +124,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         stamp: Stamp::Time,
         transfers: 4,
         has_folders: true,
+        expires: false,
         list: Some(Box::new(move || Box::pin(list(http.clone(), folder.clone())))),
         make: None,
         stored: None,
