@@ -51,6 +51,10 @@ mod multi;
 /// them at hand.
 mod par2;
 
+/// Storages behind FTP: plain, with TLS, both ways with the originals, every way to fail.
+#[cfg(feature = "ftp")]
+mod ftp;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

@@ -76,6 +76,7 @@ fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
         ssh_options: remote.ssh_options(),
         ssh_askpass: remote.ssh_askpass,
         askpass: std::env::current_exe().ok(),
+        is_ftp_active: remote.ftp_regular,
         tls: remote.tls(),
         webdav_headers: remote.webdav_headers.clone(),
         s3: remote.s3.settings(),

@@ -70,6 +70,8 @@ pub struct Settings {
     /// The program that ssh asks for passwords; it has to begin with `answer_ssh`. Without one, ssh
     /// gets none.
     pub askpass: Option<PathBuf>,
+    /// Whether an FTP server opens the connections for data, which few firewalls let pass.
+    pub is_ftp_active: bool,
     /// Which servers are trusted.
     pub tls: TlsSettings,
     /// Further headers for WebDAV: `name,value,name,value`, as a row of comma separated values.
@@ -147,6 +149,7 @@ impl Default for Settings {
             ssh_options: Vec::new(),
             ssh_askpass: false,
             askpass: None,
+            is_ftp_active: false,
             tls: TlsSettings::default(),
             webdav_headers: None,
             s3: S3Settings::default(),

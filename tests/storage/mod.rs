@@ -5,15 +5,20 @@ use crate::support::Env;
 use crate::support::Sshd;
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
+#[cfg(feature = "ftp")]
+use crate::support::{Ftp, Ftpd, SSH_PASSWORD};
 use dupfs::monitor::Silent;
+#[cfg(feature = "ftp")]
+use dupfs::storage::FtpStorage;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
+use dupfs::storage::TlsSettings;
 use dupfs::storage::{
     self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
-use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings, TlsSettings};
+use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings};
 use dupfs::storage::{ReadAt, check_stored};
 use dupfs::storage::{Settings, Url};
 use std::collections::BTreeMap;
@@ -317,6 +322,26 @@ fn rclone_keeps_the_contract() {
     let storage = SftpStorage::by_rclone(&Url::parse(url).unwrap(), settings).unwrap();
     assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
     keeps_the_contract(Arc::new(storage));
+}
+
+/// One server that lists for people, with TLS, and one that lists for programs.
+#[cfg(feature = "ftp")]
+#[test]
+fn ftp_keeps_the_contract() {
+    let ftpd = Ftpd::shared();
+    for ftp in [Ftp::Implicit, Ftp::Python] {
+        let env = Env::new();
+        let settings = Settings {
+            tempdir: env.root().to_path_buf(),
+            ask: Arc::new(|_| Ok(Some(SSH_PASSWORD.to_string().into()))),
+            tls: TlsSettings { ca_file: Some(ftpd.authority()), ..TlsSettings::default() },
+            ..Settings::default()
+        };
+        let url = ftpd.url(ftp, &format!("contract-{ftp:?}/made/by/prepare"));
+        let storage = FtpStorage::new(&Url::parse(url).unwrap(), settings).unwrap();
+        assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+        keeps_the_contract(Arc::new(storage));
+    }
 }
 
 /// A storage around others promises what they promise.

@@ -19,6 +19,7 @@ mod dupfs;
 mod duplicity;
 mod environment;
 mod forge;
+mod ftpd;
 mod history;
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 mod http_servers;
@@ -40,6 +41,7 @@ pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
 pub use environment::Env;
 pub use forge::{Forge, Member};
+pub use ftpd::{Ftp, Ftpd};
 pub use history::{Flavour, History};
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 pub use http_servers::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};

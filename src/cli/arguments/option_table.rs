@@ -57,8 +57,6 @@ const TABLE: &[Entry] = &[
         NONE,
         NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12"),
     ),
-    Entry("ftp-passive", NONE, Of("ftp")),
-    Entry("ftp-regular", NONE, Of("ftp")),
     Entry("gio", NONE, NoEffect("URLs are opened without the desktop's help")),
     Entry("idr-fakeroot", &["PATH"], Of("idrive")),
     Entry("imap-full-address", NONE, Of("imap")),

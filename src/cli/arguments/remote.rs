@@ -25,6 +25,12 @@ pub struct Remote {
     /// Ask for the password of the storage, unless it is in the URL or the environment
     #[arg(long, global = true)]
     pub ssh_askpass: bool,
+    /// Let an FTP server open the connections for data
+    #[arg(long, global = true)]
+    pub ftp_regular: bool,
+    /// Open the connections for data to an FTP server, as is the default
+    #[arg(long, global = true, overrides_with = "ftp_regular")]
+    ftp_passive: bool,
     /// File with the certificates of authorities to trust, in place of the system's
     #[arg(long, global = true, value_name = "FILE")]
     ssl_cacert_file: Option<PathBuf>,

@@ -81,7 +81,7 @@ pub fn unfinished(name: &str) -> Option<&str> {
     Some(marked.map_or(name, |(name, _)| name))
 }
 
-#[cfg(feature = "sftp")]
+#[cfg(any(feature = "ftp", feature = "http", feature = "sftp"))]
 /// Returns what a file is called while one of several writers that cannot see each other writes it.
 pub fn unfinished_of(name: &str, writer: u64) -> String {
     format!("{UNFINISHED}{name}{MARK}{writer:016x}{SUFFIX}")
