@@ -55,6 +55,10 @@ mod par2;
 #[cfg(feature = "ftp")]
 mod ftp;
 
+/// Storages behind rsync: of a daemon and over ssh, both ways with the originals, every way to fail.
+#[cfg(feature = "rsync")]
+mod rsync;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

@@ -74,6 +74,7 @@ fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
         ask: passphrase::of_storage(),
         par2: remote.par2(),
         ssh_options: remote.ssh_options(),
+        rsync_options: remote.rsync_options(),
         ssh_askpass: remote.ssh_askpass,
         askpass: std::env::current_exe().ok(),
         is_ftp_active: remote.ftp_regular,

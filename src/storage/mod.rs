@@ -33,6 +33,8 @@ pub use open::open;
 pub use services::FtpStorage;
 #[cfg(feature = "http")]
 pub use services::OpendalStorage;
+#[cfg(feature = "rsync")]
+pub use services::RsyncStorage;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};

@@ -8,6 +8,8 @@
 use super::FtpStorage;
 #[cfg(feature = "http")]
 use super::OpendalStorage;
+#[cfg(feature = "rsync")]
+use super::RsyncStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
 use super::{
@@ -140,6 +142,10 @@ fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if WEBDAV.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature webdav"))
             }
+            #[cfg(feature = "rsync")]
+            "rsync" => Ok(Arc::new(RsyncStorage::new(url, settings)?)),
+            #[cfg(not(feature = "rsync"))]
+            "rsync" => Err(bad("this dupfs was built without its feature rsync")),
             #[cfg(feature = "rclone")]
             "rclone" => Ok(Arc::new(SftpStorage::by_rclone(url, settings)?)),
             #[cfg(not(feature = "rclone"))]

@@ -65,6 +65,8 @@ pub struct Settings {
     pub par2: Par2Options,
     /// Further arguments for ssh.
     pub ssh_options: Vec<OsString>,
+    /// Further arguments for rsync.
+    pub rsync_options: Vec<OsString>,
     /// Whether the user is asked for a password of SSH, which may do with a key.
     pub ssh_askpass: bool,
     /// The program that ssh asks for passwords; it has to begin with `answer_ssh`. Without one, ssh
@@ -147,6 +149,7 @@ impl Default for Settings {
             ask: Arc::new(|_| Ok(None)),
             par2: Par2Options::default(),
             ssh_options: Vec::new(),
+            rsync_options: Vec::new(),
             ssh_askpass: false,
             askpass: None,
             is_ftp_active: false,

@@ -1,15 +1,20 @@
 //! What every storage promises, asked of each kind: see `dupfs::storage`.
 
 use crate::support::Env;
+#[cfg(feature = "rsync")]
+use crate::support::Rsyncd;
+use crate::support::SSH_PASSWORD;
 #[cfg(feature = "sftp")]
 use crate::support::Sshd;
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server};
 #[cfg(feature = "ftp")]
-use crate::support::{Ftp, Ftpd, SSH_PASSWORD};
+use crate::support::{Ftp, Ftpd};
 use dupfs::monitor::Silent;
 #[cfg(feature = "ftp")]
 use dupfs::storage::FtpStorage;
+#[cfg(feature = "rsync")]
+use dupfs::storage::RsyncStorage;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
 use dupfs::storage::TlsSettings;
@@ -342,6 +347,21 @@ fn ftp_keeps_the_contract() {
         assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
         keeps_the_contract(Arc::new(storage));
     }
+}
+
+#[cfg(feature = "rsync")]
+#[test]
+fn rsync_keeps_the_contract() {
+    let (env, rsyncd) = (Env::new(), Rsyncd::shared());
+    let settings = Settings {
+        tempdir: env.root().to_path_buf(),
+        own_variables: vec![("FTP_PASSWORD".into(), SSH_PASSWORD.to_string().into())],
+        ..Settings::default()
+    };
+    let url = Url::parse(rsyncd.url("contract/made/by/prepare")).unwrap();
+    let storage = RsyncStorage::new(&url, settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
 }
 
 /// A storage around others promises what they promise.

@@ -29,6 +29,7 @@ mod prepared;
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 mod proxy;
 mod random;
+mod rsyncd;
 mod sshd;
 mod terminal;
 mod tree;
@@ -51,6 +52,7 @@ pub use prepared::{PYTHON, Prepared};
 #[cfg(all(feature = "s3", feature = "azure", feature = "webdav"))]
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
+pub use rsyncd::Rsyncd;
 pub use sshd::{SSH_PASSWORD, Sshd, make_key, processes};
 pub use tree::{Kind, Node, Tree};
 pub use truth::{Content, Path, Truth, assert_same};

@@ -64,7 +64,6 @@ const TABLE: &[Entry] = &[
     Entry("mf-purge", NONE, Of("mediafire")),
     Entry("mp-segment-size", &["MB"], Of("swift")),
     Entry("pydevd", NONE, NoEffect("it debugs duplicity's own Python code")),
-    Entry("rsync-options", &["OPTIONS"], Of("rsync")),
     Entry(
         "s3-european-buckets",
         NONE,

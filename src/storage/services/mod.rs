@@ -10,8 +10,10 @@ mod memory;
 mod netrc;
 #[cfg(feature = "http")]
 mod opendal;
-#[cfg(feature = "rclone")]
+#[cfg(any(feature = "rclone", feature = "rsync"))]
 mod program;
+#[cfg(feature = "rsync")]
+mod rsync;
 #[cfg(feature = "sftp")]
 mod sftp;
 #[cfg(any(feature = "ftp", feature = "http"))]
@@ -23,6 +25,8 @@ pub use local::{LocalStorage, open_file, read_file, unfinished};
 pub use memory::MemoryStorage;
 #[cfg(feature = "http")]
 pub use opendal::OpendalStorage;
+#[cfg(feature = "rsync")]
+pub use rsync::RsyncStorage;
 #[cfg(feature = "sftp")]
 pub use sftp::{SftpStorage, answer_ssh};
 

@@ -27,6 +27,8 @@ mod transfer;
 mod wire;
 
 pub use ssh::answer_ssh;
+#[cfg(feature = "rsync")]
+pub use wire::printable;
 
 use super::local::unfinished_of;
 use super::stamp_of;
@@ -344,6 +346,14 @@ impl Session {
             open.iter().map(|(file, _)| file).filter(|file| file.name == name).cloned().collect();
         stale.iter().for_each(|file| drop(open.pop(file)));
     }
+}
+
+/// Explains the end of an ssh from what it has reported: what kind of failure it is, and words for
+/// the user.
+#[cfg(feature = "rsync")]
+pub fn explain_ssh(said: &str) -> (ErrorKind, String) {
+    let failure = (ssh::GUIDE.explain)(said, None);
+    (failure.kind, failure.cause)
 }
 
 /// Takes for done what a server refuses to do; the failures of the line stay.
