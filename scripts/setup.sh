@@ -22,6 +22,7 @@ if [ "${1:-}" = --tests ]; then
     apache2 apache2-utils openssl         # a WebDAV server
     rclone                                # which both run
     par2 python3-pexpect                  # recovery files, and how duplicity 0.8 runs what makes them
+    vsftpd python3-pyftpdlib lftp openssl # FTP servers, and how the original reaches them
   )
 fi
 old_version="0.8.22"

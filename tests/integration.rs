@@ -51,6 +51,14 @@ mod multi;
 /// them at hand.
 mod par2;
 
+/// Storages behind FTP: plain, with TLS, both ways with the originals, every way to fail.
+#[cfg(feature = "ftp")]
+mod ftp;
+
+/// Storages behind rsync: of a daemon and over ssh, both ways with the originals, every way to fail.
+#[cfg(feature = "rsync")]
+mod rsync;
+
 /// The cache of the catalog: private, shared, killed, full, broken.
 mod cache;
 

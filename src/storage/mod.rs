@@ -29,8 +29,12 @@ mod url;
 pub use error::{Error, ErrorKind};
 pub use layers::{Call, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage};
 pub use open::open;
+#[cfg(feature = "ftp")]
+pub use services::FtpStorage;
 #[cfg(feature = "http")]
 pub use services::OpendalStorage;
+#[cfg(feature = "rsync")]
+pub use services::RsyncStorage;
 pub use services::{LocalStorage, MemoryStorage, open_file, read_file, unfinished};
 #[cfg(feature = "sftp")]
 pub use services::{SftpStorage, answer_ssh};

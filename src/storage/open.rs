@@ -4,8 +4,12 @@
 //! multi, par2 │ retry │ recording, if it is to be slower │ service
 //! ```
 
+#[cfg(feature = "ftp")]
+use super::FtpStorage;
 #[cfg(feature = "http")]
 use super::OpendalStorage;
+#[cfg(feature = "rsync")]
+use super::RsyncStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
 use super::{
@@ -30,6 +34,9 @@ const SSH: &[&str] = &[
     "lftp+sftp",
     "lftp+fish",
 ];
+
+/// Schemes of storages behind FTP.
+const FTP: &[&str] = &["ftp", "ftps", "ftpes", "lftp+ftp", "lftp+ftps", "lftp+ftpes", "ncftp+ftp"];
 
 /// Schemes of buckets of S3, or of what speaks its protocol.
 const S3: &[&str] = &["s3", "s3+http", "boto+s3", "boto3+s3", "gs", "boto+gs"];
@@ -114,6 +121,11 @@ fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if SSH.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature sftp"))
             }
+            #[cfg(feature = "ftp")]
+            scheme if FTP.contains(&scheme) => Ok(Arc::new(FtpStorage::new(url, settings)?)),
+            scheme if FTP.contains(&scheme) => {
+                Err(bad("this dupfs was built without its feature ftp"))
+            }
             #[cfg(feature = "s3")]
             scheme if S3.contains(&scheme) => Ok(Arc::new(OpendalStorage::s3(url, settings)?)),
             scheme if S3.contains(&scheme) => {
@@ -134,6 +146,10 @@ fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
             scheme if WEBDAV.contains(&scheme) => {
                 Err(bad("this dupfs was built without its feature webdav"))
             }
+            #[cfg(feature = "rsync")]
+            "rsync" => Ok(Arc::new(RsyncStorage::new(url, settings)?)),
+            #[cfg(not(feature = "rsync"))]
+            "rsync" => Err(bad("this dupfs was built without its feature rsync")),
             #[cfg(feature = "rclone")]
             "rclone" => Ok(Arc::new(SftpStorage::by_rclone(url, settings)?)),
             #[cfg(not(feature = "rclone"))]

@@ -65,11 +65,15 @@ pub struct Settings {
     pub par2: Par2Options,
     /// Further arguments for ssh.
     pub ssh_options: Vec<OsString>,
+    /// Further arguments for rsync.
+    pub rsync_options: Vec<OsString>,
     /// Whether the user is asked for a password of SSH, which may do with a key.
     pub ssh_askpass: bool,
     /// The program that ssh asks for passwords; it has to begin with `answer_ssh`. Without one, ssh
     /// gets none.
     pub askpass: Option<PathBuf>,
+    /// Whether an FTP server opens the connections for data, which few firewalls let pass.
+    pub is_ftp_active: bool,
     /// Which servers are trusted.
     pub tls: TlsSettings,
     /// Further headers for WebDAV: `name,value,name,value`, as a row of comma separated values.
@@ -147,8 +151,10 @@ impl Default for Settings {
             ask: Arc::new(|_| Ok(None)),
             par2: Par2Options::default(),
             ssh_options: Vec::new(),
+            rsync_options: Vec::new(),
             ssh_askpass: false,
             askpass: None,
+            is_ftp_active: false,
             tls: TlsSettings::default(),
             webdav_headers: None,
             s3: S3Settings::default(),

@@ -1,19 +1,29 @@
 //! What every storage promises, asked of each kind: see `dupfs::storage`.
 
 use crate::support::Env;
+#[cfg(feature = "rsync")]
+use crate::support::Rsyncd;
+use crate::support::SSH_PASSWORD;
 #[cfg(feature = "sftp")]
 use crate::support::Sshd;
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 use crate::support::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server, SwiftServer};
+#[cfg(feature = "ftp")]
+use crate::support::{Ftp, Ftpd};
 use dupfs::monitor::Silent;
+#[cfg(feature = "ftp")]
+use dupfs::storage::FtpStorage;
+#[cfg(feature = "rsync")]
+use dupfs::storage::RsyncStorage;
 #[cfg(feature = "sftp")]
 use dupfs::storage::SftpStorage;
+use dupfs::storage::TlsSettings;
 use dupfs::storage::{
     self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
     RetryingStorage, Storage, StoredFile, unfinished,
 };
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
-use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings, TlsSettings};
+use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings};
 use dupfs::storage::{ReadAt, check_stored};
 use dupfs::storage::{Settings, Url};
 use std::collections::BTreeMap;
@@ -337,6 +347,41 @@ fn rclone_keeps_the_contract() {
     // A path is a remote, too, of the files of this machine.
     let url = format!("rclone://{}/made/by/prepare", env.store().display());
     let storage = SftpStorage::by_rclone(&Url::parse(url).unwrap(), settings).unwrap();
+    assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+    keeps_the_contract(Arc::new(storage));
+}
+
+/// One server that lists for people, with TLS, and one that lists for programs.
+#[cfg(feature = "ftp")]
+#[test]
+fn ftp_keeps_the_contract() {
+    let ftpd = Ftpd::shared();
+    for ftp in [Ftp::Implicit, Ftp::Python] {
+        let env = Env::new();
+        let settings = Settings {
+            tempdir: env.root().to_path_buf(),
+            ask: Arc::new(|_| Ok(Some(SSH_PASSWORD.to_string().into()))),
+            tls: TlsSettings { ca_file: Some(ftpd.authority()), ..TlsSettings::default() },
+            ..Settings::default()
+        };
+        let url = ftpd.url(ftp, &format!("contract-{ftp:?}/made/by/prepare"));
+        let storage = FtpStorage::new(&Url::parse(url).unwrap(), settings).unwrap();
+        assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
+        keeps_the_contract(Arc::new(storage));
+    }
+}
+
+#[cfg(feature = "rsync")]
+#[test]
+fn rsync_keeps_the_contract() {
+    let (env, rsyncd) = (Env::new(), Rsyncd::shared());
+    let settings = Settings {
+        tempdir: env.root().to_path_buf(),
+        own_variables: vec![("FTP_PASSWORD".into(), SSH_PASSWORD.to_string().into())],
+        ..Settings::default()
+    };
+    let url = Url::parse(rsyncd.url("contract/made/by/prepare")).unwrap();
+    let storage = RsyncStorage::new(&url, settings).unwrap();
     assert_eq!(storage.list().unwrap_err().kind, ErrorKind::NotFound);
     keeps_the_contract(Arc::new(storage));
 }

@@ -19,6 +19,7 @@ mod dupfs;
 mod duplicity;
 mod environment;
 mod forge;
+mod ftpd;
 mod history;
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod http_servers;
@@ -28,6 +29,7 @@ mod prepared;
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod proxy;
 mod random;
+mod rsyncd;
 mod sshd;
 mod terminal;
 mod tree;
@@ -40,6 +42,7 @@ pub use dupfs::Outcome;
 pub use duplicity::{Duplicity, Encoding, PASSPHRASE, Version};
 pub use environment::Env;
 pub use forge::{Forge, Member};
+pub use ftpd::{Ftp, Ftpd};
 pub use history::{Flavour, History};
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 pub use http_servers::{AzureServer, DAV_PASSWORD, DavServer, S3_SECRET, S3Server, SwiftServer};
@@ -49,6 +52,7 @@ pub use prepared::{PYTHON, Prepared};
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
+pub use rsyncd::Rsyncd;
 pub use sshd::{SSH_PASSWORD, Sshd, make_key, processes};
 pub use tree::{Kind, Node, Tree};
 pub use truth::{Content, Path, Truth, assert_same};

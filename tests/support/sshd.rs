@@ -16,7 +16,8 @@ use tempfile::TempDir;
 /// The password of [`Sshd::USER`].
 pub const SSH_PASSWORD: &str = "open sesame";
 const HASH: &str = "$6$dupfs$qkKC7Dy6KDthZ1IbudjjiE.bc/8fVpnqENkyROah/k27iz4nI1gc6kUFCi2DQ33X4JVZKq3gbs4TbJ12sME6j.";
-const UID: u32 = 4321;
+/// The number of [`Sshd::USER`].
+pub const UID: u32 = 4321;
 
 /// A running server; ends when dropped, or with the test process.
 pub struct Sshd {
@@ -42,20 +43,10 @@ impl Sshd {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut sshd = Self { root, port, keeper: None };
         let place = sshd.root.path().to_path_buf();
-        open_up(&place);
-        std::fs::create_dir(sshd.home()).unwrap();
-        std::os::unix::fs::chown(sshd.home(), Some(UID), Some(UID)).unwrap();
+        write_users(&place);
         sshd.renew_host_key();
         make_key(&sshd.key(), "");
         std::fs::copy(place.join("key.pub"), place.join("authorized")).unwrap();
-        let user = Self::USER;
-        let home = place.join("home");
-        let passwd = format!(
-            "{user}:x:{UID}:{UID}::{}:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\nroot:x:0:0::/root:/bin/sh\n",
-            home.display()
-        );
-        std::fs::write(place.join("passwd"), passwd).unwrap();
-        std::fs::write(place.join("shadow"), format!("{user}:{HASH}:19000::::::\n")).unwrap();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nPidFile none\nUsePAM no\nStrictModes no\n\
              PasswordAuthentication yes\nUseDNS no\nSubsystem sftp internal-sftp\nMaxStartups 100\nLogLevel QUIET\n",
@@ -167,6 +158,21 @@ impl Drop for Sshd {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Writes to a folder what servers see in the place of `/etc/passwd` and `/etc/shadow`, and makes
+/// the user's home in it.
+pub fn write_users(place: &Path) {
+    open_up(place);
+    let (home, user) = (place.join("home"), Sshd::USER);
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(UID), Some(UID)).unwrap();
+    let passwd = format!(
+        "{user}:x:{UID}:{UID}::{}:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\nftp:x:101:65534::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\nroot:x:0:0::/root:/bin/sh\n",
+        home.display()
+    );
+    std::fs::write(place.join("passwd"), passwd).unwrap();
+    std::fs::write(place.join("shadow"), format!("{user}:{HASH}:19000::::::\n")).unwrap();
 }
 
 /// Lets everybody through a folder.

@@ -57,8 +57,6 @@ const TABLE: &[Entry] = &[
         NONE,
         NoEffect("it destroyed the signatures that listings need; duplicity dropped it in 0.8.12"),
     ),
-    Entry("ftp-passive", NONE, Of("ftp")),
-    Entry("ftp-regular", NONE, Of("ftp")),
     Entry("gio", NONE, NoEffect("URLs are opened without the desktop's help")),
     Entry("idr-fakeroot", &["PATH"], Of("idrive")),
     Entry("imap-full-address", NONE, Of("imap")),
@@ -70,7 +68,6 @@ const TABLE: &[Entry] = &[
         NoEffect("objects up to 5 GiB, the largest that Swift takes, go in one piece"),
     ),
     Entry("pydevd", NONE, NoEffect("it debugs duplicity's own Python code")),
-    Entry("rsync-options", &["OPTIONS"], Of("rsync")),
     Entry(
         "s3-european-buckets",
         NONE,

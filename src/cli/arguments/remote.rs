@@ -22,9 +22,18 @@ pub struct Remote {
     /// Further options for par2, separated by blanks
     #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
     par2_options: Vec<OsString>,
+    /// Further options for rsync, separated by blanks
+    #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
+    rsync_options: Vec<OsString>,
     /// Ask for the password of the storage, unless it is in the URL or the environment
     #[arg(long, global = true)]
     pub ssh_askpass: bool,
+    /// Let an FTP server open the connections for data
+    #[arg(long, global = true)]
+    pub ftp_regular: bool,
+    /// Open the connections for data to an FTP server, as is the default
+    #[arg(long, global = true, overrides_with = "ftp_regular")]
+    ftp_passive: bool,
     /// File with the certificates of authorities to trust, in place of the system's
     #[arg(long, global = true, value_name = "FILE")]
     ssl_cacert_file: Option<PathBuf>,
@@ -165,6 +174,11 @@ impl Remote {
     /// Returns the arguments for ssh.
     pub fn ssh_options(&self) -> Vec<OsString> {
         words(&self.ssh_options)
+    }
+
+    /// Returns the arguments for rsync.
+    pub fn rsync_options(&self) -> Vec<OsString> {
+        words(&self.rsync_options)
     }
 
     /// Returns how recovery files are made.

@@ -71,9 +71,15 @@ const SUFFIX: &str = ".tmp";
 const MARK: &str = ".by-";
 
 /// Returns the name of the file of which this one is a beginning, which a killed writer has left,
-/// in whatever kind of storage.
+/// in whatever kind of storage. rsync names its own `.NAME.XXXXXX`: so may others, of which the
+/// name in between is none of a collection's.
 pub fn unfinished(name: &str) -> Option<&str> {
-    let name = name.strip_prefix(UNFINISHED)?.strip_suffix(SUFFIX)?;
+    let Some(name) = name.strip_prefix(UNFINISHED).and_then(|name| name.strip_suffix(SUFFIX))
+    else {
+        let (name, letters) = name.strip_prefix('.')?.rsplit_once('.')?;
+        let is_random = letters.len() == 6 && letters.bytes().all(|b| b.is_ascii_alphanumeric());
+        return is_random.then_some(name);
+    };
     // A storage whose writers cannot see each other marks each of them.
     let marked = name
         .rsplit_once(MARK)
@@ -81,7 +87,7 @@ pub fn unfinished(name: &str) -> Option<&str> {
     Some(marked.map_or(name, |(name, _)| name))
 }
 
-#[cfg(feature = "sftp")]
+#[cfg(any(feature = "ftp", feature = "http", feature = "sftp"))]
 /// Returns what a file is called while one of several writers that cannot see each other writes it.
 pub fn unfinished_of(name: &str, writer: u64) -> String {
     format!("{UNFINISHED}{name}{MARK}{writer:016x}{SUFFIX}")

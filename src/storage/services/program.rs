@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Done {
     /// How it has ended.
     pub status: ExitStatus,
+    /// What it has printed.
+    pub printed: Vec<u8>,
     /// The end of what it has reported on stderr.
     pub said: String,
 }
@@ -93,7 +95,7 @@ pub fn run(command: &mut Command, timeout: Duration) -> Result<Done, NotRun> {
             said.drain(..excess);
         }
     };
-    Ok(Done { status, said: String::from_utf8_lossy(&said).into_owned() })
+    Ok(Done { status, printed, said: String::from_utf8_lossy(&said).into_owned() })
 }
 
 /// Waits until the pipes hold something, or are at their end, and returns which.
@@ -142,6 +144,7 @@ mod tests {
         let timeout = Duration::from_secs(30);
         let done = run(&mut shell("echo out; echo wrong >&2; exit 7"), timeout).ok().unwrap();
         assert_eq!((done.status.code(), done.said.as_str()), (Some(7), "wrong\n"));
+        assert_eq!(done.printed, b"out\n");
         let missing = run(&mut Command::new("/nowhere/program"), timeout).err().unwrap();
         assert_eq!(missing.kind, ErrorKind::Unsupported);
         assert!(missing.cause.contains("install it"), "{}", missing.cause);

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `failure` | what went wrong, as a storage's kind of error |
 //! | `login` | user and password: basic and digest authentication |
-//! | `tls` | which servers are trusted |
 //! | `upload`, `download` | the bytes of a request and of an answer, watched |
 //!
 //! What it does beside sending:
@@ -23,7 +22,7 @@
 mod download;
 pub mod failure;
 mod login;
-mod tls;
+
 mod upload;
 
 use crate::storage::{Error, ErrorKind, TlsSettings};
@@ -71,7 +70,7 @@ impl Http {
     /// [`Error`] when a certificate cannot be read.
     pub fn new(tls: &TlsSettings, timeout: Duration, login: Option<Login>) -> Result<Self, Error> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(tls)?)
+            .tls_backend_preconfigured(super::tls::config(tls)?)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .tcp_keepalive(timeout / 2)

@@ -27,8 +27,11 @@ mod transfer;
 mod wire;
 
 pub use ssh::answer_ssh;
+#[cfg(feature = "rsync")]
+pub use wire::printable;
 
 use super::local::unfinished_of;
+use super::stamp_of;
 use crate::storage::{
     Abilities, ByteStream, Error, ErrorKind, Listed, Settings, Staged, StagedWriter, Storage, Url,
 };
@@ -149,7 +152,7 @@ impl SftpStorage {
                 (ssh::command(&self.url, &self.settings, password.as_ref()), ssh::GUIDE)
             }
             #[cfg(feature = "rclone")]
-            Way::Rclone(remote) => (rclone::server(remote), rclone::GUIDE),
+            Way::Rclone(remote) => (rclone::server(remote, &self.settings), rclone::GUIDE),
         };
         let wire = Wire::start(command, self.settings.timeout, guide)
             .map_err(|failure| self.error("reach", "", failure))?;
@@ -345,6 +348,14 @@ impl Session {
     }
 }
 
+/// Explains the end of an ssh from what it has reported: what kind of failure it is, and words for
+/// the user.
+#[cfg(feature = "rsync")]
+pub fn explain_ssh(said: &str) -> (ErrorKind, String) {
+    let failure = (ssh::GUIDE.explain)(said, None);
+    (failure.kind, failure.cause)
+}
+
 /// Takes for done what a server refuses to do; the failures of the line stay.
 fn passable(result: Result<(), Failure>) -> Result<(), Failure> {
     result.or_else(|failure| if failure.status.is_some() { Ok(()) } else { Err(failure) })
@@ -395,9 +406,7 @@ fn attributes(wire: &Wire, path: &[u8]) -> Result<Attributes, Failure> {
 fn listed(wire: &Wire, name: String, attributes: Attributes) -> Option<Listed> {
     let size = attributes.size?;
     let modified = attributes.modified.filter(|_| !wire.guide.is_relay);
-    let stamp = modified.map_or(0, |seconds| {
-        (u64::from(seconds) * 1_000_000_000).wrapping_add(size % 1_000_000_000)
-    });
+    let stamp = modified.map_or(0, |seconds| stamp_of(seconds.into(), size));
     Some(Listed { name, size, stamp })
 }
 

@@ -28,7 +28,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 /// What rclone is asked for whatever it does. Nobody is there to type a password; what is deleted is
 /// deleted, as by duplicity.
@@ -93,27 +92,27 @@ pub fn remote(url: &Url) -> Result<OsString, Error> {
 }
 
 /// Prepares the server of a remote.
-pub fn server(remote: &OsStr) -> Command {
-    let mut command = rclone(&["serve", "sftp", "--stdio"]);
+pub fn server(remote: &OsStr, settings: &Settings) -> Command {
+    let mut command = rclone(&["serve", "sftp", "--stdio"], settings);
     command.args(SERVER).arg("--").arg(remote);
     command
 }
 
 /// Makes the folder of a remote, where folders have to be made.
 pub fn make_folder(remote: &OsStr, settings: &Settings) -> Result<(), Failure> {
-    ask("mkdir", remote, settings.timeout).map(|_| ())
+    ask("mkdir", remote, settings).map(|_| ())
 }
 
 /// Returns whether the folder of a remote is there, as far as the service knows folders.
 pub fn has_folder(remote: &OsStr, settings: &Settings) -> Result<bool, Failure> {
-    ask("lsf", remote, settings.timeout)
+    ask("lsf", remote, settings)
 }
 
 /// Runs a command of rclone's for a folder; returns whether the folder is there.
-fn ask(word: &str, remote: &OsStr, timeout: Duration) -> Result<bool, Failure> {
-    let mut command = rclone(&[word, "--retries=1", "--max-depth=1"]);
+fn ask(word: &str, remote: &OsStr, settings: &Settings) -> Result<bool, Failure> {
+    let mut command = rclone(&[word, "--retries=1", "--max-depth=1"], settings);
     command.arg("--").arg(remote);
-    let done = program::run(&mut command, timeout)?;
+    let done = program::run(&mut command, settings.timeout)?;
     match done.status.code() {
         Some(0) => Ok(true),
         Some(NO_FOLDER) => Ok(false),
@@ -121,8 +120,9 @@ fn ask(word: &str, remote: &OsStr, timeout: Duration) -> Result<bool, Failure> {
     }
 }
 
-fn rclone(words: &[&str]) -> Command {
+fn rclone(words: &[&str], settings: &Settings) -> Command {
     let mut command = Command::new("rclone");
+    command.envs(settings.variables_of_programs());
     command.args(words).args(OPTIONS);
     // SAFETY: setsid is safe to call between fork and exec. Ctrl-C, which is for us to obey, does not
     // end it under our hands.

@@ -90,6 +90,7 @@ pub struct Wire {
     next: AtomicU32,
     timeout: Duration,
     extensions: Vec<Vec<u8>>,
+    #[cfg_attr(not(feature = "rclone"), expect(dead_code, reason = "ssh explains its end alone"))]
     said: Arc<Mutex<Vec<u8>>>,
     /// The most bytes of one request.
     pub limits: Limits,

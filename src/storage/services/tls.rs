@@ -1,4 +1,4 @@
-//! Which servers are trusted.
+//! Which servers are trusted, by whatever protocol speaks TLS.
 //!
 //! The system's store counts, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name. A file or a folder
 //! of the command line counts in its place, as for duplicity.
