@@ -12,7 +12,7 @@ use dupfs::format::{Prefixes, StoredName};
 use dupfs::monitor::{Level, Monitor};
 use dupfs::opened::OpenCollection;
 use dupfs::sets::Snapshot;
-use dupfs::storage::{self, ErrorKind, Listed, LocalStorage, Settings, Storage, Url};
+use dupfs::storage::{self, ErrorKind, Listed, LocalStorage, Pace, Settings, Storage, Url};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +65,8 @@ fn settings(common: &Common, report: Arc<Report>) -> anyhow::Result<Settings> {
         timeout: common
             .timeout
             .map_or(default.timeout, |seconds| Duration::from_secs(seconds.max(1))),
+        upload: remote.max_upload_rate.map_or_else(Pace::default, Pace::new),
+        download: remote.max_download_rate.map_or_else(Pace::default, Pace::new),
         tries: common.num_retries,
         delay: Duration::from_secs(common.backend_retry_delay),
         slower: common.writing.storage_delay.map(Duration::from_millis),

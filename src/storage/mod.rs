@@ -20,6 +20,7 @@ use std::sync::Arc;
 mod error;
 mod layers;
 mod open;
+mod pace;
 mod services;
 mod settings;
 mod staged;
@@ -27,8 +28,12 @@ mod stored;
 mod url;
 
 pub use error::{Error, ErrorKind};
-pub use layers::{Call, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage};
+pub use layers::{
+    Call, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage,
+    ThrottledStorage,
+};
 pub use open::open;
+pub use pace::Pace;
 #[cfg(feature = "ftp")]
 pub use services::FtpStorage;
 #[cfg(feature = "http")]

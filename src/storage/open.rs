@@ -1,7 +1,7 @@
 //! [`open`]: from a URL to the kind of storage that serves it, with the layers around it.
 //!
 //! ```text
-//! multi, par2 │ retry │ recording, if it is to be slower │ service
+//! multi, par2 │ throttle │ retry │ recording, if it is to be slower │ service
 //! ```
 
 #[cfg(feature = "ftp")]
@@ -14,7 +14,7 @@ use super::RsyncStorage;
 use super::SftpStorage;
 use super::{
     Error, ErrorKind, LocalStorage, MultiConfig, MultiStorage, Par2Storage, RecordingStorage,
-    RetryingStorage, Settings, Storage, Url,
+    RetryingStorage, Settings, Storage, ThrottledStorage, Url,
 };
 use std::sync::Arc;
 
@@ -87,12 +87,17 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
     }
     let (tries, delay, slower) = (settings.tries, settings.delay, settings.slower);
     let (transfers, monitor) = (settings.transfers, settings.monitor.clone());
+    let download = settings.download.clone();
     let mut storage = service(url, settings)?;
     if let Some(slower) = slower {
         let recording = RecordingStorage::new(storage);
         storage = Arc::new(recording.far(slower, transfers.unwrap_or(FAR_TRANSFERS)));
     }
-    Ok(Arc::new(RetryingStorage::new(storage, tries, delay, monitor)))
+    let storage = Arc::new(RetryingStorage::new(storage, tries, delay, monitor));
+    Ok(match download.is_limited() && !storage.abilities().rereads {
+        true => Arc::new(ThrottledStorage::new(storage, download)),
+        false => storage,
+    })
 }
 
 /// Opens all stores of a `multi://`.

@@ -1,5 +1,6 @@
 //! [`Settings`]: what a storage is told beside its URL.
 
+use super::Pace;
 use crate::monitor::{Monitor, Silent};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -43,6 +44,10 @@ pub struct Settings {
     pub transfers: Option<usize>,
     /// The longest wait for a storage behind a network during which nothing goes or comes.
     pub timeout: Duration,
+    /// How fast bytes go to all storages behind a network together: a service takes what it sends.
+    pub upload: Pace,
+    /// How fast they come.
+    pub download: Pace,
     /// How often a call is tried, once at least.
     pub tries: u32,
     /// The longest pause between two tries.
@@ -141,6 +146,8 @@ impl Default for Settings {
         Self {
             transfers: None,
             timeout: Duration::from_secs(30),
+            upload: Pace::default(),
+            download: Pace::default(),
             tries: 5,
             delay: Duration::from_secs(30),
             slower: None,

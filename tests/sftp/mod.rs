@@ -407,3 +407,27 @@ fn a_server_that_hangs_ends_the_wait() {
     run(&mut dupfs(&env, &options), &["cleanup", "--force", &url]).success();
     assert_eq!(left(), 0);
 }
+
+/// Bytes go and come no faster than the user wants, over all transfers together.
+#[test]
+fn rates_are_kept() {
+    let (env, sshd) = (Env::new(), Sshd::shared());
+    let options = sshd.introduce(&env, true);
+    let url = sshd.url("sftp", "rates");
+    std::fs::write(env.source().join("a"), Random::new(5).bytes(2_500_000)).unwrap();
+    let rate = ["--max-upload-rate", "2M", "--max-download-rate", "2M"];
+    let timed = |words: &[&str]| {
+        let begun = Instant::now();
+        let mut command = dupfs(&env, &options);
+        command.args(["--concurrency", "4", "--volsize", "1"]).args(rate);
+        run(&mut command, words).success();
+        begun.elapsed()
+    };
+    // 2.4 MiB, but for what goes in one burst.
+    let least = Duration::from_millis(850);
+    assert!(timed(&["full", "source", &url]) > least);
+    let target = env.fresh("restored");
+    assert!(timed(&["restore", &url, target.to_str().unwrap()]) > least);
+    run(&mut dupfs(&env, &options), &["full", "--max-upload-rate", "fast", "source", &url])
+        .failure(2, &["500"]);
+}

@@ -19,8 +19,8 @@ use dupfs::storage::RsyncStorage;
 use dupfs::storage::SftpStorage;
 use dupfs::storage::TlsSettings;
 use dupfs::storage::{
-    self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, RecordingStorage,
-    RetryingStorage, Storage, StoredFile, unfinished,
+    self, ByteSink, Call, ErrorKind, Listed, LocalStorage, MemoryStorage, Pace, RecordingStorage,
+    RetryingStorage, Storage, StoredFile, ThrottledStorage, unfinished,
 };
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 use dupfs::storage::{AzureSettings, OpendalStorage, S3Settings};
@@ -388,9 +388,11 @@ fn rsync_keeps_the_contract() {
 
 /// A storage around others promises what they promise.
 #[test]
-fn the_recorder_and_the_retrier_keep_the_contract() {
+fn the_recorder_the_retrier_and_the_throttle_keep_the_contract() {
     let memory = || Arc::new(MemoryStorage::default());
     keeps_the_contract(Arc::new(RecordingStorage::new(memory())));
+    keeps_the_contract(Arc::new(ThrottledStorage::new(memory(), Pace::new(1 << 40))));
+
     keeps_the_contract(Arc::new(RetryingStorage::new(
         memory(),
         3,

@@ -1,5 +1,6 @@
 //! [`Remote`]: options of storages behind a network.
 
+use super::values::parse_rate;
 use clap::Args;
 use dupfs::storage::{AzureSettings, Par2Options, S3Settings, TlsSettings};
 use std::ffi::{OsStr, OsString};
@@ -13,6 +14,12 @@ pub struct Remote {
     /// Further options for ssh, separated by blanks
     #[arg(long, global = true, value_name = "OPTIONS", allow_hyphen_values = true)]
     ssh_options: Vec<OsString>,
+    /// Send no faster than so many KiB a second, or MiB as in 2M, over all transfers together
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    pub max_upload_rate: Option<u64>,
+    /// Receive no faster than that
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    pub max_download_rate: Option<u64>,
     /// How much of a file may be damaged and still be repaired, for par2+SCHEME://, in percent
     #[arg(long, global = true, value_name = "PERCENT", default_value_t = 10)]
     par2_redundancy: u32,

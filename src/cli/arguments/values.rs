@@ -34,6 +34,21 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
         .ok_or_else(|| "write a time such as 60s, 5m or 1h".into())
 }
 
+/// Parses a rate: `500` or `500K` is as many KiB a second, `2M` MiB. Returns bytes a second.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => 0,
+    };
+    let parsed = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+    parsed
+        .filter(|rate| *rate > 0)
+        .ok_or_else(|| "write KiB a second, such as 500, or with a unit, such as 2M".into())
+}
+
 /// Parses duplicity's levels: a digit, a letter or a word, in any case.
 pub fn parse_verbosity(text: &str) -> Result<u8, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -64,4 +79,21 @@ pub fn entry_path(typed: &OsString) -> Result<EntryPath, Failure> {
         path = rest;
     }
     EntryPath::parse(path).map_err(|error| Failure::CommandLine(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        for (text, rate) in [("500", 512_000), ("2k", 2048), ("3M", 3 << 20), ("1G", 1 << 30)] {
+            assert_eq!(parse_rate(text), Ok(rate), "{text}");
+        }
+        for text in
+            ["", "0", "M", "-1", "1.5M", "1 M", "2MB", "99999999999999999999", "18014398509481984"]
+        {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
 }

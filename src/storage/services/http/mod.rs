@@ -22,10 +22,9 @@
 mod download;
 pub mod failure;
 mod login;
-
 mod upload;
 
-use crate::storage::{Error, ErrorKind, TlsSettings};
+use crate::storage::{Error, ErrorKind, Pace, Settings};
 use download::Download;
 use failure::Failure;
 pub use login::Login;
@@ -61,6 +60,7 @@ pub struct Http {
     timeout: Duration,
     login: Option<Login>,
     headers: HeaderMap,
+    upload: Pace,
 }
 
 impl Http {
@@ -68,9 +68,10 @@ impl Http {
     ///
     /// # Errors
     /// [`Error`] when a certificate cannot be read.
-    pub fn new(tls: &TlsSettings, timeout: Duration, login: Option<Login>) -> Result<Self, Error> {
+    pub fn new(settings: &Settings, login: Option<Login>) -> Result<Self, Error> {
+        let timeout = settings.timeout;
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(super::tls::config(tls)?)
+            .tls_backend_preconfigured(super::tls::config(&settings.tls)?)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .tcp_keepalive(timeout / 2)
@@ -84,7 +85,8 @@ impl Http {
             kind: ErrorKind::Other,
             cause: failure::chain(&error),
         })?;
-        Ok(Self { client, timeout, login, headers: HeaderMap::new() })
+        let (headers, upload) = (HeaderMap::new(), settings.upload.clone());
+        Ok(Self { client, timeout, login, headers, upload })
     }
 
     /// Sends these headers with each request.
@@ -107,8 +109,8 @@ impl Http {
         }
         let progress = Progress::default();
         if !body.is_empty() || parts.method == http::Method::PUT {
-            request =
-                request.body(reqwest::Body::wrap(Upload::new(body.clone(), progress.clone())));
+            let upload = Upload::new(body.clone(), progress.clone(), self.upload.clone());
+            request = request.body(reqwest::Body::wrap(upload));
         }
         let is_of_cloud = target.host_str().is_some_and(|host| CLOUD_HOSTS.contains(&host));
         let timeout = if is_of_cloud { self.timeout.min(CLOUD_TIMEOUT) } else { self.timeout };

@@ -1,5 +1,6 @@
 //! [`Upload`]: the bytes of a request; [`Progress`] knows when the last of them went out.
 
+use crate::storage::Pace;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use opendal::Buffer;
@@ -7,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Bytes handed to the connection at once.
@@ -50,11 +51,14 @@ impl Progress {
 pub struct Upload {
     left: Buffer,
     progress: Progress,
+    pace: Pace,
+    /// Until the next piece may go.
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Upload {
-    pub fn new(bytes: Buffer, progress: Progress) -> Self {
-        Self { left: bytes, progress }
+    pub fn new(bytes: Buffer, progress: Progress, pace: Pace) -> Self {
+        Self { left: bytes, progress, pace, pause: None }
     }
 }
 
@@ -64,13 +68,21 @@ impl Body for Upload {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.progress.note();
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
-        let count = self.left.len().min(PIECE);
+        let count = self.pace.piece(self.left.len().min(PIECE));
+        if self.pause.is_none() && self.pace.is_limited() {
+            let pause = self.pace.reserve(count);
+            self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
         let piece = self.left.slice(..count).to_bytes();
         self.left = self.left.slice(count..);
         Poll::Ready(Some(Ok(Frame::data(piece))))

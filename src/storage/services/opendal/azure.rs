@@ -164,7 +164,7 @@ impl Direct {
 pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
     let (container, prefix) = container(url)?;
     let account = account(url, settings)?;
-    let http = HttpTransporter::new(Http::new(&settings.tls, settings.timeout, None)?);
+    let http = HttpTransporter::new(Http::new(settings, None)?);
     let mut builder = services::Azblob::default()
         .endpoint(&account.endpoint)
         .container(&container)

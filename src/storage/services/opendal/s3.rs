@@ -236,8 +236,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         let endpoint = names.iter().find_map(|name| variable(name)).map(|value| value.to_string());
         endpoint.or_else(|| of_profile(settings, "endpoint_url"))
     });
-    let transporter =
-        || Ok(HttpTransporter::new(Http::new(&settings.tls, settings.timeout, None)?));
+    let transporter = || Ok(HttpTransporter::new(Http::new(settings, None)?));
     let http = transporter()?;
     let region = given
         .region

@@ -269,7 +269,7 @@ impl SignIn {
 /// [`Error`] where a variable is missing, or the server does not let the user in.
 pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
     let (container, prefix) = container(url)?;
-    let http = HttpTransporter::new(Http::new(&settings.tls, settings.timeout, None)?);
+    let http = HttpTransporter::new(Http::new(settings, None)?);
     let sign_in = SignIn::new(&Variables { url, settings })?;
     let session = Location::of(url).ask("reach", "", sign_in.run(&http))?;
     let builder = services::Swift::default()

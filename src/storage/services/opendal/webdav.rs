@@ -100,8 +100,9 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         Some(user) => password(url, settings)?.map(|password| Login::new(user, password)),
         None => None,
     };
-    let http = Http::new(&settings.tls, settings.timeout, login)?;
-    let http = HttpTransporter::new(http.with_headers(headers(url, settings)?));
+    let http = Http::new(settings, login)?;
+    let http = http.with_headers(headers(url, settings)?);
+    let http = HttpTransporter::new(http);
     let found = Location::of(url).ask("reach", "", propfind(&http, &typed, "0"))?;
     let folder = match found.extensions().get::<AnsweredBy>() {
         Some(AnsweredBy(folder)) => folder.clone(),

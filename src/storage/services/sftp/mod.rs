@@ -254,7 +254,7 @@ impl SftpStorage {
             handle => handle?,
         };
         let store = || -> Result<Listed, Failure> {
-            handle.write_all(staged).map_err(full)?;
+            handle.write_all(staged, &self.settings.upload).map_err(full)?;
             if !wire.guide.is_relay {
                 set_time(wire, &handle, staged)?;
             }

@@ -2,7 +2,7 @@
 
 use super::packets::{Reply, kind, open, status};
 use super::wire::{Failure, Pending, Wire, senseless};
-use crate::storage::{ByteStream, Error, Staged};
+use crate::storage::{ByteStream, Error, Pace, Staged};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl Handle {
     }
 
     /// Writes all of a staged file.
-    pub fn write_all(&self, staged: &Staged) -> Result<(), Failure> {
-        let chunk = self.wire.limits.write as usize;
+    pub fn write_all(&self, staged: &Staged, pace: &Pace) -> Result<(), Failure> {
+        let chunk = pace.piece(self.wire.limits.write as usize);
         let window = self.window(chunk);
         let (mut under_way, mut offset) = (VecDeque::new(), 0_u64);
         staged.read(|bytes| {
@@ -119,6 +119,7 @@ impl Handle {
                 if under_way.len() >= window {
                     self.finish_write(under_way.pop_front())?;
                 }
+                pace.take(part.len());
                 under_way.push_back(self.wire.begin(kind::WRITE, |request| {
                     request.bytes(&self.bytes).long(offset).bytes(part)
                 })?);
