@@ -1,6 +1,7 @@
 //! Storages behind HTTP: S3 and WebDAV, both ways with the originals, over lines that fail.
 
 mod faults;
+mod lies;
 
 use crate::support::{
     AzureServer, DAV_PASSWORD, DavServer, Encoding, Env, Mounted, Outcome, Proxy, Random,

@@ -316,6 +316,28 @@ fn prefixes_and_deletions() {
     assert_eq!(ours.map(|kinds| kinds.len()), [3, 2, 1]);
 }
 
+/// What a store that is away may hold alone counts as there: nothing is deleted for want of it.
+#[test]
+fn what_only_a_store_that_is_away_has_is_not_given_up() {
+    let stores = Stores::new("?mode=mirror");
+    let entries = serde_json::json!([
+        { "url": stores.url_of("one"), "prefixes": ["man-", "sig-"] },
+        { "url": stores.url_of("two") },
+    ]);
+    std::fs::write(stores.place("multi.json"), entries.to_string()).unwrap();
+    let options = ["--file-prefix-manifest", "man-", "--file-prefix-signature", "sig-"];
+    stores.save(Version::Ours, 1, &options).success();
+    let before = stores.names("two");
+    std::fs::rename(stores.place("one"), stores.place("away")).unwrap();
+    stores.env.clear_caches();
+    let url = stores.url();
+    for action in [&["cleanup", "--force"][..], &["remove-all-but-n-full", "1", "--force"]] {
+        let outcome = stores.run(Version::Ours, &[action, &options, &[&url]].concat());
+        assert_ne!(outcome.code, 0, "{outcome}");
+    }
+    assert_eq!(stores.names("two"), before);
+}
+
 /// What makes no sense ends as with the original, before anything is done.
 #[test]
 fn senseless_configurations() {

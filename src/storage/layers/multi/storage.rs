@@ -259,7 +259,16 @@ impl Storage for MultiStorage {
             }
         }
         let is_missing = |error: &Error| error.kind == ErrorKind::NotFound;
-        let is_enough = shared.is_mirror && !listings.is_empty();
+        // What is in a store that is away may be in no other, unless others get the same: whoever took
+        // the rest for all would delete it, or begin anew.
+        let prefixes = |number: &usize| &shared.stores[*number].prefixes;
+        let is_elsewhere =
+            |prefix: &String| listings.iter().any(|(number, _)| prefixes(number).contains(prefix));
+        let is_covered = |(number, _): &(usize, Error)| prefixes(number).iter().all(is_elsewhere);
+        let is_enough = shared.is_mirror
+            && shared.goes_on
+            && !listings.is_empty()
+            && failures.iter().all(is_covered);
         if let Some((_, first)) = failures.first().filter(|_| !is_enough) {
             let worst = failures.iter().map(|(_, error)| error).find(|error| !is_missing(error));
             let error = worst.unwrap_or(first).clone();

@@ -1,6 +1,7 @@
 //! [`Download`]: the bytes of an answer, as they come in.
 
 use super::failure::{self, Failure};
+use crate::storage::ErrorKind;
 use bytes::Bytes;
 use futures_util::Stream;
 use opendal::Buffer;
@@ -19,6 +20,8 @@ pub struct Download {
     alarm: Pin<Box<Sleep>>,
     skipped: u64,
     left: Option<u64>,
+    /// Bytes that may still come; more are none that were asked for.
+    limit: Option<u64>,
 }
 
 impl Download {
@@ -28,12 +31,17 @@ impl Download {
     ) -> Self {
         let pieces = SyncWrapper::new(Box::pin(pieces) as Pieces);
         let alarm = Box::pin(tokio::time::sleep(timeout));
-        Self { pieces, timeout, alarm, skipped: 0, left: None }
+        Self { pieces, timeout, alarm, skipped: 0, left: None, limit: None }
     }
 
     /// Leaves out the first bytes, and ends after `length` more, if that is named.
     pub fn part(self, skipped: u64, length: Option<u64>) -> Self {
         Self { skipped, left: length, ..self }
+    }
+
+    /// Ends with an error where more bytes are handed out.
+    pub fn up_to(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
     }
 
     /// Returns what is wanted of a piece.
@@ -62,6 +70,16 @@ impl Stream for Download {
                     let deadline = Instant::now() + self.timeout;
                     self.alarm.as_mut().reset(deadline);
                     let piece = self.cut(piece);
+                    if let Some(limit) = &mut self.limit {
+                        match limit.checked_sub(piece.len() as u64) {
+                            Some(left) => *limit = left,
+                            None => {
+                                let cause = "the server's answer is longer than it can be";
+                                let failure = Failure::new(ErrorKind::Other, cause);
+                                return Poll::Ready(Some(Err(failure.into())));
+                            }
+                        }
+                    }
                     if !piece.is_empty() {
                         return Poll::Ready(Some(Ok(Buffer::from(piece))));
                     }

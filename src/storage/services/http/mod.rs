@@ -10,10 +10,14 @@
 //!
 //! - **Waits are bounded.** A request during which no byte goes or comes for the timeout ends with
 //!   [`ErrorKind::TimedOut`]. How long a transfer takes as a whole is not bounded.
-//! - **Redirections are followed** for each method, with its body, a few times. The login is sent to
-//!   no other host than the first.
-//! - **Ranges are what was asked for.** A server that ignores a range, and answers with the whole
-//!   file, is made good for; one that answers with another range ends with an error.
+//! - **Redirections are followed** for each method, with its body, a few times. Login and further
+//!   headers go to the server of the URL alone, or to the same host by TLS; a signed request is sent
+//!   to no other server.
+//! - **Ranges are what was asked for**, of a file of the size that was listed. A server that ignores
+//!   a range, and answers with the whole file, is made good for; one that answers with another range,
+//!   or another file (the page of a hotel's network, say), ends with a failure that passes.
+//! - **Lists are lists**: a page for people that comes with status 200 is none, a list that turns in
+//!   circles ends, and no list or error is read beyond a limit.
 //! - **A server that is busy** (429, 503) is a failure that passes, with the time that it names.
 //! - **Nothing is unpacked**: a stored file may well be called `.gz`.
 //!
@@ -30,7 +34,8 @@ use failure::Failure;
 pub use login::Login;
 use opendal::{Buffer, HttpBody, HttpTransport};
 use reqwest::header::{
-    CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER, TRANSFER_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
 use reqwest::{Response, StatusCode, Url};
 use std::cell::Cell;
@@ -48,6 +53,8 @@ tokio::task_local! {
     /// The status of the last answer that was no success, 0 before there is one. OpenDAL's errors
     /// do not carry it.
     pub static STATUS: Cell<u16>;
+    /// The size in bytes of the file that is read, as it was listed; 0 where nobody knows it.
+    pub static LISTED_SIZE: u64;
 }
 
 /// Where an answer comes from, after redirections: among the extensions of the answer.
@@ -60,6 +67,8 @@ pub struct Http {
     timeout: Duration,
     login: Option<Login>,
     headers: HeaderMap,
+    /// The server of the URL, where login and headers go.
+    home: Option<Url>,
     upload: Pace,
 }
 
@@ -86,12 +95,21 @@ impl Http {
             cause: failure::chain(&error),
         })?;
         let (headers, upload) = (HeaderMap::new(), settings.upload.clone());
-        Ok(Self { client, timeout, login, headers, upload })
+        Ok(Self { client, timeout, login, headers, home: None, upload })
     }
 
-    /// Sends these headers with each request.
-    pub fn with_headers(self, headers: HeaderMap) -> Self {
-        Self { headers, ..self }
+    /// Sends the login and these headers to the server of an address, and to no other.
+    pub fn for_server(self, home: Url, headers: HeaderMap) -> Self {
+        Self { headers, home: Some(home), ..self }
+    }
+
+    /// Returns whether an address belongs to the server of the URL: the same one, or the same host
+    /// by TLS.
+    fn is_home(&self, target: &Url) -> bool {
+        self.home.as_ref().is_some_and(|home| {
+            let by_tls = target.scheme() == "https" && target.host_str() == home.host_str();
+            target.origin() == home.origin() || by_tls
+        })
     }
 
     /// Sends one request, and returns the answer's head.
@@ -103,7 +121,10 @@ impl Http {
         body: &Buffer,
     ) -> Result<Response, Failure> {
         let mut request = self.client.request(parts.method.clone(), target.clone());
-        request = request.headers(parts.headers.clone()).headers(self.headers.clone());
+        request = request.headers(parts.headers.clone());
+        if self.is_home(target) {
+            request = request.headers(self.headers.clone());
+        }
         if let Some(answer) = login.and_then(|login| login.answer(&parts.method, target)) {
             request = request.header(reqwest::header::AUTHORIZATION, answer);
         }
@@ -128,7 +149,7 @@ impl Http {
         let mut target = Url::parse(&parts.uri.to_string()).map_err(|error| {
             Failure::new(ErrorKind::BadUrl, format!("the address makes no sense: {error}"))
         })?;
-        let mut login = self.login.as_ref();
+        let mut login = self.login.as_ref().filter(|_| self.is_home(&target));
         let (mut redirections, mut challenges) = (0, 0);
         if let Some(login) = login.filter(|login| login.is_stale(body.len())) {
             // A cheap request gets what the expensive one needs.
@@ -154,9 +175,11 @@ impl Http {
                         let cause = "the server redirects again and again";
                         return Err(Failure::new(ErrorKind::Unsupported, cause));
                     }
-                    if next.host_str() != target.host_str() || next.scheme() != target.scheme() {
-                        login = None;
+                    if next.origin() != target.origin() && is_signed(&parts.headers) {
+                        let cause = "the server redirects to another one, which does not get what proves who we are";
+                        return Err(Failure::new(ErrorKind::Unsupported, cause));
                     }
+                    login = login.filter(|_| self.is_home(&next));
                     target = next;
                 }
                 401 if challenges < 2 && login.is_some_and(|login| login.learn(&answer)) => {
@@ -165,6 +188,12 @@ impl Http {
                 429 | 503 => return Err(busy(&answer)),
                 _ => {
                     let mut answer = finish(&parts, answer, self.timeout)?;
+                    if let Some(root) = list_root(&target)
+                        && status.is_success()
+                        && parts.method == http::Method::GET
+                    {
+                        answer = check_list(root, &target, answer).await?;
+                    }
                     answer.extensions_mut().insert(AnsweredBy(target));
                     return Ok(answer);
                 }
@@ -182,6 +211,66 @@ impl HttpTransport for Http {
         self.answer(parts, body).await.map_err(opendal::Error::from)
     }
 }
+
+/// Returns whether a request carries what proves who sends it.
+fn is_signed(headers: &HeaderMap) -> bool {
+    ["authorization", "x-amz-security-token", "x-auth-token", "x-auth-key"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
+/// Returns the name of the outermost element of a list, where an address asks for one.
+///
+/// Source: Amazon, ListObjectsV2; Microsoft, List Blobs.
+fn list_root(target: &Url) -> Option<&'static str> {
+    target.query_pairs().find_map(|(name, value)| match (&*name, &*value) {
+        ("list-type", _) => Some("ListBucketResult"),
+        ("comp", "list") => Some("EnumerationResults"),
+        _ => None,
+    })
+}
+
+/// Reads a list, and looks whether it is one that goes on: OpenDAL takes whatever comes for an empty
+/// one, and what says of itself that it is cut for one that may be asked for again.
+async fn check_list(
+    root: &str,
+    target: &Url,
+    answer: http::Response<HttpBody>,
+) -> Result<http::Response<HttpBody>, Failure> {
+    let (parts, mut body) = answer.into_parts();
+    let bytes = body.to_buffer().await.map_err(|error| match failure::of(&error) {
+        Some(failure) => failure.clone(),
+        None => Failure::new(ErrorKind::Unreachable, error.message()),
+    })?;
+    let bytes = bytes.to_bytes();
+    let text = String::from_utf8_lossy(&bytes);
+    let is_list =
+        text.contains(&format!("<{root}")) && text.trim_end().ends_with(&format!("</{root}>"));
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        let (value, _) = rest.split_once('<')?;
+        Some(value.replace("&amp;", "&")).filter(|value| !value.is_empty())
+    };
+    let next = element("NextContinuationToken").or_else(|| element("NextMarker"));
+    let is_cut = element("IsTruncated").is_some_and(|value| value == "true");
+    let was_asked = |next: &String| {
+        let mut markers = target
+            .query_pairs()
+            .filter(|(name, _)| matches!(&**name, "continuation-token" | "marker"));
+        markers.any(|(_, value)| value == *next)
+    };
+    if !is_list || (is_cut && next.is_none()) || next.as_ref().is_some_and(was_asked) {
+        let cause = "what the server answers is no list, or one without an end";
+        return Err(Failure::new(ErrorKind::Other, cause));
+    }
+    let size = bytes.len() as u64;
+    let body = futures_util::stream::iter([Ok(Buffer::from(bytes))]);
+    Ok(http::Response::from_parts(parts, HttpBody::new(body, Some(size))))
+}
+
+/// The longest list, and the longest error, in bytes.
+const LONGEST_LIST: u64 = 64 << 20;
+const LONGEST_ERROR: u64 = 1 << 20;
 
 fn redirection(from: &Url, answer: &Response) -> Result<Url, Failure> {
     let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -216,6 +305,11 @@ fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
 struct ContentRange(u64, u64, Option<u64>);
 
 impl ContentRange {
+    /// Returns how many bytes these are.
+    fn length(&self) -> Option<u64> {
+        self.1.checked_sub(self.0)?.checked_add(1)
+    }
+
     /// Returns whether these bytes are those from `first` on: `asked` of them, or all up to the end
     /// of the file.
     fn answers(&self, first: u64, asked: Option<u64>) -> bool {
@@ -245,42 +339,71 @@ fn finish(
     if parts.method == http::Method::HEAD {
         size = Some(0);
     }
+    let is_read = parts.method == http::Method::GET && answer.status().is_success();
+    let listed = LISTED_SIZE.try_with(|size| *size).unwrap_or(0);
     // Where the line is the end, a line that is cut looks like one.
     let is_told = size.is_some() || head.headers().contains_key(TRANSFER_ENCODING);
-    if parts.method == http::Method::GET && !is_told {
+    if is_read && !is_told {
         let cause = "the server does not say how long its answer is";
         return Err(Failure::new(ErrorKind::Unsupported, cause));
     }
+    let another = |has: u64| {
+        let cause = format!("the server shows a file of {has} bytes instead of {listed}");
+        Failure::new(ErrorKind::Other, cause)
+    };
+    let other_bytes = || {
+        let cause = "the server answers with other bytes than were asked for";
+        Failure::new(ErrorKind::Other, cause)
+    };
     let (mut skipped, mut length) = (0, None);
     match (range(&parts.headers), answer.status()) {
-        (Some((first, asked)), StatusCode::OK) => {
-            (skipped, length) = (first, asked);
-            let left = size.map(|size| size.saturating_sub(first));
-            size = match (left, asked) {
-                (Some(left), Some(asked)) => Some(left.min(asked)),
-                (left, _) => left,
-            };
-            *head.status_mut() = StatusCode::PARTIAL_CONTENT;
-            head.headers_mut().remove(reqwest::header::CONTENT_LENGTH);
-            if let Some(size) = size {
-                head.headers_mut().insert(reqwest::header::CONTENT_LENGTH, HeaderValue::from(size));
+        (asked, StatusCode::OK) if is_read => {
+            if let Some(has) = size.filter(|has| listed > 0 && *has != listed) {
+                return Err(another(has));
+            }
+            // What comes in pieces is as long as what was listed.
+            size = size.or((listed > 0).then_some(listed));
+            if let Some((first, asked)) = asked {
+                (skipped, length) = (first, asked);
+                let left = size.map(|size| size.saturating_sub(first));
+                size = match (left, asked) {
+                    (Some(left), Some(asked)) => Some(left.min(asked)),
+                    (left, _) => left,
+                };
+                *head.status_mut() = StatusCode::PARTIAL_CONTENT;
             }
         }
         (Some((first, asked)), StatusCode::PARTIAL_CONTENT) => {
             let found = head.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
             // Nothing is there from the end of a file on, and some servers make up a range of it.
             let total = found.and_then(|found| found.rsplit_once('/')?.1.parse::<u64>().ok());
+            if let Some(has) = total.filter(|has| listed > 0 && *has != listed) {
+                return Err(another(has));
+            }
             let is_empty = size == Some(0) && total.is_some_and(|total| total <= first);
-            let answers = |found: ContentRange| found.answers(first, asked);
             if is_empty {
                 head.headers_mut().remove(CONTENT_RANGE);
-            } else if !found.and_then(content_range).is_some_and(answers) {
-                let cause = "the server answers with other bytes than were asked for";
-                return Err(Failure::new(ErrorKind::Other, cause));
+            } else {
+                let found = found.and_then(content_range).ok_or_else(other_bytes)?;
+                let held = found.length();
+                if !found.answers(first, asked) || size.is_some_and(|size| Some(size) != held) {
+                    return Err(other_bytes());
+                }
+                size = held;
             }
         }
         _ => {}
     }
-    let download = Download::new(answer.bytes_stream(), timeout).part(skipped, length);
+    if is_read && let Some(size) = size {
+        head.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+    }
+    let is_list = list_root(answer.url()).is_some() || parts.method.as_str() == "PROPFIND";
+    let limit = match answer.status().is_success() {
+        true if is_list => Some(LONGEST_LIST),
+        true => size,
+        false => Some(LONGEST_ERROR),
+    };
+    let download = Download::new(answer.bytes_stream(), timeout);
+    let download = download.part(skipped, length).up_to(limit);
     Ok(head.map(|()| HttpBody::new(download, size)))
 }

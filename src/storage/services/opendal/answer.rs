@@ -118,7 +118,10 @@ fn words(error: &opendal::Error) -> String {
         (Some(code), None) => code.to_string(),
         // A page for people, of which the status is all that is of use.
         _ if message.trim_start().starts_with('<') => "the server fails".into(),
-        _ if message.trim().is_empty() => failure::chain(error),
+        // OpenDAL shows what it has found nothing in as a Rust program would.
+        _ if message.trim().is_empty() || message.contains("Error { code: \"\"") => {
+            "the server does not say why".into()
+        }
         _ => match std::error::Error::source(error) {
             Some(source) => format!("{message}: {}", failure::chain(source)),
             None => message.to_string(),

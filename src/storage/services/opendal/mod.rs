@@ -29,6 +29,7 @@ mod swift;
 #[cfg(feature = "webdav")]
 mod webdav;
 
+use super::http::LISTED_SIZE;
 use super::local::unfinished_of;
 use crate::storage::{
     Abilities, ByteStream, Error, ErrorKind, Listed, Settings, Staged, StagedWriter, Storage, Url,
@@ -271,7 +272,7 @@ impl Storage for OpendalStorage {
             return Ok(0);
         }
         let read = |service: &Service| {
-            self.location.ask("read", &file.name, async {
+            let read = async {
                 let reader = service.operator.reader(&file.name).await?;
                 let mut pieces = reader.into_stream(offset..end).await?;
                 let mut filled = 0;
@@ -284,9 +285,14 @@ impl Storage for OpendalStorage {
                     let count = piece.len().min(buffer.len() - filled);
                     piece.copy_to_slice(&mut buffer[filled..filled + count]);
                     filled += count;
+                    // To the end, so that the connection can be used again; but not beyond.
+                    if count == 0 {
+                        break;
+                    }
                 }
                 Ok(filled)
-            })
+            };
+            self.location.ask("read", &file.name, LISTED_SIZE.scope(file.size, read))
         };
         match self.using(read) {
             Err(error) if is_behind_the_end(&error) => Ok(0),
@@ -299,13 +305,14 @@ impl Storage for OpendalStorage {
             return Ok(Box::new(Stream::empty(self.location.clone(), &file.name)));
         }
         let begin = |service: &Service| {
-            self.location.ask("read", &file.name, async {
+            let begin = async {
                 let reader = service.operator.reader(&file.name).await?;
                 let mut rest = reader.into_stream(from..).await?;
                 // The request goes out with the first bytes.
                 let first = rest.next().await.transpose()?;
                 Ok((first.unwrap_or_default(), rest))
-            })
+            };
+            self.location.ask("read", &file.name, LISTED_SIZE.scope(file.size, begin))
         };
         let begun = self.using(begin);
         let stream = Stream::empty(self.location.clone(), &file.name);

@@ -21,13 +21,14 @@ struct Response {
     is_folder: bool,
 }
 
-/// Returns the files of a folder; `None` where the text is no such list. What lies elsewhere is left
-/// out, as are folders and names that are not UTF-8.
+/// Returns the files of a folder; `None` where the text is no list of it, which names the folder
+/// itself, or lacks the size of a file. What lies elsewhere is left out, as are folders and names
+/// that are not UTF-8.
 pub fn files(text: &[u8], folder: &Url) -> Option<Vec<Listed>> {
     let text = std::str::from_utf8(text).ok()?;
     let mut reader = NsReader::from_str(text);
     let (mut found, mut current, mut element) = (Vec::new(), Response::default(), String::new());
-    let mut is_whole = false;
+    let (mut is_whole, mut names_folder) = (false, false);
     loop {
         let (namespace, event) = reader.read_resolved_event().ok()?;
         let is_dav = namespace == ResolveResult::Bound(Namespace("DAV:"));
@@ -44,7 +45,9 @@ pub fn files(text: &[u8], folder: &Url) -> Option<Vec<Listed>> {
             Event::End(end) => {
                 match end.local_name().as_ref() {
                     "response" if is_dav => {
-                        found.extend(std::mem::take(&mut current).file(folder));
+                        let response = std::mem::take(&mut current);
+                        names_folder |= response.is(folder);
+                        found.extend(response.file(folder)?);
                     }
                     "multistatus" if is_dav => is_whole = true,
                     _ => {}
@@ -66,7 +69,7 @@ pub fn files(text: &[u8], folder: &Url) -> Option<Vec<Listed>> {
                 };
                 current.take(&element, &known.map(String::from).or_else(number)?);
             }
-            Event::Eof => return is_whole.then_some(found),
+            Event::Eof => return (is_whole && names_folder).then_some(found),
             _ => {}
         }
     }
@@ -82,23 +85,35 @@ impl Response {
         }
     }
 
-    /// Returns the file that this is, if it is one of that folder.
-    fn file(self, folder: &Url) -> Option<Listed> {
-        if self.is_folder {
-            return None;
+    /// Returns whether this is the folder itself.
+    fn is(&self, folder: &Url) -> bool {
+        let place = folder.join(self.href.trim()).ok();
+        place.is_some_and(|place| {
+            decoded(place.path().trim_end_matches('/'))
+                == decoded(folder.path().trim_end_matches('/'))
+        })
+    }
+
+    /// Returns the file that this is, if it is one of that folder; `None` where its size is missing.
+    fn file(self, folder: &Url) -> Option<Option<Listed>> {
+        if self.is_folder || self.is(folder) {
+            return Some(None);
         }
-        let place = folder.join(self.href.trim()).ok()?;
-        let (above, name) = place.path().rsplit_once('/')?;
-        let decoded = |path: &str| percent_decode_str(path).collect::<Vec<_>>();
+        let Ok(place) = folder.join(self.href.trim()) else { return Some(None) };
+        let Some((above, name)) = place.path().rsplit_once('/') else { return Some(None) };
         if decoded(above) != decoded(folder.path().trim_end_matches('/')) {
-            return None;
+            return Some(None);
         }
-        let name = String::from_utf8(decoded(name)).ok()?;
+        let Ok(name) = String::from_utf8(decoded(name)) else { return Some(None) };
         let size = self.size?;
         let modified = Timestamp::parse_rfc2822(self.modified.trim());
         let stamp = modified.map_or(0, |time| of_time(time, size));
-        Some(Listed { name, size, stamp })
+        Some(Some(Listed { name, size, stamp }))
     }
+}
+
+fn decoded(path: &str) -> Vec<u8> {
+    percent_decode_str(path).collect()
 }
 
 #[cfg(test)]
@@ -125,20 +140,23 @@ mod tests {
             of("http://host/a%20b/two%23&amp;", size),
             of("/a%20b/", "<x:getcontentlength/>")
                 .replace("<x:resourcetype/>", "<x:resourcetype><x:collection/></x:resourcetype>"),
-            of("/a%20b/of-unknown-size", ""),
             of("/elsewhere/three", size),
             of("x", size),
-            of("", size),
         ];
         let text = format!(
             "<?xml version='1.0'?><x:multistatus xmlns:x='DAV:'>{}</x:multistatus>",
             all.concat()
         );
-        let expected = ["one", "two#&", "x", ""].map(|name| (name.to_string(), 7));
+        let expected = ["one", "two#&", "x"].map(|name| (name.to_string(), 7));
         assert_eq!(names(&text).unwrap(), expected);
         assert_eq!(names("<html><body>hello</body></html>"), None);
         let cut = &text[..text.len() - 20];
         assert_eq!(names(cut), None, "a part of a list is none");
-        assert_eq!(names("<multistatus xmlns='DAV:'></multistatus>"), Some(vec![]));
+        let list =
+            |inner: &str| names(&format!("<x:multistatus xmlns:x='DAV:'>{inner}</x:multistatus>"));
+        let folder = of("http://host/a%20b", "");
+        assert_eq!(list(&folder), Some(vec![]));
+        assert_eq!(list(""), None, "a list names its folder");
+        assert_eq!(list(&(folder + &of("/a%20b/of-unknown-size", ""))), None);
     }
 }

@@ -79,7 +79,10 @@ async fn list(http: HttpTransporter, folder: reqwest::Url) -> opendal::Result<Ve
         }
         404 => Kind::NotFound,
         401 | 403 => Kind::PermissionDenied,
-        405 | 501 => Kind::Unsupported,
+        200..=299 | 405 | 501 => {
+            let words = "the server does not speak WebDAV there";
+            return Err(opendal::Error::new(Kind::Unsupported, words));
+        }
         _ => Kind::Unexpected,
     };
     let words = answer.status().canonical_reason().unwrap_or("the server fails");
@@ -100,13 +103,13 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         Some(user) => password(url, settings)?.map(|password| Login::new(user, password)),
         None => None,
     };
-    let http = Http::new(settings, login)?;
-    let http = http.with_headers(headers(url, settings)?);
+    let home = reqwest::Url::parse(&typed).map_err(|error| bad(url, error.to_string()))?;
+    let http = Http::new(settings, login)?.for_server(home.clone(), headers(url, settings)?);
     let http = HttpTransporter::new(http);
     let found = Location::of(url).ask("reach", "", propfind(&http, &typed, "0"))?;
     let folder = match found.extensions().get::<AnsweredBy>() {
         Some(AnsweredBy(folder)) => folder.clone(),
-        None => reqwest::Url::parse(&typed).map_err(|error| bad(url, error.to_string()))?,
+        None => home,
     };
     let path = percent_encoding::percent_decode_str(folder.path()).decode_utf8();
     let path = path.map_err(|_| bad(url, "the path is not UTF-8"))?;
