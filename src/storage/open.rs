@@ -94,7 +94,9 @@ pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
         storage = Arc::new(recording.far(slower, transfers.unwrap_or(FAR_TRANSFERS)));
     }
     let storage = Arc::new(RetryingStorage::new(storage, tries, delay, monitor));
-    Ok(match download.is_limited() && !storage.abilities().rereads {
+    // What rsync fetches it limits by itself, and has here before any of it is read.
+    let is_fast = url.scheme() == "rsync" || storage.abilities().rereads;
+    Ok(match download.is_limited() && !is_fast {
         true => Arc::new(ThrottledStorage::new(storage, download)),
         false => storage,
     })

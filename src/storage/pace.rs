@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Time that was not used and may be made up for: so much at most goes out in one burst.
 const BURST: Duration = Duration::from_millis(250);
-/// The longest pause before a piece that [`Pace::piece`] has cut.
-const PAUSE: u64 = 2;
+/// The longest pause before a piece that [`Pace::piece`] has cut: a second divided by this.
+const PAUSE: u64 = 8;
 
 /// A number of bytes a second that all transfers share; without a limit by default. Clones share it,
 /// too.
@@ -30,6 +30,11 @@ impl Pace {
     /// Returns whether there is a limit.
     pub fn is_limited(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Returns the limit, for a program that keeps it by itself.
+    pub fn rate(&self) -> Option<u64> {
+        self.0.as_ref().map(|bucket| bucket.rate)
     }
 
     /// Returns how many of `most` bytes go at once, so that pauses stay short.
@@ -96,7 +101,7 @@ mod tests {
             (Pace::default().piece(70), Pace::default().reserve(1 << 30)),
             (70, Duration::ZERO)
         );
-        assert_eq!([Pace::new(1000).piece(70), Pace::new(1000).piece(7000)], [70, 500]);
+        assert_eq!([Pace::new(1000).piece(70), Pace::new(1000).piece(7000)], [70, 125]);
         assert_eq!(Pace::new(0).piece(7000), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{
     BothWays, Encoding, Env, Ftp, Ftpd, Mounted, Outcome, Random, SSH_PASSWORD, Sshd, Version,
-    processes,
+    keeps_rates, processes,
 };
 use rustix::process::Signal;
 use std::fs::File;
@@ -255,4 +255,11 @@ fn sessions_that_die_or_hang_do_no_harm() {
     env.clear_caches();
     run(&mut program(), &["cleanup", "--force", &url]).success();
     assert_eq!(left(), 0);
+}
+
+/// Bytes go and come no faster than the user wants.
+#[test]
+fn rates_are_kept() {
+    let (env, ftpd) = (Env::new(), Ftpd::shared());
+    keeps_rates(&env, &ftpd.url(Ftp::Plain, "rates"), || dupfs(&env, ftpd));
 }

@@ -5,7 +5,7 @@ mod lies;
 
 use crate::support::{
     AzureServer, DAV_PASSWORD, DavServer, Encoding, Env, Mounted, Outcome, Proxy, Random,
-    S3_SECRET, S3Server, SwiftServer, Version,
+    S3_SECRET, S3Server, SwiftServer, Version, keeps_rates,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -394,22 +394,10 @@ fn variables_come_from_a_file() {
 #[test]
 fn rates_are_kept() {
     let env = Env::new();
-    std::fs::write(env.source().join("a"), Random::new(5).bytes(1_200_000)).unwrap();
     for place in [
         Place::s3("rates", S3Server::shared().port()),
         Place::dav("webdav", "basic/rates", DavServer::shared().port()),
     ] {
-        let timed = |words: &[&str]| {
-            let begun = std::time::Instant::now();
-            run(place.dupfs(&env), words).success();
-            begun.elapsed()
-        };
-        // 1.1 MiB, but for what goes in one burst.
-        let least = Duration::from_millis(800);
-        assert!(timed(&["full", "--max-upload-rate", "1M", "source", &place.url]) > least);
-        let target = env.root().join("restored");
-        let words = ["restore", "--max-download-rate", "1M", &place.url, target.to_str().unwrap()];
-        assert!(timed(&words) > least);
-        std::fs::remove_dir_all(&target).unwrap();
+        keeps_rates(&env, &place.url, || place.dupfs(&env));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{
     BothWays, Encoding, Env, Mounted, Outcome, Random, Rsyncd, SSH_PASSWORD, Sshd, Version,
-    processes,
+    keeps_rates, processes,
 };
 use rustix::process::Signal;
 use std::fs::File;
@@ -169,4 +169,11 @@ fn an_rsync_that_hangs_or_dies_does_no_harm() {
     std::fs::rename(place.join(&volume), place.join("away")).unwrap();
     is_good_at(4 << 20);
     assert_eq!(tempdir.read_dir().unwrap().count(), 0, "something that was fetched has a name");
+}
+
+/// Bytes go and come no faster than the user wants.
+#[test]
+fn rates_are_kept() {
+    let env = Env::new();
+    keeps_rates(&env, &Rsyncd::shared().url("rates"), || dupfs(&env));
 }

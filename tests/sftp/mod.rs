@@ -1,7 +1,8 @@
 //! Storages behind SSH: every way in, every way to fail, both ways with the originals.
 
 use crate::support::{
-    Encoding, Env, Mounted, Outcome, Random, SSH_PASSWORD, Sshd, Version, make_key, processes,
+    Encoding, Env, Mounted, Outcome, Random, SSH_PASSWORD, Sshd, Version, keeps_rates, make_key,
+    processes,
 };
 use rustix::process::Signal;
 use std::fs::File;
@@ -414,20 +415,7 @@ fn rates_are_kept() {
     let (env, sshd) = (Env::new(), Sshd::shared());
     let options = sshd.introduce(&env, true);
     let url = sshd.url("sftp", "rates");
-    std::fs::write(env.source().join("a"), Random::new(5).bytes(2_500_000)).unwrap();
-    let rate = ["--max-upload-rate", "2M", "--max-download-rate", "2M"];
-    let timed = |words: &[&str]| {
-        let begun = Instant::now();
-        let mut command = dupfs(&env, &options);
-        command.args(["--concurrency", "4", "--volsize", "1"]).args(rate);
-        run(&mut command, words).success();
-        begun.elapsed()
-    };
-    // 2.4 MiB, but for what goes in one burst.
-    let least = Duration::from_millis(850);
-    assert!(timed(&["full", "source", &url]) > least);
-    let target = env.fresh("restored");
-    assert!(timed(&["restore", &url, target.to_str().unwrap()]) > least);
+    keeps_rates(&env, &url, || dupfs(&env, &options));
     run(&mut dupfs(&env, &options), &["full", "--max-upload-rate", "fast", "source", &url])
         .failure(2, &["500"]);
 }

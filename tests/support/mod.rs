@@ -29,6 +29,7 @@ mod prepared;
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 mod proxy;
 mod random;
+mod rates;
 mod rsyncd;
 mod sshd;
 mod terminal;
@@ -52,6 +53,7 @@ pub use prepared::{PYTHON, Prepared};
 #[cfg(all(feature = "s3", feature = "azure", feature = "swift", feature = "webdav"))]
 pub use proxy::{Fault, Proxy};
 pub use random::Random;
+pub use rates::keeps_rates;
 pub use rsyncd::Rsyncd;
 pub use sshd::{SSH_PASSWORD, Sshd, make_key, processes};
 pub use tree::{Kind, Node, Tree};

@@ -8,7 +8,7 @@
 //! again after that, or after a while, it is asked whether it is still in step.
 
 use super::listing::{self, Line as Row};
-use crate::storage::{Error, ErrorKind, Listed, Staged};
+use crate::storage::{Error, ErrorKind, Listed, Pace, Staged};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -33,6 +33,8 @@ const IDLE: Duration = Duration::from_secs(15);
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// The most that is taken of a listing.
 const LONGEST: usize = 256 << 20;
+/// Bytes that are sent at once.
+const PIECE: usize = 64 << 10;
 /// What a transfer begins with.
 const BEGUN: &[Status] = &[Status::AboutToSend, Status::AlreadyOpen];
 
@@ -448,12 +450,15 @@ impl Line {
     }
 
     /// Writes a file, in the place of any other of its name.
-    pub fn store(&mut self, name: &str, staged: &Staged) -> Result<(), Failure> {
+    pub fn store(&mut self, name: &str, staged: &Staged, pace: &Pace) -> Result<(), Failure> {
         let begun = self.ftp.put_with_stream(name).map_err(|error| self.failed(&error))?;
         let mut transfer = self.bounded(begun)?;
         let mut moved = Ok(());
         let read = staged.read(|bytes| {
-            moved = transfer.write_all(bytes);
+            moved = bytes.chunks(pace.piece(PIECE)).try_for_each(|piece| {
+                pace.take(piece.len());
+                transfer.write_all(piece)
+            });
             if moved.is_ok() { Ok(()) } else { Err(Failure::new(ErrorKind::Other, "")) }
         });
         if moved.is_ok() && read.is_ok() {

@@ -273,7 +273,7 @@ impl FtpStorage {
 
     fn upload(&self, line: &mut Line, staged: &Staged) -> Result<Listed, Failure> {
         let unfinished = unfinished_of(staged.name(), self.writer);
-        let stored = line.store(&unfinished, staged).and_then(|()| {
+        let stored = line.store(&unfinished, staged, &self.settings.upload).and_then(|()| {
             let stored = line.look(&unfinished)?.map_or(0, |found| found.size);
             if stored != staged.size() {
                 let cause =

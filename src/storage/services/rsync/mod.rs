@@ -17,7 +17,8 @@ mod fetched;
 use super::local::open_file;
 use super::stamp_of;
 use crate::storage::{
-    Abilities, ByteStream, Error, ErrorKind, Listed, Settings, Staged, StagedWriter, Storage, Url,
+    Abilities, ByteStream, Error, ErrorKind, Listed, Pace, Settings, Staged, StagedWriter, Storage,
+    Url,
 };
 use command::{Failure, Place};
 use fetched::Fetched;
@@ -118,7 +119,7 @@ impl RsyncStorage {
         let (mut command, folder) = self.prepared()?;
         let place = folder.path().join("fetched");
         std::fs::create_dir(&place)?;
-        command.args(NAMED).arg("--info=progress2");
+        command.args(NAMED).arg("--info=progress2").args(limit(&self.settings.download));
         command.arg(list(&folder, self.place.inner(), &[name])?);
         command.arg("--").arg(self.place.top()).arg(&place);
         self.run(&mut command)?;
@@ -135,6 +136,7 @@ impl RsyncStorage {
         let (mut command, folder) = self.prepared()?;
         let named = folder.path().join(staged.name());
         std::os::unix::fs::symlink(std::path::absolute(staged.path())?, &named)?;
+        command.args(limit(&self.settings.upload));
         command
             .args(["--copy-links", "--times", "--info=progress2", "--"])
             .arg(&named)
@@ -227,6 +229,11 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
         rest = if code.is_some() { &rest[5..] } else { behind };
     }
     plain
+}
+
+/// Returns the option by which one rsync keeps a limit, in KiB a second.
+fn limit(pace: &Pace) -> Option<String> {
+    pace.rate().map(|rate| format!("--bwlimit={}", rate.div_ceil(1024)))
 }
 
 impl Storage for RsyncStorage {
