@@ -13,8 +13,8 @@ use super::RsyncStorage;
 #[cfg(feature = "sftp")]
 use super::SftpStorage;
 use super::{
-    Error, ErrorKind, LocalStorage, MultiConfig, MultiStorage, Par2Storage, RecordingStorage,
-    RetryingStorage, Settings, Storage, ThrottledStorage, Url,
+    Error, LocalStorage, MultiConfig, MultiStorage, Par2Storage, RecordingStorage, RetryingStorage,
+    Settings, Storage, ThrottledStorage, Url,
 };
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ fn unserved(scheme: &str) -> String {
 /// Opens the storage behind a URL; nothing is read of it yet. Failed calls are tried again.
 ///
 /// # Errors
-/// [`Error`] with [`ErrorKind::BadUrl`] when no storage of this kind is served, or the URL makes no
+/// [`Error`] with [`ErrorKind::BadUrl`](crate::storage::ErrorKind::BadUrl) when no storage of this kind is served, or the URL makes no
 /// sense.
 pub fn open(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
     if url.scheme() == "multi" {
@@ -117,10 +117,7 @@ fn open_several(url: &Url, settings: &Settings) -> Result<Arc<dyn Storage>, Erro
 
 /// Opens the service itself.
 fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
-    let bad = |cause: &str| {
-        let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-        Error { operation: "use", place, kind, cause: cause.into() }
-    };
+    let bad = |cause: &str| url.bad(cause);
     let Some(directory) = url.local_directory() else {
         return match url.scheme() {
             #[cfg(feature = "sftp")]
@@ -172,6 +169,7 @@ fn service(url: &Url, settings: Settings) -> Result<Arc<dyn Storage>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ErrorKind;
 
     #[test]
     fn what_is_not_served_is_refused_without_telling_the_password() {

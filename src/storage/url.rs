@@ -188,6 +188,12 @@ impl Url {
         self.is_local().then(|| Path::new(self.path()))
     }
 
+    /// Returns the error of a URL that makes no sense to the storage that it names.
+    pub(crate) fn bad(&self, cause: impl Into<String>) -> Error {
+        let (place, kind) = (self.to_string(), ErrorKind::BadUrl);
+        Error { operation: "use", place, kind, cause: cause.into() }
+    }
+
     /// Returns whether another URL leads to the same place: typed the same, or another spelling of
     /// one folder.
     pub fn is_same_place(&self, other: &Self) -> bool {

@@ -71,8 +71,9 @@ const SUFFIX: &str = ".tmp";
 const MARK: &str = ".by-";
 
 /// Returns the name of the file of which this one is a beginning, which a killed writer has left,
-/// in whatever kind of storage. rsync names its own `.NAME.XXXXXX`: so may others, of which the
-/// name in between is none of a collection's.
+/// in whatever kind of storage. Those of rsync begin with a dot, and end with another one and six
+/// random letters; other programs name files so, too, so the caller has to look whether the name in
+/// between belongs to a collection.
 pub fn unfinished(name: &str) -> Option<&str> {
     let Some(name) = name.strip_prefix(UNFINISHED).and_then(|name| name.strip_suffix(SUFFIX))
     else {
@@ -87,8 +88,8 @@ pub fn unfinished(name: &str) -> Option<&str> {
     Some(marked.map_or(name, |(name, _)| name))
 }
 
-#[cfg(any(feature = "ftp", feature = "http", feature = "sftp"))]
 /// Returns what a file is called while one of several writers that cannot see each other writes it.
+#[cfg(any(feature = "ftp", feature = "http", feature = "sftp"))]
 pub fn unfinished_of(name: &str, writer: u64) -> String {
     format!("{UNFINISHED}{name}{MARK}{writer:016x}{SUFFIX}")
 }

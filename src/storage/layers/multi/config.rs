@@ -13,7 +13,7 @@
 //!
 //! Source: duplicity 0.8.22 and 3.2.1, tried; both pass over other names in the file.
 
-use crate::storage::{Error, ErrorKind, Url, read_file};
+use crate::storage::{Error, Url, read_file};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -44,13 +44,10 @@ impl MultiConfig {
     /// Reads what a URL asks for, and the file that it names.
     ///
     /// # Errors
-    /// [`Error`] with [`ErrorKind::BadUrl`] for what makes no sense, and for a file that cannot be
+    /// [`Error`] with [`ErrorKind::BadUrl`](crate::storage::ErrorKind::BadUrl) for what makes no sense, and for a file that cannot be
     /// read.
     pub fn read(url: &Url) -> Result<Self, Error> {
-        let bad = |cause: String| {
-            let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-            Error { operation: "use", place, kind, cause }
-        };
+        let bad = |cause: String| url.bad(cause);
         let parsed = || -> Result<Self, String> {
             let mut config = Self { is_mirror: false, goes_on: true, stores: Vec::new() };
             let subpath = config.take_query(url.query().unwrap_or_default())?;
@@ -176,6 +173,7 @@ fn decode(part: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ErrorKind;
 
     /// Reads a configuration with a query, and returns what is wrong with it.
     fn read(query: &str, content: &str) -> Result<MultiConfig, String> {

@@ -131,10 +131,7 @@ impl FtpStorage {
     /// # Errors
     /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names no host, or a folder that is no text.
     pub fn new(url: &Url, settings: Settings) -> Result<Self, Error> {
-        let bad = |cause: &str| {
-            let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-            Error { operation: "use", place, kind, cause: cause.into() }
-        };
+        let bad = |cause: &str| url.bad(cause);
         if url.host().is_none() {
             return Err(bad("the URL names no host; write ftp://user@host/folder"));
         }

@@ -41,8 +41,7 @@ impl Login {
         let asked = self.asked.lock();
         let is_old = |asked: &Option<(Challenge, Instant)>| match asked {
             Some((Challenge::Digest(_), when)) => when.elapsed() > FRESH,
-            Some((Challenge::Basic, _)) => false,
-            None => true,
+            Some((Challenge::Basic, _)) | None => false,
         };
         bytes > MANY && is_old(&asked)
     }

@@ -66,7 +66,6 @@ fn explain(error: &opendal::Error, status: u16) -> (ErrorKind, String) {
     let cause = words(error);
     let kind = match (error.kind(), status) {
         _ if cause.contains(ARCHIVED) => ErrorKind::Denied,
-        (Kind::RangeNotSatisfied, _) | (_, 416) => BEHIND_THE_END,
         (Kind::NotFound, _) | (Kind::ConfigInvalid, 404) | (_, 410) => ErrorKind::NotFound,
         (Kind::PermissionDenied, _) | (_, 401 | 403) => ErrorKind::Denied,
         (_, 413 | 507) => ErrorKind::NoSpace,
@@ -98,12 +97,10 @@ const ARCHIVED: &str = "InvalidObjectState";
 /// What OpenDAL says where it finds no keys.
 const NO_KEYS: &str = "failed to load signing credential";
 
-/// What a request for bytes behind the end of a file comes to.
-const BEHIND_THE_END: ErrorKind = ErrorKind::Unsupported;
-
-/// Returns whether an error means that a file has no bytes there.
-pub fn is_behind_the_end(error: &Error) -> bool {
-    error.kind == BEHIND_THE_END && error.cause.contains("416")
+/// Returns whether an error means that a file has no bytes there. To be asked within
+/// [`Location::ask`].
+pub fn is_behind_the_end(error: &opendal::Error) -> bool {
+    error.kind() == opendal::ErrorKind::RangeNotSatisfied || STATUS.with(Cell::get) == 416
 }
 
 /// Returns the words of an error. Those of S3 come as `S3Error { code: "…", message: "…" … }`.

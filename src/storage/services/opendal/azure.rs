@@ -37,22 +37,17 @@ struct Account {
     signature: Option<Zeroizing<String>>,
 }
 
-fn bad(url: &Url, cause: impl Into<String>) -> Error {
-    let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-    Error { operation: "use", place, kind, cause: cause.into() }
-}
-
 /// Returns the container, and what the names of the files begin with.
 ///
 /// # Errors
 /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names none, or one that cannot be.
 pub fn container(url: &Url) -> Result<(String, String), Error> {
-    let path = std::str::from_utf8(url.path().as_bytes())
-        .map_err(|_| bad(url, "the path is not UTF-8"))?;
+    let path =
+        std::str::from_utf8(url.path().as_bytes()).map_err(|_| url.bad("the path is not UTF-8"))?;
     let mut parts = url.host().into_iter().chain(path.split('/')).filter(|part| !part.is_empty());
     let container = parts
         .next()
-        .ok_or_else(|| bad(url, "the URL names no container; write azure://container"))?;
+        .ok_or_else(|| url.bad("the URL names no container; write azure://container"))?;
     let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_valid = (3..=63).contains(&container.len())
         && container.chars().all(is_good)
@@ -62,7 +57,7 @@ pub fn container(url: &Url) -> Result<(String, String), Error> {
     if !is_valid {
         let cause =
             "a container's name has 3 to 63 characters of a-z, 0-9 and single dashes between them";
-        return Err(bad(url, cause));
+        return Err(url.bad(cause));
     }
     Ok((container.into(), parts.collect::<Vec<_>>().join("/")))
 }
@@ -72,7 +67,7 @@ fn account(url: &Url, settings: &Settings) -> Result<Account, Error> {
     let variable = |name: &str| settings.variable(name).filter(|value| !value.is_empty());
     if let Some(text) = variable("AZURE_CONNECTION_STRING") {
         return parse(&text).ok_or_else(|| {
-            bad(url, "AZURE_CONNECTION_STRING names no account, or no key or signature for it")
+            url.bad("AZURE_CONNECTION_STRING names no account, or no key or signature for it")
         });
     }
     let account = variable("AZURE_ACCOUNT_NAME").map(|name| Account {
@@ -184,7 +179,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
             StaticCredentialProvider::new_sas_token(signature)
         }
     };
-    let operator = Operator::new(builder).map_err(|error| bad(url, error.message()))?;
+    let operator = Operator::new(builder).map_err(|error| url.bad(error.message()))?;
     let operator = over(operator, http.clone());
     let signer = Signer::new(Context::new(), provider, RequestSigner::new());
     let direct = Direct { http, signer, container: format!("{}/{container}", account.endpoint) };

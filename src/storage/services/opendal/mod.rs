@@ -279,8 +279,11 @@ impl Storage for OpendalStorage {
                 loop {
                     let mut piece = match pieces.next().await.transpose() {
                         Ok(Some(piece)) => piece,
-                        Err(error) if error.message() != SHORT => return Err(error),
-                        Ok(None) | Err(_) => break,
+                        Ok(None) => break,
+                        Err(error) if error.message() == SHORT || is_behind_the_end(&error) => {
+                            break;
+                        }
+                        Err(error) => return Err(error),
                     };
                     let count = piece.len().min(buffer.len() - filled);
                     piece.copy_to_slice(&mut buffer[filled..filled + count]);
@@ -294,10 +297,7 @@ impl Storage for OpendalStorage {
             };
             self.location.ask("read", &file.name, LISTED_SIZE.scope(file.size, read))
         };
-        match self.using(read) {
-            Err(error) if is_behind_the_end(&error) => Ok(0),
-            read => read,
-        }
+        self.using(read)
     }
 
     fn stream(&self, file: &Listed, from: u64) -> Result<Box<dyn ByteStream>, Error> {
@@ -309,20 +309,17 @@ impl Storage for OpendalStorage {
                 let reader = service.operator.reader(&file.name).await?;
                 let mut rest = reader.into_stream(from..).await?;
                 // The request goes out with the first bytes.
-                let first = rest.next().await.transpose()?;
-                Ok((first.unwrap_or_default(), rest))
+                match rest.next().await.transpose() {
+                    Ok(first) => Ok((first.unwrap_or_default(), Some(rest))),
+                    Err(error) if is_behind_the_end(&error) => Ok((Buffer::new(), None)),
+                    Err(error) => Err(error),
+                }
             };
             self.location.ask("read", &file.name, LISTED_SIZE.scope(file.size, begin))
         };
-        let begun = self.using(begin);
+        let (left, rest) = self.using(begin)?;
         let stream = Stream::empty(self.location.clone(), &file.name);
-        match begun {
-            Ok((left, rest)) => {
-                Ok(Box::new(Stream { left, rest: Some(SyncWrapper::new(rest)), ..stream }))
-            }
-            Err(error) if is_behind_the_end(&error) => Ok(Box::new(stream)),
-            Err(error) => Err(error),
-        }
+        Ok(Box::new(Stream { left, rest: rest.map(SyncWrapper::new), ..stream }))
     }
 
     fn stage(&self, name: &str) -> Result<StagedWriter, Error> {

@@ -23,7 +23,7 @@
 use super::answer::Location;
 use super::service::{Service, Stamp, Writing, over};
 use crate::storage::services::http::Http;
-use crate::storage::{Error, ErrorKind, S3Settings, Settings, Url};
+use crate::storage::{Error, S3Settings, Settings, Url};
 use opendal::{HttpTransporter, Operator, services};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -62,19 +62,14 @@ pub struct Address {
     prefix: String,
 }
 
-fn bad(url: &Url, cause: impl Into<String>) -> Error {
-    let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-    Error { operation: "use", place, kind, cause: cause.into() }
-}
-
 impl Address {
     /// Takes a URL apart.
     ///
     /// # Errors
-    /// [`Error`] with [`ErrorKind::BadUrl`] where it names no bucket.
+    /// [`Error`] with [`ErrorKind::BadUrl`](crate::storage::ErrorKind::BadUrl) where it names no bucket.
     pub fn of(url: &Url, settings: &S3Settings) -> Result<Self, Error> {
         let path = std::str::from_utf8(url.path().as_bytes())
-            .map_err(|_| bad(url, "the path is not UTF-8"))?;
+            .map_err(|_| url.bad("the path is not UTF-8"))?;
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let given = settings.endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/'));
         let scheme = if settings.unencrypted { "http" } else { "https" };
@@ -97,7 +92,7 @@ impl Address {
             _ => parts.next(),
         };
         let bucket = bucket
-            .ok_or_else(|| bad(url, "the URL names no bucket; write s3://bucket/folder"))?
+            .ok_or_else(|| url.bad("the URL names no bucket; write s3://bucket/folder"))?
             .to_string();
         Ok(Self { endpoint, bucket, prefix: parts.collect::<Vec<_>>().join("/") })
     }
@@ -213,7 +208,7 @@ fn can_be_host(bucket: &str) -> bool {
 fn ask_region(url: &Url, http: &HttpTransporter, bucket: &str) -> Result<String, Error> {
     let request = http::Request::head(format!("https://s3.amazonaws.com/{bucket}"));
     let request =
-        request.body(opendal::Buffer::new()).map_err(|error| bad(url, error.to_string()))?;
+        request.body(opendal::Buffer::new()).map_err(|error| url.bad(error.to_string()))?;
     let answer = async {
         let answer = http.fetch(request).await?;
         let region = answer.headers().get("x-amz-bucket-region");
@@ -292,7 +287,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
             (_, false, true) => builder = builder.server_side_encryption_with_s3_key(),
             (_, false, false) => {}
         }
-        let operator = Operator::new(builder).map_err(|error| bad(url, error.message()))?;
+        let operator = Operator::new(builder).map_err(|error| url.bad(error.message()))?;
         Ok::<_, Error>(over(operator, http.clone()))
     };
     let class = given.class.as_deref();
@@ -318,6 +313,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ErrorKind;
 
     #[test]
     fn spellings_of_a_bucket() {

@@ -19,22 +19,17 @@ use zeroize::Zeroizing;
 /// The largest object that goes in one piece, in bytes.
 const WHOLE: usize = 5 << 30;
 
-fn bad(url: &Url, cause: impl Into<String>) -> Error {
-    let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-    Error { operation: "use", place, kind, cause: cause.into() }
-}
-
 /// Returns the container, and what the names of the files begin with.
 ///
 /// # Errors
 /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names none.
 pub fn container(url: &Url) -> Result<(String, String), Error> {
-    let path = std::str::from_utf8(url.path().as_bytes())
-        .map_err(|_| bad(url, "the path is not UTF-8"))?;
+    let path =
+        std::str::from_utf8(url.path().as_bytes()).map_err(|_| url.bad("the path is not UTF-8"))?;
     let mut parts = url.host().into_iter().chain(path.split('/')).filter(|part| !part.is_empty());
     let container = parts.next().ok_or_else(|| {
         let cause = format!("the URL names no container; write {}://container", url.scheme());
-        bad(url, cause)
+        url.bad(cause)
     })?;
     Ok((container.into(), parts.collect::<Vec<_>>().join("/")))
 }
@@ -215,10 +210,10 @@ impl SignIn {
                 let request = json!({"auth": request});
                 Ok(Self::Three { place: format!("{place}/auth/tokens"), request, region, kind })
             }
-            _ => Err(bad(
-                variables.url,
-                format!("{} is '{version}'; 1, 2 and 3 are known", variables.name("AUTHVERSION")),
-            )),
+            _ => Err(variables.url.bad(format!(
+                "{} is '{version}'; 1, 2 and 3 are known",
+                variables.name("AUTHVERSION")
+            ))),
         }
     }
 
@@ -277,7 +272,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         .container(&container)
         .root(&format!("/{prefix}"))
         .token(&session.token);
-    let operator = Operator::new(builder).map_err(|error| bad(url, error.message()))?;
+    let operator = Operator::new(builder).map_err(|error| url.bad(error.message()))?;
     let operator = over(operator, http.clone());
     let writer = || [operator.clone(), operator.clone()];
     let policy = settings.swift_policy.clone();

@@ -12,11 +12,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::os::unix::ffi::OsStrExt;
 use zeroize::Zeroizing;
 
-fn bad(url: &Url, cause: impl Into<String>) -> Error {
-    let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-    Error { operation: "use", place, kind, cause: cause.into() }
-}
-
 /// Returns scheme, host and port of a server.
 ///
 /// # Errors
@@ -24,7 +19,7 @@ fn bad(url: &Url, cause: impl Into<String>) -> Error {
 pub fn endpoint(url: &Url) -> Result<String, Error> {
     let host = url
         .host()
-        .ok_or_else(|| bad(url, "the URL names no host; write webdavs://user@host/folder"))?;
+        .ok_or_else(|| url.bad("the URL names no host; write webdavs://user@host/folder"))?;
     let scheme = match url.scheme().rsplit('+').next() {
         Some("webdavs" | "https") => "https",
         _ => "http",
@@ -103,7 +98,7 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         Some(user) => password(url, settings)?.map(|password| Login::new(user, password)),
         None => None,
     };
-    let home = reqwest::Url::parse(&typed).map_err(|error| bad(url, error.to_string()))?;
+    let home = reqwest::Url::parse(&typed).map_err(|error| url.bad(error.to_string()))?;
     let http = Http::new(settings, login)?.for_server(home.clone(), headers(url, settings)?);
     let http = HttpTransporter::new(http);
     let found = Location::of(url).ask("reach", "", propfind(&http, &typed, "0"))?;
@@ -112,13 +107,13 @@ pub fn connect(url: &Url, settings: &Settings) -> Result<Service, Error> {
         None => home,
     };
     let path = percent_encoding::percent_decode_str(folder.path()).decode_utf8();
-    let path = path.map_err(|_| bad(url, "the path is not UTF-8"))?;
+    let path = path.map_err(|_| url.bad("the path is not UTF-8"))?;
     // Folders are made by `prepare` alone: OpenDAL would look for them before each file.
     let builder = services::Webdav::default()
         .endpoint(&folder.origin().ascii_serialization())
         .root(&path)
         .disable_create_dir(true);
-    let operator = Operator::new(builder).map_err(|error| bad(url, error.message()))?;
+    let operator = Operator::new(builder).map_err(|error| url.bad(error.message()))?;
     let operator = over(operator, http.clone());
     let writer = || [operator.clone(), operator.clone()];
     Ok(Service {
@@ -148,7 +143,7 @@ fn headers(url: &Url, settings: &Settings) -> Result<HeaderMap, Error> {
         };
         let Some((name, mut value)) = parsed else {
             let cause = "--webdav-headers takes pairs: 'name,value,name,value', with quotes around what has a comma";
-            return Err(bad(url, cause));
+            return Err(url.bad(cause));
         };
         value.set_sensitive(true);
         headers.insert(name, value);

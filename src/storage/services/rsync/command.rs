@@ -77,10 +77,7 @@ impl Place {
     /// # Errors
     /// [`Error`] with [`ErrorKind::BadUrl`] where it names no host or no module.
     pub fn new(url: &Url) -> Result<Self, Error> {
-        let bad = |cause: &str| {
-            let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-            Error { operation: "use", place, kind, cause: cause.into() }
-        };
+        let bad = |cause: &str| url.bad(cause);
         let host = url.host().unwrap_or_default();
         let login = url.user().filter(|user| !user.is_empty());
         let login = login.map_or_else(String::new, |user| format!("{user}@"));

@@ -7,7 +7,7 @@
 //!
 //! rsync knows whole files only: one that is to be read is fetched first, and a few are kept. Each
 //! call is an rsync of its own, so nothing is left of a connection that was cut. rsync writes under
-//! a name of its own, `.NAME.XXXXXX`, and renames it when its checksum is right; the size is looked at
+//! a hidden name of its own, and renames it when its checksum is right; the size is looked at
 //! afterwards. Files keep the time at which their bytes were staged, in whole seconds; together with
 //! the size it is the file's stamp.
 

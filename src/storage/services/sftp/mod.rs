@@ -91,9 +91,7 @@ impl SftpStorage {
     /// [`Error`] with [`ErrorKind::BadUrl`] where the URL names no host.
     pub fn new(url: &Url, settings: Settings) -> Result<Self, Error> {
         if url.host().is_none() {
-            let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-            let cause = "the URL names no host; write sftp://user@host/folder".into();
-            return Err(Error { operation: "use", place, kind, cause });
+            return Err(url.bad("the URL names no host; write sftp://user@host/folder"));
         }
         // One slash is the host's, and what follows is relative to the login folder, unless it is
         // another slash.

@@ -60,10 +60,7 @@ impl From<NotRun> for Failure {
 /// [`Error`] with [`ErrorKind::BadUrl`] where there is none, or a secret in it would stand in the
 /// list of processes.
 pub fn remote(url: &Url) -> Result<OsString, Error> {
-    let bad = |cause: &str| {
-        let (place, kind) = (url.to_string(), ErrorKind::BadUrl);
-        Error { operation: "use", place, kind, cause: cause.into() }
-    };
+    let bad = |cause: &str| url.bad(cause);
     let typed = url.typed().as_bytes();
     let begin = typed.windows(3).position(|part| part == b"://").map_or(0, |at| at + 3);
     let rest = typed[begin..].split(|&byte| byte == b'?').next().unwrap_or_default();
